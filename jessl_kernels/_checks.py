@@ -1,0 +1,133 @@
+"""How this package refuses an argument: function, argument, what it was, what it must be."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def fail(function: str, argument: str, was: Any, must: str) -> NoReturn:
+    """Raise the ValueError of an argument of the right type and a wrong value."""
+    raise ValueError(f"{function}: {argument} is {was}, {must}")
+
+
+def wrong_type(function: str, argument: str, was: Any, must: str) -> NoReturn:
+    """Raise the TypeError of an argument of a wrong type or dtype."""
+    raise TypeError(f"{function}: {argument} is {_describe(was)}, {must}")
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and dtype {_dtype(value)}"
+    if value is None or isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
+    text = repr(value)
+    return f"a {type(value).__name__}, {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether values may be looked at: a plain CPU tensor outside a trace. Reading any other synchronises or breaks the trace."""
+    return (
+        not torch.compiler.is_compiling()
+        and tensor.device.type == "cpu"
+        and type(tensor) in (Tensor, torch.nn.Parameter)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def number(function: str, argument: str, value: Any) -> float:
+    """A Python number other than NaN, as a float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        wrong_type(function, argument, value, "must be a number")
+    if math.isnan(value):
+        fail(function, argument, value, "must be a number")
+    return float(value)
+
+
+def choice(function: str, argument: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """One of a few words."""
+    if value not in allowed:
+        fail(function, argument, repr(value), "must be one of " + ", ".join(repr(word) for word in allowed))
+    return value
+
+
+def embeddings(function: str, argument: str, value: Any, dims: tuple[int, ...] = (2,), like: tuple[str, Tensor] | None = None) -> Tensor:
+    """A float tensor of embeddings with at least one row and one column, on the device and of the dtype and width of `like`."""
+    if not isinstance(value, Tensor):
+        wrong_type(function, argument, value, "must be a float tensor of embeddings, one per row")
+    if value.dtype not in FLOATS:
+        wrong_type(function, argument, value, "must be float64, float32, bfloat16 or float16")
+    if value.dim() not in dims:
+        fail(function, argument, f"of shape {tuple(value.shape)}", f"must have {' or '.join(map(str, dims))} dimensions")
+    if 0 in value.shape:
+        fail(function, argument, f"of shape {tuple(value.shape)}", "must not be empty")
+    if like is not None:
+        other_name, other = like
+        if value.shape[-1] != other.shape[-1]:
+            fail(function, argument, f"of shape {tuple(value.shape)}", f"must have {other.shape[-1]} columns like {other_name}")
+        if value.device != other.device:
+            fail(function, argument, f"on {value.device}", f"must be on {other.device} like {other_name}")
+        if value.dtype != other.dtype:
+            wrong_type(function, argument, value, f"must be {_dtype(other)} like {other_name}")
+    return value
+
+
+def same_shape(function: str, argument: str, value: Tensor, like: tuple[str, Tensor], because: str) -> None:
+    """Two batches whose rows correspond."""
+    other_name, other = like
+    if value.shape != other.shape:
+        fail(
+            function,
+            argument,
+            f"of shape {tuple(value.shape)}",
+            f"must be {tuple(other.shape)} like {other_name}: {because}",
+        )
+
+
+def scalar(
+    function: str,
+    argument: str,
+    value: Any,
+    like: tuple[str, Tensor],
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+) -> Tensor:
+    """A float or 0-d float tensor as a 0-d tensor of the accumulation dtype on the device of `like`; tensors keep their graph."""
+    bound = None if above is None and at_least is None else f"must be {'>' if above is not None else '>='} {above if above is not None else at_least}"
+    other_name, other = like
+    dtype = accumulation_dtype(other.dtype)
+    if isinstance(value, Tensor):
+        if value.dtype not in FLOATS:
+            wrong_type(function, argument, value, "must be a float or a 0-d float tensor")
+        if value.dim() != 0:
+            fail(function, argument, f"of shape {tuple(value.shape)}", "must be a float or a 0-d tensor")
+        if value.device != other.device:
+            fail(function, argument, f"on {value.device}", f"must be on {other.device} like {other_name}")
+        if bound and readable(value):
+            _check_bound(function, argument, float(value.detach()), above, at_least, bound)
+        return value.to(dtype)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        wrong_type(function, argument, value, "must be a float or a 0-d float tensor")
+    _check_bound(function, argument, value, above, at_least, bound or "must be a number")
+    # A fill, not a copy: torch.tensor(value, device="cuda") would wait for the device.
+    return torch.full((), value, dtype=dtype, device=other.device)
+
+
+def _check_bound(function: str, argument: str, value: float, above: float | None, at_least: float | None, must: str) -> None:
+    if math.isnan(value) or (above is not None and not value > above) or (at_least is not None and not value >= at_least):
+        fail(function, argument, value, must)
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype sums, scores and losses are kept in: fp64 for fp64, fp32 for everything else."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

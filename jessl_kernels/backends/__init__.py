@@ -1,0 +1,134 @@
+"""Who computes. A backend is a module of four functions and a list of reasons to decline; the first that has none is taken.
+
+    NAME                                                       how users select it
+    declines(score, op) -> list[str]                           why it cannot run this problem; empty if it can
+    reduce(score, op, cols, workspace)                         → row (N,), col (M,) or empty
+    gradient(score, op, row, col, needs, workspace)            → Gradients, for given upstream gradients and log-sum-exps
+    reduce_and_gradient(score, op, row, col, needs, workspace) → row, col, Gradients of Σ w_i row_i + Σ v_j col_j
+    top_k(score, k, workspace)                                 → values (N, k), indices (N, k)
+    plan(score, op, …)                                         → Plan: what it would do, for `jk.explain`
+
+`op` is "logsumexp" or the name of a ψ to sum. Results come in the accumulation dtype of the score.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import ModuleType
+
+from .._checks import fail, wrong_type
+from ..native import native_status
+from ..score import Score
+from . import chunked, reference
+
+BACKENDS: dict[str, ModuleType] = {module.NAME: module for module in (chunked, reference)}  # in order of preference
+WORKSPACE = 64 << 20  # bytes a backend may use beyond inputs, outputs and a few vectors
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `use_backend` sets: a backend's name or None for the first willing one, and the workspace in bytes."""
+
+    backend: str | None
+    workspace: int
+
+
+_settings: ContextVar[Settings | None] = ContextVar("jessl_kernels_settings", default=None)
+
+
+def settings() -> Settings:
+    """The settings in force here: of the innermost `use_backend`, else of the environment variable JESSL_BACKEND."""
+    chosen = _settings.get()
+    if chosen is None:
+        name = os.environ.get("JESSL_BACKEND") or None
+        if name is not None and name not in BACKENDS:
+            fail("environment", "JESSL_BACKEND", repr(name), f"must be one of {', '.join(BACKENDS)}, or unset")
+        chosen = Settings(name, WORKSPACE)
+    return chosen
+
+
+@contextlib.contextmanager
+def use_backend(name: str | None = None, *, workspace: int | None = None) -> Iterator[None]:
+    """Within the block, let this backend compute, or none: there is no fallback from a backend asked for by name.
+
+    name       "chunked" or "reference"; None keeps the choice in force
+    workspace  bytes a backend may use beyond inputs, outputs and a few vectors (default 64 MiB)
+
+    A backward pass uses the backend and workspace of its forward pass. Holds for the current thread or task.
+
+    Raises ValueError if there is no such backend, or the workspace is not positive.
+
+    >>> with jk.use_backend("reference"):
+    ...     loss = jk.nt_xent(z1, z2)
+    """
+    if name is not None and name not in BACKENDS:
+        fail("use_backend", "name", repr(name), f"must be one of {', '.join(BACKENDS)}")
+    if workspace is not None and (not isinstance(workspace, int) or isinstance(workspace, bool)):
+        wrong_type("use_backend", "workspace", workspace, "must be an int, in bytes")
+    if workspace is not None and workspace <= 0:
+        fail("use_backend", "workspace", workspace, "must be > 0 (bytes)")
+    outer = settings()
+    token = _settings.set(Settings(name or outer.backend, workspace or outer.workspace))
+    try:
+        yield
+    finally:
+        _settings.reset(token)
+
+
+def refusals(score: Score, op: str) -> dict[str, list[str]]:
+    """Every backend's reasons not to compute this problem, in order of preference."""
+    forced = settings().backend
+    return {
+        name: [f"left out by use_backend or JESSL_BACKEND, which ask for {forced}"]
+        if forced not in (None, name)
+        else module.declines(score, op)
+        for name, module in BACKENDS.items()
+    }
+
+
+def select(function: str, score: Score, op: str) -> str:
+    """The name of the backend that will compute this problem. NotImplementedError quotes every refusal."""
+    why_not = refusals(score, op)
+    for name, reasons in why_not.items():
+        if not reasons:
+            return name
+    quoted = " · ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in why_not.items())
+    problem = f"x {tuple(score.x.shape)} {score.x.dtype}, device {score.x.device}".replace("torch.", "")
+    raise NotImplementedError(f"no backend can run {function} on {problem}\n    {quoted}")
+
+
+@dataclass(frozen=True)
+class BackendReport:
+    """Who can compute in this installation, as `jk.backends()` returns it. Prints as a table."""
+
+    computing: dict[str, str]
+    native: str
+    forced: str | None
+
+    def __str__(self) -> str:
+        lines = [f"{name:<10} {what}" for name, what in self.computing.items()]
+        lines.append(f"{'native':<10} {self.native}")
+        if self.forced is not None:
+            lines.append(f"forced: {self.forced}, by use_backend or JESSL_BACKEND")
+        return "\n".join(lines)
+
+
+def backends() -> BackendReport:
+    """What can compute here and, where a part is missing, why.
+
+    >>> print(jk.backends())
+    chunked    available: pure torch, strips of rows, any device
+    reference  available: pure torch, the matrix form, any device; only when asked for by name
+    native     built with g++ 12.2, runs on avx512; holds build information, no kernels yet
+    """
+    native = native_status()
+    what = ", ".join(f"{key} {value}" for key, value in native.info.items())
+    return BackendReport(
+        computing={name: f"available: {module.DESCRIPTION}" for name, module in BACKENDS.items()},
+        native=f"built, computes nothing yet: {what}" if native.available else f"missing: {native.reason}",
+        forced=settings().backend,
+    )

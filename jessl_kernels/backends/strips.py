@@ -1,0 +1,216 @@
+"""A strip of scores: how it is filled, and how its gradient is pulled back to the embeddings.
+
+With t_ij = ⟨x_i, y_j⟩ or −‖x_i − y_j‖², the score is φ(α t) + r + c. A strip holds all its rows' columns in one buffer that
+the next strip reuses. Three ways to fill it, the first that is exact enough:
+
+    product       t by one matrix product, in the accumulation dtype; a square is expanded around the mean,
+                  ‖x − y‖² = [2x, −‖x‖², −1]·[y, 1, ‖y‖²] up to the sign
+    fp64 product  the same in double precision, for fp32 and half inputs
+    differences   ‖x − y‖² one dimension after the other, exact for any bandwidth, 2D elementwise passes
+
+Expanding the square rounds u by about ε·α·R², where R is the radius of the data around its mean, however close two points
+are. The way is exact enough if that stays below the last bits that matter (`BAR`). On devices the radius cannot be read
+without waiting for them, so squares are taken by differences there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .._checks import readable
+from ..score import Gradients, Score, pull, squared_distances
+
+BAR = {torch.float32: 2.0**-21, torch.float64: 2.0**-40}  # admitted rounding of u: 8 ulp of 1 in fp32, 4096 in fp64
+CACHED_STRIP = 4 << 20  # bytes: a strip this small stays in the last cache levels while it is worked on
+FEWEST_ROWS = 128  # below this many rows the library's matrix product loses its speed
+BLOCK = 4 << 20  # bytes of converted rows of Y held at once
+
+
+@dataclass(frozen=True)
+class Filling:
+    """One of the three ways, and the words for it."""
+
+    dtype: torch.dtype
+    differences: bool
+    why: str
+
+
+def choose_filling(score: Score) -> Filling:
+    """The cheapest way of filling strips that is exact enough for this problem."""
+    if score.kind == "dot":
+        return Filling(score.dtype, False, "one matrix product")
+    if not readable(score.x):
+        return Filling(score.dtype, True, "differences: the data's radius cannot be read without synchronising")
+    spread = abs(float(score.scale.detach())) * _squared_radius(score)
+    bar = BAR[score.dtype] if score.phi.lipschitz else BAR[score.dtype] ** 2  # √ turns an error δ near 0 into √δ
+    for dtype in dict.fromkeys((score.dtype, torch.float64)):
+        if spread * torch.finfo(dtype).eps <= bar:
+            name = "one matrix product" if dtype == score.dtype else "one fp64 matrix product"
+            return Filling(dtype, False, f"{name}: scale·radius² = {spread:.3g}")
+    return Filling(score.dtype, True, f"differences: scale·radius² = {spread:.3g} is too large to expand the square")
+
+
+def rows_per_strip(score: Score, filling: Filling, workspace: int, buffers: int) -> int:
+    """How many rows a strip has, if so many buffers of its size are to fit the workspace."""
+    row_bytes = score.M * filling.dtype.itemsize
+    most = max(1, workspace // (row_bytes * (buffers + 1)))  # one more for masks and for what torch allocates on the way
+    if score.x.device.type != "cpu":
+        return min(most, score.N)
+    return min(most, max(FEWEST_ROWS, CACHED_STRIP // row_bytes), score.N)
+
+
+class Strips:
+    """The strips of one problem, as an iterable that reuses its buffers.
+
+    score      what to fill them with
+    workspace  bytes all buffers together may take
+    keep_t     keep t beside the scores, for φ' or for the gradient of the scale of a squared distance
+    narrow     skip columns that sorted class ids put out of reach
+    """
+
+    def __init__(self, score: Score, workspace: int, *, keep_t: bool = False, scratch: bool = False, narrow: bool = True):
+        self.score = score
+        self.filling = choose_filling(score)
+        self.keep_t = keep_t
+        self.narrow = narrow and readable(score.x) and score.exclude.has_sorted_classes()
+        self.rows = rows_per_strip(score, self.filling, workspace, 1 + keep_t + scratch)
+        self._center = score.keys.mean(dim=0, dtype=self.filling.dtype) if score.kind == "sqdist" else None
+        size = self.rows * score.M
+        self._scores, *others = (score.x.new_empty(size, dtype=self.filling.dtype) for _ in range(1 + keep_t + scratch))
+        self._scratch = others.pop() if scratch else None
+        self._t = others.pop() if keep_t else None
+
+    def __iter__(self) -> Iterator[Strip]:
+        score = self.score
+        for first in range(0, score.N, self.rows):
+            rows = slice(first, min(first + self.rows, score.N))
+            columns = score.exclude.columns_in_reach(rows.start, rows.stop) if self.narrow else slice(0, score.M)
+            if columns.start < columns.stop:
+                yield self._fill(rows, columns)
+
+    def _fill(self, rows: slice, columns: slice) -> Strip:
+        score, shape = self.score, (rows.stop - rows.start, columns.stop - columns.start)
+        s, t, scratch = (
+            None if buffer is None else buffer[: math.prod(shape)].view(shape)
+            for buffer in (self._scores, self._t, self._scratch)
+        )
+        assert s is not None
+        self._fill_t(s if t is None else t, rows, columns, score.scale if t is None else None)
+        if t is not None:
+            torch.mul(t, score.scale, out=s)
+        return Strip(self, rows, columns, score.finish(s, rows.start, columns), t, scratch)
+
+    def _fill_t(self, out: Tensor, rows: slice, columns: slice, scale: Tensor | None) -> None:
+        """Write scale·t into a strip, (B, C)."""
+        score = self.score
+        if self.filling.differences:
+            squared_distances(score.x[rows], score.keys[columns], out=out).neg_()
+            if scale is not None:
+                out.mul_(scale)
+            return
+        x = self.load(score.x, rows)
+        left = x if score.kind == "dot" else torch.cat([2 * x, -_squares(x), -torch.ones_like(x[:, :1])], dim=1)
+        if scale is not None:
+            left = left * scale
+        for block, within in self.blocks(columns):
+            y = self.load(score.keys, block)
+            right = y if score.kind == "dot" else torch.cat([y, torch.ones_like(y[:, :1]), _squares(y)], dim=1)
+            torch.mm(left, right.T, out=out[:, within])
+        if score.kind == "sqdist" and not score.phi.lipschitz:
+            out.clamp_(max=0.0)  # rounding may leave −‖x − y‖² a little above 0, where √(−u) is NaN
+
+    def load(self, source: Tensor, rows: slice) -> Tensor:
+        """Some rows of X or Y as the products want them: in the filling's dtype, centred for a squared distance."""
+        loaded = source[rows].to(self.filling.dtype)
+        return loaded if self._center is None else loaded - self._center
+
+    def blocks(self, columns: slice) -> Iterator[tuple[slice, slice]]:
+        """Column ranges to load at once, each also as a range within the strip. One range where loading copies nothing."""
+        copies = self._center is not None or self.score.x.dtype != self.filling.dtype
+        most = max(1, BLOCK // (self.score.D * self.filling.dtype.itemsize)) if copies else columns.stop - columns.start
+        for first in range(columns.start, columns.stop, most):
+            last = min(first + most, columns.stop)
+            yield slice(first, last), slice(first - columns.start, last - columns.start)
+
+
+@dataclass
+class Strip:
+    """One strip, valid until the next is drawn.
+
+    rows, columns  where it lies in the score matrix
+    scores         (B, C), free to overwrite
+    t              (B, C) or None
+    scratch        a second buffer like scores, or None
+    """
+
+    strips: Strips
+    rows: slice
+    columns: slice
+    scores: Tensor
+    t: Tensor | None
+    scratch: Tensor | None
+
+    def pull_back(self, p: Tensor, grads: Gradients) -> None:
+        """Add this strip's share to the gradients, given P = ∂/∂s of its scores, (B, C); overwrites P."""
+        score = self.strips.score
+        if grads.row_bias.numel():
+            grads.row_bias[self.rows] += p.sum(dim=1)
+        if grads.col_bias.numel():
+            grads.col_bias[self.columns] += p.sum(dim=0)
+        if self.t is not None and score.phi.name != "identity":
+            p *= score.phi.derivative(self.t * score.scale)
+        if grads.scale.numel() and score.kind == "sqdist":
+            assert self.t is not None
+            grads.scale += torch.dot(p.reshape(-1), self.t.reshape(-1))
+        if grads.x.numel() or grads.y.numel() or grads.scale.numel():
+            self._pull_to_embeddings(p, grads)
+
+    def _pull_to_embeddings(self, u: Tensor, grads: Gradients) -> None:
+        score, strips = self.strips.score, self.strips
+        dx, dy = grads.x, grads.x if score.y is None else grads.y
+        if strips.filling.differences:
+            toward_y, toward_x = pull(u, score.x[self.rows], score.keys[self.columns])
+            if dx.numel():
+                dx[self.rows] += toward_y * (2 * score.scale)
+            if dy.numel():
+                dy[self.columns] += toward_x * (2 * score.scale)
+            return
+        factor = score.scale if score.kind == "dot" else 2 * score.scale
+        x = strips.load(score.x, self.rows)
+        uy = torch.zeros_like(x)
+        needs_uy = dx.numel() or (grads.scale.numel() and score.kind == "dot")
+        for block, within in strips.blocks(self.columns):
+            y, part = strips.load(score.keys, block), u[:, within]
+            if needs_uy:
+                uy.addmm_(part, y)
+            if dy.numel() and score.kind == "dot" and dy.dtype == x.dtype:
+                dy[block].addmm_(part.T, x * factor)
+            elif dy.numel():
+                ux = part.T @ x
+                if score.kind == "sqdist":
+                    ux -= part.sum(dim=0)[:, None] * y
+                dy[block] += ux.mul_(factor)
+        if grads.scale.numel() and score.kind == "dot":
+            grads.scale += (x * uy).sum()
+        if dx.numel():
+            if score.kind == "sqdist":
+                uy -= u.sum(dim=1)[:, None] * x
+            dx[self.rows] += uy.mul_(factor)
+
+
+def _squares(x: Tensor) -> Tensor:
+    return (x * x).sum(dim=1, keepdim=True)
+
+
+def _squared_radius(score: Score) -> float:
+    """max ‖x_i − ȳ‖² and ‖y_j − ȳ‖², a block of rows at a time; NaN or inf where the data are."""
+    center = score.keys.mean(dim=0, dtype=score.dtype)
+    most = max(1, BLOCK // (score.D * score.dtype.itemsize))
+    sources = (score.x,) if score.y is None else (score.x, score.y)
+    radii = [_squares(block.to(score.dtype) - center).amax() for source in sources for block in source.split(most)]
+    return float(torch.stack(radii).amax())

@@ -1,0 +1,61 @@
+"""Whether the compiled core is here, and if it is not, why.
+
+The package works without it. `setup.py` leaves a record of how its build went; this module loads the extension, or
+turns that record into the sentence that `jk.backends()` prints.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+_MODULE = "jessl_kernels._native"
+_RECORD = Path(__file__).with_name("_native_status.json")
+
+
+@dataclass(frozen=True)
+class NativeStatus:
+    """The state of the extension.
+
+    available  True if the extension is loaded
+    reason     why it is not, as a sentence without a capital or a full stop; "" if it is
+    info       what it was built with and what this processor can run (compiler, SIMD levels, CUDA); {} if not loaded
+    """
+
+    available: bool
+    reason: str = ""
+    info: dict[str, str] = field(default_factory=dict)
+
+
+@cache
+def native_status() -> NativeStatus:
+    """Load the extension once and say how that went. Never raises.
+
+    >>> native_status().available or native_status().reason != ""
+    True
+    """
+    try:
+        return NativeStatus(available=True, info=importlib.import_module(_MODULE).build_info())
+    except ModuleNotFoundError as missing:
+        if missing.name == _MODULE:
+            return NativeStatus(available=False, reason=_why_absent())
+        return NativeStatus(available=False, reason=f"the extension does not load: {missing}")
+    except Exception as failure:  # a library of another Python, C++ runtime or architecture fails in many ways
+        return NativeStatus(available=False, reason=f"the extension does not load: {failure}")
+
+
+def _why_absent() -> str:
+    """The reason setup.py recorded, for an extension that is not in the package."""
+    try:
+        record = json.loads(_RECORD.read_text(encoding="utf-8"))
+        built, reason, file = record["built"], record["reason"], record["file"]
+    except FileNotFoundError:
+        return "the extension was never built here (pip install .)"
+    except (OSError, ValueError, KeyError, TypeError) as failure:
+        return f"the extension is missing, and {_RECORD.name} cannot be read: {failure!r}"
+    if built:
+        return f"the extension was built as {file}, which this Python does not load or which was removed"
+    return str(reason)
