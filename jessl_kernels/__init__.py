@@ -1,8 +1,48 @@
-"""Kernels for large-batch contrastive learning and kernel-density entropy, in O(N·D) memory."""
+"""Kernels for large-batch contrastive learning and kernel-density entropy: the numbers of the N×N form in O(N·D) memory."""
 
-from . import phi
+from . import functional, nn, phi
 from .backends import backends, use_backend
 from .exclude import Exclude
+from .explain import explain
+from .functional import (
+    alignment,
+    clip_loss,
+    dcl,
+    info_nce,
+    kde_entropy,
+    kde_log_density,
+    nt_xent,
+    retrieval_metrics,
+    siglip_loss,
+    sup_con,
+    uniformity,
+)
+from .gradient_cache import cached_backward
 from .pairwise import pairwise_logsumexp, pairwise_sum, pairwise_topk
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Exclude",
+    "alignment",
+    "backends",
+    "cached_backward",
+    "clip_loss",
+    "dcl",
+    "explain",
+    "functional",
+    "info_nce",
+    "kde_entropy",
+    "kde_log_density",
+    "nn",
+    "nt_xent",
+    "pairwise_logsumexp",
+    "pairwise_sum",
+    "pairwise_topk",
+    "phi",
+    "retrieval_metrics",
+    "siglip_loss",
+    "sup_con",
+    "uniformity",
+    "use_backend",
+]

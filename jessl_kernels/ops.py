@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from .autocast import without_autocast
 from .backends import BACKENDS
 from .backends.contract import Upstream, Weighted, arriving
 from .score import SCHEMA, Gradients, Needs, Score
@@ -61,7 +62,7 @@ def _call(eager: Callable, name: str, score: Score, rest: tuple) -> Any:
 
 def _run(function: str, backend: str, score: Score, *args: Any) -> Any:
     # Autocast was decided when the score was made; inside a backend it would only lower the precision of its products.
-    with torch.autocast(score.x.device.type, enabled=False):
+    with without_autocast(score.x):
         return getattr(BACKENDS[backend], function)(score, *args)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import ops
 from ._checks import accumulation_dtype, choice, embeddings, fail, scalar, wrong_type
+from .autocast import under_autocast
 from .backends import select, settings
 from .backends.contract import Weighted
 from .exclude import Exclude, as_exclude
@@ -169,12 +170,15 @@ def pairwise_topk(
     return results[0] if len(results) == 1 else tuple(results)
 
 
-def under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Embeddings of a dot score in the dtype that autocast asks for; fp64 and tensors outside of autocast stay as they are."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device) or tensors[0].dtype == torch.float64:
-        return tensors
-    return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
+def describe(
+    function: str, x: Any, y: Any, psi: Any, kind: str, phi: Any, scale: Any, exclude: Any, dim: Any, reduction: Any
+) -> tuple[Score, str]:
+    """The checked problem and operation of a reduction, as its backend would be handed them."""
+    choice(function, "reduction", reduction, ("none", "sum", "mean", "logsumexp"))
+    choice(function, "dim", dim, DIMS)
+    op = "logsumexp" if psi is None else choice(function, "psi", psi, tuple(PSIS))
+    score = _score(function, x, y, kind, phi, scale, None, None, exclude)
+    return (score.transposed() if dim == "col" else score), op
 
 
 def _score(
@@ -204,7 +208,7 @@ def _score(
 
 def _phi(function: str, phi: Any, kind: str) -> Phi:
     if isinstance(phi, str):
-        choice(function, "phi", phi, tuple(name for name, known in PHIS.items() if known.slope is not None))
+        choice(function, "phi", phi, tuple(PHIS))
         if phi == "clamp":
             fail(function, "phi", "'clamp'", "must be jk.phi.clamp(low, high), which says where to clamp")
         phi = PHIS[phi]
@@ -258,7 +262,7 @@ def _reduce(function: str, score: Score, op: str, dim: str, reduction: str, row:
         score, row, dim = score.transposed(), col, "row"
     both = dim == "both"
     backend, workspace = select(function, score, op), settings().workspace
-    needs = _needs(score, row, col)
+    needs = _needs(score)
     if reduction in ("sum", "mean"):
         row_side = _weighted(score, row, score.N, reduction)
         col_side = _weighted(score, col, score.M, reduction) if both else None
@@ -279,7 +283,7 @@ def _weighted(score: Score, side: _Side, count: int, reduction: str) -> Weighted
     return Weighted(weight, side.anchor)
 
 
-def _needs(score: Score, row: _Side, col: _Side) -> Needs:
+def _needs(score: Score) -> Needs:
     """Which gradients somebody will use. An anchor's costs nothing extra, so it is not listed."""
     on = torch.is_grad_enabled()
     return Needs(
@@ -293,7 +297,9 @@ def _topk(function: str, score: Score, k: int) -> tuple[Tensor, Tensor]:
         values, indices = ops.top_k(score, k, select(function, score, "logsumexp"), settings().workspace)
         absent = values == -torch.inf
         indices = indices.masked_fill(absent, 0)
-    x, chosen = score.x.to(score.dtype)[:, None, :], score.keys.to(score.dtype)[indices]  # (N, 1, D), (N, k, D)
+    flat = indices.flatten()
+    x = score.x.to(score.dtype).unsqueeze(1)  # (N, 1, D)
+    chosen = score.keys.index_select(0, flat).to(score.dtype).unflatten(0, indices.shape)  # (N, k, D)
     t = (x * chosen).sum(dim=2) if score.kind == "dot" else -(x - chosen).square().sum(dim=2)
     u = score.scale * t
     s = u
@@ -302,7 +308,7 @@ def _topk(function: str, score: Score, k: int) -> tuple[Tensor, Tensor]:
         at = u.detach()
         s = score.phi(at.clone()) + score.phi.derivative(at) * (u - at)
     if score.row_bias is not None:
-        s = s + score.row_bias[:, None]
+        s = s + score.row_bias.unsqueeze(1)
     if score.col_bias is not None:
-        s = s + score.col_bias[indices]
+        s = s + score.col_bias.index_select(0, flat).view_as(s)
     return s.masked_fill(absent, -torch.inf), indices.masked_fill(absent, -1)

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -37,18 +37,22 @@ class Settings:
     workspace: int
 
 
-_settings: ContextVar[Settings | None] = ContextVar("jessl_kernels_settings", default=None)
+class _Local(threading.local):
+    # Not a ContextVar: torch.compile traces and guards a thread-local, so that compiled code follows use_backend too.
+    settings: Settings | None = None
+
+
+_local = _Local()
+_environment = os.environ.get("JESSL_BACKEND") or None
 
 
 def settings() -> Settings:
-    """The settings in force here: of the innermost `use_backend`, else of the environment variable JESSL_BACKEND."""
-    chosen = _settings.get()
-    if chosen is None:
-        name = os.environ.get("JESSL_BACKEND") or None
-        if name is not None and name not in BACKENDS:
-            fail("environment", "JESSL_BACKEND", repr(name), f"must be one of {', '.join(BACKENDS)}, or unset")
-        chosen = Settings(name, WORKSPACE)
-    return chosen
+    """The settings in force here: of the innermost `use_backend`, else of the environment variable JESSL_BACKEND at import."""
+    if _local.settings is not None:
+        return _local.settings
+    if _environment is not None and _environment not in BACKENDS:
+        fail("environment", "JESSL_BACKEND", repr(_environment), f"must be one of {', '.join(BACKENDS)}, or unset")
+    return Settings(_environment, WORKSPACE)
 
 
 @contextlib.contextmanager
@@ -58,7 +62,7 @@ def use_backend(name: str | None = None, *, workspace: int | None = None) -> Ite
     name       "chunked" or "reference"; None keeps the choice in force
     workspace  bytes a backend may use beyond inputs, outputs and a few vectors (default 64 MiB)
 
-    A backward pass uses the backend and workspace of its forward pass. Holds for the current thread or task.
+    A backward pass uses the backend and workspace of its forward pass. Holds for the current thread.
 
     Raises ValueError if there is no such backend, or the workspace is not positive.
 
@@ -72,11 +76,12 @@ def use_backend(name: str | None = None, *, workspace: int | None = None) -> Ite
     if workspace is not None and workspace <= 0:
         fail("use_backend", "workspace", workspace, "must be > 0 (bytes)")
     outer = settings()
-    token = _settings.set(Settings(name or outer.backend, workspace or outer.workspace))
+    before = _local.settings
+    _local.settings = Settings(name or outer.backend, workspace or outer.workspace)
     try:
         yield
     finally:
-        _settings.reset(token)
+        _local.settings = before
 
 
 def refusals(score: Score, op: str) -> dict[str, list[str]]:

@@ -209,8 +209,8 @@ def _squares(x: Tensor) -> Tensor:
 
 def _squared_radius(score: Score) -> float:
     """max ‖x_i − ȳ‖² and ‖y_j − ȳ‖², a block of rows at a time; NaN or inf where the data are."""
-    center = score.keys.mean(dim=0, dtype=score.dtype)
+    center = score.keys.detach().mean(dim=0, dtype=score.dtype)
     most = max(1, BLOCK // (score.D * score.dtype.itemsize))
     sources = (score.x,) if score.y is None else (score.x, score.y)
-    radii = [_squares(block.to(score.dtype) - center).amax() for source in sources for block in source.split(most)]
+    radii = [_squares(block.to(score.dtype) - center).amax() for source in sources for block in source.detach().split(most)]
     return float(torch.stack(radii).amax())

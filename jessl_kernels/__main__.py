@@ -1,0 +1,31 @@
+"""`python -m jessl_kernels`: what a bug report needs to say about this installation."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+
+import torch
+
+from . import __version__, backends
+
+
+def report() -> str:
+    """Versions, machine and backends, a line each."""
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    lines = {
+        "jessl_kernels": __version__,
+        "python": sys.version.split()[0],
+        "torch": f"{torch.__version__}, CUDA {torch.version.cuda or 'no'}",
+        "platform": platform.platform(),
+        "cpu": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores",
+        "gpu": ", ".join(devices) or "none",
+    }
+    return "\n".join([*(f"{name:<14} {value}" for name, value in lines.items()), "", str(backends())])
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m jessl_kernels", description=__doc__).parse_args()
+    print(report())

@@ -1,0 +1,26 @@
+"""What autocast means here: dot scores are computed from embeddings in its dtype, everything else stays in fp32.
+
+It is decided once, where a loss prepares its embeddings or a reduction receives them, and is off below that.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+
+def under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Embeddings of a dot score in the dtype that autocast asks for; fp64 and tensors outside of autocast stay as they are."""
+    device = tensors[0].device.type
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if not on or tensors[0].dtype == torch.float64:
+        return tensors
+    return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager:
+    """A block in which operations on this tensor's device keep the dtypes they are given."""
+    device = tensor.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

@@ -1,0 +1,90 @@
+"""Who would compute a reduction, how, at what cost, and why not somebody else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .backends import BACKENDS, refusals, select, settings
+from .exclude import Exclude
+from .pairwise import describe
+from .phi import Phi
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The plan for one reduction; prints as a few lines.
+
+    backend    who computes
+    path       its route, and why that one
+    gemms      matrix products of 2·N·M·D flops it spends, on the value alone or on value and gradient
+    workspace  bytes beyond inputs, outputs and a few vectors
+    matrix     bytes of one N×M matrix of scores, which the matrix form keeps three or four of
+    declined   the other backends' reasons
+    """
+
+    problem: str
+    backend: str
+    path: str
+    gemms: float
+    workspace: int
+    matrix: int
+    declined: dict[str, list[str]]
+
+    def __str__(self) -> str:
+        lines = [
+            self.problem,
+            f"  backend    {self.backend}: {self.path}",
+            f"  products   {self.gemms:g} of 2·N·M·D flops",
+            f"  workspace  {self.workspace / 2**20:.1f} MiB, where one matrix of scores takes {self.matrix / 2**20:.1f} MiB",
+        ]
+        lines += [f"  declined   {name}: {'; '.join(why)}" for name, why in self.declined.items()]
+        return "\n".join(lines)
+
+
+def explain(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    psi: str | None = None,
+    kind: str = "dot",
+    phi: Phi | str | None = None,
+    scale: float | Tensor = 1.0,
+    exclude: Exclude | str | None = None,
+    dim: str = "row",
+    reduction: str = "mean",
+) -> Explanation:
+    """What `pairwise_logsumexp` (or `pairwise_sum`, if `psi` is given) would do with these arguments; computes nothing.
+
+    Arguments as there. A gradient is planned for if grad mode is on and x, y or scale requires one.
+
+    Raises ValueError or TypeError naming the argument at fault; NotImplementedError if no backend is willing.
+
+    >>> print(jk.explain(z, exclude="diagonal"))
+    pairwise_logsumexp over rows of 8192×8192 dot scores, D = 128, float32 on cpu; value and gradient
+      backend    chunked: strips of 128 rows, one pass; one matrix product
+      products   3 of 2·N·M·D flops
+      workspace  4.0 MiB, where one matrix of scores takes 256.0 MiB
+      declined   reference: …
+    """
+    score, op = describe("explain", x, y, psi, kind, phi, scale, exclude, dim, reduction)
+    chosen = select("explain", score, op)
+    tensors = (score.x, score.y, score.scale)
+    with_gradient = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    known = reduction in ("sum", "mean")
+    plan = BACKENDS[chosen].plan(score, op, dim == "both", with_gradient, known, settings().workspace)
+    what = f"pairwise_sum of {psi}" if psi else "pairwise_logsumexp"
+    sides = {"row": "rows", "col": "columns", "both": "rows and columns"}[dim]
+    dtype = str(score.x.dtype).removeprefix("torch.")
+    return Explanation(
+        problem=f"{what} over {sides} of {score.N}×{score.M} {kind} scores, D = {score.D}, {dtype} on {score.x.device}; "
+        + ("value and gradient" if with_gradient else "value alone"),
+        backend=chosen,
+        path=plan.path,
+        gemms=plan.gemms,
+        workspace=plan.workspace,
+        matrix=score.N * score.M * score.dtype.itemsize,
+        declined={name: why for name, why in refusals(score, op).items() if name != chosen and why},
+    )

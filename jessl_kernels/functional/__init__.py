@@ -1,0 +1,20 @@
+"""Losses and estimators: each a formula over a pairwise reduction. Nothing here knows how a reduction is computed."""
+
+from .contrastive import clip_loss, dcl, info_nce, nt_xent, siglip_loss
+from .density import kde_entropy, kde_log_density
+from .geometry import alignment, retrieval_metrics, uniformity
+from .supervised import sup_con
+
+__all__ = [
+    "alignment",
+    "clip_loss",
+    "dcl",
+    "info_nce",
+    "kde_entropy",
+    "kde_log_density",
+    "nt_xent",
+    "retrieval_metrics",
+    "siglip_loss",
+    "sup_con",
+    "uniformity",
+]

@@ -1,0 +1,225 @@
+"""Losses that find each row's one partner: InfoNCE, CLIP, NT-Xent, DCL, SigLIP.
+
+"lse minus the positive" subtracts two nearly equal numbers exactly when training works. So the positive is given to the
+reduction as its anchor and left out of its sum: the loss log(1 + Σ_{j≠i} e^{s_ij − s_ii}) comes out without a subtraction.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from .._checks import embeddings, fail, same_shape, scalar
+from ..exclude import Exclude
+from ..pairwise import pairwise_logsumexp, pairwise_sum
+from .rows import check_reduction, prepare, reduce_rows, rowwise_dot
+
+
+def info_nce(
+    query: Tensor,
+    positive: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    in_batch: bool = True,
+    temperature: float | Tensor = 0.07,
+    symmetric: bool = False,
+    normalize: bool = True,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross entropy of finding each query's key among the batch's keys and further negatives (CPC, arXiv 1807.03748, eq. 4).
+
+    With s_ij = ⟨query_i, key_j⟩ / temperature, in nats and O(N·D) memory:
+
+        loss_i = log Σ_j exp(s_ij) − s_ii,    j over the keys of the batch, then over the negatives
+
+    query, positive  (N, D) float tensors; row i of both belong together
+    negatives        (M, D) shared by all queries, or (N, M, D), a set for each; None for the batch alone
+    in_batch         count the other queries' keys as negatives; False needs `negatives`
+    temperature      float or 0-d tensor, > 0; a tensor receives its gradient
+    symmetric        average with the loss of finding each key's query among the batch's queries (negatives play no part in it)
+    normalize        divide each row by its norm first; False if rows are already unit vectors
+    reduction        "mean" over queries, "sum", or "none": (N,)
+
+    log K − loss is a lower bound on the mutual information, K the number of candidates, and can never exceed log K.
+
+    Returns fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
+
+    >>> jk.info_nce(torch.eye(4), torch.eye(4), temperature=1.0)     # log(e + 3) − 1
+    tensor(0.7437)
+    """
+    function = "info_nce"
+    check_reduction(function, reduction)
+    embeddings(function, "query", query)
+    embeddings(function, "positive", positive, like=("query", query))
+    same_shape(function, "positive", positive, ("query", query), "row i of both belong together")
+    if negatives is not None:
+        embeddings(function, "negatives", negatives, dims=(2, 3), like=("query", query))
+        if negatives.dim() == 3 and len(negatives) != len(query):
+            fail(function, "negatives", f"of shape {tuple(negatives.shape)}", f"must have {len(query)} sets, one per query")
+    if not in_batch and negatives is None:
+        fail(function, "in_batch", False, "must be True without negatives: there would be nothing to compare with")
+    if not in_batch and symmetric:
+        fail(function, "symmetric", True, "must be False with in_batch=False: keys have only the batch to be found in")
+    scale = scalar(function, "temperature", temperature, ("query", query), above=0).reciprocal()
+    if negatives is None:
+        query, positive = prepare(query, positive, normalize=normalize)
+    else:
+        query, positive, negatives = prepare(query, positive, negatives, normalize=normalize)
+    score = rowwise_dot(query, positive) * scale  # (N,), of each query's own key
+    paired = negatives is not None and negatives.dim() == 3
+    anchor, paired_loss = score, None
+    if paired:
+        lse = torch.logsumexp(rowwise_dot(query.unsqueeze(1), negatives) * scale, dim=1)  # (N, M) scores, no larger than the input
+        anchor, paired_loss = torch.logaddexp(score, lse), softplus(lse - score, threshold=40)
+        if not in_batch:
+            return reduce_rows(paired_loss, reduction)
+    keys = positive if negatives is None or paired else torch.cat([positive, negatives]) if in_batch else negatives
+    forward = pairwise_logsumexp(
+        query, keys, scale=scale, anchor=anchor, exclude="diagonal" if in_batch else None, reduction=reduction
+    )
+    if paired_loss is not None:
+        forward = forward + reduce_rows(paired_loss, reduction)
+    if not symmetric:
+        return forward
+    backward = pairwise_logsumexp(positive, query, scale=scale, anchor=score, exclude="diagonal", reduction=reduction)
+    return 0.5 * (forward + backward)
+
+
+def clip_loss(
+    image: Tensor, text: Tensor, logit_scale: float | Tensor, *, normalize: bool = False, reduction: str = "mean"
+) -> Tensor:
+    """Symmetric cross entropy of matching images and texts (CLIP, arXiv 2103.00020, figure 3).
+
+    With s_ij = logit_scale · ⟨image_i, text_j⟩, in nats and O(N·D) memory:
+
+        loss_i = ½ (log Σ_j exp(s_ij) − s_ii) + ½ (log Σ_j exp(s_ji) − s_ii)
+
+    image, text  (N, D) float tensors; row i of both belong together
+    logit_scale  the multiplier itself, float or 0-d tensor, ≥ 0: pass `model.logit_scale.exp()`; a tensor receives its gradient
+    normalize    divide each row by its norm first; False, as CLIP models return unit vectors
+    reduction    "mean" over pairs, "sum", or "none": (N,)
+
+    Returns fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
+
+    >>> jk.clip_loss(torch.eye(4), torch.eye(4), 1.0)                # log(e + 3) − 1
+    tensor(0.7437)
+    """
+    function = "clip_loss"
+    check_reduction(function, reduction)
+    image, text, scale, positive = _image_text(function, image, text, logit_scale, normalize)
+    both = pairwise_logsumexp(
+        image, text, scale=scale, anchor=positive, col_anchor=positive, exclude="diagonal", dim="both", reduction=reduction
+    )
+    return 0.5 * (both[0] + both[1] if reduction == "none" else both)
+
+
+def nt_xent(
+    z1: Tensor, z2: Tensor, *, temperature: float | Tensor = 0.5, normalize: bool = True, reduction: str = "mean"
+) -> Tensor:
+    """Cross entropy of finding the other view among 2N − 1 candidates (SimCLR, arXiv 2002.05709, eq. 1).
+
+    With z = [z1; z2] and s_ij = ⟨z_i, z_j⟩ / temperature, in nats and O(N·D) memory:
+
+        loss_i = log Σ_{j≠i} exp(s_ij) − s_{i, other view of i}
+
+    z1, z2       (N, D) float tensors; row i of z1 and row i of z2 are two views of one item
+    temperature  float or 0-d tensor, > 0; a tensor receives its gradient
+    normalize    divide each row by its norm first; False if rows are already unit vectors
+    reduction    "mean" over the 2N rows, "sum", or "none": (2N,), rows of z1 first
+
+    Returns fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
+
+    >>> jk.nt_xent(torch.eye(4), torch.eye(4))                       # log(e² + 6) − 2
+    tensor(0.5944)
+    """
+    z, scale, positive, exclude = _two_views("nt_xent", z1, z2, temperature, normalize, reduction)
+    return pairwise_logsumexp(z, scale=scale, anchor=positive, exclude=exclude, reduction=reduction)
+
+
+def dcl(
+    z1: Tensor, z2: Tensor, *, temperature: float | Tensor = 0.1, normalize: bool = True, reduction: str = "mean"
+) -> Tensor:
+    """NT-Xent without the positive in the denominator (decoupled contrastive loss, arXiv 2110.06848, eq. 6).
+
+    With z = [z1; z2] and s_ij = ⟨z_i, z_j⟩ / temperature, in nats and O(N·D) memory:
+
+        loss_i = log Σ_j exp(s_ij) − s_{i, other view of i},    j over all rows but i and its other view
+
+    z1, z2       (N, D) float tensors, N ≥ 2; row i of z1 and row i of z2 are two views of one item
+    temperature  float or 0-d tensor, > 0; a tensor receives its gradient
+    normalize    divide each row by its norm first; False if rows are already unit vectors
+    reduction    "mean" over the 2N rows, "sum", or "none": (2N,), rows of z1 first
+
+    The loss has no lower bound of 0. Returns fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument.
+
+    >>> jk.dcl(torch.eye(4), torch.eye(4), temperature=0.5)          # log 6 − 2
+    tensor(-0.2082)
+    """
+    z, scale, positive, exclude = _two_views("dcl", z1, z2, temperature, normalize, reduction)
+    if len(z1) < 2:
+        fail("dcl", "z1", f"of shape {tuple(z1.shape)}", "must have at least 2 rows: one pair alone has no negatives")
+    return pairwise_logsumexp(z, scale=scale, exclude=exclude, reduction=reduction) - reduce_rows(positive, reduction)
+
+
+def siglip_loss(
+    image: Tensor,
+    text: Tensor,
+    logit_scale: float | Tensor,
+    logit_bias: float | Tensor,
+    *,
+    normalize: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """Sigmoid loss over all pairs (SigLIP, arXiv 2303.15343, eq. 1).
+
+    With s_ij = logit_scale · ⟨image_i, text_j⟩ + logit_bias, in nats and O(N·D) memory:
+
+        loss_i = softplus(−s_ii) + Σ_{j≠i} softplus(s_ij)
+
+    image, text  (N, D) float tensors; row i of both belong together
+    logit_scale  the multiplier itself, float or 0-d tensor, ≥ 0: pass `model.logit_scale.exp()`; a tensor receives its gradient
+    logit_bias   float or 0-d tensor; a tensor receives its gradient
+    normalize    divide each row by its norm first; False, as such models return unit vectors
+    reduction    "mean": the sum over all N² pairs divided by N, as in the paper; "sum"; "none": (N,), one per image
+
+    Returns fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
+
+    >>> jk.siglip_loss(torch.eye(2), torch.eye(2), 1.0, 0.0)         # log(1 + e⁻¹) + log 2
+    tensor(1.0064)
+    """
+    function = "siglip_loss"
+    check_reduction(function, reduction)
+    image, text, scale, positive = _image_text(function, image, text, logit_scale, normalize)
+    bias = scalar(function, "logit_bias", logit_bias, ("image", image))
+    negatives = pairwise_sum(
+        image, text, scale=scale, row_bias=bias.expand(len(image)), exclude="diagonal", reduction=reduction
+    )
+    return negatives + reduce_rows(softplus(-(positive + bias), threshold=40), reduction)
+
+
+def _two_views(
+    function: str, z1: Tensor, z2: Tensor, temperature: float | Tensor, normalize: bool, reduction: str
+) -> tuple[Tensor, Tensor, Tensor, Exclude]:
+    """z = [z1; z2], 1/τ, each row's score with its other view, and the exclusion of itself and that view."""
+    check_reduction(function, reduction)
+    embeddings(function, "z1", z1)
+    embeddings(function, "z2", z2, like=("z1", z1))
+    same_shape(function, "z2", z2, ("z1", z1), "row i of both must be views of one item")
+    scale = scalar(function, "temperature", temperature, ("z1", z1), above=0).reciprocal()
+    n = len(z1)
+    (z,) = prepare(torch.cat([z1, z2]), normalize=normalize)
+    positive = rowwise_dot(z, z.roll(n, dims=0)) * scale  # (2n,)
+    return z, scale, positive, Exclude(diagonals=(0, n, -n))
+
+
+def _image_text(
+    function: str, image: Tensor, text: Tensor, logit_scale: float | Tensor, normalize: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both towers prepared, the scale, and the scores of the matching pairs."""
+    embeddings(function, "image", image)
+    embeddings(function, "text", text, like=("image", image))
+    same_shape(function, "text", text, ("image", image), "row i of both belong together")
+    scale = scalar(function, "logit_scale", logit_scale, ("image", image), at_least=0)
+    image, text = prepare(image, text, normalize=normalize)
+    return image, text, scale, rowwise_dot(image, text) * scale

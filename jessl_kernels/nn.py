@@ -1,0 +1,242 @@
+"""The losses as modules, with their temperature, scale, bias or bandwidth as learnable parameters if asked for.
+
+Positive parameters are learnt as logarithms, so that no step of an optimiser can make them negative. What a module computes
+stands in `jessl_kernels.functional`, under the name its docstring gives.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from . import functional as F
+from ._checks import number
+from .functional.density import Bandwidth
+
+__all__ = ["CLIP", "DCL", "InfoNCE", "KDEEntropy", "NTXent", "SigLIP", "SupCon", "Uniformity"]
+
+
+class _Temperature(nn.Module):
+    """Holds a temperature: `log_temperature`, a parameter if learnable and else a buffer."""
+
+    def __init__(self, temperature: float, learnable: bool):
+        super().__init__()
+        _hold_log(self, "temperature", temperature, learnable)
+
+    @property
+    def temperature(self) -> Tensor:
+        """The temperature in force, 0-d."""
+        return self.log_temperature.exp()
+
+
+class InfoNCE(_Temperature):
+    """`info_nce` with a held, possibly learnable temperature.
+
+    temperature  its value at the start, > 0
+    learnable    learn log_temperature
+    in_batch, symmetric, normalize, reduction   as in `info_nce`
+
+    Raises ValueError or TypeError naming the argument at fault.
+
+    >>> loss = jk.nn.InfoNCE(temperature=0.1, learnable=True)(query, positive)
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        *,
+        learnable: bool = False,
+        in_batch: bool = True,
+        symmetric: bool = False,
+        normalize: bool = True,
+        reduction: str = "mean",
+    ):
+        super().__init__(temperature, learnable)
+        self.options = {"in_batch": in_batch, "symmetric": symmetric, "normalize": normalize, "reduction": reduction}
+
+    def forward(self, query: Tensor, positive: Tensor, negatives: Tensor | None = None) -> Tensor:
+        """(N, D), (N, D) and, if any, (M, D) or (N, M, D) → loss."""
+        return F.info_nce(query, positive, negatives, temperature=self.temperature, **self.options)
+
+
+class NTXent(_Temperature):
+    """`nt_xent` with a held, possibly learnable temperature; arguments as for `InfoNCE`."""
+
+    def __init__(
+        self, temperature: float = 0.5, *, learnable: bool = False, normalize: bool = True, reduction: str = "mean"
+    ):
+        super().__init__(temperature, learnable)
+        self.options = {"normalize": normalize, "reduction": reduction}
+
+    def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
+        """(N, D), (N, D) → loss."""
+        return F.nt_xent(z1, z2, temperature=self.temperature, **self.options)
+
+
+class DCL(_Temperature):
+    """`dcl` with a held, possibly learnable temperature; arguments as for `InfoNCE`."""
+
+    def __init__(
+        self, temperature: float = 0.1, *, learnable: bool = False, normalize: bool = True, reduction: str = "mean"
+    ):
+        super().__init__(temperature, learnable)
+        self.options = {"normalize": normalize, "reduction": reduction}
+
+    def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
+        """(N, D), (N, D) → loss."""
+        return F.dcl(z1, z2, temperature=self.temperature, **self.options)
+
+
+class SupCon(_Temperature):
+    """`sup_con` with a held, possibly learnable temperature; form and no_positive as there."""
+
+    def __init__(
+        self,
+        temperature: float = 0.07,
+        *,
+        learnable: bool = False,
+        form: str = "out",
+        no_positive: str = "skip",
+        normalize: bool = True,
+        reduction: str = "mean",
+    ):
+        super().__init__(temperature, learnable)
+        self.options = {"form": form, "no_positive": no_positive, "normalize": normalize, "reduction": reduction}
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(N, D) or (N, V, D), (N,) → loss."""
+        return F.sup_con(features, labels, temperature=self.temperature, **self.options)
+
+
+class CLIP(nn.Module):
+    """`clip_loss` with CLIP's learnable scale, held as its logarithm `logit_scale`, and clamped to `max_scale` as CLIP does.
+
+    logit_scale  the multiplier at the start, > 0 (CLIP: 1/0.07)
+    max_scale    the largest multiplier used, > 0
+    learnable    learn log_logit_scale
+    normalize, reduction   as in `clip_loss`; here rows are normalised by default
+    """
+
+    def __init__(
+        self,
+        logit_scale: float = 1 / 0.07,
+        *,
+        max_scale: float = 100.0,
+        learnable: bool = True,
+        normalize: bool = True,
+        reduction: str = "mean",
+    ):
+        super().__init__()
+        _hold_log(self, "logit_scale", logit_scale, learnable)
+        self.max_scale = number("CLIP", "max_scale", max_scale)
+        self.options = {"normalize": normalize, "reduction": reduction}
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The multiplier in force, 0-d."""
+        return self.log_logit_scale.exp().clamp(max=self.max_scale)
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        """(N, D), (N, D) → loss."""
+        return F.clip_loss(image, text, self.logit_scale, **self.options)
+
+
+class SigLIP(nn.Module):
+    """`siglip_loss` with SigLIP's learnable scale and bias.
+
+    logit_scale, logit_bias  their values at the start (SigLIP: 10 and −10)
+    learnable                learn log_logit_scale and logit_bias
+    normalize, reduction     as in `siglip_loss`; here rows are normalised by default
+    """
+
+    def __init__(
+        self,
+        logit_scale: float = 10.0,
+        logit_bias: float = -10.0,
+        *,
+        learnable: bool = True,
+        normalize: bool = True,
+        reduction: str = "mean",
+    ):
+        super().__init__()
+        _hold_log(self, "logit_scale", logit_scale, learnable)
+        _hold(self, "logit_bias", torch.tensor(number("SigLIP", "logit_bias", logit_bias)), learnable)
+        self.options = {"normalize": normalize, "reduction": reduction}
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The multiplier in force, 0-d."""
+        return self.log_logit_scale.exp()
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        """(N, D), (N, D) → loss."""
+        return F.siglip_loss(image, text, self.logit_scale, self.logit_bias, **self.options)
+
+
+class KDEEntropy(nn.Module):
+    """`kde_entropy` with a held, possibly learnable width.
+
+    bandwidth      a number, or "scott" or "silverman" (then nothing is held); None with kernel="vmf"
+    concentration  a number > 0 for kernel="vmf"
+    learnable      learn log_bandwidth or log_concentration
+    kernel, estimator   as in `kde_entropy`
+    """
+
+    def __init__(
+        self,
+        bandwidth: Bandwidth | None = None,
+        *,
+        concentration: float | None = None,
+        learnable: bool = False,
+        kernel: str = "gaussian",
+        estimator: str = "loo",
+    ):
+        super().__init__()
+        self.width_name = "concentration" if kernel == "vmf" else "bandwidth"
+        self.rule = bandwidth if isinstance(bandwidth, str) else None
+        if learnable and self.rule is not None:
+            raise ValueError(f"KDEEntropy: learnable is True, must be False with bandwidth={self.rule!r}, which is a rule")
+        if self.rule is None:
+            value = concentration if kernel == "vmf" else bandwidth
+            if value is None:
+                raise ValueError(f"KDEEntropy: {self.width_name} is None, must be a number > 0 with kernel={kernel!r}")
+            _hold_log(self, self.width_name, value, learnable)
+        self.options = {"kernel": kernel, "estimator": estimator}
+
+    @property
+    def width(self) -> Tensor | str:
+        """The bandwidth or concentration in force, 0-d, or the name of its rule."""
+        return self.rule or getattr(self, f"log_{self.width_name}").exp()
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, D) → entropy in nats."""
+        return F.kde_entropy(z, **{self.width_name: self.width}, **self.options)
+
+
+class Uniformity(nn.Module):
+    """`uniformity` with a fixed t."""
+
+    def __init__(self, t: float = 2.0):
+        super().__init__()
+        self.t = number("Uniformity", "t", t)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, D) → 0-d."""
+        return F.uniformity(z, t=self.t)
+
+
+def _hold_log(module: nn.Module, name: str, value: float, learnable: bool) -> None:
+    """Hold log(value) as `log_<name>`."""
+    function = type(module).__name__
+    if not number(function, name, value) > 0 or math.isinf(value):
+        raise ValueError(f"{function}: {name} is {value}, must be > 0 and finite")
+    _hold(module, f"log_{name}", torch.tensor(math.log(value)), learnable)
+
+
+def _hold(module: nn.Module, name: str, value: Tensor, learnable: bool) -> None:
+    if learnable:
+        module.register_parameter(name, nn.Parameter(value))
+    else:
+        module.register_buffer(name, value)
