@@ -9,12 +9,12 @@ Four operators, each a backend's function behind a flat schema:
 
 `reduce` is differentiated by `gradient`; `scalar` brings its gradients along as outputs, and its backward only multiplies them
 by the arriving number. Both paths share the two backward formulas below. Nothing here has a second derivative, and saying so
-is part of the formulas: see `_FirstDerivative`.
+is part of the formulas: see `_no_second_derivative`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -115,27 +115,12 @@ def _anchor_gradient(op: str, side: Weighted | None, value: Tensor) -> Tensor:
 # ---- Derivatives, shared by both paths ----
 
 
-class _FirstDerivative(Function):
-    """The identity on gradients that refuses to be differentiated.
-
-    Without it a gradient penalty or a Hessian would run without an error and leave out every term through the scores.
-    `of` holds the tensors the gradients depend on; it only ties them into the graph.
-    """
-
-    @staticmethod
-    def forward(count: int, *gradients_and_of: Tensor | None) -> tuple[Tensor | None, ...]:
-        return tuple(None if g is None else g.view_as(g) for g in gradients_and_of[:count])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
-        raise RuntimeError(
-            "jessl_kernels has no second derivatives: a gradient penalty, a Hessian or create_graph=True with a second "
-            "backward needs the matrix form of this loss"
-        )
+def _no_second_derivative(ctx: Any, *upstream: Tensor) -> Any:
+    # Without this, a gradient penalty or a Hessian would run and silently leave out every term through the scores.
+    raise RuntimeError(
+        "jessl_kernels has no second derivatives: a gradient penalty, a Hessian or a second backward through "
+        "create_graph=True needs the matrix form of this loss"
+    )
 
 
 def _no_vmap(info: Any, in_dims: tuple, *args: Any) -> Any:
@@ -157,9 +142,8 @@ def _reduce_backward(ctx: Any, g: Tensor, h: Tensor) -> tuple:
     is_lse = ctx.op == "logsumexp"
     sides = (g, row if is_lse else None, h if ctx.cols else None, col if is_lse and ctx.cols else None)
     needs = Needs(*ctx.needs_input_grad[:5])
-    made = _call(_gradient, "gradient", score, (ctx.op, *sides, needs.flatten(), ctx.backend, ctx.workspace))
-    cast = _like_inputs(made, tensors, needs)
-    return (*_FirstDerivative.apply(5, *cast, g, h, *tensors[:5]), *[None] * (FLAT - 5 + 4))
+    made = _call(_Gradient.apply, "gradient", score, (ctx.op, *sides, needs.flatten(), ctx.backend, ctx.workspace))
+    return (*_like_inputs(made, tensors, needs), *[None] * (FLAT - 5 + 4))
 
 
 def _scalar_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
@@ -170,36 +154,57 @@ def _scalar_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
 
 def _scalar_backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple:
     *inputs, row_anchor, col_anchor = ctx.saved_tensors[:7]
-    # Out of place, so that a second backward through a retained graph finds the same bits.
-    made = [upstream * g if g.numel() else g for g in ctx.saved_tensors[7:]]
-    needs = Needs(*ctx.needs)
-    cast = _like_inputs(tuple(made[:5]), inputs, needs)
-    anchors = [g.to(a.dtype) if a is not None else None for g, a in zip(made[5:], (row_anchor, col_anchor), strict=True)]
-    out = _FirstDerivative.apply(7, *cast, *anchors, upstream, *inputs, row_anchor, col_anchor)
-    return (*out[:5], *[None] * (FLAT - 5), None, None, out[5], None, out[6], None, None, None)
+    tied = (*inputs, row_anchor, col_anchor)
+    *made, row, col = _Scaled.apply(upstream, *ctx.saved_tensors[7:], *(t for t in tied if t is not None))
+    grads = _like_inputs(made, inputs, Needs(*ctx.needs))
+    row, col = (g if anchor is not None else None for g, anchor in ((row, row_anchor), (col, col_anchor)))
+    return (*grads, *[None] * (FLAT - 5), None, None, row, None, col, None, None, None)
 
 
-def _like_inputs(made: tuple[Tensor, ...], inputs: list[Tensor | None], needs: Needs) -> list[Tensor | None]:
+def _like_inputs(made: Sequence[Tensor], inputs: list[Tensor | None], needs: Needs) -> list[Tensor | None]:
     return [
         g.to(tensor.dtype) if needed and tensor is not None else None
         for g, tensor, needed in zip(made, inputs, needs.flatten(), strict=False)
     ]
 
 
-class _Reduce(Function):
+class _Once(Function):
+    """A function that is differentiated in reverse, once at most, and says so."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        pass
+
+    backward = staticmethod(_no_second_derivative)
+    vmap = staticmethod(_no_vmap)
+    jvp = staticmethod(_no_jvp)
+
+
+class _Reduce(_Once):
     forward = staticmethod(_reduce)
     setup_context = staticmethod(_reduce_setup)
     backward = staticmethod(_reduce_backward)
-    vmap = staticmethod(_no_vmap)
-    jvp = staticmethod(_no_jvp)
 
 
-class _Scalar(Function):
+class _Gradient(_Once):
+    forward = staticmethod(_gradient)
+
+
+class _Scalar(_Once):
     forward = staticmethod(_scalar)
     setup_context = staticmethod(_scalar_setup)
     backward = staticmethod(_scalar_backward)
-    vmap = staticmethod(_no_vmap)
-    jvp = staticmethod(_no_jvp)
+
+
+class _Scaled(_Once):
+    """upstream · g for the gradients g made in the forward pass; the tensors they were made from come last, tied into the graph.
+
+    Out of place, so that a second backward through a retained graph finds the same bits.
+    """
+
+    @staticmethod
+    def forward(upstream: Tensor, *gradients_and_origins: Tensor) -> tuple[Tensor, ...]:
+        return tuple(upstream * g for g in gradients_and_origins[:7])
 
 
 # ---- Registration: the same functions under a schema, and their shapes ----

@@ -62,7 +62,7 @@ def sup_con(
     only_positives = Exclude(diagonals=(0,), different=(labels, labels))
     only_negatives = Exclude(diagonals=(0,), same=(labels, labels))
     positive_lse = pairwise_logsumexp(z, scale=scale, exclude=only_positives)
-    positive_lse = positive_lse.masked_fill(~has_positive, 0.0)  # rows of weight 0; a −inf would make their gradient NaN
+    positive_lse = positive_lse.masked_fill(has_positive.logical_not(), 0.0)  # rows of weight 0; a −inf would make their gradient NaN
     # log Σ_a e^s = positive_lse + log(1 + Σ_negatives e^{s − positive_lse}), and the last term needs no subtraction.
     counted = has_positive.to(positive_lse.dtype)
     count = positives.clamp_min(1).to(positive_lse.dtype)
