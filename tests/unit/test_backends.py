@@ -1,0 +1,133 @@
+"""Selection, settings and what the package says about itself."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+import jessl_kernels as jk
+
+
+def test_chunked_is_taken_by_default_and_reference_by_name():
+    z = torch.eye(4)
+    assert jk.explain(z).backend == "chunked"
+    with jk.use_backend("reference"):
+        assert jk.explain(z).backend == "reference"
+    assert jk.explain(z).backend == "chunked"
+
+
+def test_use_backend_nests_and_is_undone_after_an_error():
+    with jk.use_backend("reference"):
+        with jk.use_backend(workspace=1 << 20):
+            assert jk.explain(torch.eye(4)).backend == "reference"
+        with pytest.raises(ZeroDivisionError), jk.use_backend("chunked"):
+            1 / 0
+        assert jk.explain(torch.eye(4)).backend == "reference"
+
+
+def test_use_backend_holds_for_its_thread_alone():
+    seen = []
+    with jk.use_backend("reference"):
+        thread = threading.Thread(target=lambda: seen.append(jk.explain(torch.eye(4)).backend))
+        thread.start()
+        thread.join()
+    assert seen == ["chunked"]
+
+
+def test_backward_uses_the_backend_of_its_forward(monkeypatch):
+    from jessl_kernels.backends import chunked
+
+    x = torch.eye(4, requires_grad=True)
+    with jk.use_backend("reference"):
+        row = jk.pairwise_logsumexp(x)
+    monkeypatch.setattr(chunked, "gradient", None)
+    row.sum().backward()
+    assert x.grad is not None
+
+
+def test_compiled_code_follows_use_backend():
+    loss = torch.compile(lambda z: jk.pairwise_logsumexp(z, reduction="sum"), fullgraph=True, backend="aot_eager")
+    values = [loss(torch.eye(4))]
+    with jk.use_backend("reference"):
+        values.append(loss(torch.eye(4)))
+    torch.testing.assert_close(values[0], values[1])
+
+
+def test_workspace_bounds_the_strip():
+    z = torch.zeros(4096, 8, requires_grad=True)
+    plans = []
+    for workspace in (1 << 20, 4 << 20):
+        with jk.use_backend(workspace=workspace):
+            plans.append(jk.explain(z).workspace)
+            assert plans[-1] <= workspace
+    assert plans[0] < plans[1]
+
+
+def test_workspace_changes_no_more_than_rounding():
+    z = torch.randn(300, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    results = []
+    for workspace in (1, 10_000, 64 << 20):
+        with jk.use_backend("chunked", workspace=workspace):
+            value = jk.nt_xent(*z.split(150))
+            results.append((value.detach(), torch.autograd.grad(value, z)[0]))
+    for value, gradient in results[1:]:
+        torch.testing.assert_close(value, results[0][0], rtol=1e-6, atol=0)
+        torch.testing.assert_close(gradient, results[0][1], rtol=1e-5, atol=1e-8)
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+    )
+
+
+def test_environment_variable_chooses_the_backend():
+    code = "import torch, jessl_kernels as jk; print(jk.explain(torch.eye(4)).backend)"
+    assert run(code, JESSL_BACKEND="reference").stdout.strip() == "reference"
+    wrong = run(code, JESSL_BACKEND="fast")
+    assert wrong.returncode != 0
+    assert "JESSL_BACKEND is 'fast', must be one of chunked, reference" in wrong.stderr
+
+
+def test_python_m_jessl_kernels_prints_the_report():
+    result = subprocess.run([sys.executable, "-m", "jessl_kernels"], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0
+    for word in ("jessl_kernels", torch.__version__, "chunked", "reference", "native"):
+        assert word in result.stdout
+
+
+def test_backends_reports_who_computes_and_what_is_missing():
+    report = jk.backends()
+    assert list(report.computing) == ["chunked", "reference"]
+    assert str(report).count("\n") >= 2
+    with jk.use_backend("reference"):
+        assert "forced: reference" in str(jk.backends())
+
+
+def test_no_willing_backend_is_one_error_with_every_refusal(monkeypatch):
+    from jessl_kernels.backends import chunked, reference
+
+    monkeypatch.setattr(chunked, "declines", lambda score, op: ["too tired"])
+    monkeypatch.setattr(reference, "declines", lambda score, op: ["too small", "too slow"])
+    with pytest.raises(NotImplementedError, match="(?s)no backend can run pairwise_logsumexp on x .*too tired.*too small; too slow"):
+        jk.pairwise_logsumexp(torch.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("reduction", "dim", "grad", "gemms"),
+    [("mean", "row", True, 3), ("mean", "both", True, 4), ("none", "row", True, 4), ("mean", "row", False, 1)],
+)
+def test_explain_counts_products(reduction, dim, grad, gemms):
+    z = torch.zeros(8, 4, requires_grad=grad)
+    assert jk.explain(z, reduction=reduction, dim=dim).gemms == gemms
+
+
+def test_explain_says_how_squares_are_taken():
+    z = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    ways = [jk.explain(z, kind="sqdist", scale=scale).path for scale in (0.01, 10.0, 1e12)]
+    for path, way in zip(ways, ("one matrix product", "fp64 matrix product", "differences"), strict=True):
+        assert way in path

@@ -1,0 +1,75 @@
+"""No host synchronisation and no mixing of devices: every public function on fake CUDA tensors and on meta tensors."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import jessl_kernels as jk
+
+N, M, D = 6, 4, 3
+
+
+def _made_on(device: str, module):
+    with torch.device(device):
+        return module()
+
+
+def _calls(device: str, grad: bool) -> dict:
+    def new(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, device=device, requires_grad=grad)
+
+    x, y, negatives, paired, views = new(N, D), new(N, D), new(M, D), new(N, M, D), new(N, 2, D)
+    number, widths = torch.ones((), device=device), torch.ones(D, device=device)
+    ids, weights = torch.zeros(N, dtype=torch.int64, device=device), torch.ones(N, device=device)
+    by_ids = jk.Exclude(diagonals=(0,), same=(ids, ids), different=(ids, ids), keep=(1,))
+    calls = {
+        "info_nce": lambda: jk.info_nce(x, y),
+        "info_nce-negatives": lambda: jk.info_nce(x, y, negatives, temperature=number, symmetric=True),
+        "info_nce-paired": lambda: jk.info_nce(x, y, paired, reduction="none"),
+        "clip_loss": lambda: jk.clip_loss(x, y, number),
+        "clip_loss-none": lambda: jk.clip_loss(x, y, 10.0, reduction="none"),
+        "nt_xent": lambda: jk.nt_xent(x, y, temperature=number),
+        "dcl": lambda: jk.dcl(x, y),
+        "siglip_loss": lambda: jk.siglip_loss(x, y, number, number),
+        "sup_con": lambda: jk.sup_con(x, ids),
+        "sup_con-views": lambda: jk.sup_con(views, ids, form="in", reduction="none"),
+        "kde_log_density": lambda: jk.kde_log_density(x, y, bandwidth=widths, weights=weights),
+        "kde_entropy-weights": lambda: jk.kde_entropy(x, bandwidth=number, weights=weights),
+        "kde_entropy-vmf": lambda: jk.kde_entropy(x, kernel="vmf", concentration=number),
+        "uniformity": lambda: jk.uniformity(x, t=number),
+        "alignment": lambda: jk.alignment(x, y, power=1.5),
+        "pairwise_logsumexp": lambda: jk.pairwise_logsumexp(
+            x, anchor=weights, col_anchor=weights, row_bias=weights, exclude=by_ids, dim="both", reduction="sum"
+        ),
+        "pairwise_sum": lambda: jk.pairwise_sum(x, y, col_bias=weights, dim="col"),
+        "pairwise_topk": lambda: jk.pairwise_topk(x, y, k=2)[0],
+        "pairwise_topk-laplace": lambda: jk.pairwise_topk(x, y, k=2, kind="sqdist", phi="laplace", dim="both")[1][0],
+    }
+    for kernel in ("gaussian", "laplace"):
+        for bandwidth in ("scott", "silverman", 0.5):
+            for estimator in ("loo", "resubstitution", "plugin", "plugin_normalized"):
+                calls[f"kde_entropy-{kernel}-{bandwidth}-{estimator}"] = lambda k=kernel, b=bandwidth, e=estimator: (
+                    jk.kde_entropy(x, bandwidth=b, kernel=k, estimator=e)
+                )
+    for module in (jk.nn.InfoNCE, jk.nn.NTXent, jk.nn.DCL, jk.nn.CLIP, jk.nn.SigLIP):
+        calls[f"nn.{module.__name__}"] = lambda module=module: _made_on(device, module)(x, y)
+    calls["nn.SupCon"] = lambda: _made_on(device, jk.nn.SupCon)(x, ids)
+    calls["nn.KDEEntropy"] = lambda: _made_on(device, lambda: jk.nn.KDEEntropy(1.0))(x)
+    calls["nn.Uniformity"] = lambda: jk.nn.Uniformity()(x)
+    if not grad:
+        calls["retrieval_metrics"] = lambda: jk.retrieval_metrics(x, y)["x_to_y/recall@1"]
+        calls["explain"] = lambda: torch.ones((), device=device) * len(str(jk.explain(x, y, kind="sqdist")))
+    return calls
+
+
+@pytest.mark.parametrize("name", _calls("meta", False))
+def test_value_on_fake_cuda_tensors_reads_nothing_and_stays_on_the_device(name):
+    with FakeTensorMode():
+        assert _calls("cuda", False)[name]().device.type == "cuda"
+
+
+@pytest.mark.parametrize("name", _calls("meta", True))
+def test_value_and_gradient_on_meta_tensors(name):
+    value = _calls("meta", True)[name]()
+    assert value.is_meta
+    value.sum().backward()

@@ -1,0 +1,253 @@
+"""Operators and autograd: schema, fake, compile, func.grad, autocast, and what must be refused."""
+
+import pytest
+import torch
+from torch import nn
+
+import jessl_kernels as jk
+from jessl_kernels.score import Needs, Score
+
+N, D = 6, 3
+
+
+def rows(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def mean_loss(z):
+    return jk.nt_xent(*z.split(len(z) // 2))
+
+
+def row_loss(z):
+    return jk.nt_xent(*z.split(len(z) // 2), reduction="none").square().sum()
+
+
+def both_sides(z):
+    return jk.clip_loss(*z.split(len(z) // 2), 10.0, normalize=True)
+
+
+def distances(z):
+    return jk.kde_entropy(z, bandwidth=0.8)
+
+
+def pair_sum(z):
+    return jk.siglip_loss(*z.split(len(z) // 2), 10.0, -10.0)
+
+
+def total(z):
+    return jk.uniformity(z)
+
+
+LOSSES = [mean_loss, row_loss, both_sides, distances, pair_sum, total]
+losses = pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
+
+
+def op_arguments(kind: str, requires_grad: bool) -> tuple:
+    ids = torch.tensor([0, 1, 1, -1])
+    score = Score(
+        x=rows(0, 4, D).requires_grad_(requires_grad),
+        y=rows(1, 5, D).requires_grad_(requires_grad),
+        scale=torch.tensor(0.7, requires_grad=requires_grad),
+        row_bias=rows(2, 4).requires_grad_(requires_grad),
+        col_bias=rows(3, 5).requires_grad_(requires_grad),
+        exclude=jk.Exclude(diagonals=(0,), same=(ids, torch.tensor([1, 1, 2, 0, -1])), keep=(1,)),
+        kind=kind,
+        phi=jk.phi.clamp(-2.0, 2.0),
+    )
+    return score.flatten()
+
+
+@pytest.mark.parametrize("kind", ["dot", "sqdist"])
+@pytest.mark.parametrize("backend", ["chunked", "reference"])
+@pytest.mark.parametrize("name", ["reduce", "gradient", "scalar", "top_k"])
+def test_opcheck_accepts_every_operator(name, backend, kind):
+    all_needs = Needs(True, True, True, True, True).flatten()
+    end = (backend, 1 << 20)
+    rest = {
+        "reduce": ("logsumexp", True, *end),
+        "gradient": ("logsumexp", rows(4, 4), rows(5, 4) + 9, rows(6, 5), rows(7, 5) + 9, all_needs, *end),
+        "scalar": (
+            "logsumexp",
+            rows(4, 4),
+            rows(5, 4).requires_grad_(),
+            rows(6, 5),
+            rows(7, 5).requires_grad_(),
+            all_needs,
+            *end,
+        ),
+        "top_k": (2, *end),
+    }[name]
+    differentiable = name in ("reduce", "scalar")
+    checks = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+    if differentiable:
+        checks += ("test_autograd_registration",)
+    outcome = torch.library.opcheck(
+        getattr(torch.ops.jessl_kernels, name).default, (*op_arguments(kind, differentiable), *rest), test_utils=checks
+    )
+    assert set(outcome.values()) == {"SUCCESS"}
+
+
+@losses
+def test_compiled_without_graph_breaks_gives_the_eager_numbers(loss):
+    z = rows(0, 2 * N, D).requires_grad_()
+    compiled = rows(0, 2 * N, D).requires_grad_()
+    loss(z).backward()
+    value = torch.compile(loss, fullgraph=True, backend="aot_eager")(compiled)
+    value.backward()
+    assert value.item() == pytest.approx(loss(z).item(), rel=1e-6)
+    torch.testing.assert_close(compiled.grad, z.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_compiled_code_does_not_recompile_for_a_new_temperature_tensor():
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(lambda z, t: jk.nt_xent(*z.split(N), temperature=t), fullgraph=True, backend=counter)
+    values = {compiled(rows(0, 2 * N, D), torch.tensor(t)).item() for t in (0.1, 0.2, 0.3)}
+    assert len(values) == 3
+    assert counter.frame_count == 1
+
+
+def test_export_keeps_the_loss_as_one_operator():
+    class Loss(nn.Module):
+        def forward(self, z):
+            return mean_loss(z)
+
+    program = torch.export.export(Loss(), (rows(0, 2 * N, D),))
+    assert "jessl_kernels.scalar" in str(program.graph)
+    torch.testing.assert_close(program.module()(rows(1, 2 * N, D)), mean_loss(rows(1, 2 * N, D)))
+
+
+@losses
+def test_func_grad_and_vjp_agree_with_backward(loss):
+    z = rows(0, 2 * N, D).requires_grad_()
+    loss(z).backward()
+    torch.testing.assert_close(torch.func.grad(loss)(z.detach()), z.grad, rtol=1e-6, atol=1e-8)
+    _, pull = torch.func.vjp(loss, z.detach())
+    torch.testing.assert_close(pull(torch.tensor(1.0))[0], z.grad, rtol=1e-6, atol=1e-8)
+
+
+@losses
+def test_gradient_penalty_raises_instead_of_leaving_terms_out(loss):
+    z = rows(0, 2 * N, D).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(z), z, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        gradient.square().sum().backward()
+
+
+@losses
+def test_hessian_raises(loss):
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        torch.autograd.functional.hessian(loss, rows(0, 2 * N, D))
+    with pytest.raises(NotImplementedError, match="forward-mode|second derivatives"):
+        torch.func.hessian(loss)(rows(0, 2 * N, D))
+
+
+def test_second_derivative_of_the_registered_operators_raises():
+    arguments = op_arguments("dot", True)
+    row, _ = torch.ops.jessl_kernels.reduce(*arguments, "logsumexp", False, "chunked", 1 << 20)
+    (gradient,) = torch.autograd.grad(row.sum(), arguments[0], create_graph=True)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        gradient.square().sum().backward()
+
+
+@losses
+def test_vmap_and_jvp_are_refused_by_name(loss):
+    with pytest.raises(NotImplementedError, match="no vmap rule"):
+        torch.func.vmap(loss)(rows(0, 2, 2 * N, D))
+    z = rows(0, 2 * N, D)
+    with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
+        torch.func.jvp(loss, (z,), (z,))
+
+
+@losses
+def test_backward_twice_gives_the_same_bits(loss):
+    z = rows(0, 2 * N, D).requires_grad_()
+    value = loss(z)
+    first, second = (torch.autograd.grad(value, z, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@losses
+def test_two_runs_give_the_same_bits(loss):
+    runs = []
+    for _ in range(2):
+        z = rows(0, 200, D).requires_grad_()
+        value = loss(z)
+        value.backward()
+        runs.append((value.detach(), z.grad))
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert torch.equal(runs[0][1], runs[1][1])
+
+
+def test_no_gradient_is_made_under_no_grad(monkeypatch):
+    from jessl_kernels.backends import chunked
+
+    def never(*args, **kwargs):
+        raise AssertionError("a gradient was computed")
+
+    monkeypatch.setattr(chunked, "reduce_and_gradient", never)
+    monkeypatch.setattr(chunked, "gradient", never)
+    z = rows(0, 2 * N, D).requires_grad_()
+    with torch.no_grad():
+        assert mean_loss(z).isfinite()
+    assert not mean_loss(z.detach()).requires_grad
+
+
+def test_only_the_gradients_asked_for_are_made():
+    x, y = rows(0, N, D).requires_grad_(), rows(1, N, D)
+    loss = jk.clip_loss(x, y, torch.tensor(3.0), normalize=False)
+    loss.backward()
+    assert x.grad is not None
+    assert y.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_runs_dot_scores_in_its_dtype_and_returns_fp32(dtype):
+    z = rows(0, 2 * N, D).requires_grad_()
+    with torch.autocast("cpu", dtype):
+        value = mean_loss(z)
+    value.backward()
+    unit = nn.functional.normalize(rows(0, 2 * N, D)).to(dtype)
+    expected = jk.nt_xent(*unit.split(N), normalize=False)
+    assert value.dtype == torch.float32
+    assert z.grad.dtype == torch.float32
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+
+
+def test_autocast_leaves_distances_vmf_and_fp64_alone():
+    z = rows(0, 2 * N, D)
+    for loss in (distances, total, lambda z: jk.kde_entropy(z, kernel="vmf", concentration=5.0)):
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = loss(z)
+        assert torch.equal(inside, loss(z))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = mean_loss(z.double())
+    assert torch.equal(inside, mean_loss(z.double()))
+
+
+def test_loss_dtype_is_fp32_for_half_and_fp64_for_fp64_and_gradients_are_like_the_inputs():
+    for dtype, out in ((torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float64, torch.float64)):
+        z = rows(0, 2 * N, D, dtype=dtype).requires_grad_()
+        value = mean_loss(z)
+        value.backward()
+        assert value.dtype == out
+        assert z.grad.dtype == dtype
+
+
+def test_a_large_loss_scale_reaches_fp16_gradients_unflushed():
+    """What GradScaler needs: gradients are kept in fp32 until the arriving factor has been applied."""
+    z = rows(0, 4096, 8, dtype=torch.float16).requires_grad_()
+    (mean_loss(z) * 2**16).backward()
+    reference = rows(0, 4096, 8, dtype=torch.float16).float().requires_grad_()
+    (mean_loss(reference) * 2**16).backward()
+    assert (z.grad == 0).float().mean() < 1e-3
+    assert (z.grad.float() - reference.grad).norm() < 5e-3 * reference.grad.norm()
+
+
+def test_modules_work_under_data_parallel_wrappers_and_deepcopy():
+    import copy
+
+    module = jk.nn.NTXent(learnable=True)
+    twin = copy.deepcopy(module)
+    twin.load_state_dict(module.state_dict())
+    z = rows(0, 2 * N, D)
+    assert torch.equal(module(*z.split(N)), twin(*z.split(N)))
