@@ -162,7 +162,7 @@ class SigLIP(nn.Module):
     ):
         super().__init__()
         _hold_log(self, "logit_scale", logit_scale, learnable)
-        _hold(self, "logit_bias", torch.tensor(number("SigLIP", "logit_bias", logit_bias)), learnable)
+        _hold(self, "logit_bias", torch.full((), number("SigLIP", "logit_bias", logit_bias)), learnable)
         self.options = {"normalize": normalize, "reduction": reduction}
 
     @property
@@ -232,7 +232,7 @@ def _hold_log(module: nn.Module, name: str, value: float, learnable: bool) -> No
     function = type(module).__name__
     if not number(function, name, value) > 0 or math.isinf(value):
         raise ValueError(f"{function}: {name} is {value}, must be > 0 and finite")
-    _hold(module, f"log_{name}", torch.tensor(math.log(value)), learnable)
+    _hold(module, f"log_{name}", torch.full((), math.log(value)), learnable)
 
 
 def _hold(module: nn.Module, name: str, value: Tensor, learnable: bool) -> None:

@@ -9,9 +9,10 @@ import jessl_kernels as jk
 N, M, D = 6, 4, 3
 
 
-def _made_on(device: str, module):
+def _made_on(device: str, module, **options):
+    # Fake CUDA parameters with a graph abort in a torch without CUDA; on meta the learnable ones are tested too.
     with torch.device(device):
-        return module()
+        return module(**options)
 
 
 def _calls(device: str, grad: bool) -> dict:
@@ -52,9 +53,9 @@ def _calls(device: str, grad: bool) -> dict:
                     jk.kde_entropy(x, bandwidth=b, kernel=k, estimator=e)
                 )
     for module in (jk.nn.InfoNCE, jk.nn.NTXent, jk.nn.DCL, jk.nn.CLIP, jk.nn.SigLIP):
-        calls[f"nn.{module.__name__}"] = lambda module=module: _made_on(device, module)(x, y)
-    calls["nn.SupCon"] = lambda: _made_on(device, jk.nn.SupCon)(x, ids)
-    calls["nn.KDEEntropy"] = lambda: _made_on(device, lambda: jk.nn.KDEEntropy(1.0))(x)
+        calls[f"nn.{module.__name__}"] = lambda module=module: _made_on(device, module, learnable=grad)(x, y)
+    calls["nn.SupCon"] = lambda: _made_on(device, jk.nn.SupCon, learnable=grad)(x, ids)
+    calls["nn.KDEEntropy"] = lambda: _made_on(device, jk.nn.KDEEntropy, bandwidth=1.0, learnable=grad)(x)
     calls["nn.Uniformity"] = lambda: jk.nn.Uniformity()(x)
     if not grad:
         calls["retrieval_metrics"] = lambda: jk.retrieval_metrics(x, y)["x_to_y/recall@1"]
