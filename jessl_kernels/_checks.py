@@ -60,20 +60,29 @@ def choice(function: str, argument: str, value: Any, allowed: tuple[str, ...]) -
     return value
 
 
-def embeddings(function: str, argument: str, value: Any, dims: tuple[int, ...] = (2,), like: tuple[str, Tensor] | None = None) -> Tensor:
+def embeddings(
+    function: str, argument: str, value: Any, dims: tuple[int, ...] = (2,), like: tuple[str, Tensor] | None = None
+) -> Tensor:
     """A float tensor of embeddings with at least one row and one column, on the device and of the dtype and width of `like`."""
     if not isinstance(value, Tensor):
         wrong_type(function, argument, value, "must be a float tensor of embeddings, one per row")
     if value.dtype not in FLOATS:
         wrong_type(function, argument, value, "must be float64, float32, bfloat16 or float16")
     if value.dim() not in dims:
-        fail(function, argument, f"of shape {tuple(value.shape)}", f"must have {' or '.join(map(str, dims))} dimensions")
+        fail(
+            function, argument, f"of shape {tuple(value.shape)}", f"must have {' or '.join(map(str, dims))} dimensions"
+        )
     if 0 in value.shape:
         fail(function, argument, f"of shape {tuple(value.shape)}", "must not be empty")
     if like is not None:
         other_name, other = like
         if value.shape[-1] != other.shape[-1]:
-            fail(function, argument, f"of shape {tuple(value.shape)}", f"must have {other.shape[-1]} columns like {other_name}")
+            fail(
+                function,
+                argument,
+                f"of shape {tuple(value.shape)}",
+                f"must have {other.shape[-1]} columns like {other_name}",
+            )
         if value.device != other.device:
             fail(function, argument, f"on {value.device}", f"must be on {other.device} like {other_name}")
         if value.dtype != other.dtype:
@@ -103,7 +112,11 @@ def scalar(
     at_least: float | None = None,
 ) -> Tensor:
     """A float or 0-d float tensor as a 0-d tensor of the accumulation dtype on the device of `like`; tensors keep their graph."""
-    bound = None if above is None and at_least is None else f"must be {'>' if above is not None else '>='} {above if above is not None else at_least}"
+    bound = (
+        None
+        if above is None and at_least is None
+        else f"must be {'>' if above is not None else '>='} {above if above is not None else at_least}"
+    )
     other_name, other = like
     dtype = accumulation_dtype(other.dtype)
     if isinstance(value, Tensor):
@@ -123,8 +136,14 @@ def scalar(
     return torch.full((), value, dtype=dtype, device=other.device)
 
 
-def _check_bound(function: str, argument: str, value: float, above: float | None, at_least: float | None, must: str) -> None:
-    if math.isnan(value) or (above is not None and not value > above) or (at_least is not None and not value >= at_least):
+def _check_bound(
+    function: str, argument: str, value: float, above: float | None, at_least: float | None, must: str
+) -> None:
+    if (
+        math.isnan(value)
+        or (above is not None and not value > above)
+        or (at_least is not None and not value >= at_least)
+    ):
         fail(function, argument, value, must)
 
 

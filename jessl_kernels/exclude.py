@@ -77,7 +77,9 @@ class Exclude:
 
         Reads the ids, so it is for CPU tensors.
         """
-        return self.different is not None and not self.keep and all(bool((d[1:] >= d[:-1]).all()) for d in self.different)
+        return (
+            self.different is not None and not self.keep and all(bool((d[1:] >= d[:-1]).all()) for d in self.different)
+        )
 
     def columns_in_reach(self, first_row: int, end_row: int) -> slice:
         """With sorted classes, the columns outside of which every pair of these rows is out."""
@@ -99,7 +101,12 @@ def as_exclude(function: str, exclude: Exclude | str | None, N: int, M: int, dev
     for name in ("same", "different"):
         for ids, length, side in zip(getattr(exclude, name) or (), (N, M), ("row", "column"), strict=False):
             if ids.shape != (length,):
-                fail(function, f"exclude.{name}", f"{tuple(ids.shape)} {side} ids", f"must be ({length},), one per {side}")
+                fail(
+                    function,
+                    f"exclude.{name}",
+                    f"{tuple(ids.shape)} {side} ids",
+                    f"must be ({length},), one per {side}",
+                )
             if ids.device != device:
                 fail(function, f"exclude.{name}", f"on {ids.device}", f"must be on {device} like x")
     return exclude
@@ -127,7 +134,9 @@ def _ids(name: str, pair: IdPair | None) -> IdPair | None:
         if ids.dtype != torch.int64:
             wrong_type("Exclude", name, ids.dtype, "must hold int64 ids (ids.long())")
         if ids.dim() != 1:
-            fail("Exclude", name, f"of shape {tuple(ids.shape)}", "must hold two one-dimensional tensors, (N,) and (M,)")
+            fail(
+                "Exclude", name, f"of shape {tuple(ids.shape)}", "must hold two one-dimensional tensors, (N,) and (M,)"
+            )
     return (pair[0], pair[1])
 
 

@@ -31,9 +31,9 @@ def cached_backward(
     """Add the gradient of `loss(f1(x1), f2(x2), …)` to all parameters, with one chunk's activations in memory at a time.
 
     loss        callable of the embeddings (N, D), one per encoder, to a 0-d tensor; any loss of this package, or your own
-    encoded     pairs (encoder, inputs): a module or function of the inputs, and a tensor, or a tuple, list or dict of tensors
-                with N rows each: a tuple is passed as arguments, a dict as keywords; one encoder may stand in several pairs. An encoder must treat rows of different chunks
-                independently: batch normalisation sees chunks, not the batch.
+    encoded     pairs (encoder, inputs): a module or function, and what to encode, N rows each: a tensor, a tuple of tensors
+                (passed as arguments), a dict (as keywords) or a list; one encoder may stand in several pairs. An encoder must
+                treat rows of different chunks independently: batch normalisation sees chunks, not the batch.
     chunk_size  rows encoded at once, ≥ 1
     backward    what to call instead of loss.backward(), for mixed precision: lambda loss: scaler.scale(loss).backward()
 
@@ -53,7 +53,9 @@ def cached_backward(
         fail(function, "chunk_size", chunk_size, "must be >= 1")
     if not encoded:
         fail(function, "encoded", "empty", "must hold at least one pair (encoder, inputs)")
-    chunks = [(encoder, _split(function, inputs, chunk_size)) for encoder, inputs in (_pair(function, p) for p in encoded)]
+    chunks = [
+        (encoder, _split(function, inputs, chunk_size)) for encoder, inputs in (_pair(function, p) for p in encoded)
+    ]
 
     buffers_before = [[buffer.clone() for buffer in _buffers(encoder)] for encoder, _ in chunks]
     states: list[list[_RandomState]] = []
@@ -109,13 +111,22 @@ def _split(function: str, inputs: Any, chunk_size: int) -> list[Any]:
     """The inputs in chunks of rows, each of the structure of the whole."""
     leaves, structure = tree_flatten(inputs)
     if not leaves or not all(isinstance(leaf, Tensor) and leaf.dim() > 0 for leaf in leaves):
-        wrong_type(function, "encoded", inputs, "must pair each encoder with a tensor, or a tuple, list or dict of tensors")
+        wrong_type(
+            function, "encoded", inputs, "must pair each encoder with a tensor, or a tuple, list or dict of tensors"
+        )
     if len({len(leaf) for leaf in leaves}) > 1:
         lengths = ", ".join(str(len(leaf)) for leaf in leaves)
-        fail(function, "encoded", f"inputs of {lengths} rows", "must hold equally many rows in all tensors of one encoder")
+        fail(
+            function,
+            "encoded",
+            f"inputs of {lengths} rows",
+            "must hold equally many rows in all tensors of one encoder",
+        )
     if len(leaves[0]) == 0:
         fail(function, "encoded", "inputs of 0 rows", "must not be empty")
-    return [tree_unflatten(parts, structure) for parts in zip(*(leaf.split(chunk_size) for leaf in leaves), strict=True)]
+    return [
+        tree_unflatten(parts, structure) for parts in zip(*(leaf.split(chunk_size) for leaf in leaves), strict=True)
+    ]
 
 
 def _pair(function: str, pair: Any) -> Encoded:

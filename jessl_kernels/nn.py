@@ -197,7 +197,9 @@ class KDEEntropy(nn.Module):
         self.width_name = "concentration" if kernel == "vmf" else "bandwidth"
         self.rule = bandwidth if isinstance(bandwidth, str) else None
         if learnable and self.rule is not None:
-            raise ValueError(f"KDEEntropy: learnable is True, must be False with bandwidth={self.rule!r}, which is a rule")
+            raise ValueError(
+                f"KDEEntropy: learnable is True, must be False with bandwidth={self.rule!r}, which is a rule"
+            )
         if self.rule is None:
             value = concentration if kernel == "vmf" else bandwidth
             if value is None:

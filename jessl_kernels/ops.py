@@ -1,4 +1,4 @@
-"""The reductions as operators: one eager path through autograd.Function, one registered path for compile, export and fake tensors.
+"""The reductions as operators: an eager path through autograd.Function, a registered one for compile, export and fake tensors.
 
 Four operators, each a backend's function behind a flat schema:
 
@@ -36,7 +36,9 @@ def reduce(score: Score, op: str, cols: bool, backend: str, workspace: int) -> t
     return _call(_Reduce.apply, "reduce", score, (op, cols, backend, workspace))
 
 
-def scalar(score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, backend: str, workspace: int) -> Tensor:
+def scalar(
+    score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, backend: str, workspace: int
+) -> Tensor:
     """Σ w_i join(row_i, anchor_i) + Σ v_j join(col_j, anchor_j), differentiable once, by the tensors that `needs` names."""
     col_weight, col_anchor = col or (None, None)
     rest = (op, row.weight, row.anchor, col_weight, col_anchor, needs.flatten(), backend, workspace)
@@ -86,7 +88,9 @@ def _scalar(*args: Any) -> tuple[Tensor, ...]:
     row = Weighted(*sides[:2])
     col = None if sides[2] is None else Weighted(*sides[2:])
     if any(needs):
-        row_value, col_value, grads = _run("reduce_and_gradient", backend, score, op, row, col, Needs(*needs), workspace)
+        row_value, col_value, grads = _run(
+            "reduce_and_gradient", backend, score, op, row, col, Needs(*needs), workspace
+        )
     else:
         row_value, col_value = _run("reduce", backend, score, op, col is not None, workspace)
         grads = Gradients.zeros(score, Needs(*needs))
@@ -147,7 +151,7 @@ def _reduce_backward(ctx: Any, g: Tensor, h: Tensor) -> tuple:
 
 
 def _scalar_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-    _, row_weight, row_anchor, col_weight, col_anchor, ctx.needs, _, _ = inputs[FLAT:]
+    _, _, row_anchor, _, col_anchor, ctx.needs, _, _ = inputs[FLAT:]
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(*inputs[:5], row_anchor, col_anchor, *output[1:])
 
@@ -212,7 +216,10 @@ class _Scaled(_Once):
 
 def _register(name: str, arguments: str, results: str, run: Callable, fake: Callable) -> Any:
     op = torch.library.custom_op(
-        f"{NAMESPACE}::{name}", run, mutates_args=(), schema=f"({SCHEMA}, {arguments}, str backend, int workspace) -> {results}"
+        f"{NAMESPACE}::{name}",
+        run,
+        mutates_args=(),
+        schema=f"({SCHEMA}, {arguments}, str backend, int workspace) -> {results}",
     )
     op.register_fake(fake)
     return op

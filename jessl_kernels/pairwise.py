@@ -86,11 +86,23 @@ def pairwise_logsumexp(
     score = _score(function, x, y, kind, phi, scale, row_bias, col_bias, exclude)
     sides = _sides(function, score, dim, (anchor, weights), (col_anchor, col_weights))
     if reduction == "logsumexp":
-        for name, value in (("anchor", anchor), ("col_anchor", col_anchor), ("weights", weights), ("col_weights", col_weights)):
+        for name, value in (
+            ("anchor", anchor),
+            ("col_anchor", col_anchor),
+            ("weights", weights),
+            ("col_weights", col_weights),
+        ):
             if value is not None:
-                fail(function, name, "given", 'must be None with reduction="logsumexp" (weigh rows by row_bias=weights.log())')
+                fail(
+                    function,
+                    name,
+                    "given",
+                    'must be None with reduction="logsumexp" (weigh rows by row_bias=weights.log())',
+                )
         if dim == "both":
-            fail(function, "dim", '"both"', 'must be "row" or "col" with reduction="logsumexp": both have the same total')
+            fail(
+                function, "dim", '"both"', 'must be "row" or "col" with reduction="logsumexp": both have the same total'
+            )
     return _reduce(function, score, "logsumexp", dim, reduction, *sides)
 
 
@@ -217,7 +229,12 @@ def _phi(function: str, phi: Any, kind: str) -> Phi:
     if not isinstance(phi, Phi):
         wrong_type(function, "phi", phi, "must be a name, a jk.phi.Phi or None")
     if kind not in phi.kinds:
-        fail(function, "phi", repr(phi.name), f'must be defined for kind="{kind}"; this one is for {" and ".join(phi.kinds)}')
+        fail(
+            function,
+            "phi",
+            repr(phi.name),
+            f'must be defined for kind="{kind}"; this one is for {" and ".join(phi.kinds)}',
+        )
     return phi
 
 
@@ -245,7 +262,9 @@ def _sides(function: str, score: Score, dim: str, row: tuple, col: tuple) -> tup
         for name, value in zip(names, values, strict=True):
             if value is not None and dim not in (side, "both"):
                 fail(function, name, "given", f'must be None with dim="{dim}"')
-        sides.append(_Side(*(_vector(function, name, value, score.x, length) for name, value in zip(names, values, strict=True))))
+        sides.append(
+            _Side(*(_vector(function, name, value, score.x, length) for name, value in zip(names, values, strict=True)))
+        )
         weights = sides[-1].weights
         if weights is not None and weights.requires_grad:
             wrong_type(function, names[1], weights, "must not require a gradient: weights are constants (detach them)")
@@ -287,7 +306,10 @@ def _needs(score: Score) -> Needs:
     """Which gradients somebody will use. An anchor's costs nothing extra, so it is not listed."""
     on = torch.is_grad_enabled()
     return Needs(
-        *(on and t is not None and t.requires_grad for t in (score.x, score.y, score.scale, score.row_bias, score.col_bias))
+        *(
+            on and t is not None and t.requires_grad
+            for t in (score.x, score.y, score.scale, score.row_bias, score.col_bias)
+        )
     )
 
 

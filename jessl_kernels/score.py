@@ -90,7 +90,13 @@ class Score:
         """The arguments of `SCHEMA`."""
         same, different = self.exclude.same or (None, None), self.exclude.different or (None, None)
         tensors = (self.x, self.y, self.scale, self.row_bias, self.col_bias, *same, *different)
-        words = (list(self.exclude.diagonals), list(self.exclude.keep), self.kind, self.phi.name, list(self.phi.parameters))
+        words = (
+            list(self.exclude.diagonals),
+            list(self.exclude.keep),
+            self.kind,
+            self.phi.name,
+            list(self.phi.parameters),
+        )
         return (*tensors, *words)
 
     @staticmethod

@@ -58,7 +58,9 @@ def choose_filling(score: Score) -> Filling:
 def rows_per_strip(score: Score, filling: Filling, workspace: int, buffers: int) -> int:
     """How many rows a strip has, if so many buffers of its size are to fit the workspace."""
     row_bytes = score.M * filling.dtype.itemsize
-    most = max(1, workspace // (row_bytes * (buffers + 1)))  # one more for masks and for what torch allocates on the way
+    most = max(
+        1, workspace // (row_bytes * (buffers + 1))
+    )  # one more for masks and for what torch allocates on the way
     if score.x.device.type != "cpu":
         return min(most, score.N)
     return min(most, max(FEWEST_ROWS, CACHED_STRIP // row_bytes), score.N)
@@ -73,7 +75,9 @@ class Strips:
     narrow     skip columns that sorted class ids put out of reach
     """
 
-    def __init__(self, score: Score, workspace: int, *, keep_t: bool = False, scratch: bool = False, narrow: bool = True):
+    def __init__(
+        self, score: Score, workspace: int, *, keep_t: bool = False, scratch: bool = False, narrow: bool = True
+    ):
         self.score = score
         self.filling = choose_filling(score)
         self.keep_t = keep_t
@@ -212,5 +216,7 @@ def _squared_radius(score: Score) -> float:
     center = score.keys.detach().mean(dim=0, dtype=score.dtype)
     most = max(1, BLOCK // (score.D * score.dtype.itemsize))
     sources = (score.x,) if score.y is None else (score.x, score.y)
-    radii = [_squares(block.to(score.dtype) - center).amax() for source in sources for block in source.detach().split(most)]
+    radii = [
+        _squares(block.to(score.dtype) - center).amax() for source in sources for block in source.detach().split(most)
+    ]
     return float(torch.stack(radii).amax())

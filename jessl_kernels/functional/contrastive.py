@@ -56,7 +56,12 @@ def info_nce(
     if negatives is not None:
         embeddings(function, "negatives", negatives, dims=(2, 3), like=("query", query))
         if negatives.dim() == 3 and len(negatives) != len(query):
-            fail(function, "negatives", f"of shape {tuple(negatives.shape)}", f"must have {len(query)} sets, one per query")
+            fail(
+                function,
+                "negatives",
+                f"of shape {tuple(negatives.shape)}",
+                f"must have {len(query)} sets, one per query",
+            )
     if not in_batch and negatives is None:
         fail(function, "in_batch", False, "must be True without negatives: there would be nothing to compare with")
     if not in_batch and symmetric:
@@ -70,7 +75,9 @@ def info_nce(
     paired = negatives is not None and negatives.dim() == 3
     anchor, paired_loss = score, None
     if paired:
-        lse = torch.logsumexp(rowwise_dot(query.unsqueeze(1), negatives) * scale, dim=1)  # (N, M) scores, no larger than the input
+        lse = torch.logsumexp(
+            rowwise_dot(query.unsqueeze(1), negatives) * scale, dim=1
+        )  # (N, M) scores, no larger than the input
         anchor, paired_loss = torch.logaddexp(score, lse), softplus(lse - score, threshold=40)
         if not in_batch:
             return reduce_rows(paired_loss, reduction)
@@ -109,7 +116,14 @@ def clip_loss(
     check_reduction(function, reduction)
     image, text, scale, positive = _image_text(function, image, text, logit_scale, normalize)
     both = pairwise_logsumexp(
-        image, text, scale=scale, anchor=positive, col_anchor=positive, exclude="diagonal", dim="both", reduction=reduction
+        image,
+        text,
+        scale=scale,
+        anchor=positive,
+        col_anchor=positive,
+        exclude="diagonal",
+        dim="both",
+        reduction=reduction,
     )
     return 0.5 * (both[0] + both[1] if reduction == "none" else both)
 

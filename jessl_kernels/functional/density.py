@@ -1,6 +1,6 @@
 """Kernel-density estimates: log p̂ at points, and the entropy of a sample. In nats.
 
-    log p̂(q_i) = log Σ_j w_j K_h(q_i − z_j),     a row log-sum-exp whose column bias is log w_j, minus the kernel's normaliser
+log p̂(q_i) = log Σ_j w_j K_h(q_i − z_j),     a row log-sum-exp whose column bias is log w_j, minus the kernel's normaliser
 """
 
 from __future__ import annotations
@@ -148,8 +148,6 @@ def _log_density(
     return row - left_out - kernel.log_normaliser
 
 
-
-
 def _kernel(
     function: str,
     name: str,
@@ -185,7 +183,12 @@ def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_wei
         h = bandwidth_by_rule(bandwidth, data, log_weights)
         if readable(data) and not bool((h > 0).all()):
             constant = int((h > 0).logical_not().nonzero()[0])
-            fail(function, "bandwidth", f"{bandwidth!r}", f"must be a number: dimension {constant} of the data does not vary")
+            fail(
+                function,
+                "bandwidth",
+                f"{bandwidth!r}",
+                f"must be a number: dimension {constant} of the data does not vary",
+            )
         return h
     if isinstance(bandwidth, Tensor) and bandwidth.dim() == 1:
         if not bandwidth.dtype.is_floating_point:

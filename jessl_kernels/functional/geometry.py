@@ -103,6 +103,10 @@ def retrieval_metrics(x: Tensor, y: Tensor, k: int | Sequence[int] = (1, 5)) -> 
     for name, negatives, size in (("x_to_y", to_y, x_norm * y_norm.amax()), ("y_to_x", to_x, y_norm * x_norm.amax())):
         for rank in ranks:
             # Beyond the number of candidates there is nothing left to lose to.
-            above = positive > negatives.select(1, rank - 1) + ulp * size if rank <= most else torch.ones_like(positive, dtype=torch.bool)
+            above = (
+                positive > negatives.select(1, rank - 1) + ulp * size
+                if rank <= most
+                else torch.ones_like(positive, dtype=torch.bool)
+            )
             metrics[f"{name}/recall@{rank}"] = above.to(positive.dtype).mean()
     return metrics | {"mean_positive": positive.mean(), "hardest_negative": to_y.select(1, 0).mean()}

@@ -69,7 +69,9 @@ def log_hyp0f1_of_half_square(b: float, concentration: Tensor) -> Tensor:
     kappa = concentration.double()
     low = kappa.clamp(1e-100, 2000.0)  # log κ stays finite at 0, where the derivative is 0
     k = torch.arange(2048, dtype=torch.float64, device=kappa.device)
-    series = torch.logsumexp(2 * k * (low / 2).log() - torch.lgamma(k + 1) - torch.lgamma(b + k) + math.lgamma(b), dim=0)
+    series = torch.logsumexp(
+        2 * k * (low / 2).log() - torch.lgamma(k + 1) - torch.lgamma(b + k) + math.lgamma(b), dim=0
+    )
     high = kappa.clamp_min(2000.0)
     nu = b - 1
     r = (nu * nu + high.square()).sqrt()

@@ -62,12 +62,16 @@ def sup_con(
     only_positives = Exclude(diagonals=(0,), different=(labels, labels))
     only_negatives = Exclude(diagonals=(0,), same=(labels, labels))
     positive_lse = pairwise_logsumexp(z, scale=scale, exclude=only_positives)
-    positive_lse = positive_lse.masked_fill(has_positive.logical_not(), 0.0)  # rows of weight 0; a −inf would make their gradient NaN
+    positive_lse = positive_lse.masked_fill(
+        has_positive.logical_not(), 0.0
+    )  # rows of weight 0; a −inf would make their gradient NaN
     # log Σ_a e^s = positive_lse + log(1 + Σ_negatives e^{s − positive_lse}), and the last term needs no subtraction.
     counted = has_positive.to(positive_lse.dtype)
     count = positives.clamp_min(1).to(positive_lse.dtype)
     if form == "out":
-        class_sum = torch.zeros_like(z, dtype=count.dtype).index_add(0, first, z.to(count.dtype)).index_select(0, first) - z
+        class_sum = (
+            torch.zeros_like(z, dtype=count.dtype).index_add(0, first, z.to(count.dtype)).index_select(0, first) - z
+        )
         own = positive_lse - scale * rowwise_dot(z, class_sum) / count
     else:
         own = count.log()
@@ -86,7 +90,12 @@ def _check_labels(function: str, labels: Tensor, features: Tensor) -> None:
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
         wrong_type(function, "labels", labels, "must be an int64 tensor")
     if labels.shape != features.shape[:1]:
-        fail(function, "labels", f"of shape {tuple(labels.shape)}", f"must be ({len(features)},), one per row of features")
+        fail(
+            function,
+            "labels",
+            f"of shape {tuple(labels.shape)}",
+            f"must be ({len(features)},), one per row of features",
+        )
     if labels.device != features.device:
         fail(function, "labels", f"on {labels.device}", f"must be on {features.device} like features")
     if readable(labels) and bool((labels < 0).any()):

@@ -23,7 +23,7 @@ def test_use_backend_nests_and_is_undone_after_an_error():
         with jk.use_backend(workspace=1 << 20):
             assert jk.explain(torch.eye(4)).backend == "reference"
         with pytest.raises(ZeroDivisionError), jk.use_backend("chunked"):
-            1 / 0
+            raise ZeroDivisionError
         assert jk.explain(torch.eye(4)).backend == "reference"
 
 
@@ -113,7 +113,9 @@ def test_no_willing_backend_is_one_error_with_every_refusal(monkeypatch):
 
     monkeypatch.setattr(chunked, "declines", lambda score, op: ["too tired"])
     monkeypatch.setattr(reference, "declines", lambda score, op: ["too small", "too slow"])
-    with pytest.raises(NotImplementedError, match="(?s)no backend can run pairwise_logsumexp on x .*too tired.*too small; too slow"):
+    with pytest.raises(
+        NotImplementedError, match=r"(?s)no backend can run pairwise_logsumexp on x .*too tired.*too small; too slow"
+    ):
         jk.pairwise_logsumexp(torch.eye(2))
 
 

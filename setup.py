@@ -1,0 +1,142 @@
+"""Builds jessl_kernels._native with ninja; an extension that cannot be built never stops the install.
+
+The package computes the same without the extension, only slower. So whatever goes wrong here is written to
+jessl_kernels/_native_status.json, and jessl_kernels/native.py reads it: `jk.backends()` can then say what is missing.
+Nothing here imports torch: the native core is compiled without its headers and serves every version of it.
+
+CXX, CXXFLAGS and LDFLAGS are honoured. `python setup.py build_ext --inplace` rebuilds only what changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+RECORD = "_native_status.json"
+COMPILERS = ("c++", "g++", "clang++")
+
+# Never -march=native: one library serves every processor of its architecture, and wider instructions are chosen at run
+# time. Never -ffast-math: NaN and infinities are answers here, and its start-up code changes rounding for the process.
+CXXFLAGS = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-DNDEBUG"]
+SHARED = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
+
+
+class NotBuilt(Exception):
+    """The extension could not be built; the message is the reason a user reads."""
+
+
+class BuildNative(build_ext):
+    """Compile with ninja and leave a record of the outcome beside the library, or where it would have been."""
+
+    def build_extension(self, ext: Extension) -> None:
+        library = Path(self.get_ext_fullpath(ext.name)).resolve()
+        library.parent.mkdir(parents=True, exist_ok=True)
+        library.unlink(missing_ok=True)  # an older one must not be packed beside the record of a failure
+        reason = ""
+        try:
+            compile_with_ninja(ext, library, Path(self.build_temp).resolve())
+        except (NotBuilt, OSError) as failure:  # OSError: the ninja package without its program
+            reason = str(failure)
+            self.warn(f"{ext.name} was not built, the package works without it: {reason}")
+        record = {"built": not reason, "reason": reason, "file": library.name}
+        library.with_name(RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    def copy_extensions_to_source(self) -> None:
+        """Bring the source tree, which an editable install imports, the record, and take a stale library from it."""
+        for ext in self.extensions:
+            in_source = Path(self.get_ext_fullpath(ext.name))
+            in_source.unlink(missing_ok=True)
+            shutil.copyfile(Path(self.build_lib, in_source.parent.name, RECORD), in_source.with_name(RECORD))
+        super().copy_extensions_to_source()
+
+
+def compile_with_ninja(ext: Extension, library: Path, work: Path) -> None:
+    """Write `work`/build.ninja for the sources of `ext`, run it, and put the result at `library`."""
+    compiler = find_compiler()
+    try:
+        import ninja
+        import pybind11
+    except ImportError as missing:
+        raise NotBuilt(f"a build requirement is not installed: {missing}") from missing
+
+    headers = [f"-I{ROOT / 'csrc'}", "-isystem", pybind11.get_include(), "-isystem", sysconfig.get_path("include")]
+    macros = [f"-D{name}={value}" for name, value in ext.define_macros]
+    flags = [*CXXFLAGS, *macros, *headers, *shlex.split(os.environ.get("CXXFLAGS", ""))]
+    link_flags = shlex.split(os.environ.get("LDFLAGS", ""))
+    objects = {f"{Path(source).stem}.o": str(ROOT / source) for source in ext.sources}
+
+    def command(*words: str) -> str:
+        return shlex.join(words).replace("$", "$$")
+
+    rules = [
+        "rule compile",
+        f"  command = {command(*compiler, *flags)} -MMD -MF $out.d -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        "rule link",
+        f"  command = {command(*compiler, *SHARED)} $in -o $out {command(*link_flags)}",
+        *(f"build {object_file}: compile {escaped(source)}" for object_file, source in objects.items()),
+        f"build {library.name}: link {' '.join(objects)}",
+    ]
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "build.ninja").write_text("\n".join(rules) + "\n", encoding="utf-8")
+    run = subprocess.run(
+        [os.path.join(ninja.BIN_DIR, "ninja"), "-C", str(work)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, "LC_ALL": "C"},  # first_errors looks for English words
+    )
+    print(run.stdout)
+    if run.returncode != 0:
+        raise NotBuilt(f"{shlex.join(compiler)} failed: {first_errors(run.stdout)}")
+    shutil.copy2(work / library.name, library)
+
+
+def escaped(path: str) -> str:
+    """A path as ninja reads it outside of a command."""
+    return re.sub(r"([$ :])", r"$\1", path)
+
+
+def find_compiler() -> list[str]:
+    """The command of CXX, else the first of COMPILERS on the path. CXX is a wish: nothing else is tried beside it."""
+    wish = shlex.split(os.environ.get("CXX", ""))
+    for command in [wish] if wish else [[name] for name in COMPILERS]:
+        if found := shutil.which(command[0]):
+            return [os.path.abspath(found), *command[1:]]
+    tried = f"CXX={wish[0]}" if wish else f"tried {', '.join(COMPILERS)}"
+    raise NotBuilt(f"no C++ compiler found ({tried}); install one, then install jessl_kernels again")
+
+
+def first_errors(output: str) -> str:
+    """What the compiler said first, short enough for one line of a report."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    told = [line for line in lines if re.search("error|cannot find|undefined reference", line, re.IGNORECASE)]
+    return " | ".join(told[:2] or lines[-2:])
+
+
+if __name__ == "__main__":
+    setup(
+        ext_modules=[
+            Extension(
+                "jessl_kernels._native",
+                sources=["csrc/bindings.cpp", "csrc/build_info.cpp"],
+                depends=["csrc/build_info.h"],
+                define_macros=[("JESSL_WITH_CUDA", "0")],  # csrc has no device code to compile yet
+                optional=True,
+            )
+        ],
+        cmdclass={"build_ext": BuildNative},
+    )

@@ -1,0 +1,412 @@
+"""Bad input: every public function, every argument. The right exception, and a message that names function and argument."""
+
+import pytest
+import torch
+
+import jessl_kernels as jk
+from jessl_kernels import nn
+
+X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+IDS = torch.arange(6) // 2
+PROBABILITY = torch.full((6,), 1 / 6)
+
+# name: (a call that works, the arguments that hold embeddings and the shape each must have)
+FUNCTIONS = {
+    "info_nce": (jk.info_nce, {"query": X, "positive": X, "negatives": X}),
+    "clip_loss": (jk.clip_loss, {"image": X, "text": X, "logit_scale": 1.0}),
+    "nt_xent": (jk.nt_xent, {"z1": X, "z2": X}),
+    "dcl": (jk.dcl, {"z1": X, "z2": X}),
+    "sup_con": (jk.sup_con, {"features": X, "labels": IDS}),
+    "siglip_loss": (jk.siglip_loss, {"image": X, "text": X, "logit_scale": 1.0, "logit_bias": 0.0}),
+    "kde_log_density": (jk.kde_log_density, {"query": X, "data": X, "bandwidth": 1.0}),
+    "kde_entropy": (jk.kde_entropy, {"z": X, "bandwidth": 1.0}),
+    "uniformity": (jk.uniformity, {"z": X}),
+    "alignment": (jk.alignment, {"x": X, "y": X}),
+    "retrieval_metrics": (jk.retrieval_metrics, {"x": X, "y": X}),
+    "pairwise_logsumexp": (jk.pairwise_logsumexp, {"x": X, "y": X}),
+    "pairwise_sum": (jk.pairwise_sum, {"x": X, "y": X}),
+    "pairwise_topk": (jk.pairwise_topk, {"x": X, "y": X}),
+    "explain": (jk.explain, {"x": X, "y": X}),
+}
+EMBEDDINGS = [
+    (function, name)
+    for function, (_, arguments) in FUNCTIONS.items()
+    for name, value in arguments.items()
+    if value is X
+]
+NOT_EMBEDDINGS = {
+    "list": (TypeError, [[1.0]]),
+    "ints": (TypeError, torch.ones(6, 4, dtype=torch.int64)),
+    "complex": (TypeError, torch.ones(6, 4, dtype=torch.complex64)),
+    "one-dimensional": (ValueError, torch.ones(6)),
+    "four-dimensional": (ValueError, torch.ones(2, 3, 2, 2)),
+    "no-rows": (ValueError, torch.ones(0, 4)),
+    "no-columns": (ValueError, torch.ones(6, 0)),
+}
+NOT_LIKE_THE_FIRST = {
+    "width": (ValueError, torch.ones(6, 5)),
+    "dtype": (TypeError, torch.ones(6, 4, dtype=torch.float64)),
+    "device": (ValueError, torch.ones(6, 4, device="meta")),
+}
+# Two batches whose rows correspond must have equally many.
+PAIRED = [
+    (f, a)
+    for f, a in EMBEDDINGS
+    if a in ("positive", "text", "z2") or (f in ("alignment", "retrieval_metrics") and a == "y")
+]
+
+
+def call(function: str, **changed):
+    run, arguments = FUNCTIONS[function]
+    return run(**{**arguments, **changed})
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_call_that_is_broken_below_works(function):
+    call(function)
+
+
+@pytest.mark.parametrize("wrong", NOT_EMBEDDINGS)
+@pytest.mark.parametrize(("function", "argument"), EMBEDDINGS)
+def test_what_is_no_batch_of_embeddings(function, argument, wrong):
+    error, value = NOT_EMBEDDINGS[wrong]
+    with pytest.raises(error, match=rf"^{function}: {argument} is .*, must "):
+        call(function, **{argument: value})
+
+
+@pytest.mark.parametrize("wrong", NOT_LIKE_THE_FIRST)
+@pytest.mark.parametrize(
+    ("function", "argument"), [(f, a) for f, a in EMBEDDINGS if a not in ("query", "image", "z1", "x", "z", "features")]
+)
+def test_what_does_not_fit_the_first_batch(function, argument, wrong):
+    error, value = NOT_LIKE_THE_FIRST[wrong]
+    with pytest.raises(error, match=rf"^{function}: {argument} is .*, must .* like "):
+        call(function, **{argument: value})
+
+
+@pytest.mark.parametrize(("function", "argument"), PAIRED)
+def test_batches_of_pairs_of_different_lengths(function, argument):
+    with pytest.raises(ValueError, match=rf"^{function}: {argument} is of shape \(5, 4\), must be \(6, 4\) like "):
+        call(function, **{argument: X[:5]})
+
+
+POSITIVE = [
+    ("info_nce", "temperature"),
+    ("nt_xent", "temperature"),
+    ("dcl", "temperature"),
+    ("sup_con", "temperature"),
+    ("uniformity", "t"),
+    ("kde_entropy", "bandwidth"),
+    ("kde_log_density", "bandwidth"),
+]
+NUMBERS = [
+    *POSITIVE,
+    ("clip_loss", "logit_scale"),
+    ("siglip_loss", "logit_scale"),
+    ("siglip_loss", "logit_bias"),
+    ("pairwise_logsumexp", "scale"),
+    ("pairwise_sum", "scale"),
+    ("pairwise_topk", "scale"),
+    ("explain", "scale"),
+]
+VMF = {"kernel": "vmf", "bandwidth": None}
+NOT_NUMBERS = {
+    "list": (TypeError, [1.0]),
+    "bool": (TypeError, True),
+    "nan": (ValueError, float("nan")),
+    "int-tensor": (TypeError, torch.tensor(1)),
+    "matrix": (ValueError, torch.ones(4, 4)),
+    "device": (ValueError, torch.ones((), device="meta")),
+}
+
+
+@pytest.mark.parametrize("wrong", NOT_NUMBERS)
+@pytest.mark.parametrize(("function", "argument"), NUMBERS)
+def test_what_is_no_number(function, argument, wrong):
+    error, value = NOT_NUMBERS[wrong]
+    with pytest.raises(error, match=rf"^{function}: {argument} is .*, must "):
+        call(function, **{argument: value})
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1, torch.tensor(0.0), torch.tensor(-0.1)], ids=str)
+@pytest.mark.parametrize(("function", "argument"), POSITIVE)
+def test_what_must_be_positive(function, argument, value):
+    with pytest.raises(ValueError, match=rf"^{function}: {argument} is -?0\.[01]\d*, must be > 0"):
+        call(function, **{argument: value})
+
+
+@pytest.mark.parametrize("function", ["clip_loss", "siglip_loss"])
+def test_negative_logit_scale(function):
+    with pytest.raises(ValueError, match=rf"^{function}: logit_scale is -1.0, must be >= 0"):
+        call(function, logit_scale=-1.0)
+
+
+WORDS = [
+    (function, argument)
+    for function, arguments in {
+        "info_nce": ("reduction",),
+        "clip_loss": ("reduction",),
+        "nt_xent": ("reduction",),
+        "dcl": ("reduction",),
+        "sup_con": ("reduction", "form", "no_positive"),
+        "siglip_loss": ("reduction",),
+        "kde_log_density": ("kernel", "bandwidth"),
+        "kde_entropy": ("kernel", "estimator", "bandwidth"),
+        "pairwise_logsumexp": ("reduction", "dim", "kind", "phi"),
+        "pairwise_sum": ("reduction", "dim", "kind", "phi", "psi"),
+        "pairwise_topk": ("dim", "kind", "phi"),
+        "explain": ("reduction", "dim", "kind", "phi", "psi"),
+    }.items()
+    for argument in arguments
+]
+
+
+@pytest.mark.parametrize(("function", "argument"), WORDS)
+def test_unknown_word(function, argument):
+    with pytest.raises(ValueError, match=rf"^{function}: {argument} is 'avarage', must be one of '"):
+        call(function, **{argument: "avarage"})
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_unknown_argument_is_not_swallowed(function):
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        call(function, temprature=1.0)
+
+
+VECTORS = [
+    ("pairwise_logsumexp", name) for name in ("row_bias", "col_bias", "anchor", "col_anchor", "weights", "col_weights")
+] + [("pairwise_sum", name) for name in ("row_bias", "col_bias", "weights", "col_weights")]
+
+
+@pytest.mark.parametrize(
+    ("error", "value"),
+    [
+        (TypeError, 1.0),
+        (TypeError, torch.ones(6, dtype=torch.int64)),
+        (ValueError, torch.ones(5)),
+        (ValueError, torch.ones(6, 1)),
+        (ValueError, torch.ones(6, device="meta")),
+    ],
+    ids=["number", "ints", "length", "matrix", "device"],
+)
+@pytest.mark.parametrize(("function", "argument"), VECTORS)
+def test_vectors(function, argument, error, value):
+    with pytest.raises(error, match=rf"^{function}: {argument} is .*, must "):
+        call(function, dim="both", reduction="sum", **{argument: value})
+
+
+@pytest.mark.parametrize("argument", ["weights", "col_weights"])
+def test_weights_that_require_a_gradient(argument):
+    with pytest.raises(TypeError, match=rf"{argument} is .*, must not require a gradient"):
+        call("pairwise_logsumexp", dim="both", reduction="sum", **{argument: torch.ones(6, requires_grad=True)})
+
+
+LABELS = {
+    "floats": (TypeError, torch.ones(6)),
+    "int32": (TypeError, torch.ones(6, dtype=torch.int32)),
+    "list": (TypeError, [0] * 6),
+    "length": (ValueError, torch.zeros(5, dtype=torch.int64)),
+    "matrix": (ValueError, torch.zeros(6, 1, dtype=torch.int64)),
+    "device": (ValueError, torch.zeros(6, dtype=torch.int64, device="meta")),
+    "negative": (ValueError, IDS - 1),
+}
+
+
+@pytest.mark.parametrize("wrong", LABELS)
+def test_labels(wrong):
+    error, value = LABELS[wrong]
+    with pytest.raises(error, match=r"^sup_con: labels is .*, must "):
+        call("sup_con", labels=value)
+
+
+# Everything that concerns one function alone: function, arguments, exception, message.
+SINGLE = [
+    (
+        "info_nce",
+        {"negatives": None, "in_batch": False},
+        ValueError,
+        "in_batch is False, must be True without negatives",
+    ),
+    ("info_nce", {"in_batch": False, "symmetric": True}, ValueError, "symmetric is True, must be False"),
+    (
+        "info_nce",
+        {"negatives": torch.ones(5, 3, 4)},
+        ValueError,
+        r"negatives is of shape \(5, 3, 4\), must have 6 sets",
+    ),
+    ("dcl", {"z1": X[:1], "z2": X[:1]}, ValueError, r"z1 is of shape \(1, 4\), must have at least 2 rows"),
+    ("kde_entropy", {"z": X[:1]}, ValueError, r"z is of shape \(1, 4\), must have at least 2 rows"),
+    ("uniformity", {"z": X[:1]}, ValueError, r"z is of shape \(1, 4\), must have at least 2 rows"),
+    ("kde_entropy", {"bandwidth": None}, ValueError, "bandwidth is None, must be > 0"),
+    (
+        "kde_entropy",
+        {"bandwidth": torch.ones(3)},
+        ValueError,
+        r"bandwidth is of shape \(3,\), must be a number or \(4,\)",
+    ),
+    ("kde_entropy", {"bandwidth": torch.ones(4).long()}, TypeError, "bandwidth is .*, must hold floats"),
+    ("kde_entropy", {"bandwidth": torch.ones(4, device="meta")}, ValueError, "bandwidth is on meta, must be on cpu"),
+    ("kde_entropy", {"bandwidth": torch.arange(4.0)}, ValueError, "bandwidth is 0.0 somewhere, must be > 0"),
+    (
+        "kde_entropy",
+        {"z": torch.ones(6, 4), "bandwidth": "scott"},
+        ValueError,
+        "bandwidth is 'scott', must be a number: dimension 0 of the data does not vary",
+    ),
+    ("kde_entropy", {"concentration": 1.0}, ValueError, "concentration is given, must be None"),
+    ("kde_entropy", {"kernel": "vmf"}, ValueError, "bandwidth is given, must be None"),
+    ("kde_entropy", VMF, ValueError, "concentration is None, must be given"),
+    ("kde_entropy", {**VMF, "concentration": -1.0}, ValueError, "concentration is -1.0, must be >= 0"),
+    (
+        "kde_entropy",
+        {**VMF, "concentration": 1.0, "z": X[:, :1]},
+        ValueError,
+        "kernel is 'vmf', must be another for D = 1",
+    ),
+    ("kde_entropy", {"weights": PROBABILITY, "estimator": "plugin"}, ValueError, "weights is given, must be None"),
+    ("kde_entropy", {"weights": PROBABILITY[:5]}, ValueError, r"weights is of shape \(5,\), must be \(6,\)"),
+    ("kde_entropy", {"weights": [1.0] * 6}, TypeError, "weights is .*, must be a float tensor or None"),
+    ("kde_entropy", {"weights": torch.ones(6, device="meta")}, ValueError, "weights is on meta, must be on cpu"),
+    ("kde_entropy", {"weights": -PROBABILITY}, ValueError, "weights is negative somewhere"),
+    ("kde_entropy", {"weights": torch.zeros(6)}, ValueError, "weights is .* without a positive finite sum"),
+    ("alignment", {"power": 0}, ValueError, "power is 0, must be > 0"),
+    ("alignment", {"power": "2"}, TypeError, "power is .*, must be a number"),
+    ("retrieval_metrics", {"k": 0}, ValueError, "k is 0, must be >= 1"),
+    ("retrieval_metrics", {"k": (1, 2.0)}, TypeError, "k is .*, must be an int"),
+    ("retrieval_metrics", {"k": ()}, ValueError, r"k is \(\), must name at least one rank"),
+    ("pairwise_topk", {"k": 0}, ValueError, "k is 0, must be between 1 and 6"),
+    ("pairwise_topk", {"k": 7}, ValueError, "k is 7, must be between 1 and 6"),
+    ("pairwise_topk", {"k": 1.0}, TypeError, "k is .*, must be an int"),
+    ("pairwise_logsumexp", {"phi": "laplace"}, ValueError, "phi is 'laplace', must be defined for kind=\"dot\""),
+    ("pairwise_logsumexp", {"phi": "clamp"}, ValueError, r"phi is 'clamp', must be jk.phi.clamp\(low, high\)"),
+    ("pairwise_logsumexp", {"phi": torch.exp}, TypeError, "phi is .*, must be a name, a jk.phi.Phi or None"),
+    (
+        "pairwise_logsumexp",
+        {"col_anchor": torch.ones(6)},
+        ValueError,
+        'col_anchor is given, must be None with dim="row"',
+    ),
+    (
+        "pairwise_logsumexp",
+        {"weights": torch.ones(6)},
+        ValueError,
+        'weights is given, must be None with reduction="none"',
+    ),
+    (
+        "pairwise_logsumexp",
+        {"anchor": torch.ones(6), "reduction": "logsumexp"},
+        ValueError,
+        "anchor is given, must be None",
+    ),
+    (
+        "pairwise_logsumexp",
+        {"dim": "both", "reduction": "logsumexp"},
+        ValueError,
+        'dim is "both", must be "row" or "col"',
+    ),
+    ("pairwise_logsumexp", {"exclude": "self"}, TypeError, 'exclude is .*, must be a jk.Exclude, "diagonal" or None'),
+    (
+        "pairwise_logsumexp",
+        {"exclude": jk.Exclude(same=(IDS[:5], IDS))},
+        ValueError,
+        r"exclude.same is .* must be \(6,\)",
+    ),
+    (
+        "pairwise_logsumexp",
+        {"exclude": jk.Exclude(different=(IDS, IDS.to("meta")))},
+        ValueError,
+        "exclude.different is on meta, must be on cpu like x",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "changed", "error", "message"), SINGLE, ids=[f"{s[0]}-{s[3][:30]}" for s in SINGLE]
+)
+def test_what_concerns_one_function(function, changed, error, message):
+    with pytest.raises(error, match=rf"^{function}: {message}"):
+        call(function, **changed)
+
+
+OTHERS = {
+    "Exclude-diagonal": (lambda: jk.Exclude(diagonals=(0.5,)), TypeError, "Exclude: diagonals is .*, must hold ints"),
+    "Exclude-keep": (lambda: jk.Exclude(keep=(True,)), TypeError, "Exclude: keep is .*, must hold ints"),
+    "Exclude-same": (lambda: jk.Exclude(same=IDS), TypeError, "Exclude: same is .*, must be a pair"),
+    "Exclude-dtype": (lambda: jk.Exclude(same=(IDS, IDS.int())), TypeError, "Exclude: same is int32, must hold int64"),
+    "Exclude-shape": (lambda: jk.Exclude(different=(IDS, IDS[None])), ValueError, "Exclude: different is of shape"),
+    "clamp-order": (lambda: jk.phi.clamp(1.0, -1.0), ValueError, "clamp: high is -1.0, must be above low"),
+    "clamp-type": (lambda: jk.phi.clamp("a", 1.0), TypeError, "clamp: low is .*, must be a number"),
+    "use_backend": (
+        lambda: jk.use_backend("fast").__enter__(),
+        ValueError,
+        "use_backend: name is 'fast', must be one of",
+    ),
+    "workspace": (
+        lambda: jk.use_backend(workspace=0).__enter__(),
+        ValueError,
+        "use_backend: workspace is 0, must be > 0",
+    ),
+    "workspace-type": (
+        lambda: jk.use_backend(workspace=1.5).__enter__(),
+        TypeError,
+        "use_backend: workspace is .* an int",
+    ),
+    "cache-chunk": (lambda: cached(chunk_size=0), ValueError, "cached_backward: chunk_size is 0, must be >= 1"),
+    "cache-chunk-type": (
+        lambda: cached(chunk_size=2.0),
+        TypeError,
+        "cached_backward: chunk_size is .*, must be an int",
+    ),
+    "cache-none": (
+        lambda: jk.cached_backward(jk.nt_xent, chunk_size=2),
+        ValueError,
+        "cached_backward: encoded is empty",
+    ),
+    "cache-pair": (lambda: cached(pair=X), TypeError, "cached_backward: encoded is .*, must be pairs"),
+    "cache-inputs": (
+        lambda: cached(pair=(torch.nn.Identity(), "x")),
+        TypeError,
+        "cached_backward: encoded is .*, must pair",
+    ),
+    "cache-rows": (
+        lambda: cached(pair=(torch.add, (X, X[:5]))),
+        ValueError,
+        "cached_backward: encoded is inputs of 6, 5 rows, must hold equally many",
+    ),
+    "cache-empty": (lambda: cached(pair=(torch.nn.Identity(), X[:0])), ValueError, "encoded is inputs of 0 rows"),
+    "cache-loss": (
+        lambda: cached(loss=lambda z: z),
+        TypeError,
+        "cached_backward: loss is .*, must return a 0-d tensor",
+    ),
+    "nn-temperature": (lambda: nn.NTXent(0.0), ValueError, "NTXent: temperature is 0.0, must be > 0"),
+    "nn-scale": (lambda: nn.CLIP(float("inf")), ValueError, "CLIP: logit_scale is inf, must be > 0 and finite"),
+    "nn-bias": (lambda: nn.SigLIP(logit_bias="x"), TypeError, "SigLIP: logit_bias is .*, must be a number"),
+    "nn-rule": (
+        lambda: nn.KDEEntropy("scott", learnable=True),
+        ValueError,
+        "KDEEntropy: learnable is True, must be False",
+    ),
+    "nn-width": (lambda: nn.KDEEntropy(), ValueError, "KDEEntropy: bandwidth is None, must be"),
+    "nn-vmf": (lambda: nn.KDEEntropy(kernel="vmf"), ValueError, "KDEEntropy: concentration is None, must be"),
+    "nn-t": (lambda: nn.Uniformity("2"), TypeError, "Uniformity: t is .*, must be a number"),
+}
+
+
+def cached(loss=jk.uniformity, pair=None, chunk_size=2):
+    return jk.cached_backward(loss, (torch.nn.Identity(), X) if pair is None else pair, chunk_size=chunk_size)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_everything_else(name):
+    run, error, message = OTHERS[name]
+    with pytest.raises(error, match=message):
+        run()
+
+
+def test_non_finite_embeddings_are_no_error_and_stay_in_their_row():
+    """Reading every value would cost a pass and, on a GPU, a synchronisation: a NaN makes its row NaN, as in the matrix form."""
+    x = X.clone()
+    x[2, 1] = torch.nan
+    row = jk.pairwise_logsumexp(x, X)
+    assert row.isnan().tolist() == [False, False, True, False, False, False]
