@@ -25,16 +25,16 @@ COLORS = {"package": "#1f5fa8", "matrix": "#d9822b", "pixels": "#b8b8b8", "untra
 COLORS["trained encoder"] = COLORS["package"]
 
 
-def probe_halves(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> dict[str, float]:
-    """Accuracy on `test` of a linear probe on both halves' columns (N, 2F), and on the top half's alone (N, F)."""
+def probe_halves(train: Tensor, test: Tensor, train_labels: Tensor, test_labels: Tensor) -> dict[str, float]:
+    """Test accuracy of a linear probe on both halves' columns (N, 2F), and on the top half's alone (N, F)."""
     half = train.shape[1] // 2
     return {
-        "both halves": probe(train, train_labels, test, test_labels),
-        "top half": probe(train[:, :half], train_labels, test[:, :half], test_labels),
+        "both halves": probe(train, test, train_labels, test_labels),
+        "top half": probe(train[:, :half], test[:, :half], train_labels, test_labels),
     }
 
 
-def probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> float:
+def probe(train: Tensor, test: Tensor, train_labels: Tensor, test_labels: Tensor) -> float:
     """Accuracy of logistic regression on standardised columns; the same steps and penalty whatever the columns are."""
     mean, spread = train.mean(0), train.std(0)
     # A pixel lit in a handful of digits would be blown up to values in the hundreds.

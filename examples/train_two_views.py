@@ -24,7 +24,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,7 +48,6 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "dcl": lambda z1, z2, scale, bias: jk.dcl(z1, z2, temperature=1 / scale),
     "siglip": lambda z1, z2, scale, bias: jk.siglip_loss(z1, z2, scale, bias, normalize=True),
 }
-LossName = Enum("LossName", {name: name for name in LOSSES})
 
 WARMUP_STEPS = 5
 SAVE_EVERY = 5  # steps between checkpoints: what a power cut can cost
@@ -153,15 +151,21 @@ class Run:
             [{"params": weights, "rate": 1.0}, {"params": scalars, "rate": 5.0, "weight_decay": 0.0}],
             lr=settings.lr, weight_decay=1e-4,
         )  # fmt: skip
-        self.step = 0
+        self.step, self.peak_mib = 0, 0.0
         self.history: list[dict[str, float]] = []
 
     def save(self) -> None:
         """Write beside the old checkpoint, then replace it: a crash while writing leaves the old one whole."""
+        self.peak_mib = max(self.peak_mib, loss_cost.peak_memory_mib())
         state = {
-            "settings": asdict(self.settings), "step": self.step, "history": self.history, "rng": torch.get_rng_state(),
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-        }  # fmt: skip
+            "settings": asdict(self.settings),
+            "step": self.step,
+            "peak_mib": self.peak_mib,
+            "history": self.history,
+            "rng": torch.get_rng_state(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_suffix(".new")
         torch.save(state, fresh)
@@ -183,7 +187,7 @@ class Run:
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.history = state["step"], state["history"]
+        self.step, self.peak_mib, self.history = state["step"], state["peak_mib"], state["history"]
         torch.set_rng_state(state["rng"])
 
 
@@ -204,10 +208,10 @@ def train(run: Run, images: Tensor, stop: Callable[[], bool]) -> None:
                 (model.bottom, shifted(bottom)),
                 chunk_size=settings.chunk_size,
             )
-            run.optimizer.step()
-
             if not math.isfinite(loss.item()):
                 raise UserError(f"the loss is {loss.item()} at step {run.step + 1}: try a smaller --lr")
+            run.optimizer.step()
+
             run.step += 1
             seconds = time.perf_counter() - start
             run.history.append({"loss": loss.item(), "temperature": model.temperature, "seconds": seconds})
@@ -284,15 +288,31 @@ def measure(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
+def evaluate(
+    run: Run, train_set: mnist_halves.Digits, test_set: mnist_halves.Digits
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Linear probes of pixels and of the encoder before and after training, and what `measure` says of the latter two."""
+    pixels = (torch.cat(mnist_halves.views(digits.images), dim=1) for digits in (train_set, test_set))
+    probed = {"pixels": report.probe_halves(*pixels, train_set.labels, test_set.labels)}
+    measured = {}
+    untrained = Run(run.settings, run.path).model  # the same seed: the very weights that training started from
+    for title, model in (("untrained encoder", untrained), ("trained encoder", run.model)):
+        features, _, _ = encode(model, train_set.images)
+        test_features, z1, z2 = encode(model, test_set.images)
+        probed[title] = report.probe_halves(features, test_features, train_set.labels, test_set.labels)
+        measured[title] = measure(z1, z2, model.temperature)
+    return probed, measured
+
+
 def memory_ceiling_mib(batch_size: int) -> float:
     """What training may hold: 768 MiB for torch, the data and its unpacking, and 16 KiB a pair. Linear, not N²."""
     return 768 + batch_size * 16 / 1024
 
 
 def main(
-    loss: Annotated[LossName, typer.Option(help="Contrastive loss to train with.")] = LossName["info_nce"],
+    loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = "info_nce",
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs a step.  [default: 16384; quick: 4096]")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the digits, whole batches only.")] = 20,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the digits.  [default: 20]")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of --epochs.")] = None,
     backend: Annotated[str | None, typer.Option(help="Backend of jessl_kernels.  [default: the fastest here]")] = None,
     dim: Annotated[int, typer.Option(min=1, help="Dimension of the embedding that the loss compares.")] = 64,
@@ -302,75 +322,68 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of weights, order and shifts.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.  [default: runs/<loss>]")] = None,
     resume: Annotated[bool, typer.Option(help="Continue from the checkpoint in --out, if there is one.")] = True,
-    quick: Annotated[bool, typer.Option("--quick", help="A minute's version: 8 steps, part of the probe.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A short run: 8 steps, and less of the rest.")] = False,
     data: Annotated[Path | None, typer.Option(help="Another mnist.pkl.gz than the installed one.")] = None,
 ) -> None:
     """Train a two-view encoder on MNIST halves, probe it, and measure what the loss costs."""
-    name = loss.value + ("-quick" if quick else "")
-    out = Path("runs") / name if out is None else out
-    batch_size = batch_size or (4096 if quick else 16384)
-    check_backend(backend)
+    out = out or Path("runs") / (loss + ("-quick" if quick else ""))
+    check_choices(loss, backend)
     train_set, test_set = mnist_halves.load(data)
-    if batch_size > len(train_set.images):
-        raise UserError(f"--batch-size is {batch_size}, must be at most {len(train_set.images)}, the number of digits")
-    steps = steps or (8 if quick else epochs * (len(train_set.images) // batch_size))
-    settings = Settings(loss.value, batch_size, steps, backend, dim, temperature, lr, chunk_size, seed)
-
+    digits = len(train_set.images)
+    batch_size = batch_size or (4096 if quick else 16384)
+    if batch_size > digits:
+        raise UserError(f"--batch-size is {batch_size}, must be at most {digits}, the number of digits to train on")
+    steps = steps or (8 if quick and epochs is None else (epochs or 20) * (digits // batch_size))
+    settings = Settings(loss, batch_size, steps, backend, dim, temperature, lr, chunk_size, seed)
     run = Run(settings, out / "checkpoint.pt")
     ceiling = memory_ceiling_mib(batch_size)
-    console.print(
-        f"{loss.value}, {batch_size:,} pairs a step, {steps} steps, {torch.get_num_threads()} threads. "
-        f"Memory ceiling of the process: {ceiling:,.0f} MiB."
-    )
+    console.print(f"{loss}, {batch_size:,} pairs a step, {steps} steps, {torch.get_num_threads()} threads")
+    console.print(f"memory ceiling: {ceiling:,.0f} MiB for the whole process while it trains")
     if resume and run.path.exists():
         run.restore()
         state = (
-            "trained already, only reporting" if run.step == steps else f"continuing after step {run.step} of {steps}"
+            f"continuing after step {run.step} of {steps}" if run.step < steps else "trained already, only reporting"
         )
         console.print(f"{run.path}: {state} (--no-resume starts anew)")
 
     with jk.use_backend(backend):
-        begin = time.perf_counter()
         with deferred_interrupt() as stop:
             train(run, train_set.images, stop)
         if run.step < steps:
             console.print(f"stopped after step {run.step} of {steps}, saved in {run.path}; the same command continues")
             raise typer.Exit(130)
-        training = {
-            "seconds": time.perf_counter() - begin, "ceiling_mib": ceiling, "peak_mib": loss_cost.peak_memory_mib(),
-            "temperature": run.model.temperature, "history": run.history,
-        }  # fmt: skip
-        verdict = "within" if training["peak_mib"] <= ceiling else "[bold red]EXCEEDS[/]"
-        console.print(f"peak memory {training['peak_mib']:,.0f} MiB, {verdict} the ceiling of {ceiling:,.0f} MiB")
+        verdict = "within" if run.peak_mib <= ceiling else "[bold red]exceeds[/]"
+        console.print(f"peak memory {run.peak_mib:,.0f} MiB, {verdict} the ceiling")
+        console.print("probing pixels, the untrained and the trained encoder …")
+        if quick:
+            train_set = mnist_halves.Digits(*(part[:10_000] for part in train_set))
+        probed, measured = evaluate(run, train_set, test_set)
 
-        console.print("linear probes on pixels, an untrained and the trained encoder …")
-        untrained = Run(settings, run.path).model
-        probed, measured = {}, {}
-        sets = (train_set if not quick else mnist_halves.Digits(*(part[:10_000] for part in train_set)), test_set)
-        for title, model in (("pixels", None), ("untrained encoder", untrained), ("trained encoder", run.model)):
-            if model is None:
-                features = [torch.cat(mnist_halves.views(digits.images), dim=1) for digits in sets]
-            else:
-                (train_features, _, _), (test_features, z1, z2) = (encode(model, digits.images) for digits in sets)
-                features = [train_features, test_features]
-                measured[title] = measure(z1, z2, model.temperature)
-            probed[title] = report.probe_halves(features[0], sets[0].labels, features[1], sets[1].labels)
-
-    console.print("cost of the loss, this package and the matrix form, each in a process of its own …")
-    costs = loss_cost.compare(loss.value, dim, backend, quick=quick)
+    console.print("cost of the loss, as a matrix and as this package does it, each in a process of its own …")
     results = {
-        "settings": asdict(settings), "environment": report.environment(), "training": training,
-        "probe": probed, "representation": measured, "cost": costs,
-    }  # fmt: skip
+        "settings": asdict(settings),
+        "environment": report.environment(),
+        "training": {
+            "peak_mib": run.peak_mib,
+            "ceiling_mib": ceiling,
+            "temperature": run.model.temperature,
+            "history": run.history,
+        },
+        "probe": probed,
+        "representation": measured,
+        "cost": loss_cost.compare(loss, dim, backend, quick=quick),
+    }
     report.show(console, results)
     report.save(out, results)
-    console.print(f"saved {out}/report.json, {out}/report.png and {out}/checkpoint.pt")
+    console.print(f"saved report.json, report.png and checkpoint.pt in {out}")
 
 
-def check_backend(name: str | None) -> None:
-    """Complain of an unknown backend before any work."""
+def check_choices(loss: str, backend: str | None) -> None:
+    """Complain of unknown names before any work."""
+    if loss not in LOSSES:
+        raise UserError(f"--loss is {loss}, must be one of {', '.join(LOSSES)}")
     try:
-        with jk.use_backend(name):
+        with jk.use_backend(backend):
             pass
     except ValueError as error:
         raise UserError(f"--backend: {error}") from error
@@ -380,5 +393,7 @@ if __name__ == "__main__":
     try:
         typer.run(main)
     except (UserError, mnist_halves.DataError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}")
+        # as text: rich would take brackets in a message for markup
+        message = Text.assemble(("error: ", "bold red"), str(error))
+        Console(stderr=True, highlight=False).print(message, soft_wrap=True)
         sys.exit(1)

@@ -178,7 +178,9 @@ def pairwise_topk(
     most = {"row": score.M, "col": score.N, "both": min(score.N, score.M)}[dim]
     if not 1 <= k <= most:
         fail(function, "k", k, f"must be between 1 and {most}, the number of candidates")
-    results = [_topk(function, s, k) for s in _oriented(score, dim)]
+    # Wide once for both sides, so that their gradients meet before they are rounded to the inputs' dtype.
+    x, keys = score.x.to(score.dtype), score.keys.to(score.dtype)
+    results = [_topk(function, s, k, *ends) for s, ends in _oriented(score, dim, (x, keys))]
     return results[0] if len(results) == 1 else tuple(results)
 
 
@@ -271,9 +273,10 @@ def _sides(function: str, score: Score, dim: str, row: tuple, col: tuple) -> tup
     return sides[0], sides[1]
 
 
-def _oriented(score: Score, dim: str) -> list[Score]:
-    """The problems whose rows are what is asked for."""
-    return [s for s, wanted in ((score, dim != "col"), (score.transposed(), dim != "row")) if wanted]
+def _oriented(score: Score, dim: str, ends: tuple[Tensor, Tensor]) -> list[tuple[Score, tuple[Tensor, Tensor]]]:
+    """The problems whose rows are what is asked for, each with its two batches in that order."""
+    orientations = (dim != "col", score, ends), (dim != "row", score.transposed(), ends[::-1])
+    return [(s, e) for wanted, s, e in orientations if wanted]
 
 
 def _reduce(function: str, score: Score, op: str, dim: str, reduction: str, row: _Side, col: _Side) -> Any:
@@ -291,7 +294,9 @@ def _reduce(function: str, score: Score, op: str, dim: str, reduction: str, row:
             fail(function, name, "given", 'must be None with reduction="none": multiply the result')
     row_value, col_value = ops.reduce(score, op, both, backend, workspace)
     if reduction == "logsumexp":
-        return torch.logsumexp(row_value, dim=0)
+        # Where every pair is out, the gradient of log Σ e^{−inf} would be NaN; it is that of a constant.
+        empty = (row_value == -torch.inf).all()
+        return torch.logsumexp(row_value.masked_fill(empty, 0.0), dim=0).masked_fill(empty, -torch.inf)
     row_value = ops.join(row_value, row.anchor)
     return (row_value, ops.join(col_value, col.anchor)) if both else row_value
 
@@ -313,15 +318,15 @@ def _needs(score: Score) -> Needs:
     )
 
 
-def _topk(function: str, score: Score, k: int) -> tuple[Tensor, Tensor]:
+def _topk(function: str, score: Score, k: int, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     """Indices from the backend, values from the k chosen pairs of each row, so that autograd differentiates those alone."""
     with torch.no_grad():
         values, indices = ops.top_k(score, k, select(function, score, "logsumexp"), settings().workspace)
         absent = values == -torch.inf
         indices = indices.masked_fill(absent, 0)
     flat = indices.flatten()
-    x = score.x.to(score.dtype).unsqueeze(1)  # (N, 1, D)
-    chosen = score.keys.index_select(0, flat).to(score.dtype).unflatten(0, indices.shape)  # (N, k, D)
+    x = x.unsqueeze(1)  # (N, 1, D)
+    chosen = keys.index_select(0, flat).unflatten(0, indices.shape)  # (N, k, D)
     t = (x * chosen).sum(dim=2) if score.kind == "dot" else -(x - chosen).square().sum(dim=2)
     u = score.scale * t
     s = u

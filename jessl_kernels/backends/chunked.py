@@ -19,7 +19,7 @@ from torch import Tensor
 from ..phi import PSIS
 from ..score import Gradients, Needs, Score
 from .contract import Plan, Upstream, Weighted, arriving
-from .strips import Strip, Strips, choose_filling, rows_per_strip
+from .strips import Buffers, Strip, Strips, choose_filling
 
 NAME = "chunked"
 DESCRIPTION = "pure torch, strips of rows, any device"
@@ -73,13 +73,13 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
 
 def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream: bool, workspace: int) -> Plan:
     one_pass = not with_gradient or (known_upstream and not cols)
-    buffers = 1 + (with_gradient and _needs_t(score, Needs(True, True, True, True, True))) + cols
     filling = choose_filling(score)
-    rows = rows_per_strip(score, filling, workspace, buffers)
+    keep_t = with_gradient and _needs_t(score, Needs(True, True, True, True, True))
+    buffers = Buffers.plan(score, filling, workspace, keep_t=keep_t, scratch=cols)
     return Plan(
-        path=f"strips of {rows} rows, {'one pass' if one_pass else 'two passes'}; {filling.why}",
+        path=f"strips of {buffers.rows} rows, {'one pass' if one_pass else 'two passes'}; {filling.why}",
         gemms=1 if not with_gradient else 3 if one_pass else 4,
-        workspace=rows * score.M * filling.dtype.itemsize * buffers,
+        workspace=buffers.bytes,
     )
 
 

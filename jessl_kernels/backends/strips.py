@@ -4,9 +4,9 @@ With t_ij = ⟨x_i, y_j⟩ or −‖x_i − y_j‖², the score is φ(α t) + r 
 the next strip reuses. Three ways to fill it, the first that is exact enough:
 
     product       t by one matrix product, in the accumulation dtype; a square is expanded around the mean,
-                  ‖x − y‖² = [2x, −‖x‖², −1]·[y, 1, ‖y‖²] up to the sign
-    fp64 product  the same in double precision, for fp32 and half inputs
-    differences   ‖x − y‖² one dimension after the other, exact for any bandwidth, 2D elementwise passes
+                  −‖x − y‖² = [2x, −‖x‖², −1]·[y, 1, ‖y‖²]
+    fp64 product  the same in double precision, for fp32 and half inputs; α t is then rounded to fp32 once
+    differences   ‖x − y‖² one dimension after the other, exact for any bandwidth, 2D elementwise passes; for few dimensions
 
 Expanding the square rounds u by about ε·α·R², where R is the radius of the data around its mean, however close two points
 are. The way is exact enough if that stays below the last bits that matter (`BAR`). On devices the radius cannot be read
@@ -29,6 +29,7 @@ BAR = {torch.float32: 2.0**-21, torch.float64: 2.0**-40}  # admitted rounding of
 CACHED_STRIP = 4 << 20  # bytes: a strip this small stays in the last cache levels while it is worked on
 FEWEST_ROWS = 128  # below this many rows the library's matrix product loses its speed
 BLOCK = 4 << 20  # bytes of converted rows of Y held at once
+FEW_DIMENSIONS = 4  # up to here the 2D passes of differences cost less than a product in fp64
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def choose_filling(score: Score) -> Filling:
     """The cheapest way of filling strips that is exact enough for this problem."""
     if score.kind == "dot":
         return Filling(score.dtype, False, "one matrix product")
+    if score.D <= FEW_DIMENSIONS:
+        return Filling(score.dtype, True, f"differences: only {score.D} dimensions")
     if not readable(score.x):
         return Filling(score.dtype, True, "differences: the data's radius cannot be read without synchronising")
     spread = abs(float(score.scale.detach())) * _squared_radius(score)
@@ -55,15 +58,31 @@ def choose_filling(score: Score) -> Filling:
     return Filling(score.dtype, True, f"differences: scale·radius² = {spread:.3g} is too large to expand the square")
 
 
-def rows_per_strip(score: Score, filling: Filling, workspace: int, buffers: int) -> int:
-    """How many rows a strip has, if so many buffers of its size are to fit the workspace."""
-    row_bytes = score.M * filling.dtype.itemsize
-    most = max(
-        1, workspace // (row_bytes * (buffers + 1))
-    )  # one more for masks and for what torch allocates on the way
-    if score.x.device.type != "cpu":
-        return min(most, score.N)
-    return min(most, max(FEWEST_ROWS, CACHED_STRIP // row_bytes), score.N)
+@dataclass(frozen=True)
+class Buffers:
+    """Which buffers of a strip's size a route needs, and how many rows a strip then has.
+
+    t        keep t beside the scores: for φ', for the gradient of the scale of a distance, or because its dtype is another
+    scratch  a second buffer like the scores
+    rows     of one strip
+    bytes    of all of them together
+    """
+
+    t: bool
+    scratch: bool
+    rows: int
+    bytes: int
+
+    @staticmethod
+    def plan(score: Score, filling: Filling, workspace: int, *, keep_t: bool, scratch: bool) -> Buffers:
+        keep_t = keep_t or filling.dtype != score.dtype
+        row_bytes = score.M * ((1 + scratch) * score.dtype.itemsize + keep_t * filling.dtype.itemsize)
+        passing = score.M * filling.dtype.itemsize  # what torch allocates on the way: masks, a converted P
+        rows = max(1, workspace // (row_bytes + passing))
+        if score.x.device.type == "cpu":
+            rows = min(rows, max(FEWEST_ROWS, CACHED_STRIP // (score.M * score.dtype.itemsize)))
+        rows = min(rows, score.N)
+        return Buffers(keep_t, scratch, rows, rows * row_bytes)
 
 
 class Strips:
@@ -71,7 +90,8 @@ class Strips:
 
     score      what to fill them with
     workspace  bytes all buffers together may take
-    keep_t     keep t beside the scores, for φ' or for the gradient of the scale of a squared distance
+    keep_t     keep t beside the scores
+    scratch    provide a second buffer like the scores
     narrow     skip columns that sorted class ids put out of reach
     """
 
@@ -80,14 +100,14 @@ class Strips:
     ):
         self.score = score
         self.filling = choose_filling(score)
-        self.keep_t = keep_t
         self.narrow = narrow and readable(score.x) and score.exclude.has_sorted_classes()
-        self.rows = rows_per_strip(score, self.filling, workspace, 1 + keep_t + scratch)
+        buffers = Buffers.plan(score, self.filling, workspace, keep_t=keep_t, scratch=scratch)
+        self.rows = buffers.rows
         self._center = score.keys.mean(dim=0, dtype=self.filling.dtype) if score.kind == "sqdist" else None
         size = self.rows * score.M
-        self._scores, *others = (score.x.new_empty(size, dtype=self.filling.dtype) for _ in range(1 + keep_t + scratch))
-        self._scratch = others.pop() if scratch else None
-        self._t = others.pop() if keep_t else None
+        self._scores = score.x.new_empty(size, dtype=score.dtype)
+        self._scratch = score.x.new_empty(size, dtype=score.dtype) if buffers.scratch else None
+        self._t = score.x.new_empty(size, dtype=self.filling.dtype) if buffers.t else None
 
     def __iter__(self) -> Iterator[Strip]:
         score = self.score
@@ -106,7 +126,7 @@ class Strips:
         assert s is not None
         self._fill_t(s if t is None else t, rows, columns, score.scale if t is None else None)
         if t is not None:
-            torch.mul(t, score.scale, out=s)
+            torch.mul(t, score.scale, out=s)  # rounded to the scores' dtype, once
         return Strip(self, rows, columns, score.finish(s, rows.start, columns), t, scratch)
 
     def _fill_t(self, out: Tensor, rows: slice, columns: slice, scale: Tensor | None) -> None:
@@ -148,7 +168,7 @@ class Strip:
 
     rows, columns  where it lies in the score matrix
     scores         (B, C), free to overwrite
-    t              (B, C) or None
+    t              (B, C), of the filling's dtype, or None
     scratch        a second buffer like scores, or None
     """
 
@@ -168,11 +188,12 @@ class Strip:
             grads.col_bias[self.columns] += p.sum(dim=0)
         if self.t is not None and score.phi.name != "identity":
             p *= score.phi.derivative(self.t * score.scale)
+        u = p.to(self.strips.filling.dtype)
         if grads.scale.numel() and score.kind == "sqdist":
             assert self.t is not None
-            grads.scale += torch.dot(p.reshape(-1), self.t.reshape(-1))
+            grads.scale += torch.dot(u.reshape(-1), self.t.reshape(-1))
         if grads.x.numel() or grads.y.numel() or grads.scale.numel():
-            self._pull_to_embeddings(p, grads)
+            self._pull_to_embeddings(u, grads)
 
     def _pull_to_embeddings(self, u: Tensor, grads: Gradients) -> None:
         score, strips = self.strips.score, self.strips

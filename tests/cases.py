@@ -1,0 +1,35 @@
+"""The one table of backends, dtypes, shapes and batches that the suite is parametrised by, each with the reason it is there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+BACKENDS = ("reference", "chunked")
+DTYPES = {
+    "fp64": torch.float64,
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,  # 8 bits of mantissa: cancellation shows at once
+    "fp16": torch.float16,  # 5 bits of exponent: small weights vanish
+}
+SHAPES = {
+    "1x1": (1, 1, 1),  # the smallest of everything
+    "2x7-D3": (2, 7, 3),  # rectangular, fewer rows than columns
+    "7x2-D1": (7, 2, 1),  # the other way round, one dimension
+    "127x129-D64": (127, 129, 64),  # one under and one over a power of two
+    "129x127-D3": (129, 127, 3),  # more rows than a strip has at least
+    "33x40-D768": (33, 40, 768),  # wide embeddings
+}
+ROWS = {"n1": 1, "n2": 2, "n7": 7, "n129": 129}
+# Strips of very few rows: every loop runs more than once, and the last strip is ragged.
+SMALL_WORKSPACE = 3000
+
+backends = pytest.mark.parametrize("backend", BACKENDS)
+dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+
+
+def columns(*widths: int, seed: int, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Standard normal vectors of these lengths, held exactly by fp32."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(n, generator=generator).to(dtype) for n in widths]

@@ -1,0 +1,264 @@
+"""Every loss on every backend: the oracle's value and gradient, judged by the yardstick, on every kind of batch."""
+
+import pytest
+import torch
+
+import jessl_kernels as jk
+from tests import cases, data
+from tests.oracles import contrastive as oracle
+from tests.oracles.reductions import reduce
+from tests.yardstick import judge
+
+N, D = 33, 16
+TEMPERATURES = pytest.mark.parametrize("temperature", [0.5, 0.07, 0.01])
+reductions = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+
+
+def number(value: float, dtype: torch.dtype) -> torch.Tensor:
+    """A learnable scalar, fp32 with half embeddings as users hold it, and a number fp32 holds exactly."""
+    return torch.tensor(value, dtype=torch.float32).to(torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def reduced(function, reduction):
+    return lambda **inputs: reduce(function(**inputs), reduction)
+
+
+# name: (ours, the oracle's rows, names of the two batches, the scalars it learns at temperature τ)
+LOSSES = {
+    "info_nce": (jk.info_nce, oracle.info_nce, ("query", "positive"), lambda t: {"temperature": t}),
+    "info_nce-symmetric": (
+        lambda **k: jk.info_nce(symmetric=True, **k),
+        lambda **k: oracle.info_nce(symmetric=True, **k),
+        ("query", "positive"),
+        lambda t: {"temperature": t},
+    ),
+    "clip_loss": (
+        lambda **k: jk.clip_loss(normalize=True, **k),
+        lambda **k: oracle.clip_loss(normalize=True, **k),
+        ("image", "text"),
+        lambda t: {"logit_scale": 1 / t},
+    ),
+    "nt_xent": (jk.nt_xent, oracle.nt_xent, ("z1", "z2"), lambda t: {"temperature": t}),
+    "dcl": (jk.dcl, oracle.dcl, ("z1", "z2"), lambda t: {"temperature": t}),
+    "siglip_loss": (
+        lambda **k: jk.siglip_loss(normalize=True, **k),
+        lambda **k: oracle.siglip_loss(normalize=True, **k),
+        ("image", "text"),
+        lambda t: {"logit_scale": 1 / t, "logit_bias": -10.0},
+    ),
+}
+losses = pytest.mark.parametrize("loss", LOSSES)
+
+
+def judge_loss(backend, loss, x, y, temperature, reduction="mean"):
+    ours, rows, names, scalars = LOSSES[loss]
+    inputs = dict(zip(names, (x, y), strict=True))
+    inputs |= {name: number(value, x.dtype) for name, value in scalars(temperature).items()}
+    with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
+        judge(loss, lambda **k: ours(reduction=reduction, **k), reduced(rows, reduction), inputs, seed=0)
+
+
+@cases.backends
+@cases.dtypes
+@losses
+@TEMPERATURES
+@pytest.mark.parametrize("batch", ["random", "clustered"])
+def test_losses_and_gradients(backend, dtype, loss, temperature, batch):
+    judge_loss(backend, loss, *data.pairs(batch, N, D, seed=0, dtype=dtype), temperature)
+
+
+@cases.backends
+@losses
+@reductions
+@pytest.mark.parametrize("n", [2, 7, 129])
+def test_reductions_and_odd_sizes(backend, loss, reduction, n):
+    judge_loss(backend, loss, *data.pairs("random", n, 5, seed=1), 0.2, reduction)
+
+
+@cases.backends
+@cases.dtypes
+@pytest.mark.parametrize("loss", ["info_nce", "info_nce-symmetric", "clip_loss", "nt_xent"])
+@pytest.mark.parametrize(("temperature", "level"), [(0.07, 0.2), (0.07, 0.01), (0.03, 1e-4)])
+def test_converged_batches_where_training_spends_its_time(backend, dtype, loss, temperature, level):
+    x, y = data.converged(N, 64, temperature=temperature, loss=level, seed=0, dtype=dtype)
+    judge_loss(backend, loss, x, y, temperature)
+
+
+@cases.backends
+@losses
+@pytest.mark.parametrize("batch", ["duplicates", "all_equal", "huge"])
+@pytest.mark.parametrize("temperature", [10.0, 0.005])
+def test_hostile_batches_and_extreme_temperatures(backend, loss, batch, temperature):
+    judge_loss(backend, loss, *data.pairs(batch, 20, 6, seed=0), temperature, reduction="none")
+
+
+def test_lse_minus_the_positive_is_what_the_anchor_avoids():
+    """The counter-example, kept: on a converged bf16 batch the difference of two bf16-scored terms ruins the gradient."""
+    x, y = data.converged(256, 64, temperature=0.05, loss=1e-3, seed=0, dtype=torch.bfloat16)
+    names = {"x": x, "y": y}
+
+    def gradient(function, dtype):
+        leaves = [t.to(dtype).requires_grad_() for t in names.values()]
+        function(*leaves).backward()
+        return leaves[0].grad.double()
+
+    def naive(x, y):  # the matrix form under autocast: scores in bf16, lse minus the positive
+        s = x @ y.T / 0.05
+        return (torch.logsumexp(s, dim=1) - s.diagonal()).mean()
+
+    def ours(x, y):
+        return jk.info_nce(x, y, temperature=0.05, normalize=False)
+
+    truth = gradient(lambda x, y: oracle.info_nce(x, y, temperature=0.05, normalize=False).mean(), torch.float64)
+    naive_error = (gradient(naive, torch.bfloat16) - truth).norm() / truth.norm()
+    our_error = (gradient(ours, torch.bfloat16) - truth).norm() / truth.norm()
+    assert naive_error > 0.1
+    assert our_error < 0.01
+    naive_value = float(naive(*(t.float() for t in names.values())))
+    our_value, true_value = (
+        float(f(*(t.to(d) for t in names.values())))
+        for f, d in (
+            (ours, torch.float32),
+            (lambda x, y: oracle.info_nce(x, y, temperature=0.05, normalize=False).mean(), torch.float64),
+        )
+    )
+    assert abs(our_value - true_value) < 0.1 * abs(naive_value - true_value)
+
+
+NEGATIVES = {"shared": (11, D), "paired": (N, 5, D)}
+
+
+@cases.backends
+@cases.dtypes
+@pytest.mark.parametrize("shape", NEGATIVES.values(), ids=NEGATIVES)
+@pytest.mark.parametrize(
+    "options", [{}, {"symmetric": True}, {"in_batch": False}], ids=["", "symmetric", "not-in-batch"]
+)
+@reductions
+def test_info_nce_with_further_negatives(backend, dtype, shape, options, reduction):
+    query, positive = data.pairs("random", N, D, seed=0, dtype=dtype)
+    negatives = data.given(data.normals(*shape, seed=3), dtype)
+    inputs = {"query": query, "positive": positive, "negatives": negatives, "temperature": number(0.1, dtype)}
+    with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
+        judge(
+            "negatives",
+            lambda **k: jk.info_nce(reduction=reduction, **options, **k),
+            reduced(lambda **k: oracle.info_nce(**options, **k), reduction),
+            inputs,
+            seed=0,
+        )
+
+
+def sup_con_truth(reduction, form, no_positive):
+    def run(features, labels, temperature):
+        rows = oracle.sup_con(features, labels, temperature=temperature, form=form)
+        return oracle.sup_con_mean(rows, labels, no_positive) if reduction == "mean" else reduce(rows, reduction)
+
+    return run
+
+
+@cases.backends
+@cases.dtypes
+@pytest.mark.parametrize("form", ["out", "in"])
+@pytest.mark.parametrize("no_positive", ["skip", "zero"])
+@reductions
+def test_sup_con_with_rows_alone_with_their_label(backend, dtype, form, no_positive, reduction):
+    features, labels = data.clusters_with_labels(40, D, labels=19, seed=0, dtype=dtype)
+    assert (torch.bincount(labels) == 1).any()
+    inputs = {"features": features, "labels": labels, "temperature": number(0.1, dtype)}
+    with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
+        judge(
+            "sup_con",
+            lambda **k: jk.sup_con(form=form, no_positive=no_positive, reduction=reduction, **k),
+            sup_con_truth(reduction, form, no_positive),
+            inputs,
+            seed=0,
+        )
+
+
+@cases.backends
+@pytest.mark.parametrize("form", ["out", "in"])
+@reductions
+@pytest.mark.parametrize("classes", [1, 3, 12])
+def test_sup_con_with_several_views(backend, form, reduction, classes):
+    features = data.given(data.normals(12, 3, D, seed=0), torch.float32)
+    inputs = {"features": features, "labels": torch.arange(12) % classes, "temperature": number(0.2, torch.float32)}
+    with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
+        judge(
+            "views",
+            lambda **k: jk.sup_con(form=form, reduction=reduction, **k),
+            sup_con_truth(reduction, form, "skip"),
+            inputs,
+            seed=0,
+        )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_sup_con_without_any_positive_is_0_with_gradient_0(reduction):
+    features = torch.eye(4, requires_grad=True)
+    value = jk.sup_con(features, torch.arange(4), reduction=reduction)
+    value.sum().backward()
+    assert value.abs().sum() == 0
+    assert features.grad.abs().sum() == 0
+
+
+def test_one_pair_alone_has_nothing_to_be_confused_with():
+    x = torch.randn(1, 3, requires_grad=True)
+    for value in (jk.info_nce(x, x + 1), jk.nt_xent(x, x + 1), jk.clip_loss(x, x + 1, 3.0)):
+        assert value == 0
+        value.backward()
+    assert x.grad.abs().sum() == 0
+
+
+def test_supervised_loss_of_one_label_per_pair_is_nt_xent():
+    z1, z2 = data.pairs("random", 12, 5, seed=0)
+    labels = torch.arange(12)
+    pairs = jk.sup_con(torch.stack([z1, z2], dim=1), labels, temperature=0.5)
+    torch.testing.assert_close(pairs, jk.nt_xent(z1, z2, temperature=0.5), rtol=1e-6, atol=0)
+
+
+def test_permuted_items_permute_the_losses():
+    z1, z2 = data.pairs("random", 50, 8, seed=0)
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
+    rows = jk.nt_xent(z1, z2, reduction="none")
+    permuted = jk.nt_xent(z1[order], z2[order], reduction="none")
+    torch.testing.assert_close(permuted, rows[torch.cat([order, 50 + order])], rtol=1e-6, atol=0)
+
+
+MODULES = {
+    "InfoNCE": (jk.nn.InfoNCE(0.2, learnable=True), lambda x, y: jk.info_nce(x, y, temperature=0.2)),
+    "NTXent": (jk.nn.NTXent(0.2, learnable=True), lambda x, y: jk.nt_xent(x, y, temperature=0.2)),
+    "DCL": (jk.nn.DCL(0.2, learnable=True), lambda x, y: jk.dcl(x, y, temperature=0.2)),
+    "CLIP": (jk.nn.CLIP(5.0), lambda x, y: jk.clip_loss(x, y, 5.0, normalize=True)),
+    "SigLIP": (jk.nn.SigLIP(), lambda x, y: jk.siglip_loss(x, y, 10.0, -10.0, normalize=True)),
+    "SupCon": (
+        jk.nn.SupCon(0.2, learnable=True, form="in"),
+        lambda x, y: jk.sup_con(x, torch.arange(len(x)) // 3, temperature=0.2, form="in"),
+    ),
+    "KDEEntropy": (jk.nn.KDEEntropy(0.7, learnable=True), lambda x, y: jk.kde_entropy(x, bandwidth=0.7)),
+    "KDEEntropy-vmf": (
+        jk.nn.KDEEntropy(concentration=5.0, kernel="vmf", learnable=True),
+        lambda x, y: jk.kde_entropy(x, kernel="vmf", concentration=5.0),
+    ),
+    "KDEEntropy-scott": (jk.nn.KDEEntropy("scott"), lambda x, y: jk.kde_entropy(x, bandwidth="scott")),
+    "Uniformity": (jk.nn.Uniformity(3.0), lambda x, y: jk.uniformity(x, t=3.0)),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_are_their_functions_and_learn_their_scalars(name):
+    module, function = MODULES[name]
+    x, y = data.pairs("random", 20, 4, seed=0)
+    second = {"SupCon": torch.arange(20) // 3}.get(name.split("-")[0], y)
+    inputs = (x,) if name.startswith(("KDE", "Uni")) else (x, second)
+    value = module(*inputs)
+    torch.testing.assert_close(value, function(x, y), rtol=1e-5, atol=1e-6)
+    for parameter in module.parameters():
+        (gradient,) = torch.autograd.grad(value, parameter, retain_graph=True)
+        assert gradient.isfinite()
+        assert gradient != 0
+
+
+def test_clip_clamps_its_scale_as_clip_does():
+    module = jk.nn.CLIP(200.0)
+    assert module.logit_scale == 100.0
