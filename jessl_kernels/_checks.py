@@ -111,14 +111,17 @@ def scalar(
     above: float | None = None,
     at_least: float | None = None,
 ) -> Tensor:
-    """A float or 0-d float tensor as a 0-d tensor of the accumulation dtype on the device of `like`; tensors keep their graph."""
-    bound = (
-        None
-        if above is None and at_least is None
-        else f"must be {'>' if above is not None else '>='} {above if above is not None else at_least}"
-    )
+    """A float or 0-d float tensor as a 0-d fp64 tensor on the device of `like`; a tensor keeps its graph.
+
+    In fp64 because the gradient of a temperature or a bandwidth is a difference of large sums: rounded one by one to fp32
+    they would leave it a few digits.
+    """
+    must = "must be a number"
+    if above is not None:
+        must = f"must be > {above:g}"
+    elif at_least is not None:
+        must = f"must be >= {at_least:g}"
     other_name, other = like
-    dtype = accumulation_dtype(other.dtype)
     if isinstance(value, Tensor):
         if value.dtype not in FLOATS:
             wrong_type(function, argument, value, "must be a float or a 0-d float tensor")
@@ -126,25 +129,19 @@ def scalar(
             fail(function, argument, f"of shape {tuple(value.shape)}", "must be a float or a 0-d tensor")
         if value.device != other.device:
             fail(function, argument, f"on {value.device}", f"must be on {other.device} like {other_name}")
-        if bound and readable(value):
-            _check_bound(function, argument, float(value.detach()), above, at_least, bound)
-        return value.to(dtype)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        known = float(value.detach()) if readable(value) else None
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
         wrong_type(function, argument, value, "must be a float or a 0-d float tensor")
-    _check_bound(function, argument, value, above, at_least, bound or "must be a number")
+    else:
+        known = value
+    if known is not None:
+        too_small = (above is not None and known <= above) or (at_least is not None and known < at_least)
+        if too_small or math.isnan(known):
+            fail(function, argument, known, must)
+    if isinstance(value, Tensor):
+        return value.to(torch.float64)
     # A fill, not a copy: torch.tensor(value, device="cuda") would wait for the device.
-    return torch.full((), value, dtype=dtype, device=other.device)
-
-
-def _check_bound(
-    function: str, argument: str, value: float, above: float | None, at_least: float | None, must: str
-) -> None:
-    if (
-        math.isnan(value)
-        or (above is not None and not value > above)
-        or (at_least is not None and not value >= at_least)
-    ):
-        fail(function, argument, value, must)
+    return torch.full((), value, dtype=torch.float64, device=other.device)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -303,7 +303,7 @@ def _reduce(function: str, score: Score, op: str, dim: str, reduction: str, row:
 
 def _weighted(score: Score, side: _Side, count: int, reduction: str) -> Weighted:
     share = 1.0 / count if reduction == "mean" else 1.0
-    weight = score.scale.new_full((count,), share) if side.weights is None else side.weights * share
+    weight = score.x.new_full((count,), share, dtype=score.dtype) if side.weights is None else side.weights * share
     return Weighted(weight, side.anchor)
 
 

@@ -36,7 +36,7 @@ class Score:
 
     x          (N, D) float tensor
     y          (M, D), or None where y is x
-    scale      0-d tensor α, of the accumulation dtype
+    scale      0-d fp64 tensor α
     row_bias   (N,) r, or None; col_bias (M,) c, or None; of the accumulation dtype
     """
 
@@ -114,7 +114,7 @@ class Gradients:
     """Gradients of one reduction, each an empty tensor where nobody asked for it.
 
     x, y, row_bias, col_bias   like the score's, in its accumulation dtype; in a symmetric problem x holds both halves
-    scale                      0-d
+    scale                      0-d, fp64
     """
 
     x: Tensor
@@ -125,13 +125,13 @@ class Gradients:
 
     @staticmethod
     def zeros(score: Score, needs: Needs) -> Gradients:
-        def new(needed: bool, shape: tuple[int, ...]) -> Tensor:
-            return torch.zeros(shape if needed else (0,), dtype=score.dtype, device=score.x.device)
+        def new(needed: bool, shape: tuple[int, ...], dtype: torch.dtype = score.dtype) -> Tensor:
+            return torch.zeros(shape if needed else (0,), dtype=dtype, device=score.x.device)
 
         return Gradients(
             new(needs.x, score.x.shape),
             new(needs.y and score.y is not None, score.keys.shape),
-            new(needs.scale, ()),
+            new(needs.scale, (), torch.float64),
             new(needs.row_bias, (score.N,)),
             new(needs.col_bias, (score.M,)),
         )

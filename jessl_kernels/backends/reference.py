@@ -53,8 +53,8 @@ def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: 
         dx, dy = (2 * score.scale * d for d in pull(u, x, y))
     if score.y is None:
         dx = dx + dy
-    grads = Gradients(dx, dy, (u * t).sum(), p.sum(dim=1), p.sum(dim=0))
-    return _only(grads, score, needs)
+    made = Gradients(dx, dy, (u * t).sum(dtype=torch.float64), p.sum(dim=1), p.sum(dim=0))
+    return _only(made, Gradients.zeros(score, needs))
 
 
 def reduce_and_gradient(
@@ -93,12 +93,5 @@ def _slopes(s: Tensor, op: str, side: Upstream, dim: int) -> Tensor:
     return upstream * torch.exp(s - lse.unsqueeze(dim))
 
 
-def _only(grads: Gradients, score: Score, needs: Needs) -> Gradients:
-    empty = score.scale.new_empty(0)
-    return Gradients(
-        grads.x if needs.x else empty,
-        grads.y if needs.y and score.y is not None else empty,
-        grads.scale if needs.scale else empty,
-        grads.row_bias if needs.row_bias else empty,
-        grads.col_bias if needs.col_bias else empty,
-    )
+def _only(made: Gradients, asked: Gradients) -> Gradients:
+    return Gradients(*(m if a.numel() else a for m, a in zip(made.flatten(), asked.flatten(), strict=True)))

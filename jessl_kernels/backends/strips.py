@@ -9,8 +9,10 @@ the next strip reuses. Three ways to fill it, the first that is exact enough:
     differences   ‖x − y‖² one dimension after the other, exact for any bandwidth, 2D elementwise passes; for few dimensions
 
 Expanding the square rounds u by about ε·α·R², where R is the radius of the data around its mean, however close two points
-are. The way is exact enough if that stays below the last bits that matter (`BAR`). On devices the radius cannot be read
-without waiting for them, so squares are taken by differences there.
+are. That is exact enough if it stays below the last bits that matter (`BAR`), or if no two points of the strip are close:
+differences, too, round u by ε·|u|. The second can only be seen afterwards, so a plain product is tried first, and done again
+in fp64 for the strips where some pair is closer than R/2; in high dimension there are none. On devices the radius cannot be
+read without waiting for them, so squares are taken by differences there.
 """
 
 from __future__ import annotations
@@ -29,16 +31,18 @@ BAR = {torch.float32: 2.0**-21, torch.float64: 2.0**-40}  # admitted rounding of
 CACHED_STRIP = 4 << 20  # bytes: a strip this small stays in the last cache levels while it is worked on
 FEWEST_ROWS = 128  # below this many rows the library's matrix product loses its speed
 BLOCK = 4 << 20  # bytes of converted rows of Y held at once
+CLOSE = 0.25  # of the squared radius
 FEW_DIMENSIONS = 4  # up to here the 2D passes of differences cost less than a product in fp64
 
 
 @dataclass(frozen=True)
 class Filling:
-    """One of the three ways, and the words for it."""
+    """One of the three ways, and the words for it; far_apart: u of a strip whose pairs all lie below may be a plain product."""
 
     dtype: torch.dtype
     differences: bool
     why: str
+    far_apart: float | None = None
 
 
 def choose_filling(score: Score) -> Filling:
@@ -53,8 +57,11 @@ def choose_filling(score: Score) -> Filling:
     bar = BAR[score.dtype] if score.phi.lipschitz else BAR[score.dtype] ** 2  # √ turns an error δ near 0 into √δ
     for dtype in dict.fromkeys((score.dtype, torch.float64)):
         if spread * torch.finfo(dtype).eps <= bar:
-            name = "one matrix product" if dtype == score.dtype else "one fp64 matrix product"
-            return Filling(dtype, False, f"{name}: scale·radius² = {spread:.3g}")
+            if dtype == score.dtype:
+                return Filling(dtype, False, f"one matrix product: scale·radius² = {spread:.3g}")
+            far_apart = -CLOSE * spread if score.phi.name == "identity" else None
+            where = " for strips with close pairs" if far_apart is not None else ""
+            return Filling(dtype, False, f"one matrix product, in fp64{where}: scale·radius² = {spread:.3g}", far_apart)
     return Filling(score.dtype, True, f"differences: scale·radius² = {spread:.3g} is too large to expand the square")
 
 
@@ -99,6 +106,7 @@ class Strips:
         self, score: Score, workspace: int, *, keep_t: bool = False, scratch: bool = False, narrow: bool = True
     ):
         self.score = score
+        self.keep_t = keep_t
         self.filling = choose_filling(score)
         self.narrow = narrow and readable(score.x) and score.exclude.has_sorted_classes()
         buffers = Buffers.plan(score, self.filling, workspace, keep_t=keep_t, scratch=scratch)
@@ -118,45 +126,60 @@ class Strips:
                 yield self._fill(rows, columns)
 
     def _fill(self, rows: slice, columns: slice) -> Strip:
-        score, shape = self.score, (rows.stop - rows.start, columns.stop - columns.start)
-        s, t, scratch = (
-            None if buffer is None else buffer[: math.prod(shape)].view(shape)
-            for buffer in (self._scores, self._t, self._scratch)
-        )
-        assert s is not None
-        self._fill_t(s if t is None else t, rows, columns, score.scale if t is None else None)
-        if t is not None:
-            torch.mul(t, score.scale, out=s)  # rounded to the scores' dtype, once
-        return Strip(self, rows, columns, score.finish(s, rows.start, columns), t, scratch)
+        score, far_apart = self.score, self.filling.far_apart
+        if far_apart is not None:
+            strip = self._scaled_t(rows, columns, score.dtype)
+            score.exclude.fill(strip.scores, rows.start, columns, -torch.inf)
+            if float(strip.scores.amax()) <= far_apart:
+                return self._finished(strip)
+        return self._finished(self._scaled_t(rows, columns, self.filling.dtype))
+
+    def _finished(self, strip: Strip) -> Strip:
+        strip.scores = self.score.finish(strip.scores, strip.rows.start, strip.columns)
+        return strip
+
+    def _scaled_t(self, rows: slice, columns: slice, dtype: torch.dtype) -> Strip:
+        """A strip whose scores are α t still, t having been computed in this dtype."""
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        strip = Strip(self, rows, columns, dtype, self._scores[: math.prod(shape)].view(shape))
+        if self._scratch is not None:
+            strip.scratch = self._scratch[: math.prod(shape)].view(shape)
+        if self._t is None or not (self.keep_t or dtype != self.score.dtype):
+            self._fill_t(strip.scores, rows, columns, self.score.scale)
+            return strip
+        strip.t = self._t.view(dtype)[: math.prod(shape)].view(shape)
+        self._fill_t(strip.t, rows, columns, None)
+        torch.mul(strip.t, self.score.scale, out=strip.scores)  # rounded to the scores' dtype, once
+        return strip
 
     def _fill_t(self, out: Tensor, rows: slice, columns: slice, scale: Tensor | None) -> None:
-        """Write scale·t into a strip, (B, C)."""
+        """Write scale·t into a block, (B, C), of the dtype to compute in."""
         score = self.score
         if self.filling.differences:
             squared_distances(score.x[rows], score.keys[columns], out=out).neg_()
             if scale is not None:
                 out.mul_(scale)
             return
-        x = self.load(score.x, rows)
+        x = self.load(score.x, rows, out.dtype)
         left = x if score.kind == "dot" else torch.cat([2 * x, -_squares(x), -torch.ones_like(x[:, :1])], dim=1)
         if scale is not None:
             left = left * scale
-        for block, within in self.blocks(columns):
-            y = self.load(score.keys, block)
+        for block, within in self.blocks(columns, out.dtype):
+            y = self.load(score.keys, block, out.dtype)
             right = y if score.kind == "dot" else torch.cat([y, torch.ones_like(y[:, :1]), _squares(y)], dim=1)
             torch.mm(left, right.T, out=out[:, within])
         if score.kind == "sqdist" and not score.phi.lipschitz:
             out.clamp_(max=0.0)  # rounding may leave −‖x − y‖² a little above 0, where √(−u) is NaN
 
-    def load(self, source: Tensor, rows: slice) -> Tensor:
-        """Some rows of X or Y as the products want them: in the filling's dtype, centred for a squared distance."""
-        loaded = source[rows].to(self.filling.dtype)
-        return loaded if self._center is None else loaded - self._center
+    def load(self, source: Tensor, rows: slice, dtype: torch.dtype) -> Tensor:
+        """Some rows of X or Y as the products want them: in the dtype to compute in, centred for a squared distance."""
+        loaded = source[rows].to(dtype)
+        return loaded if self._center is None else loaded - self._center.to(dtype)
 
-    def blocks(self, columns: slice) -> Iterator[tuple[slice, slice]]:
+    def blocks(self, columns: slice, dtype: torch.dtype) -> Iterator[tuple[slice, slice]]:
         """Column ranges to load at once, each also as a range within the strip. One range where loading copies nothing."""
-        copies = self._center is not None or self.score.x.dtype != self.filling.dtype
-        most = max(1, BLOCK // (self.score.D * self.filling.dtype.itemsize)) if copies else columns.stop - columns.start
+        copies = self._center is not None or self.score.x.dtype != dtype
+        most = max(1, BLOCK // (self.score.D * dtype.itemsize)) if copies else columns.stop - columns.start
         for first in range(columns.start, columns.stop, most):
             last = min(first + most, columns.stop)
             yield slice(first, last), slice(first - columns.start, last - columns.start)
@@ -167,17 +190,19 @@ class Strip:
     """One strip, valid until the next is drawn.
 
     rows, columns  where it lies in the score matrix
+    dtype          that t was computed in
     scores         (B, C), free to overwrite
-    t              (B, C), of the filling's dtype, or None
+    t              (B, C), or None
     scratch        a second buffer like scores, or None
     """
 
     strips: Strips
     rows: slice
     columns: slice
+    dtype: torch.dtype
     scores: Tensor
-    t: Tensor | None
-    scratch: Tensor | None
+    t: Tensor | None = None
+    scratch: Tensor | None = None
 
     def pull_back(self, p: Tensor, grads: Gradients) -> None:
         """Add this strip's share to the gradients, given P = ∂/∂s of its scores, (B, C); overwrites P."""
@@ -188,7 +213,7 @@ class Strip:
             grads.col_bias[self.columns] += p.sum(dim=0)
         if self.t is not None and score.phi.name != "identity":
             p *= score.phi.derivative(self.t * score.scale)
-        u = p.to(self.strips.filling.dtype)
+        u = p.to(self.dtype)
         if grads.scale.numel() and score.kind == "sqdist":
             assert self.t is not None
             grads.scale += torch.dot(u.reshape(-1), self.t.reshape(-1))
@@ -206,11 +231,11 @@ class Strip:
                 dy[self.columns] += toward_x * (2 * score.scale)
             return
         factor = score.scale if score.kind == "dot" else 2 * score.scale
-        x = strips.load(score.x, self.rows)
+        x = strips.load(score.x, self.rows, self.dtype)
         uy = torch.zeros_like(x)
         needs_uy = dx.numel() or (grads.scale.numel() and score.kind == "dot")
-        for block, within in strips.blocks(self.columns):
-            y, part = strips.load(score.keys, block), u[:, within]
+        for block, within in strips.blocks(self.columns, self.dtype):
+            y, part = strips.load(score.keys, block, self.dtype), u[:, within]
             if needs_uy:
                 uy.addmm_(part, y)
             if dy.numel() and score.kind == "dot" and dy.dtype == x.dtype:
@@ -221,7 +246,7 @@ class Strip:
                     ux -= part.sum(dim=0)[:, None] * y
                 dy[block] += ux.mul_(factor)
         if grads.scale.numel() and score.kind == "dot":
-            grads.scale += (x * uy).sum()
+            grads.scale += (x * uy).sum(dtype=torch.float64)
         if dx.numel():
             if score.kind == "sqdist":
                 uy -= u.sum(dim=1)[:, None] * x

@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from .._checks import embeddings, fail, same_shape, scalar
 from ..exclude import Exclude
 from ..pairwise import pairwise_logsumexp, pairwise_sum
-from .rows import check_reduction, prepare, reduce_rows, rowwise_dot
+from .rows import check_reduction, prepare, reduce_rows, rowwise_dot, scaled
 
 
 def info_nce(
@@ -71,26 +71,27 @@ def info_nce(
         query, positive = prepare(query, positive, normalize=normalize)
     else:
         query, positive, negatives = prepare(query, positive, negatives, normalize=normalize)
-    score = rowwise_dot(query, positive) * scale  # (N,), of each query's own key
-    paired = negatives is not None and negatives.dim() == 3
-    anchor, paired_loss = score, None
-    if paired:
-        lse = torch.logsumexp(
-            rowwise_dot(query.unsqueeze(1), negatives) * scale, dim=1
-        )  # (N, M) scores, no larger than the input
-        anchor, paired_loss = torch.logaddexp(score, lse), softplus(lse - score, threshold=40)
-        if not in_batch:
-            return reduce_rows(paired_loss, reduction)
-    keys = positive if negatives is None or paired else torch.cat([positive, negatives]) if in_batch else negatives
-    forward = pairwise_logsumexp(
-        query, keys, scale=scale, anchor=anchor, exclude="diagonal" if in_batch else None, reduction=reduction
-    )
-    if paired_loss is not None:
-        forward = forward + reduce_rows(paired_loss, reduction)
+    score = scaled(rowwise_dot(query, positive), scale)  # (N,), of each query's own key
+    if negatives is not None and negatives.dim() == 3:
+        forward = reduce_rows(_with_paired(query, positive, negatives, score, scale, in_batch), reduction)
+    else:
+        keys = positive if negatives is None else torch.cat([positive, negatives]) if in_batch else negatives
+        exclude = "diagonal" if in_batch else None
+        forward = pairwise_logsumexp(query, keys, scale=scale, anchor=score, exclude=exclude, reduction=reduction)
     if not symmetric:
         return forward
     backward = pairwise_logsumexp(positive, query, scale=scale, anchor=score, exclude="diagonal", reduction=reduction)
     return 0.5 * (forward + backward)
+
+
+def _with_paired(
+    query: Tensor, positive: Tensor, negatives: Tensor, score: Tensor, scale: Tensor, in_batch: bool
+) -> Tensor:
+    """(N,) losses against each query's own negatives, (N, M, D), whose (N, M) scores are no larger than the input."""
+    others = torch.logsumexp(scaled(rowwise_dot(query.unsqueeze(1), negatives), scale), dim=1)
+    if in_batch:
+        others = torch.logaddexp(others, pairwise_logsumexp(query, positive, scale=scale, exclude="diagonal"))
+    return softplus(others - score, threshold=40)
 
 
 def clip_loss(
@@ -223,7 +224,7 @@ def _two_views(
     scale = scalar(function, "temperature", temperature, ("z1", z1), above=0).reciprocal()
     n = len(z1)
     (z,) = prepare(torch.cat([z1, z2]), normalize=normalize)
-    positive = rowwise_dot(z, z.roll(n, dims=0)) * scale  # (2n,)
+    positive = scaled(rowwise_dot(z, z.roll(n, dims=0)), scale)  # (2n,)
     return z, scale, positive, Exclude(diagonals=(0, n, -n))
 
 
@@ -236,4 +237,4 @@ def _image_text(
     same_shape(function, "text", text, ("image", image), "row i of both belong together")
     scale = scalar(function, "logit_scale", logit_scale, ("image", image), at_least=0)
     image, text = prepare(image, text, normalize=normalize)
-    return image, text, scale, rowwise_dot(image, text) * scale
+    return image, text, scale, scaled(rowwise_dot(image, text), scale)

@@ -143,9 +143,9 @@ def _log_density(
         )
     if log_weights is None:
         # A fill, not a copy: a tensor of a Python float would wait for the device.
-        return row - row.new_full((), count - leave_one_out).log() - kernel.log_normaliser
+        return (row - row.new_full((), count - leave_one_out).log() - kernel.log_normaliser).to(row.dtype)
     left_out = torch.log1p(-log_weights.exp()) if leave_one_out else 0.0
-    return row - left_out - kernel.log_normaliser
+    return (row - left_out - kernel.log_normaliser).to(row.dtype)
 
 
 def _kernel(

@@ -92,4 +92,4 @@ def _widths(h: Tensor, D: int, center: Tensor | None) -> tuple[Tensor, Tensor, C
     if h.dim() == 0:
         return h.square().reciprocal(), D * h.log(), lambda z: z
     # Centred first: a mean far from 0, divided by a small width, would take the last digits of every difference with it.
-    return h.new_ones(()), h.log().sum(), lambda z: (z.to(h.dtype) - center) / h
+    return h.new_ones((), dtype=torch.float64), h.log().sum(), lambda z: (z.to(h.dtype) - center) / h

@@ -30,6 +30,11 @@ def rowwise_dot(x: Tensor, y: Tensor) -> Tensor:
     return (x.to(dtype) * y.to(dtype)).sum(dim=-1)
 
 
+def scaled(row: Tensor, scale: Tensor) -> Tensor:
+    """scale · row, for an fp64 scale: its gradient Σ g_i row_i is summed in fp64 too."""
+    return (row.double() * scale).to(row.dtype)
+
+
 def reduce_rows(row: Tensor, reduction: str) -> Tensor:
     """The mean, the sum or the rows themselves."""
     return row.mean() if reduction == "mean" else row.sum() if reduction == "sum" else row

@@ -8,7 +8,7 @@ from torch import Tensor
 from .._checks import choice, embeddings, fail, readable, scalar, wrong_type
 from ..exclude import Exclude
 from ..pairwise import pairwise_logsumexp
-from .rows import check_reduction, prepare, rowwise_dot
+from .rows import check_reduction, prepare, rowwise_dot, scaled
 
 
 def sup_con(
@@ -72,7 +72,7 @@ def sup_con(
         class_sum = (
             torch.zeros_like(z, dtype=count.dtype).index_add(0, first, z.to(count.dtype)).index_select(0, first) - z
         )
-        own = positive_lse - scale * rowwise_dot(z, class_sum) / count
+        own = positive_lse - scaled(rowwise_dot(z, class_sum), scale) / count
     else:
         own = count.log()
     if reduction == "none":

@@ -66,13 +66,20 @@ def inner_products(x: Tensor, y: Tensor) -> Tensor:
 
 
 def random_last_bit(t: Tensor) -> Tensor:
-    """t, with every element up to one unit of its last place off if the matrix form has a seed."""
+    """t, with its last bits random if the matrix form has a seed: each element up to one unit off, and each diagonal too.
+
+    Equal scores are rounded equally, but a positive is often computed apart from its rivals: errors that are the same
+    along a diagonal do not average out.
+    """
     rounding = _rounding.get()
     if rounding is None or rounding.seed is None:
         return t
     generator = torch.Generator().manual_seed(rounding.seed)
-    noise = 2 * torch.rand(t.shape, generator=generator, dtype=t.dtype) - 1
-    return t * (1 + noise * torch.finfo(t.dtype).eps)
+    N, M = t.shape[-2:]
+    along_diagonals = torch.rand(N + M, generator=generator, dtype=t.dtype)
+    offset = torch.arange(M)[None, :] - torch.arange(N)[:, None]
+    noise = torch.rand(t.shape, generator=generator, dtype=t.dtype) + along_diagonals[offset]
+    return t * (1 + 2 * (noise - 1) * torch.finfo(t.dtype).eps)
 
 
 def rounded(t: Tensor, dtype: torch.dtype) -> Tensor:

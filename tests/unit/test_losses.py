@@ -98,7 +98,7 @@ def test_lse_minus_the_positive_is_what_the_anchor_avoids():
     names = {"x": x, "y": y}
 
     def gradient(function, dtype):
-        leaves = [t.to(dtype).requires_grad_() for t in names.values()]
+        leaves = [t.detach().clone().to(dtype).detach().requires_grad_() for t in names.values()]
         function(*leaves).backward()
         return leaves[0].grad.double()
 

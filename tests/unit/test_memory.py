@@ -31,7 +31,9 @@ print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 
 def growth(problem: str, rows: int) -> float:
     """Growth of the peak resident memory of a fresh process, in bytes."""
-    done = subprocess.run([sys.executable, "-c", MEASURE, problem, str(rows)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, problem, str(rows)], capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout) * 1024
 
 

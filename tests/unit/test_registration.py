@@ -47,7 +47,7 @@ def op_arguments(kind: str, requires_grad: bool) -> tuple:
     score = Score(
         x=rows(0, 4, D).requires_grad_(requires_grad),
         y=rows(1, 5, D).requires_grad_(requires_grad),
-        scale=torch.tensor(0.7, requires_grad=requires_grad),
+        scale=torch.tensor(0.7, dtype=torch.float64, requires_grad=requires_grad),
         row_bias=rows(2, 4).requires_grad_(requires_grad),
         col_bias=rows(3, 5).requires_grad_(requires_grad),
         exclude=jk.Exclude(diagonals=(0,), same=(ids, torch.tensor([1, 1, 2, 0, -1])), keep=(1,)),
