@@ -5,7 +5,7 @@ The formula:
     truth    the oracle on the given inputs, in fp64
     matrix   the oracle on the same inputs in fp32, rounding where training in the inputs' dtype does (oracles.precision)
     values     max |ours − truth|           ≤ 2 · max |matrix − truth| + 4 ulp · max |truth|
-    gradients  ‖ours_i − truth_i‖ / ‖truth_i‖ ≤ 3 · the matrix form's + 1 ulp      row by row, in the median and in the maximum
+    gradients  ‖ours_i − truth_i‖ / ‖truth_i‖ ≤ 3 · the matrix form's + 2 ulp      row by row, in the median and in the maximum
 
 An ulp is that of the output: fp32 for values of bf16 inputs, bf16 for their gradients. Gradients of vectors and scalars
 (biases, temperature) are judged like values, by the gradients' factor. Maximum is compared with maximum, so that neither
@@ -29,8 +29,8 @@ from torch import Tensor
 from tests.oracles.precision import matrix_form
 
 VALUE_FACTOR, GRADIENT_FACTOR = 2.0, 3.0
-VALUE_ULPS, GRADIENT_ULPS = 4.0, 1.0
-DRAWS = 3
+VALUE_ULPS, GRADIENT_ULPS = 4.0, 2.0
+DRAWS = 6
 # A row whose gradient is smaller than this share of the median row's is measured against that share.
 SMALL_ROW = 1e-3
 
@@ -47,7 +47,7 @@ class Result:
 class Verdict:
     """What came of a comparison: for each quantity the error as a share of what is allowed, and the failures in words.
 
-    share  how many times the matrix form's error counts: 1, or 2 in fp64, where the truth has an error too
+    share  how many times the allowance counts: 1, or 2 in fp64, where the truth has an error of the same size
     """
 
     case: str
@@ -144,7 +144,7 @@ def check_values(
         return
     error = (a - t).abs().masked_fill(~usual, 0.0)
     matrix_error = verdict.share * max(largest((m - t).abs()[usual & m.isfinite()]) for m in runs)
-    few = ulps * torch.finfo(ours.dtype).eps * max(largest(t[usual].abs()), floor)
+    few = verdict.share * ulps * torch.finfo(ours.dtype).eps * max(largest(t[usual].abs()), floor)
     worst = int(error.argmax())
     numbers = [f"{float(v[worst]):.9g}" for v in (a, runs[0], t)]
     record(verdict, what, f"element {worst}", largest(error), matrix_error, factor * matrix_error + few, numbers)
@@ -182,7 +182,7 @@ def check_rows(
 
     error = errors(a).masked_fill(~usual, 0.0)
     matrix_errors = [e[usual & e.isfinite()] for e in map(errors, runs)]
-    few = ulps * torch.finfo(ours.dtype).eps
+    few = verdict.share * ulps * torch.finfo(ours.dtype).eps
     worst = int(error.argmax())
     numbers = [head(g[worst]) for g in (a, runs[0], t)]
     most = verdict.share * max(map(largest, matrix_errors))

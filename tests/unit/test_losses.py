@@ -50,12 +50,12 @@ LOSSES = {
 losses = pytest.mark.parametrize("loss", LOSSES)
 
 
-def judge_loss(backend, loss, x, y, temperature, reduction="mean"):
+def judge_loss(backend, loss, x, y, temperature, reduction="mean", floors=None):
     ours, rows, names, scalars = LOSSES[loss]
     inputs = dict(zip(names, (x, y), strict=True))
     inputs |= {name: number(value, x.dtype) for name, value in scalars(temperature).items()}
     with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
-        judge(loss, lambda **k: ours(reduction=reduction, **k), reduced(rows, reduction), inputs, seed=0)
+        judge(loss, lambda **k: ours(reduction=reduction, **k), reduced(rows, reduction), inputs, seed=0, floors=floors)
 
 
 @cases.backends
@@ -89,7 +89,14 @@ def test_converged_batches_where_training_spends_its_time(backend, dtype, loss, 
 @pytest.mark.parametrize("batch", ["duplicates", "all_equal", "huge"])
 @pytest.mark.parametrize("temperature", [10.0, 0.005])
 def test_hostile_batches_and_extreme_temperatures(backend, loss, batch, temperature):
-    judge_loss(backend, loss, *data.pairs(batch, 20, 6, seed=0), temperature, reduction="none")
+    # Where all rows are equal every gradient is a sum of terms that cancel to 0; the size of those terms counts then.
+    terms = {"logit_scale": 1.0, "logit_bias": 1.0, "temperature": temperature**-2}
+    floors = (
+        {name: terms.get(name, 0.3 / temperature) for name in (*LOSSES[loss][2], *terms)}
+        if batch == "all_equal"
+        else None
+    )
+    judge_loss(backend, loss, *data.pairs(batch, 20, 6, seed=0), temperature, reduction="none", floors=floors)
 
 
 def test_lse_minus_the_positive_is_what_the_anchor_avoids():
@@ -173,6 +180,9 @@ def test_sup_con_with_rows_alone_with_their_label(backend, dtype, form, no_posit
             sup_con_truth(reduction, form, no_positive),
             inputs,
             seed=0,
+            floors={
+                "features": 0.5 / len(labels) if reduction == "mean" else 0.5
+            },  # what pulls and what pushes a row may cancel
         )
 
 
