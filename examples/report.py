@@ -55,6 +55,23 @@ def probe(train: Tensor, test: Tensor, train_labels: Tensor, test_labels: Tensor
         return (F.linear(test, weight, bias).argmax(1) == test_labels).float().mean().item()
 
 
+@torch.no_grad()
+def measure(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, float]:
+    """What the package says of unit embeddings of two views (N, dim): information, entropy, geometry, retrieval."""
+    values: dict[str, Any] = {
+        # ≤ I(view 1; view 2), whichever loss trained the scores; ≤ log K, K the number of candidates
+        "info_nce_bound": math.log(len(z1)) - jk.info_nce(z1, z2, temperature=temperature, symmetric=True),
+        "info_nce_cap": math.log(len(z1)),
+        "kde_entropy_vmf": jk.kde_entropy(z1, kernel="vmf", concentration=CONCENTRATION),
+        "kde_entropy_vmf_uniform": log_sphere_area(z1.shape[1]),
+        "kde_entropy_gaussian": jk.kde_entropy(z1, bandwidth="silverman"),
+        "uniformity": jk.uniformity(z1),
+        "alignment": jk.alignment(z1, z2),
+        **jk.retrieval_metrics(z1, z2, k=(1, 5)),
+    }
+    return {name: float(value) for name, value in values.items()}
+
+
 def log_sphere_area(dim: int) -> float:
     """Entropy of the uniform distribution on the unit sphere of R^dim, in nats: the most that unit vectors can have."""
     return math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
@@ -200,8 +217,8 @@ def _draw_loss(axes: Any, results: dict[str, Any]) -> None:
     level = chance(settings)
     if level is not None:
         axes.axhline(level, color="0.5", linestyle="--", linewidth=1)
-        axes.text(1, level, f"all scores equal: log {math.exp(level):,.0f} = {level:.2f}", va="bottom", ha="right",
-                  color="0.4", transform=axes.get_yaxis_transform())  # fmt: skip
+        label = f"all scores equal: log {math.exp(level):,.0f} = {level:.2f}"
+        axes.annotate(label, (len(values), level), (0, 5), textcoords="offset points", ha="right", color="0.4")
         axes.set_ylim(0, 1.12 * max(level, *values))
     if level is not None and settings["loss"] in ("info_nce", "clip"):
         end, gap = (len(values), values[-1]), level - values[-1]
@@ -220,6 +237,7 @@ def _draw_probe(axes: Any, results: dict[str, Any]) -> None:
         errors = [100 * (1 - accuracy[place]) for place in places]
         bars = axes.bar(x, errors, 0.92 * width, color=COLORS[title], label=title)
         axes.bar_label(bars, fmt="%.1f", padding=2)
+    axes.margins(y=0.1)
     axes.set_xticks(range(len(places)), places)
     axes.set(title="linear probe: error on the test digits (%)")
     axes.legend(frameon=False)
@@ -229,15 +247,18 @@ def _draw_memory(axes: Any, cost: dict[str, Any]) -> None:
     limit = cost["limit_gib"] * 1024
     _draw_cost(axes, cost, "peak_mib", failure_height=limit)
     axes.axhline(limit, color="0.5", linestyle=":", linewidth=1)
-    label = f"limit {cost['limit_gib']:.3g} GiB"
-    axes.text(0.01, limit, label, color="0.4", va="bottom", transform=axes.get_yaxis_transform())
-    axes.set_title("memory of one loss step, above that of the process")
-    axes.yaxis.set_major_formatter(lambda mib, _: f"{mib / 1024:.3g} GiB" if mib >= 1000 else f"{mib:g} MiB")
+    axes.annotate(f"limit {cost['limit_gib']:.3g} GiB", (0.01, limit), (0, 4), axes.get_yaxis_transform(),
+                  textcoords="offset points", color="0.4")  # fmt: skip
+    axes.set_title("peak memory added by one loss step")
+    ticks = [4**power for power in range(10) if axes.get_ylim()[0] <= 4**power <= limit]
+    axes.set_yticks(ticks, [f"{mib // 1024} GiB" if mib >= 1024 else f"{mib} MiB" for mib in ticks])
+    axes.set_ylim(top=2 * limit)
 
 
 def _draw_seconds(axes: Any, cost: dict[str, Any]) -> None:
     longest = max(row["seconds"] for _, row in _rows(cost) if "error" not in row)
     _draw_cost(axes, cost, "seconds", failure_height=2 * longest)  # a failure took no time that means anything
+    axes.set_ylim(top=5 * longest)
     axes.set_title("time of one loss step, value and gradient")
     axes.yaxis.set_major_formatter(lambda seconds, _: f"{seconds:g} s")
 
@@ -253,8 +274,8 @@ def _draw_cost(axes: Any, cost: dict[str, Any], key: str, failure_height: float)
                 failure = (row["pairs"], failure_height)
                 axes.plot(*zip(points[-1], failure, strict=True), ":", color=color)
                 axes.plot(*failure, "X", color=color, markersize=11, clip_on=False)
-                axes.annotate(_short(row["error"]), failure, (-10, 0), textcoords="offset points", ha="right",
-                              va="center", color=color, weight="bold", backgroundcolor="white")  # fmt: skip
+                axes.annotate(_short(row["error"]), failure, (0, 9), textcoords="offset points", ha="center",
+                              color=color, weight="bold")  # fmt: skip
     sizes = sorted({row["pairs"] for _, row in _rows(cost)})
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()

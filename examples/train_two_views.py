@@ -176,7 +176,8 @@ class Run:
             state = torch.load(self.path, weights_only=True)
             theirs, ours = state["settings"], asdict(self.settings)
         except Exception as error:  # torch.load raises whatever the damaged file makes it raise
-            raise UserError(f"{self.path} cannot be read ({error}); --no-resume starts anew") from error
+            kind = type(error).__name__
+            raise UserError(f"{self.path} cannot be read as a checkpoint ({kind}); --no-resume starts anew") from error
         if theirs != ours:
             differing = ", ".join(
                 f"{key} {theirs.get(key)}, now {ours[key]}" for key in ours if theirs.get(key) != ours[key]
@@ -271,27 +272,10 @@ def encode(model: TwoViews, images: Tensor, chunk_size: int = 2000) -> tuple[Ten
     return features, z1, z2
 
 
-@torch.no_grad()
-def measure(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, float]:
-    """What the package says of unit embeddings of two views (N, dim): information, entropy, geometry, retrieval."""
-    values: dict[str, Any] = {
-        # ≤ I(view 1; view 2), whichever loss trained the scores; ≤ log K, K the number of candidates
-        "info_nce_bound": math.log(len(z1)) - jk.info_nce(z1, z2, temperature=temperature, symmetric=True),
-        "info_nce_cap": math.log(len(z1)),
-        "kde_entropy_vmf": jk.kde_entropy(z1, kernel="vmf", concentration=report.CONCENTRATION),
-        "kde_entropy_vmf_uniform": report.log_sphere_area(z1.shape[1]),
-        "kde_entropy_gaussian": jk.kde_entropy(z1, bandwidth="silverman"),
-        "uniformity": jk.uniformity(z1),
-        "alignment": jk.alignment(z1, z2),
-        **jk.retrieval_metrics(z1, z2, k=(1, 5)),
-    }
-    return {name: float(value) for name, value in values.items()}
-
-
 def evaluate(
     run: Run, train_set: mnist_halves.Digits, test_set: mnist_halves.Digits
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """Linear probes of pixels and of the encoder before and after training, and what `measure` says of the latter two."""
+    """Probes of the pixels, the untrained and the trained encoder, and `report.measure` of the two encoders."""
     pixels = (torch.cat(mnist_halves.views(digits.images), dim=1) for digits in (train_set, test_set))
     probed = {"pixels": report.probe_halves(*pixels, train_set.labels, test_set.labels)}
     measured = {}
@@ -300,7 +284,7 @@ def evaluate(
         features, _, _ = encode(model, train_set.images)
         test_features, z1, z2 = encode(model, test_set.images)
         probed[title] = report.probe_halves(features, test_features, train_set.labels, test_set.labels)
-        measured[title] = measure(z1, z2, model.temperature)
+        measured[title] = report.measure(z1, z2, model.temperature)
     return probed, measured
 
 

@@ -1,0 +1,1 @@
+"""How long and how much memory, against the matrix form; `python -m benchmarks` and `make bench`."""
