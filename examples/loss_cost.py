@@ -102,7 +102,8 @@ def _work(job: dict[str, Any]) -> None:
     function, context = _contender(job)
     with context:
         step(function, 256, job["dim"])  # the first call starts threads and reads code: neither is the loss's cost
-        resource.setrlimit(resource.RLIMIT_AS, (int(job["limit_gib"] * 2**30),) * 2)
+        limit = int(job["limit_gib"] * 2**30)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         base = peak_memory_mib()
         for pairs in job["sizes"]:
             repeats = 3 if pairs <= 8192 else 1  # a step that takes long is hardly a matter of chance

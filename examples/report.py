@@ -198,7 +198,12 @@ def draw(path: Path, results: dict[str, Any]) -> None:
     matplotlib.use("Agg")  # no display needed
     import matplotlib.pyplot as plt
 
-    style = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "font.size": 10}
+    style: dict[Any, Any] = {
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlelocation": "left",
+        "font.size": 10,
+    }
     with plt.rc_context(style):
         figure, ((loss, bars), (memory, seconds)) = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
         _draw_loss(loss, results)

@@ -276,8 +276,10 @@ def evaluate(
     run: Run, train_set: mnist_halves.Digits, test_set: mnist_halves.Digits
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """Probes of the pixels, the untrained and the trained encoder, and `report.measure` of the two encoders."""
-    pixels = (torch.cat(mnist_halves.views(digits.images), dim=1) for digits in (train_set, test_set))
-    probed = {"pixels": report.probe_halves(*pixels, train_set.labels, test_set.labels)}
+    train_pixels, test_pixels = (
+        torch.cat(mnist_halves.views(digits.images), dim=1) for digits in (train_set, test_set)
+    )
+    probed = {"pixels": report.probe_halves(train_pixels, test_pixels, train_set.labels, test_set.labels)}
     measured = {}
     untrained = Run(run.settings, run.path).model  # the same seed: the very weights that training started from
     for title, model in (("untrained encoder", untrained), ("trained encoder", run.model)):

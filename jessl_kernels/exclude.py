@@ -48,12 +48,12 @@ class Exclude:
 
     def transposed(self) -> Exclude:
         """The same set for the scores with rows and columns exchanged."""
-        return Exclude(
-            tuple(-d for d in self.diagonals),
-            self.same and self.same[::-1],
-            self.different and self.different[::-1],
-            tuple(-d for d in self.keep),
-        )
+
+        def swapped(pair: IdPair | None) -> IdPair | None:
+            return None if pair is None else (pair[1], pair[0])
+
+        offsets, kept = (tuple(-d for d in offsets) for offsets in (self.diagonals, self.keep))
+        return Exclude(offsets, swapped(self.same), swapped(self.different), kept)
 
     def fill(self, scores: Tensor, first_row: int, columns: slice, value: float) -> None:
         """Write `value` into the excluded entries of a block of scores, in place.

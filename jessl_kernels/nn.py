@@ -7,19 +7,21 @@ stands in `jessl_kernels.functional`, under the name its docstring gives.
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from . import functional as F
 from ._checks import number
-from .functional.density import Bandwidth
 
 __all__ = ["CLIP", "DCL", "InfoNCE", "KDEEntropy", "NTXent", "SigLIP", "SupCon", "Uniformity"]
 
 
 class _Temperature(nn.Module):
     """Holds a temperature: `log_temperature`, a parameter if learnable and else a buffer."""
+
+    log_temperature: Tensor
 
     def __init__(self, temperature: float, learnable: bool):
         super().__init__()
@@ -119,6 +121,8 @@ class CLIP(nn.Module):
     normalize, reduction   as in `clip_loss`; here rows are normalised by default
     """
 
+    log_logit_scale: Tensor
+
     def __init__(
         self,
         logit_scale: float = 1 / 0.07,
@@ -150,6 +154,9 @@ class SigLIP(nn.Module):
     learnable                learn log_logit_scale and logit_bias
     normalize, reduction     as in `siglip_loss`; here rows are normalised by default
     """
+
+    log_logit_scale: Tensor
+    logit_bias: Tensor
 
     def __init__(
         self,
@@ -186,7 +193,7 @@ class KDEEntropy(nn.Module):
 
     def __init__(
         self,
-        bandwidth: Bandwidth | None = None,
+        bandwidth: float | Literal["scott", "silverman"] | None = None,
         *,
         concentration: float | None = None,
         learnable: bool = False,
@@ -202,10 +209,10 @@ class KDEEntropy(nn.Module):
             )
         if self.rule is None:
             value = concentration if kernel == "vmf" else bandwidth
-            if value is None:
+            if value is None or isinstance(value, str):
                 raise ValueError(f"KDEEntropy: {self.width_name} is None, must be a number > 0 with kernel={kernel!r}")
             _hold_log(self, self.width_name, value, learnable)
-        self.options = {"kernel": kernel, "estimator": estimator}
+        self.options: dict[str, Any] = {"kernel": kernel, "estimator": estimator}
 
     @property
     def width(self) -> Tensor | str:
@@ -214,7 +221,8 @@ class KDEEntropy(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, D) → entropy in nats."""
-        return F.kde_entropy(z, **{self.width_name: self.width}, **self.options)
+        width: dict[str, Any] = {self.width_name: self.width}
+        return F.kde_entropy(z, **width, **self.options)
 
 
 class Uniformity(nn.Module):

@@ -8,6 +8,7 @@ which dtype under autocast, which backend, and whether the gradient can be made 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -216,8 +217,8 @@ def _score(
     )
     if kind == "sqdist":
         return score
-    x, *y_if_any = under_autocast(x, *(() if y is None else (y,)))
-    return Score(x, y_if_any[0] if y_if_any else None, *score.flatten()[2:5], score.exclude, score.kind, score.phi)
+    ends = under_autocast(x) if y is None else under_autocast(x, y)
+    return replace(score, x=ends[0], y=None if y is None else ends[1])
 
 
 def _phi(function: str, phi: Any, kind: str) -> Phi:
@@ -275,7 +276,8 @@ def _sides(function: str, score: Score, dim: str, row: tuple, col: tuple) -> tup
 
 def _oriented(score: Score, dim: str, ends: tuple[Tensor, Tensor]) -> list[tuple[Score, tuple[Tensor, Tensor]]]:
     """The problems whose rows are what is asked for, each with its two batches in that order."""
-    orientations = (dim != "col", score, ends), (dim != "row", score.transposed(), ends[::-1])
+    x, keys = ends
+    orientations = (dim != "col", score, (x, keys)), (dim != "row", score.transposed(), (keys, x))
     return [(s, e) for wanted, s, e in orientations if wanted]
 
 

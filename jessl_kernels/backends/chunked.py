@@ -140,21 +140,22 @@ class _Columns:
 def _weights(strip: Strip, op: str, row: Upstream, col: Upstream | None) -> Tensor:
     """P_ij = g_i ∂row_i/∂s_ij + h_j ∂col_j/∂s_ij, (B, C); overwrites the strip's buffers."""
     g = row.gradient[strip.rows, None]
-    h = None if col is None else col.gradient[None, strip.columns]
     if op != "logsumexp":
-        return PSIS[op].slope(strip.scores).mul_(g if h is None else g + h)
+        upstream = g if col is None else g + col.gradient[None, strip.columns]
+        return PSIS[op].slope(strip.scores).mul_(upstream)
     assert row.lse is not None
     p = torch.sub(strip.scores, _finite(row.lse[strip.rows, None]), out=strip.scores if col is None else strip.scratch)
     p = _exp_(p).mul_(g)
     if col is not None:
         assert col.lse is not None
-        p += _exp_(strip.scores.sub_(_finite(col.lse[None, strip.columns]))).mul_(h)
+        q = _exp_(strip.scores.sub_(_finite(col.lse[None, strip.columns])))
+        p += q.mul_(col.gradient[None, strip.columns])
     return p
 
 
 def _exp_(t: Tensor) -> Tensor:
     smallest = SMALLEST_EXPONENT[t.dtype]
-    return torch.nn.functional.threshold_(t, smallest, -torch.inf).exp_()
+    return torch.threshold_(t, smallest, -torch.inf).exp_()
 
 
 def _finite(largest: Tensor) -> Tensor:

@@ -169,8 +169,7 @@ def _kernel(
     if concentration is not None:
         fail(function, "concentration", "given", f'must be None with kernel="{name}", whose width is its bandwidth')
     h = _bandwidth(function, bandwidth, data, log_weights)
-    center = data.detach().mean(dim=0) if h.dim() else None
-    return (gaussian if name == "gaussian" else laplace)(h, data.shape[1], center)
+    return (gaussian if name == "gaussian" else laplace)(h, data)
 
 
 def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_weights: Tensor | None) -> Tensor:

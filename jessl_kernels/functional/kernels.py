@@ -36,15 +36,17 @@ class Kernel:
     place: Callable[[Tensor], Tensor]
 
 
-def gaussian(h: Tensor, D: int, center: Tensor | None) -> Kernel:
-    """The Gaussian kernel of width h, 0-d or (D,)."""
-    scale, log_h, place = _widths(h, D, center)
+def gaussian(h: Tensor, data: Tensor) -> Kernel:
+    """The Gaussian kernel of width h, 0-d or (D,), for a sample (N, D)."""
+    D = data.shape[1]
+    scale, log_h, place = _widths(h, data)
     return Kernel("sqdist", None, 0.5 * scale, log_h + 0.5 * D * math.log(2 * math.pi), place)
 
 
-def laplace(h: Tensor, D: int, center: Tensor | None) -> Kernel:
-    """The radial Laplace kernel of width h, 0-d or (D,)."""
-    scale, log_h, place = _widths(h, D, center)
+def laplace(h: Tensor, data: Tensor) -> Kernel:
+    """The radial Laplace kernel of width h, 0-d or (D,), for a sample (N, D)."""
+    D = data.shape[1]
+    scale, log_h, place = _widths(h, data)
     return Kernel("sqdist", LAPLACE, scale, log_h + log_sphere_area(D) + math.lgamma(D), place)
 
 
@@ -87,9 +89,9 @@ def log_hyp0f1_of_half_square(b: float, concentration: Tensor) -> Tensor:
     return torch.where(kappa < 2000.0, series, expansion).to(concentration.dtype)
 
 
-def _widths(h: Tensor, D: int, center: Tensor | None) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+def _widths(h: Tensor, data: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
     """1/h² for the exponent, Σ_d log h_d, and the division of the points that widths of their own need."""
     if h.dim() == 0:
-        return h.square().reciprocal(), D * h.log(), lambda z: z
+        return h.square().reciprocal(), data.shape[1] * h.log(), lambda z: z
     # Centred first: a mean far from 0, divided by a small width, would take the last digits of every difference with it.
-    return h.new_ones((), dtype=torch.float64), h.log().sum(), lambda z: (z.to(h.dtype) - center) / h
+    return h.new_ones((), dtype=torch.float64), h.log().sum(), lambda z: (z.to(h.dtype) - data.detach().mean(dim=0)) / h
