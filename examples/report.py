@@ -261,7 +261,7 @@ def _draw_memory(axes: Any, cost: dict[str, Any]) -> None:
 
 
 def _draw_seconds(axes: Any, cost: dict[str, Any]) -> None:
-    longest = max(row["seconds"] for _, row in _rows(cost) if "error" not in row)
+    longest = max((row["seconds"] for _, row in _rows(cost) if "error" not in row), default=1.0)
     _draw_cost(axes, cost, "seconds", failure_height=2 * longest)  # a failure took no time that means anything
     axes.set_ylim(top=5 * longest)
     axes.set_title("time of one loss step, value and gradient")
@@ -273,11 +273,12 @@ def _draw_cost(axes: Any, cost: dict[str, Any], key: str, failure_height: float)
     for name, title in NAMES.items():
         points = [(row["pairs"], row[key]) for row in cost[name] if "error" not in row]
         color = COLORS[name]
-        axes.loglog(*zip(*points, strict=True), "o-", color=color, label=title, linewidth=2)
+        axes.loglog([x for x, _ in points], [y for _, y in points], "o-", color=color, label=title, linewidth=2)
         for row in cost[name]:
             if "error" in row:
                 failure = (row["pairs"], failure_height)
-                axes.plot(*zip(points[-1], failure, strict=True), ":", color=color)
+                if points:
+                    axes.plot(*zip(points[-1], failure, strict=True), ":", color=color)
                 axes.plot(*failure, "X", color=color, markersize=11, clip_on=False)
                 axes.annotate(_short(row["error"]), failure, (0, 9), textcoords="offset points", ha="center",
                               color=color, weight="bold")  # fmt: skip

@@ -186,8 +186,11 @@ class Run:
                 f"{self.path} was made with other settings ({differing}): "
                 "give --out another folder, or --no-resume to start anew in this one"
             )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{self.path} holds another model than this one; --no-resume starts anew") from error
         self.step, self.peak_mib, self.history = state["step"], state["peak_mib"], state["history"]
         torch.set_rng_state(state["rng"])
 
