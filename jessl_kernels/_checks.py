@@ -61,6 +61,13 @@ def choice(function: str, argument: str, value: Any, allowed: tuple[str, ...]) -
     return value
 
 
+def flag(function: str, argument: str, value: Any) -> bool:
+    """True or False, and nothing that merely counts as one of them."""
+    if not isinstance(value, bool):
+        wrong_type(function, argument, value, "must be True or False")
+    return value
+
+
 def embeddings(
     function: str, argument: str, value: Any, dims: tuple[int, ...] = (2,), like: tuple[str, Tensor] | None = None
 ) -> Tensor:

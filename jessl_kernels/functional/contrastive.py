@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from .._checks import embeddings, fail, same_shape, scalar
 from ..exclude import Exclude
 from ..pairwise import pairwise_logsumexp, pairwise_sum
-from .rows import check_reduction, prepare, reduce_rows, rowwise_dot, scaled
+from .rows import check_options, prepare, reduce_rows, rowwise_dot, scaled
 
 
 def info_nce(
@@ -49,7 +49,7 @@ def info_nce(
     tensor(0.7437)
     """
     function = "info_nce"
-    check_reduction(function, reduction)
+    check_options(function, reduction, in_batch=in_batch, symmetric=symmetric, normalize=normalize)
     embeddings(function, "query", query)
     embeddings(function, "positive", positive, like=("query", query))
     same_shape(function, "positive", positive, ("query", query), "row i of both belong together")
@@ -114,7 +114,7 @@ def clip_loss(
     tensor(0.7437)
     """
     function = "clip_loss"
-    check_reduction(function, reduction)
+    check_options(function, reduction, normalize=normalize)
     image, text, scale, positive = _image_text(function, image, text, logit_scale, normalize)
     both = pairwise_logsumexp(
         image,
@@ -204,7 +204,7 @@ def siglip_loss(
     tensor(1.0064)
     """
     function = "siglip_loss"
-    check_reduction(function, reduction)
+    check_options(function, reduction, normalize=normalize)
     image, text, scale, positive = _image_text(function, image, text, logit_scale, normalize)
     bias = scalar(function, "logit_bias", logit_bias, ("image", image))
     negatives = pairwise_sum(
@@ -217,7 +217,7 @@ def _two_views(
     function: str, z1: Tensor, z2: Tensor, temperature: float | Tensor, normalize: bool, reduction: str
 ) -> tuple[Tensor, Tensor, Tensor, Exclude]:
     """z = [z1; z2], 1/τ, each row's score with its other view, and the exclusion of itself and that view."""
-    check_reduction(function, reduction)
+    check_options(function, reduction, normalize=normalize)
     embeddings(function, "z1", z1)
     embeddings(function, "z2", z2, like=("z1", z1))
     same_shape(function, "z2", z2, ("z1", z1), "row i of both must be views of one item")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype, choice
+from .._checks import accumulation_dtype, choice, flag
 from ..autocast import under_autocast
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -40,6 +40,8 @@ def reduce_rows(row: Tensor, reduction: str) -> Tensor:
     return row.mean() if reduction == "mean" else row.sum() if reduction == "sum" else row
 
 
-def check_reduction(function: str, reduction: str) -> None:
-    """ValueError unless the reduction is "mean", "sum" or "none"."""
+def check_options(function: str, reduction: str, **flags: bool) -> None:
+    """ValueError unless the reduction is "mean", "sum" or "none", TypeError unless the flags are bools."""
     choice(function, "reduction", reduction, REDUCTIONS)
+    for name, value in flags.items():
+        flag(function, name, value)

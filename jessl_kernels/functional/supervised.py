@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._checks import choice, embeddings, fail, readable, scalar, wrong_type
+from .._checks import accumulation_dtype, choice, embeddings, fail, readable, scalar, wrong_type
+from ..autocast import without_autocast
 from ..exclude import Exclude
 from ..pairwise import pairwise_logsumexp
-from .rows import check_reduction, prepare, rowwise_dot, scaled
+from .rows import check_options, prepare, rowwise_dot, scaled
 
 
 def sup_con(
@@ -44,7 +45,7 @@ def sup_con(
     tensor(1.0986)
     """
     function = "sup_con"
-    check_reduction(function, reduction)
+    check_options(function, reduction, normalize=normalize)
     choice(function, "form", form, ("out", "in"))
     choice(function, "no_positive", no_positive, ("skip", "zero"))
     embeddings(function, "features", features, dims=(2, 3))
@@ -59,22 +60,19 @@ def sup_con(
     positives = torch.searchsorted(labels, labels, side="right") - first - 1  # |P(i)|
     has_positive = positives > 0
 
-    only_positives = Exclude(diagonals=(0,), different=(labels, labels))
-    only_negatives = Exclude(diagonals=(0,), same=(labels, labels))
-    positive_lse = pairwise_logsumexp(z, scale=scale, exclude=only_positives)
-    positive_lse = positive_lse.masked_fill(
-        has_positive.logical_not(), 0.0
-    )  # rows of weight 0; a −inf would make their gradient NaN
     # log Σ_a e^s = positive_lse + log(1 + Σ_negatives e^{s − positive_lse}), and the last term needs no subtraction.
-    counted = has_positive.to(positive_lse.dtype)
-    count = positives.clamp_min(1).to(positive_lse.dtype)
+    wide = z.to(accumulation_dtype(z.dtype))
+    positive_lse = _positive_lse(wide, labels, scale).masked_fill(
+        has_positive.logical_not(), 0.0
+    )  # −inf · 0 would be NaN
+    counted, count = has_positive.to(wide.dtype), positives.clamp_min(1).to(wide.dtype)
     if form == "out":
-        class_sum = (
-            torch.zeros_like(z, dtype=count.dtype).index_add(0, first, z.to(count.dtype)).index_select(0, first) - z
-        )
-        own = positive_lse - scaled(rowwise_dot(z, class_sum), scale) / count
+        class_sum = torch.zeros_like(wide).index_add(0, first, wide).index_select(0, first) - wide
+        own = positive_lse - scaled(rowwise_dot(wide, class_sum), scale) / count
+        own = own.masked_fill(positives == 1, 0.0)  # a mean of one score is its log-sum-exp, also in the last digit
     else:
         own = count.log()
+    only_negatives = Exclude(diagonals=(0,), same=(labels, labels))
     if reduction == "none":
         row = counted * (pairwise_logsumexp(z, scale=scale, anchor=positive_lse, exclude=only_negatives) + own)
         return row.index_select(0, order.argsort()).view(features.shape[:-1])
@@ -84,6 +82,17 @@ def sup_con(
         z, scale=scale, anchor=positive_lse, exclude=only_negatives, reduction="sum", weights=counted
     )
     return negatives + (counted * own).sum()
+
+
+def _positive_lse(wide: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+    """(N,) log Σ_{p∈P(i)} e^{s_ip} of sorted rows; −inf without a positive.
+
+    On rows in fp32, as the mean over positives is: what these two ask of a row nearly cancels once training works, and
+    must meet before it is rounded to half precision.
+    """
+    only_positives = Exclude(diagonals=(0,), different=(labels, labels))
+    with without_autocast(wide):
+        return pairwise_logsumexp(wide, scale=scale, exclude=only_positives)
 
 
 def _check_labels(function: str, labels: Tensor, features: Tensor) -> None:

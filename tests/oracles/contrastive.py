@@ -113,7 +113,10 @@ def sup_con(
     # The denominator measured from the positives in it: log Σ_{a∈A} e^{s_ia} − log Σ_{p∈P} e^{s_ip}.
     excess = logsumexp(s, itself | positive, anchor=lse_positive)
     if form == "out":
-        rows = excess + lse_positive - torch.where(positive, s, 0.0).sum(dim=1) / count.clamp_min(1)
+        # How far the positives' log-sum-exp lies above their mean. Of one positive both are its score: 0, and no gradient
+        # left over from adding and subtracting it.
+        above_mean = lse_positive - torch.where(positive, s, 0.0).sum(dim=1) / count.clamp_min(1)
+        rows = excess + torch.where(count > 1, above_mean, 0.0)
     else:
         rows = excess + count.clamp_min(1).to(s.dtype).log()
     return torch.where(count > 0, rows, 0.0).reshape(shape)

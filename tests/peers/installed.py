@@ -55,6 +55,6 @@ with _stand_in_for_torchvision():
 
 # These two import torch (and tqdm, scikit-learn) alone.
 from info_nce import info_nce  # noqa: E402
-from pytorch_metric_learning.losses import SupConLoss  # noqa: E402
+from pytorch_metric_learning import losses as metric_learning  # noqa: E402
 
-__all__ = ["ClipLoss", "DCLLoss", "NTXentLoss", "SigLipLoss", "SupConLoss", "info_nce"]
+__all__ = ["ClipLoss", "DCLLoss", "NTXentLoss", "SigLipLoss", "info_nce", "metric_learning"]

@@ -32,7 +32,7 @@ class Comparison:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def _number(value: float) -> Tensor:
+def number(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
@@ -47,40 +47,55 @@ def _with_negatives(mode: str) -> Callable[..., Tensor]:
     )
 
 
+def _self_supervised(symmetric: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """NT-Xent of pytorch_metric_learning, every row with one positive; not symmetric, it looks for keys alone."""
+    losses = installed.metric_learning
+    return lambda x, y, t: losses.SelfSupervisedLoss(losses.NTXentLoss(t), symmetric=symmetric)(x, y)
+
+
 _x, _y = normals(2, N, D, seed=0)
 _negatives, _paired_negatives = normals(9, D, seed=1), normals(N, 5, D, seed=2)
 _features, _labels = clusters_with_labels(N, D, labels=9, seed=3, dtype=torch.float64)
 _labels[5] = 9  # alone: a row without a positive
-_query_and_key = {"query": _x, "positive": _y, "temperature": _number(0.2)}
+_views = {"z1": _x, "z2": _y, "temperature": number(0.2)}
+_query_and_key = {"query": _x, "positive": _y, "temperature": number(0.2)}
 
 COMPARISONS = {
     "lightly NTXentLoss": Comparison(
         lambda z1, z2, temperature: installed.NTXentLoss(temperature)(z1, z2),
         "nt_xent",
-        {"z1": _x, "z2": _y},
-        {"temperature": 0.2},
+        _views,
     ),
     "lightly DCLLoss": Comparison(
         lambda z1, z2, temperature: installed.DCLLoss(temperature)(z1, z2),
         "dcl",
-        {"z1": _x, "z2": _y},
-        {"temperature": 0.2},
+        _views,
     ),
     "open_clip ClipLoss": Comparison(
         lambda image, text, logit_scale: installed.ClipLoss()(image, text, logit_scale),
         "clip_loss",
-        {"image": _unit(_x), "text": _unit(_y), "logit_scale": _number(8.0)},
+        {"image": _unit(_x), "text": _unit(_y), "logit_scale": number(8.0)},
     ),
     "open_clip SigLipLoss": Comparison(
         lambda image, text, logit_scale, logit_bias: installed.SigLipLoss()(image, text, logit_scale, logit_bias),
         "siglip_loss",
-        {"image": _unit(_x), "text": _unit(_y), "logit_scale": _number(8.0), "logit_bias": _number(-3.0)},
+        {"image": _unit(_x), "text": _unit(_y), "logit_scale": number(8.0), "logit_bias": number(-3.0)},
     ),
     "pytorch_metric_learning SupConLoss": Comparison(
-        lambda features, labels, temperature: installed.SupConLoss(temperature)(features, labels),
+        lambda features, labels, temperature: installed.metric_learning.SupConLoss(temperature)(features, labels),
         "sup_con",
-        {"features": _features},
-        {"labels": _labels, "temperature": 0.2},
+        {"features": _features, "temperature": number(0.2)},
+        {"labels": _labels},
+    ),
+    "pytorch_metric_learning NTXentLoss": Comparison(
+        lambda z1, z2, temperature: _self_supervised(symmetric=True)(z1, z2, temperature),
+        "nt_xent",
+        _views,
+    ),
+    "pytorch_metric_learning NTXentLoss one-sided": Comparison(
+        lambda query, positive, temperature: _self_supervised(symmetric=False)(query, positive, temperature),
+        "info_nce",
+        _query_and_key,
     ),
     "info_nce": Comparison(
         lambda query, positive, temperature: installed.info_nce(query, positive, temperature=temperature),

@@ -231,3 +231,21 @@ def test_retrieval_metrics_count_what_the_matrix_shows(backend, batch):
 def test_collapsed_embeddings_retrieve_nothing():
     x, y = data.pairs("all_equal", 50, 8, seed=0)
     assert jk.retrieval_metrics(x, y, k=(1, 5))["x_to_y/recall@5"] == 0
+
+
+@pytest.mark.parametrize("c", [1.0, 0.1, 0.01])
+def test_the_er_bound_holds_with_q_of_z2_given_z1_and_not_as_it_is_often_printed(c):
+    """I(Z1; Z2) ≥ H(Z2) + E log q(Z2|Z1). With q(Z1|Z2) it bounds nothing: rescaling Z1 makes it as large as one likes.
+
+    Z2 ~ N(0, 1), Z1 = c (Z2 + noise/2), q the exact conditional: I = ½ log 5 for every c.
+    """
+    generator = torch.Generator().manual_seed(0)
+    z2, noise = torch.randn(2, 4000, 1, generator=generator, dtype=torch.float64)
+    z1 = c * (z2 + noise / 2)
+    entropy = float(jk.kde_entropy(z2, bandwidth="silverman"))
+    z2_given_z1 = torch.distributions.Normal(0.8 * z1 / c, math.sqrt(0.2))
+    z1_given_z2 = torch.distributions.Normal(c * z2, c / 2)
+    bound = entropy + float(z2_given_z1.log_prob(z2).mean())
+    printed = entropy + float(z1_given_z2.log_prob(z1).mean())
+    assert bound == pytest.approx(0.5 * math.log(5), abs=0.05)
+    assert printed == pytest.approx(math.log(2 / c), abs=0.05)  # 0.69, 3.0, 5.3

@@ -173,6 +173,18 @@ def test_unknown_argument_is_not_swallowed(function):
         call(function, temprature=1.0)
 
 
+FLAGS = [("info_nce", "in_batch"), ("info_nce", "symmetric")] + [
+    (f, "normalize") for f in ("info_nce", "clip_loss", "nt_xent", "dcl", "sup_con", "siglip_loss")
+]
+
+
+@pytest.mark.parametrize("value", ["no", 1, None, 0.0], ids=repr)
+@pytest.mark.parametrize(("function", "argument"), FLAGS)
+def test_flags_are_true_or_false(function, argument, value):
+    with pytest.raises(TypeError, match=rf"^{function}: {argument} is .*, must be True or False"):
+        call(function, **{argument: value})
+
+
 VECTORS = [
     ("pairwise_logsumexp", name) for name in ("row_bias", "col_bias", "anchor", "col_anchor", "weights", "col_weights")
 ] + [("pairwise_sum", name) for name in ("row_bias", "col_bias", "weights", "col_weights")]

@@ -10,6 +10,7 @@ from tests.oracles.reductions import reduce
 from tests.yardstick import judge
 
 N, D = 33, 16
+LOSS_SCALE = 2.0**12  # what a GradScaler does for fp16, whose smallest number is 6e-8
 TEMPERATURES = pytest.mark.parametrize("temperature", [0.5, 0.07, 0.01])
 reductions = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 
@@ -82,6 +83,23 @@ def test_reductions_and_odd_sizes(backend, loss, reduction, n):
 def test_converged_batches_where_training_spends_its_time(backend, dtype, loss, temperature, level):
     x, y = data.converged(N, 64, temperature=temperature, loss=level, seed=0, dtype=dtype)
     judge_loss(backend, loss, x, y, temperature)
+
+
+@cases.backends
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize(("temperature", "level"), [(0.07, 0.2), (0.07, 0.01), (0.03, 1e-4)])
+def test_converged_half_batches_of_unit_rows(backend, dtype, temperature, level):
+    """Without normalisation, whose rounding to half would hide what the reduction loses."""
+    x, y = data.converged(N, 64, temperature=temperature, loss=level, seed=0, dtype=dtype)
+    inputs = {"z1": x, "z2": y, "temperature": number(temperature, dtype)}
+    with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
+        judge(
+            "unit rows",
+            lambda **k: LOSS_SCALE * jk.nt_xent(normalize=False, **k),
+            lambda **k: LOSS_SCALE * oracle.nt_xent(normalize=False, **k).mean(),
+            inputs,
+            seed=0,
+        )
 
 
 @cases.backends
@@ -198,6 +216,28 @@ def test_sup_con_with_several_views(backend, form, reduction, classes):
             "views",
             lambda **k: jk.sup_con(form=form, reduction=reduction, **k),
             sup_con_truth(reduction, form, "skip"),
+            inputs,
+            seed=0,
+        )
+
+
+@cases.backends
+@cases.dtypes
+@pytest.mark.parametrize("form", ["out", "in"])
+@pytest.mark.parametrize(("temperature", "level"), [(0.07, 0.2), (0.07, 0.01), (0.03, 1e-4)])
+@pytest.mark.parametrize("normalize", [True, False], ids=["", "unit-rows"])
+def test_sup_con_of_two_views_on_converged_batches(backend, dtype, form, temperature, level, normalize):
+    x, y = data.converged(N, 64, temperature=temperature, loss=level, seed=0, dtype=dtype)
+    inputs = {
+        "features": torch.stack([x, y], dim=1),
+        "labels": torch.arange(N),
+        "temperature": number(temperature, dtype),
+    }
+    with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
+        judge(
+            "converged",
+            lambda **k: LOSS_SCALE * jk.sup_con(form=form, normalize=normalize, **k),
+            lambda **k: LOSS_SCALE * oracle.sup_con(form=form, normalize=normalize, **k).mean(),
             inputs,
             seed=0,
         )

@@ -1,5 +1,7 @@
 """Operators and autograd: schema, fake, compile, func.grad, autocast, and what must be refused."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -243,11 +245,49 @@ def test_a_large_loss_scale_reaches_fp16_gradients_unflushed():
     assert (z.grad.float() - reference.grad).norm() < 5e-3 * reference.grad.norm()
 
 
-def test_modules_work_under_data_parallel_wrappers_and_deepcopy():
-    import copy
-
-    module = jk.nn.NTXent(learnable=True)
-    twin = copy.deepcopy(module)
+def test_a_copied_module_with_the_state_of_another_gives_its_numbers():
+    module = jk.nn.NTXent(0.3, learnable=True)
+    twin = jk.nn.NTXent(0.9, learnable=True)
     twin.load_state_dict(module.state_dict())
     z = rows(0, 2 * N, D)
-    assert torch.equal(module(*z.split(N)), twin(*z.split(N)))
+    assert torch.equal(module(*z.split(N)), copy.deepcopy(twin)(*z.split(N)))
+
+
+class TrainingStep(nn.Module):
+    """An encoder and a loss whose temperature is learnt, as one module that a wrapper can hold."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder, self.loss = nn.Linear(D, D), jk.nn.NTXent(learnable=True)
+
+    def forward(self, z):
+        return self.loss(*self.encoder(z).split(N))
+
+
+@pytest.fixture
+def one_process_group(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_ddp_gives_the_gradients_of_the_bare_module(one_process_group):
+    bare, wrapped = TrainingStep(), nn.parallel.DistributedDataParallel(TrainingStep())
+    for module in (bare, wrapped):
+        module(rows(0, 2 * N, D)).backward()
+    for (name, plain), (_, found) in zip(bare.named_parameters(), wrapped.module.named_parameters(), strict=True):
+        assert torch.equal(plain.grad, found.grad), name
+
+
+def test_fsdp_trains_as_the_bare_module(one_process_group):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    bare, sharded = TrainingStep(), TrainingStep()
+    fully_shard(sharded.encoder, mesh=init_device_mesh("cpu", (1,)))
+    for module in (bare, sharded):
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        module(rows(0, 2 * N, D)).backward()
+        optimizer.step()
+    torch.testing.assert_close(sharded.encoder.weight.full_tensor(), bare.encoder.weight)
