@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -60,9 +59,14 @@ def print_peak(name: str, rows: int, D: int, side: str) -> None:
     problem = PROBLEMS[name]
     function = getattr(problem, side)
     value_and_gradient(function, problem.batches(256, D))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident_peak_mib()
     value_and_gradient(function, problem.batches(rows, D))
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(resident_peak_mib() - before)
+
+
+def resident_peak_mib() -> float:
+    """Of this process alone (Linux): ru_maxrss would begin at what the starting process had held."""
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def measure(name: str, rows: int, D: int, rounds: int) -> list[dict]:
