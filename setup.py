@@ -28,7 +28,7 @@ COMPILERS = ("c++", "g++", "clang++")
 
 # Never -march=native: one library serves every processor of its architecture, and wider instructions are chosen at run
 # time. Never -ffast-math: NaN and infinities are answers here, and its start-up code changes rounding for the process.
-CXXFLAGS = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-DNDEBUG"]
+CXXFLAGS = ["-std=c++20", "-O3", "-ffp-contract=fast", "-pthread", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-DNDEBUG"]
 SHARED = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
 
 
@@ -132,8 +132,8 @@ if __name__ == "__main__":
         ext_modules=[
             Extension(
                 "jessl_kernels._native",
-                sources=["csrc/bindings.cpp", "csrc/build_info.cpp"],
-                depends=["csrc/build_info.h"],
+                sources=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.cpp")),
+                depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.h")),
                 define_macros=[("JESSL_WITH_CUDA", "0")],  # csrc has no device code to compile yet
                 optional=True,
             )

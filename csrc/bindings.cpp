@@ -1,9 +1,115 @@
 // The only file that knows Python: it unpacks arguments, calls the core, and packs what comes back.
+//
+// Tensors arrive as addresses. Everything about them (shapes, types, that they are there at all) was checked by
+// jessl_kernels/backends/cpu.py, the only caller.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <vector>
 
 #include "build_info.h"
+#include "cpu/driver.h"
 
 namespace py = pybind11;
+using namespace jessl;
+
+namespace {
+
+using Address = std::uintptr_t;  // 0 for what is not there
+using BatchArgument = std::tuple<Address, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::string>;
+using IdsArgument = std::pair<Address, Address>;
+
+// Words of the schema, in the order of the enumerations.
+template <class Enum>
+Enum named(const std::string& word, std::initializer_list<const char*> words) {
+  int place = 0;
+  for (const char* known : words) {
+    if (word == known) return Enum(place);
+    ++place;
+  }
+  throw std::invalid_argument("unknown word '" + word + "'");
+}
+Element element(const std::string& word) { return named<Element>(word, {"float32", "float64", "bfloat16", "float16"}); }
+Kind kind_of(const std::string& word) { return named<Kind>(word, {"dot", "sqdist"}); }
+PhiName phi_of(const std::string& word) { return named<PhiName>(word, {"identity", "clamp", "laplace"}); }
+Op op_of(const std::string& word) { return named<Op>(word, {"logsumexp", "softplus"}); }
+Distances distances_of(const std::string& word) {
+  return named<Distances>(word, {"differences", "product", "product_if_far"});
+}
+
+template <class T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+Batch batch(const BatchArgument& a) {
+  const auto& [data, rows, columns, row_stride, column_stride, type] = a;
+  return {at<const void>(data), rows, columns, row_stride, column_stride, element(type)};
+}
+
+// A problem, and the lists it points into.
+struct OwnedProblem {
+  Problem problem;
+  std::vector<std::int64_t> diagonals, keep;
+
+  OwnedProblem(const BatchArgument& x, const BatchArgument& y, bool symmetric, const std::string& kind, const std::string& phi,
+               const std::pair<double, double>& phi_range, double scale, Address row_bias, Address col_bias,
+               std::vector<std::int64_t> diagonals_, std::vector<std::int64_t> keep_, const IdsArgument& same,
+               const IdsArgument& different, const std::string& distances, double far_apart, Address center)
+      : diagonals(std::move(diagonals_)), keep(std::move(keep_)) {
+    const auto ids = [](const IdsArgument& a) { return Ids{at<const std::int32_t>(a.first), at<const std::int32_t>(a.second)}; };
+    problem = {batch(x), batch(y), symmetric, kind_of(kind), {phi_of(phi), phi_range.first, phi_range.second}, scale,
+               at<const void>(row_bias), at<const void>(col_bias),
+               {diagonals.data(), keep.data(), std::int64_t(diagonals.size()), std::int64_t(keep.size()), ids(same), ids(different)},
+               distances_of(distances), far_apart, at<const void>(center)};
+  }
+  OwnedProblem(const OwnedProblem&) = delete;
+};
+
+// Run f without the interpreter's lock; it looks for signals now and then, and a KeyboardInterrupt comes back as itself.
+template <class F>
+auto unlocked(int threads, std::int64_t workspace, F&& f) {
+  const Options options{threads, workspace, chosen_level(), [] {
+                          const py::gil_scoped_acquire lock;
+                          return PyErr_CheckSignals() != 0;
+                        }};
+  try {
+    const py::gil_scoped_release release;
+    return f(options);
+  } catch (const Stopped&) {
+    throw py::error_already_set();
+  }
+}
+
+template <class Real>
+Sides<Real> sides(const std::pair<Address, Address>& a) {
+  return {at<Real>(a.first), at<Real>(a.second)};
+}
+
+template <class Real>
+Upstream<Real> upstream(const std::pair<Address, Address>& a) {
+  return {at<const Real>(a.first), at<const Real>(a.second)};
+}
+
+using GradientsArgument = std::tuple<Address, Address, Address, Address, Address>;
+
+template <class Real>
+Gradients<Real> gradients(const GradientsArgument& a) {
+  const auto [x, y, scale, row_bias, col_bias] = a;
+  return {at<Real>(x), at<Real>(y), at<double>(scale), at<Real>(row_bias), at<Real>(col_bias)};
+}
+
+// f with a null pointer of the problem's real type, to tell it which.
+template <class F>
+auto typed(const Problem& p, F&& f) {
+  return p.wide() ? f(static_cast<double*>(nullptr)) : f(static_cast<float*>(nullptr));
+}
+
+}  // namespace
 
 PYBIND11_MODULE(_native, module) {
   module.doc() = "Compiled core of jessl_kernels.";
@@ -11,10 +117,50 @@ PYBIND11_MODULE(_native, module) {
       "build_info",
       [] {
         py::dict info;
-        for (const auto& [key, value] : jessl::build_info()) info[py::str(key)] = py::str(value);
+        for (const auto& [key, value] : build_info()) info[py::str(key)] = py::str(value);
         info["python"] = PY_VERSION;
         info["pybind11"] = PYBIND11_TOSTRING(PYBIND11_VERSION_MAJOR) "." PYBIND11_TOSTRING(PYBIND11_VERSION_MINOR);
         return info;
       },
       "What the extension was built with and what this processor can run, as a dict of strings.");
+  module.def("simd_level", [] { return name_of(chosen_level()); }, "The instruction set in use: the best, or that of JESSL_SIMD.");
+
+
+  py::class_<OwnedProblem>(module, "Problem")
+      .def(py::init<const BatchArgument&, const BatchArgument&, bool, const std::string&, const std::string&, const std::pair<double, double>&, double,
+                    Address, Address, std::vector<std::int64_t>, std::vector<std::int64_t>, const IdsArgument&,
+                    const IdsArgument&, const std::string&, double, Address>());
+
+  module.def("reduce", [](const OwnedProblem& owned, const std::string& op, int threads, std::int64_t workspace,
+                          const std::pair<Address, Address>& values) {
+    const Problem& p = owned.problem;
+    unlocked(threads, workspace, [&](const Options& options) {
+      typed(p, [&]<class Real>(Real*) { reduce<Real>(p, op_of(op), options, sides<Real>(values)); });
+    });
+  });
+  module.def("gradient", [](const OwnedProblem& owned, const std::string& op, int threads, std::int64_t workspace, const std::pair<Address, Address>& row,
+                            const std::pair<Address, Address>& col, const GradientsArgument& out,
+                            const std::pair<Address, Address>& values) {
+    const Problem& p = owned.problem;
+    unlocked(threads, workspace, [&](const Options& options) {
+      typed(p, [&]<class Real>(Real*) {
+        gradient<Real>(p, op_of(op), options, upstream<Real>(row), upstream<Real>(col), gradients<Real>(out), sides<Real>(values));
+      });
+    });
+  });
+  module.def("strip_gradient", [](const OwnedProblem& owned, int threads, std::int64_t workspace, Address weight, Address anchor,
+                                  Address row, const GradientsArgument& out) {
+    const Problem& p = owned.problem;
+    return unlocked(threads, workspace, [&](const Options& options) {
+      return typed(p, [&]<class Real>(Real*) {
+        return strip_gradient<Real>(p, options, at<const Real>(weight), at<const Real>(anchor), at<Real>(row), gradients<Real>(out));
+      });
+    });
+  });
+  module.def("top_k", [](const OwnedProblem& owned, std::int64_t k, int threads, std::int64_t workspace, Address values, Address indices) {
+    const Problem& p = owned.problem;
+    unlocked(threads, workspace, [&](const Options& options) {
+      typed(p, [&]<class Real>(Real*) { top_k<Real>(p, k, options, at<Real>(values), at<std::int64_t>(indices)); });
+    });
+  });
 }

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 _MODULE = "jessl_kernels._native"
 _RECORD = Path(__file__).with_name("_native_status.json")
@@ -45,6 +46,11 @@ def native_status() -> NativeStatus:
         return NativeStatus(available=False, reason=f"the extension does not load: {missing}")
     except Exception as failure:  # a library of another Python, C++ runtime or architecture fails in many ways
         return NativeStatus(available=False, reason=f"the extension does not load: {failure}")
+
+
+def native() -> Any:
+    """The loaded extension. Call it only where `native_status` says that it is available."""
+    return importlib.import_module(_MODULE)
 
 
 def _why_absent() -> str:

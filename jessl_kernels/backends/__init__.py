@@ -23,9 +23,11 @@ from types import ModuleType
 from .._checks import fail, wrong_type
 from ..native import native_status
 from ..score import Score
-from . import chunked, reference
+from . import chunked, cpu, reference
 
-BACKENDS: dict[str, ModuleType] = {module.NAME: module for module in (chunked, reference)}  # in order of preference
+BACKENDS: dict[str, ModuleType] = {
+    module.NAME: module for module in (cpu, chunked, reference)
+}  # in order of preference
 WORKSPACE = 64 << 20  # bytes a backend may use beyond inputs, outputs and a few vectors
 
 

@@ -8,11 +8,10 @@ the next strip reuses. Three ways to fill it, the first that is exact enough:
     fp64 product  the same in double precision, for fp32 and half inputs; α t is then rounded to fp32 once
     differences   ‖x − y‖² one dimension after the other, exact for any bandwidth, 2D elementwise passes; for few dimensions
 
-Expanding the square rounds u by about ε·α·R², where R is the radius of the data around its mean, however close two points
-are. That is exact enough if it stays below the last bits that matter (`BAR`), or if no two points of the strip are close:
-differences, too, round u by ε·|u|. The second can only be seen afterwards, so a plain product is tried first, and done again
-in fp64 for the strips where some pair is closer than R/2; in high dimension there are none. On devices the radius cannot be
-read without waiting for them, so squares are taken by differences there.
+An expanded square is exact enough for all pairs, or for those far apart (`expansion.py`). The second can only be seen
+afterwards, so a plain product is tried first, and done again in fp64 for the strips where some pair is closer than half the
+radius; in high dimension there are none. On devices the radius cannot be read without waiting for them, so squares are taken
+by differences there.
 """
 
 from __future__ import annotations
@@ -26,12 +25,10 @@ from torch import Tensor
 
 from .._checks import readable
 from ..score import Gradients, Score, pull, squared_distances
+from . import expansion
 
-BAR = {torch.float32: 2.0**-21, torch.float64: 2.0**-40}  # admitted rounding of u: 8 ulp of 1 in fp32, 4096 in fp64
 CACHED_STRIP = 4 << 20  # bytes: a strip this small stays in the last cache levels while it is worked on
 FEWEST_ROWS = 128  # below this many rows the library's matrix product loses its speed
-BLOCK = 4 << 20  # bytes of converted rows of Y held at once
-CLOSE = 0.25  # of the squared radius
 FEW_DIMENSIONS = 4  # up to here the 2D passes of differences cost less than a product in fp64
 
 
@@ -53,13 +50,12 @@ def choose_filling(score: Score) -> Filling:
         return Filling(score.dtype, True, f"differences: only {score.D} dimensions")
     if not readable(score.x):
         return Filling(score.dtype, True, "differences: the data's radius cannot be read without synchronising")
-    spread = abs(float(score.scale.detach())) * _squared_radius(score)
-    bar = BAR[score.dtype] if score.phi.lipschitz else BAR[score.dtype] ** 2  # √ turns an error δ near 0 into √δ
+    spread = expansion.spread(score)
     for dtype in dict.fromkeys((score.dtype, torch.float64)):
-        if spread * torch.finfo(dtype).eps <= bar:
+        if expansion.exact_enough(score, spread, dtype):
             if dtype == score.dtype:
                 return Filling(dtype, False, f"one matrix product: scale·radius² = {spread:.3g}")
-            far_apart = -CLOSE * spread if score.phi.name == "identity" else None
+            far_apart = expansion.far_apart(score, spread)
             where = " for strips with close pairs" if far_apart is not None else ""
             return Filling(dtype, False, f"one matrix product, in fp64{where}: scale·radius² = {spread:.3g}", far_apart)
     return Filling(score.dtype, True, f"differences: scale·radius² = {spread:.3g} is too large to expand the square")
@@ -111,7 +107,7 @@ class Strips:
         self.narrow = narrow and readable(score.x) and score.exclude.has_sorted_classes()
         buffers = Buffers.plan(score, self.filling, workspace, keep_t=keep_t, scratch=scratch)
         self.rows = buffers.rows
-        self._center = score.keys.mean(dim=0, dtype=self.filling.dtype) if score.kind == "sqdist" else None
+        self._center = expansion.center(score, self.filling.dtype) if score.kind == "sqdist" else None
         size = self.rows * score.M
         self._scores = score.x.new_empty(size, dtype=score.dtype)
         self._scratch = score.x.new_empty(size, dtype=score.dtype) if buffers.scratch else None
@@ -179,7 +175,7 @@ class Strips:
     def blocks(self, columns: slice, dtype: torch.dtype) -> Iterator[tuple[slice, slice]]:
         """Column ranges to load at once, each also as a range within the strip. One range where loading copies nothing."""
         copies = self._center is not None or self.score.x.dtype != dtype
-        most = max(1, BLOCK // (self.score.D * dtype.itemsize)) if copies else columns.stop - columns.start
+        most = max(1, expansion.BLOCK // (self.score.D * dtype.itemsize)) if copies else columns.stop - columns.start
         for first in range(columns.start, columns.stop, most):
             last = min(first + most, columns.stop)
             yield slice(first, last), slice(first - columns.start, last - columns.start)
@@ -255,14 +251,3 @@ class Strip:
 
 def _squares(x: Tensor) -> Tensor:
     return (x * x).sum(dim=1, keepdim=True)
-
-
-def _squared_radius(score: Score) -> float:
-    """max ‖x_i − ȳ‖² and ‖y_j − ȳ‖², a block of rows at a time; NaN or inf where the data are."""
-    center = score.keys.detach().mean(dim=0, dtype=score.dtype)
-    most = max(1, BLOCK // (score.D * score.dtype.itemsize))
-    sources = (score.x,) if score.y is None else (score.x, score.y)
-    radii = [
-        _squares(block.to(score.dtype) - center).amax() for source in sources for block in source.detach().split(most)
-    ]
-    return float(torch.stack(radii).amax())

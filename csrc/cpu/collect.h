@@ -1,0 +1,154 @@
+// Where pulled gradients are added up, and how they become gradients of x, y and α.
+//
+//   dot      dx_i = α a_i               a_i = Σ_j U_ij y_j
+//   square   dx_i = 2α (a_i − w_i x_i)  w_i = Σ_j U_ij over tiles whose square was expanded; in close tiles a_i holds differences
+//
+// and the same for y. Sums over segments are merged in their order. dα = Σ_i ⟨x_i, a_i⟩ (dot) or −Σ_ij U_ij ‖x_i − y_j‖² (square).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/driver.h"
+#include "cpu/layout.h"
+
+namespace jessl {
+
+// What one segment adds to the rows of a strip.
+template <class Real>
+struct Part {
+  Rows<Real> pulled;              // (rows, ld)
+  std::vector<double> p_sum, u_sum;  // Σ_j P_ij and w_i
+  double t_dot = 0;               // Σ_ij U_ij t_ij
+};
+
+template <class Real>
+class Collector {
+ public:
+  Collector(const Problem& p, const Layout& layout, const Gradients<Real>& out)
+      : p_(p),
+        layout_(layout),
+        out_(out),
+        expands_(p.kind == Kind::sqdist && p.distances != Distances::differences),
+        pulls_rows_(out.x || (out.scale && p.kind == Kind::dot)),
+        pulls_columns_(p.symmetric ? pulls_rows_ : out.y != nullptr),
+        ld_(padded<Real>(p.D())),
+        memory_(layout.plan.slots * layout.segments * part_bytes(p, layout.rows)),
+        parts_(layout.plan.slots * layout.segments),
+        row_u_sum_(expands_ ? p.N() : 0),
+        col_u_sum_(expands_ && !p.symmetric ? p.M() : 0),
+        scale_of_strip_(layout.plan.strips),
+        instead_of_x_(pulls_rows_ && !out.x ? p.N() * p.D() : 0),
+        sums_of_x_(out.x ? out.x : instead_of_x_.data()) {
+    for (Part<Real>& part : parts_) {
+      part.pulled = {memory_.take<Real>(layout.rows * ld_), ld_};
+      part.p_sum.resize(layout.rows);
+      part.u_sum.resize(layout.rows);
+    }
+  }
+
+  static std::int64_t part_bytes(const Problem& p, std::int64_t rows) {
+    return Scratch::size_of<Real>(rows * padded<Real>(p.D())) + 2 * rows * std::int64_t(sizeof(double));
+  }
+
+  // Whether anybody needs φ'(u), or the squared distances themselves.
+  static Extras extras(const Problem& p, const Gradients<Real>& out) {
+    return {p.phi.name != PhiName::identity, out.scale && p.kind == Kind::sqdist};
+  }
+
+  Part<Real>& begin(const Task& t) {
+    Part<Real>& part = parts_[t.strip % layout_.plan.slots * layout_.segments + t.segment];
+    std::fill_n(part.pulled.data, layout_.rows * ld_, Real(0));
+    std::fill(part.p_sum.begin(), part.p_sum.end(), 0.0);
+    std::fill(part.u_sum.begin(), part.u_sum.end(), 0.0);
+    part.t_dot = 0;
+    return part;
+  }
+
+  // Take in a tile whose scores have become P.
+  void add(const TileOps<Real>& ops, Bench<Real>& b, Part<Real>& part, bool diagonal) {
+    if (out_.row_bias || out_.col_bias) {
+      ops.sum(b.strip, b.tile, b.total);
+      for (std::int64_t i = 0; i < b.strip.count; ++i) part.p_sum[i] += b.total.row[i];
+      for (std::int64_t j = 0; out_.col_bias && j < b.tile.count; ++j) out_.col_bias[b.tile.first + j] += b.total.col[j];
+    }
+    if (b.tile.slope.data) ops.apply_slope(b.strip, b.tile);
+    // A diagonal tile of a symmetric problem holds each of its pairs twice.
+    if (b.tile.t.data) part.t_dot += (diagonal ? 0.5 : 1.0) * ops.dot_t(b.strip, b.tile);
+    if (!pulls_rows_ && !pulls_columns_) return;
+    const bool columns = pulls_columns_ && !diagonal;
+    if (expands_ && !b.tile.close) {
+      ops.sum(b.strip, b.tile, b.total);
+      for (std::int64_t i = 0; i < b.strip.count; ++i) part.u_sum[i] += b.total.row[i];
+      std::vector<double>& sums = p_.symmetric ? row_u_sum_ : col_u_sum_;
+      for (std::int64_t j = 0; columns && j < b.tile.count; ++j) sums[b.tile.first + j] += b.total.col[j];
+    }
+    if (columns) std::fill_n(b.to_columns.data, b.tile.count * ld_, Real(0));
+    ops.pull(p_, b.strip, b.tile, {pulls_rows_ ? part.pulled.data : nullptr, ld_}, {columns ? b.to_columns.data : nullptr, ld_});
+    if (!columns) return;
+    ops.add_rows(b.to_columns, b.tile.count, p_.D(), (p_.symmetric ? sums_of_x_ : out_.y) + b.tile.first * p_.D());
+  }
+
+  // All segments of a strip are done: its rows are complete.
+  void finish(const TileOps<Real>& ops, const Bench<Real>& b, std::int64_t strip) {
+    const std::int64_t first = layout_.first_row(strip), count = layout_.rows_of(strip);
+    const Rows<Real>& x = expands_ || p_.kind == Kind::dot ? b.strip.rows : b.strip.plain_rows;
+    Real* to = pulls_rows_ ? sums_of_x_ : nullptr;
+    double& scale = scale_of_strip_[strip];
+    for (std::int64_t segment = layout_.plan.first(strip); segment < layout_.segments; ++segment) {
+      const Part<Real>& part = parts_[strip % layout_.plan.slots * layout_.segments + segment];
+      if (to) ops.add_rows(part.pulled, count, p_.D(), to + first * p_.D());
+      for (std::int64_t i = 0; expands_ && i < count; ++i) row_u_sum_[first + i] += part.u_sum[i];
+      for (std::int64_t i = 0; out_.row_bias && i < count; ++i) out_.row_bias[first + i] += Real(part.p_sum[i]);
+      scale += part.t_dot;
+    }
+    if (out_.scale && p_.kind == Kind::dot) {
+      double inner = 0;
+      for (std::int64_t i = 0; i < count; ++i) inner += dot(x.data + i * x.ld, to + (first + i) * p_.D(), p_.D());
+      scale = p_.symmetric ? 0.5 * inner : inner;  // a symmetric a_i counts the pair from both its ends
+    }
+    if (to) scaled(to, first, count, x, row_u_sum_);
+  }
+
+  // The last strip has been through the tile's columns: they are complete.
+  void finish_columns(const Tile<Real>& tile) {
+    if (pulls_columns_ && !p_.symmetric) scaled(out_.y, tile.first, tile.count, tile.rows, col_u_sum_);
+  }
+
+  void finish_all() {
+    if (!out_.scale) return;
+    double total = 0;
+    for (const double scale : scale_of_strip_) total += scale;
+    *out_.scale += total;
+  }
+
+ private:
+  // Eight sums side by side, which also round eight times less.
+  static double dot(const Real* a, const Real* b, std::int64_t n) {
+    double parts[8] = {};
+    for (std::int64_t d = 0; d < n; ++d) parts[d % 8] += double(a[d]) * double(b[d]);
+    return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
+  }
+
+  void scaled(Real* to, std::int64_t first, std::int64_t count, const Rows<Real>& points, const std::vector<double>& u_sum) {
+    const Real factor = Real(p_.kind == Kind::dot ? p_.scale : 2 * p_.scale);
+    for (std::int64_t i = 0; i < count; ++i) {
+      Real* row = to + (first + i) * p_.D();
+      const Real w = expands_ ? Real(u_sum[first + i]) : Real(0);
+      for (std::int64_t d = 0; d < p_.D(); ++d) row[d] = factor * (expands_ ? row[d] - w * points.data[i * points.ld + d] : row[d]);
+    }
+  }
+
+  const Problem& p_;
+  const Layout& layout_;
+  const Gradients<Real> out_;
+  const bool expands_, pulls_rows_, pulls_columns_;
+  const std::int64_t ld_;
+  Scratch memory_;
+  std::vector<Part<Real>> parts_;
+  std::vector<double> row_u_sum_, col_u_sum_, scale_of_strip_;
+  std::vector<Real> instead_of_x_;  // where nobody asks for the gradient of x, but for that of α, which is made from it
+  Real* const sums_of_x_;
+};
+
+}  // namespace jessl

@@ -1,0 +1,295 @@
+// What happens to a tile of scores between its matrix products: sums of exponentials, and the weights of the gradient.
+//
+//   absorb   row_i = Σ_j e^{s_ij} / 2^p, col_j = Σ_i e^{s_ij} / 2^p        for a log-sum-exp, sums measured from a power of 2
+//   weigh    s_ij → P_ij = g_i e^{s_ij − L_i} + h_j e^{s_ij − L_j}          (logistic(s)·(g_i + h_j) for softplus)
+//
+// Powers of 2 are taken from exponents, exactly; a maximum subtracted from scores would round each of them. One exponential
+// serves a row and a column where both their powers lie within `reach` of the tile's; else each takes its own. Within a tile
+// sums are floats (doubles in fp64) of 8 terms at a time, beyond it doubles. V: a vector type.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "cpu/math.h"
+#include "cpu/score.h"
+#include "cpu/tile.h"
+
+namespace jessl {
+namespace {  // each file that includes this has a copy of its own, compiled for its own processor
+
+// Measured from a power 64 too large, the weights that fall below the smallest float are those under 2^{−125 + 64} = 4e-19
+// of their row: far below its rounding.
+constexpr double reach = 64;
+
+// The power of 2 to measure from, given a maximum: a multiple of 16, so that it seldom changes from tile to tile and sums can
+// be added as they are. Where every score is −inf, or one is +inf, it is 0.
+template <class Real>
+Real power_for(Real most) {
+  return std::isfinite(most) ? 16 * std::ceil(most * Real(1 / (16 * log_2))) : Real(0);
+}
+
+template <class V>
+void add_to(typename V::Real* where, V a) {
+  (V::load(where) + a).store(where);
+}
+
+template <class Real>
+void clear(Real* line, std::int64_t n, Real value = 0) {
+  for (std::int64_t i = 0; i < n; ++i) line[i] = value;
+}
+
+// Columns first … first + Columns − 1 of `sum_over`: their sums, and the rows' share, stay in registers.
+template <class V, int Columns, class F>
+void sum_columns(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, std::int64_t first,
+                 Sides<typename V::Real> total, F&& f) {
+  using Real = typename V::Real;
+  V column[Columns];
+#pragma GCC unroll 8
+  for (int c = 0; c < Columns; ++c) column[c] = V(Real(0));
+  for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+    V row(Real(0));
+#pragma GCC unroll 8
+    for (int c = 0; c < Columns; ++c) {
+      const V term = f(tile.s.data + (first + c) * tile.s.ld + i, i, first + c);
+      row = row + term;
+      column[c] = column[c] + term;
+    }
+    add_to<V>(total.row + i, row);
+  }
+  if (!total.col) return;
+#pragma GCC unroll 8
+  for (int c = 0; c < Columns; ++c) total.col[first + c] = sum(column[c]);
+}
+
+// Sums over columns into total.row and, unless null, over rows into total.col, of f(where a vector of scores is, i, j).
+template <class V, class F>
+void sum_over(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> total, F&& f) {
+  constexpr int block = 8;
+  clear(total.row, strip.lanes);
+  std::int64_t j = 0;
+  for (; j + block <= tile.count; j += block) sum_columns<V, block>(strip, tile, j, total, f);
+  for (; j < tile.count; ++j) sum_columns<V, 1>(strip, tile, j, total, f);
+}
+
+template <class V>
+void absorb_bounded(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, typename V::Real power,
+                    Sides<typename V::Real> total, bool keep) {
+  using Real = typename V::Real;
+  const V from(power);
+  if (keep)
+    sum_over<V>(strip, tile, total, [&](Real* s, std::int64_t, std::int64_t) {
+      const V e = exp_over(V::load(s), from);
+      e.store(s);
+      return e;
+    });
+  else
+    sum_over<V>(strip, tile, total, [&](Real* s, std::int64_t, std::int64_t) { return exp_over(V::load(s), from); });
+}
+
+template <class V>
+void absorb_softplus(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
+                     Sides<typename V::Real> total) {
+  using Real = typename V::Real;
+  sum_over<V>(strip, tile, total, [](Real* s, std::int64_t, std::int64_t) { return softplus(V::load(s)); });
+}
+
+template <class V>
+void sum_tile(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> total) {
+  using Real = typename V::Real;
+  sum_over<V>(strip, tile, total, [](Real* s, std::int64_t, std::int64_t) { return V::load(s); });
+}
+
+template <class V>
+void find_maxima(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> most) {
+  using Real = typename V::Real;
+  clear(most.row, strip.lanes, minus_infinity<Real>);
+  for (std::int64_t j = 0; j < tile.count; ++j) {
+    const Real* s = tile.s.data + j * tile.s.ld;
+    V column(minus_infinity<Real>);
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      const V score = V::load(s + i);
+      max(score, V::load(most.row + i)).store(most.row + i);
+      column = max(score, column);
+    }
+    if (most.col) most.col[j] = largest(column);
+  }
+}
+
+// Whether all of these, except −inf, lie within reach of `most`, as powers of 2.
+template <class Real>
+bool within_reach(const Real* values, std::int64_t n, Real most) {
+  const Real least = most - Real(reach * log_2);
+  for (std::int64_t i = 0; i < n; ++i)
+    if (!(values[i] >= least || values[i] == minus_infinity<Real>)) return false;
+  return true;
+}
+
+template <class Real>
+Real largest_of(const Real* values, std::int64_t n, Real most = minus_infinity<Real>) {
+  for (std::int64_t i = 0; i < n; ++i) most = most < values[i] ? values[i] : most;
+  return most;
+}
+
+// Whether some score is so large that its product with log2 e has no exact whole part: then e^s is measured from a maximum,
+// which near it is exact again.
+template <class Real>
+bool beyond_powers(const Real* values, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i)
+    if (std::isfinite(values[i]) && std::abs(values[i]) > Real(1000)) return true;
+  return false;
+}
+
+// Sums of f(score, what its row is measured from, or its column), each side with an exponential of its own.
+template <class V, class F>
+void absorb_apart(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> from,
+                  Sides<typename V::Real> total, F&& f) {
+  using Real = typename V::Real;
+  sum_over<V>(strip, tile, {total.row, nullptr},
+              [&](Real* s, std::int64_t i, std::int64_t) { return f(V::load(s), V::load(from.row + i)); });
+  for (std::int64_t j = 0; from.col && j < tile.count; ++j) {
+    V column(Real(0));
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
+      column = column + f(V::load(tile.s.data + j * tile.s.ld + i), V(from.col[j]));
+    total.col[j] = sum(column);
+  }
+}
+
+template <class V>
+double absorb_any(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Sides<typename V::Real> from,
+                  Sides<typename V::Real> total) {
+  using Real = typename V::Real;
+  find_maxima<V>(strip, tile, from);
+  const std::int64_t columns = from.col ? tile.count : 0;
+  const auto each = [&](auto&& f) {
+    for (std::int64_t i = 0; i < strip.lanes; ++i) from.row[i] = f(from.row[i]);
+    for (std::int64_t j = 0; j < columns; ++j) from.col[j] = f(from.col[j]);
+  };
+  if (beyond_powers(from.row, strip.count) || beyond_powers(from.col, columns)) {
+    each([](Real most) { return std::isinf(most) ? Real(0) : most; });
+    absorb_apart<V>(strip, tile, from, total, [](V s, V most) { return exp_over(s - most, V(Real(0))); });
+    return 1;
+  }
+  const Real most = largest_of(from.row, strip.count);
+  const bool one = std::isfinite(most) && within_reach(from.row, strip.count, most) && within_reach(from.col, columns, most);
+  const Real power = power_for(most);
+  each([&](Real own) { return one ? power : power_for(own); });
+  if (one)
+    absorb_bounded<V>(strip, tile, power, total, false);
+  else
+    absorb_apart<V>(strip, tile, from, total, [](V s, V own) { return exp_over(s, own); });
+  return log_2;
+}
+
+// What multiplies e^s / 2^power to give g e^{s − L}: g·2^power / e^L, for n rows or columns. A row without a pair, L = −inf,
+// has scores of −inf, and weights of 0 whatever stands here. Where no power is given each finds its own.
+template <class V>
+void factors_of(std::int64_t n, Upstream<typename V::Real> side, const typename V::Real* power, typename V::Real* powers,
+                typename V::Real* factors) {
+  using Real = typename V::Real;
+  alignas(64) Real lse[V::lanes], gradient[V::lanes];
+  for (std::int64_t first = 0; first < n; first += V::lanes) {
+    for (int k = 0; k < V::lanes; ++k) {
+      const bool there = first + k < n && side.lse[first + k] != minus_infinity<Real>;
+      lse[k] = there ? side.lse[first + k] : power ? *power * Real(log_2) : Real(0);
+      gradient[k] = there ? side.gradient[first + k] : Real(0);
+    }
+    const V L = V::load(lse), own = power ? V(*power) : round_to_whole(L * V(Real(1 / log_2)));
+    own.store(powers + first);
+    (V::load(gradient) * exp_over(V(Real(0)) - L, V(Real(0)) - own)).store(factors + first);
+  }
+}
+
+// P = g_i e^{s − L_i} + h_j e^{s − L_j}, or the first of them where no column asks. `factors` and `powers` are scratch.
+template <class V>
+void weigh_exponentials(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Upstream<typename V::Real> row,
+                        Upstream<typename V::Real> col, Sides<typename V::Real> factors, Sides<typename V::Real> powers) {
+  using Real = typename V::Real;
+  const std::int64_t columns = col.gradient ? tile.count : 0;
+  const auto each = [&](auto&& weight) {
+    for (std::int64_t j = 0; j < tile.count; ++j) {
+      Real* s = tile.s.data + j * tile.s.ld;
+      for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) weight(V::load(s + i), i, j).store(s + i);
+    }
+  };
+  const V zero(Real(0));
+  if (beyond_powers(row.lse, strip.count) || beyond_powers(col.lse, columns)) {
+    for (std::int64_t i = 0; i < strip.lanes; ++i) {
+      const bool there = i < strip.count && row.lse[i] != minus_infinity<Real>;
+      powers.row[i] = there ? row.lse[i] : Real(0);
+      factors.row[i] = there ? row.gradient[i] : Real(0);
+    }
+    return each([&](V s, std::int64_t i, std::int64_t j) {
+      const V p = exp_over(s - V::load(powers.row + i), zero) * V::load(factors.row + i);
+      if (!columns || col.lse[j] == minus_infinity<Real>) return p;
+      return fma(exp_over(s - V(col.lse[j]), zero), V(col.gradient[j]), p);
+    });
+  }
+  const Real most = largest_of(row.lse, strip.count, columns ? largest_of(col.lse, columns) : minus_infinity<Real>);
+  const bool one = std::isfinite(most) && within_reach(row.lse, strip.count, most) && within_reach(col.lse, columns, most);
+  const Real power = std::ceil(most * Real(1 / log_2));
+  factors_of<V>(strip.count, row, one ? &power : nullptr, powers.row, factors.row);
+  if (columns) factors_of<V>(columns, col, one ? &power : nullptr, powers.col, factors.col);
+  const V from(power);
+  if (one && columns)
+    each([&](V s, std::int64_t i, std::int64_t j) {
+      return exp_over(s, from) * (V::load(factors.row + i) + V(factors.col[j]));
+    });
+  else if (one)
+    each([&](V s, std::int64_t i, std::int64_t) { return exp_over(s, from) * V::load(factors.row + i); });
+  else
+    each([&](V s, std::int64_t i, std::int64_t j) {
+      const V p = exp_over(s, V::load(powers.row + i)) * V::load(factors.row + i);
+      return columns ? fma(exp_over(s, V(powers.col[j])), V(factors.col[j]), p) : p;
+    });
+}
+
+template <class V>
+void weigh(Op op, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Upstream<typename V::Real> row,
+           Upstream<typename V::Real> col, Sides<typename V::Real> factors, Sides<typename V::Real> powers) {
+  using Real = typename V::Real;
+  if (op == Op::logsumexp) return weigh_exponentials<V>(strip, tile, row, col, factors, powers);
+  for (std::int64_t i = 0; i < strip.lanes; ++i) factors.row[i] = i < strip.count ? row.gradient[i] : Real(0);
+  for (std::int64_t j = 0; j < tile.count; ++j) {
+    Real* s = tile.s.data + j * tile.s.ld;
+    const V column(col.gradient ? col.gradient[j] : Real(0));
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
+      (logistic(V::load(s + i)) * (V::load(factors.row + i) + column)).store(s + i);
+  }
+}
+
+template <class V>
+void scale_rows(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, const typename V::Real* factor) {
+  for (std::int64_t j = 0; j < tile.count; ++j)
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      auto* s = tile.s.data + j * tile.s.ld + i;
+      (V::load(s) * V::load(factor + i)).store(s);
+    }
+}
+
+template <class V>
+void apply_slope(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
+  for (std::int64_t j = 0; j < tile.count; ++j)
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      auto* s = tile.s.data + j * tile.s.ld + i;
+      (V::load(s) * V::load(tile.slope.data + j * tile.slope.ld + i)).store(s);
+    }
+}
+
+// Σ_ij U_ij t_ij.
+template <class V>
+double dot_t(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile) {
+  using Real = typename V::Real;
+  double total = 0;
+  for (std::int64_t j = 0; j < tile.count; ++j) {
+    V column(Real(0));
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
+      column = fma(V::load(tile.s.data + j * tile.s.ld + i), V::load(tile.t.data + j * tile.t.ld + i), column);
+    total += sum(column);
+  }
+  return total;
+}
+
+}  // namespace
+}  // namespace jessl

@@ -1,0 +1,16 @@
+// The table of tile.h filled with functions on one kind of vector. Included last, within the target region of a tile_*.cpp.
+#pragma once
+
+#include "cpu/epilogue.h"
+#include "cpu/pull.h"
+#include "cpu/score.h"
+
+namespace jessl {
+
+template <class V>
+constexpr TileOps<typename V::Real> table(const char* name) {
+  return {name,         load_strip<V>, load_tile<V>, score<V>, absorb_bounded<V>, absorb_any<V>, absorb_softplus<V>, weigh<V>,
+          scale_rows<V>, sum_tile<V>,   apply_slope<V>, dot_t<V>, pull<V>,  add_rows<V>};
+}
+
+}  // namespace jessl

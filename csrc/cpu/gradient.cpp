@@ -1,0 +1,67 @@
+// Gradients for upstream gradients known beforehand: one pass over the tiles, each tile's S made again, turned into U, and
+// pulled to the rows and the columns while it is in cache.
+#include "cpu/collect.h"
+#include "cpu/driver.h"
+#include "cpu/layout.h"
+
+namespace jessl {
+
+template <class Real>
+void gradient(const Problem& p, Op op, const Options& options, Upstream<Real> row, Upstream<Real> col, Gradients<Real> out,
+              Sides<Real> values) {
+  const TileOps<Real>& ops = tile_ops<Real>(options.level);
+  const std::int64_t part_bytes = Collector<Real>::part_bytes(p, rows_for(std::max(p.N(), p.M())));
+  const Layout layout = cut(p, 1, 2, part_bytes, options.workspace / 2);
+  const int threads = useful_threads(p, options.threads);
+  const Reach reach(p, layout.rows);
+  auto bench = benches<Real>(p, threads, Collector<Real>::extras(p, out));
+  Collector<Real> collector(p, layout, out);
+
+  // Values of a sum, where somebody asks: measured from 0, so that the sums are plain ones.
+  const bool sums_rows = values.row != nullptr, sums_columns = values.col != nullptr || (sums_rows && p.symmetric);
+  std::vector<double> row_sum(sums_rows ? p.N() : 0), col_sum_apart(values.col && !p.symmetric ? p.M() : 0);
+  std::vector<double>& col_sum = p.symmetric ? row_sum : col_sum_apart;
+  std::vector<std::vector<double>> sum_parts(sums_rows ? 2 * layout.segments : 0, std::vector<double>(layout.rows));
+
+  const auto task = [&](const Task& t, int thread) {
+    Bench<Real>& b = bench[thread];
+    const std::int64_t slot = t.strip % layout.plan.slots * layout.segments + t.segment;
+    Part<Real>& part = collector.begin(t);
+    if (sums_rows) std::fill(sum_parts[slot].begin(), sum_parts[slot].end(), 0.0);
+    b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
+    const bool last = t.strip == layout.plan.strips - 1;
+    layout.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool diagonal) {
+      if (reach.empty(b.strip.first, first) && !last) return;
+      b.tile.first = first;
+      b.tile.count = count;
+      ops.score(p, b.strip, b.tile);
+      if (sums_rows) {
+        ops.absorb_softplus(b.strip, b.tile, {b.total.row, sums_columns ? b.total.col : nullptr});
+        for (std::int64_t i = 0; i < b.strip.count; ++i) sum_parts[slot][i] += b.total.row[i];
+        for (std::int64_t j = 0; sums_columns && !diagonal && j < count; ++j) col_sum[first + j] += b.total.col[j];
+      }
+      const auto from = [](const Real* side, std::int64_t at) { return side ? side + at : nullptr; };
+      ops.weigh(op, b.strip, b.tile, {row.gradient + b.strip.first, from(row.lse, b.strip.first)},
+                {from(col.gradient, first), from(col.lse, first)}, b.factors, b.powers);
+      collector.add(ops, b, part, diagonal);
+      if (last) collector.finish_columns(b.tile);
+    });
+  };
+  const auto finish = [&](std::int64_t strip, int thread) {
+    for (std::int64_t segment = layout.plan.first(strip); sums_rows && segment < layout.segments; ++segment)
+      for (std::int64_t i = 0; i < layout.rows_of(strip); ++i)
+        row_sum[layout.first_row(strip) + i] += sum_parts[strip % layout.plan.slots * layout.segments + segment][i];
+    collector.finish(ops, bench[thread], strip);
+  };
+  run(layout.plan, threads, options.interrupted, task, finish);
+  collector.finish_all();
+  for (std::int64_t i = 0; sums_rows && i < p.N(); ++i) values.row[i] = Real(row_sum[i]);
+  for (std::int64_t j = 0; values.col && j < p.M(); ++j) values.col[j] = Real(col_sum[j]);
+}
+
+template void gradient<float>(const Problem&, Op, const Options&, Upstream<float>, Upstream<float>, Gradients<float>,
+                              Sides<float>);
+template void gradient<double>(const Problem&, Op, const Options&, Upstream<double>, Upstream<double>, Gradients<double>,
+                               Sides<double>);
+
+}  // namespace jessl

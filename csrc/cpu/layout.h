@@ -1,0 +1,131 @@
+// How a problem is cut: strips of rows, tiles of columns, segments of tiles. A function of the problem and the workspace alone,
+// never of the number of threads: so the sums are the same ones at every number of threads.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <deque>
+#include <limits>
+#include <vector>
+
+#include "cpu/scratch.h"
+#include "cpu/threads.h"
+#include "cpu/tile.h"
+
+namespace jessl {
+
+struct Layout {
+  std::int64_t N, M, rows, per_segment, segments;  // rows of a strip, columns of a tile too; tiles of a segment
+  bool symmetric;
+  Plan plan;
+
+  std::int64_t first_row(std::int64_t strip) const { return strip * rows; }
+  std::int64_t rows_of(std::int64_t strip) const { return std::min(rows, N - strip * rows); }
+
+  // Visit the tiles of a segment in a strip: visit(first column, columns, whether rows and columns are the same). Symmetric
+  // problems begin at the diagonal.
+  template <class Visit>
+  void tiles(std::int64_t strip, std::int64_t segment, Visit&& visit) const {
+    const std::int64_t end = std::min(M, (segment + 1) * per_segment * rows);
+    std::int64_t first = segment * per_segment * rows;
+    if (symmetric) first = std::max(first, first_row(strip));
+    for (; first < end; first += rows) visit(first, std::min(rows, end - first), symmetric && first == first_row(strip));
+  }
+};
+
+// Fewer rows than this in a strip, and the products lose their speed; more than this many strips, and threads find no work.
+inline std::int64_t rows_for(std::int64_t N) { return N > 1152 ? most_rows : N > 384 ? most_rows / 2 : most_rows / 3; }
+
+// bytes_per_segment: what is kept for each segment of each strip in flight.
+inline Layout cut(const Problem& p, std::int64_t phases, std::int64_t slots, std::int64_t bytes_per_segment,
+                  std::int64_t workspace) {
+  constexpr std::int64_t most_segments = 64;
+  const std::int64_t rows = rows_for(std::max(p.N(), p.M()));
+  const std::int64_t tiles = (p.M() + rows - 1) / rows;
+  const std::int64_t affordable = std::max<std::int64_t>(1, workspace / std::max<std::int64_t>(1, slots * bytes_per_segment));
+  const std::int64_t most = std::min({tiles, most_segments, affordable});
+  const std::int64_t per_segment = (tiles + most - 1) / most, segments = (tiles + per_segment - 1) / per_segment;
+  Layout layout{p.N(), p.M(), rows, per_segment, segments, p.symmetric, {}};
+  layout.plan = {.strips = (p.N() + rows - 1) / rows, .segments = segments, .phases = phases, .slots = slots};
+  if (p.symmetric) layout.plan.first = [per_segment](std::int64_t strip) { return strip / per_segment; };
+  return layout;
+}
+
+// Threads worth starting: each costs about as much as half a million multiplications.
+inline int useful_threads(const Problem& p, int threads) {
+  const double work = double(p.N()) * double(p.M()) * double(p.D() + 16);
+  return int(std::clamp(work / 2e6, 1.0, double(threads)));
+}
+
+// Sums Σ e^s / e^m = z, each of them with an m of its own.
+struct Running {
+  std::vector<double> m, z;
+  explicit Running(std::int64_t n) : m(n), z(n) {}
+
+  // Take in n more, the i-th at place first + i and measured from unit·from[i].
+  template <class Real>
+  void merge(std::int64_t first, std::int64_t n, const Real* from, double unit, const Real* total) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      double &m_i = m[first + i], &z_i = z[first + i];
+      const double other = unit * double(from[i]), more = double(total[i]);
+      if (z_i == 0) {  // nothing yet
+        m_i = other;
+        z_i = more;
+      } else if (other == m_i) {
+        z_i += more;
+      } else if (more != 0) {
+        const double now = std::max(m_i, other);
+        z_i = z_i * std::exp(m_i - now) + more * std::exp(other - now);
+        m_i = now;
+      }
+    }
+  }
+  double log_sum_exp(std::int64_t i) const { return std::log(z[i]) + m[i]; }
+  double sum(std::int64_t i) const { return z[i]; }
+};
+
+// Whether no pair of these rows and columns can be of one class, where `different` leaves out all others. Classes in order
+// make most tiles such.
+class Reach {
+ public:
+  Reach(const Problem& p, std::int64_t rows) : rows_(rows) {
+    const Ids& ids = p.exclude.different;
+    if (!ids.row || p.exclude.keep_count) return;
+    of_rows_ = ranges(ids.row, p.N());
+    of_columns_ = ranges(ids.col, p.M());
+  }
+  bool empty(std::int64_t first_row, std::int64_t first_column) const {
+    if (of_rows_.empty()) return false;
+    const Range &r = of_rows_[first_row / rows_], &c = of_columns_[first_column / rows_];
+    return r.high < c.low || c.high < r.low;
+  }
+
+ private:
+  struct Range {
+    std::int32_t low, high;
+  };
+  std::vector<Range> ranges(const std::int32_t* ids, std::int64_t n) const {
+    std::vector<Range> found;
+    for (std::int64_t first = 0; first < n; first += rows_) {
+      const auto [low, high] = std::minmax_element(ids + first, ids + std::min(n, first + rows_));
+      found.push_back({*low, *high});
+    }
+    return found;
+  }
+  std::int64_t rows_;
+  std::vector<Range> of_rows_, of_columns_;
+};
+
+template <class Real>
+std::deque<Bench<Real>> benches(const Problem& p, int threads, Extras extras) {
+  std::deque<Bench<Real>> made;  // its elements need not move
+  for (int t = 0; t < threads; ++t) made.emplace_back(p, extras);
+  return made;
+}
+
+// A power of 2 from which e^s of every score can be measured, if norms and biases promise one: then nothing needs a maximum.
+template <class Real>
+bool common_power(const Problem& p, Real* power);
+
+}  // namespace jessl

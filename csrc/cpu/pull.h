@@ -1,0 +1,114 @@
+// The gradient of a tile's scores pulled to its embeddings: Σ_j U_ij y_j and Σ_i U_ij x_i, or of differences
+//
+//   Σ_j U_ij (y_j − x_i)   and   Σ_i U_ij (x_i − y_j)
+//
+// where points are close and the two sums would nearly cancel. V: a vector type.
+#pragma once
+
+#include "cpu/epilogue.h"
+#include "cpu/product.h"
+#include "cpu/tile.h"
+
+namespace jessl {
+namespace {  // each file that includes this has a copy of its own, compiled for its own processor
+
+// C[r][c] += Σ_k A[k, r] · (B[k][c] − O[r][c]), half as many rows at once as a product, since O stays in registers too.
+template <class V, int R>
+void pull_block(const Operands<typename V::Real>& o, const typename V::Real* own, std::int64_t own_r, std::int64_t K) {
+  V c[R], from[R];
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+    c[r] = V::load(o.c + r * o.c_r);
+    from[r] = V::load(own + r * own_r);
+  }
+  for (std::int64_t k = 0; k < K; ++k) {
+    const V row = V::load(o.b + k * o.b_k);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) c[r] = fma(V(o.a[k * o.a_k + r * o.a_r]), row - from[r], c[r]);
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) c[r].store(o.c + r * o.c_r);
+}
+
+template <class V>
+void pull_by_differences(Operands<typename V::Real> o, const typename V::Real* own, std::int64_t own_r,
+                                std::int64_t rows, std::int64_t columns, std::int64_t K) {
+  constexpr int R = 6;
+  for (std::int64_t c = 0; c < columns; c += V::lanes) {
+    std::int64_t r = 0;
+    for (; r + R <= rows; r += R)
+      pull_block<V, R>({o.a + r * o.a_r, o.b + c, o.c + r * o.c_r + c, o.a_k, o.a_r, o.b_k, o.c_r}, own + r * own_r + c, own_r, K);
+    for (; r < rows; ++r)
+      pull_block<V, 1>({o.a + r * o.a_r, o.b + c, o.c + r * o.c_r + c, o.a_k, o.a_r, o.b_k, o.c_r}, own + r * own_r + c, own_r, K);
+  }
+}
+
+// Few dimensions do not fill a vector. Here the vector runs along the strip instead, a group of dimensions at a time, and one
+// difference serves both sums.
+template <class V>
+void pull_few_dimensions(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
+                                Rows<typename V::Real> to_rows, Rows<typename V::Real> to_columns) {
+  using Real = typename V::Real;
+  constexpr int group = 4;
+  alignas(64) Real lanes[group][V::lanes];
+  for (std::int64_t d0 = 0; d0 < p.D(); d0 += group) {
+    const int dims = int(p.D() - d0 < group ? p.D() - d0 : group);
+    alignas(64) Real columns[most_rows][group][V::lanes] = {};
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      V x[group], toward[group];
+      for (int d = 0; d < group; ++d) {
+        x[d] = d < dims ? V::load(strip.plain_across.data + (d0 + d) * strip.plain_across.ld + i) : V(Real(0));
+        toward[d] = V(Real(0));
+      }
+      for (std::int64_t j = 0; j < tile.count; ++j) {
+        const V weight = V::load(tile.s.data + j * tile.s.ld + i);
+        const Real* y = tile.plain_rows.data + j * tile.plain_rows.ld + d0;
+#pragma GCC unroll 4
+        for (int d = 0; d < group; ++d) {
+          if (d >= dims) break;
+          const V moved = weight * (x[d] - V(y[d]));
+          toward[d] = toward[d] - moved;
+          add_to<V>(columns[j][d], moved);
+        }
+      }
+      for (int d = 0; d < dims; ++d) {
+        toward[d].store(lanes[d]);
+        for (int l = 0; l < V::lanes && i + l < strip.count; ++l) to_rows.data[(i + l) * to_rows.ld + d0 + d] += lanes[d][l];
+      }
+    }
+    for (std::int64_t j = 0; j < tile.count; ++j)
+      for (int d = 0; d < dims; ++d) to_columns.data[j * to_columns.ld + d0 + d] += sum(V::load(columns[j][d]));
+  }
+}
+
+// Adds to both; `to_columns` may be null where nobody needs it.
+template <class V>
+void pull(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
+          Rows<typename V::Real> to_rows, Rows<typename V::Real> to_columns) {
+  const Rows<typename V::Real>&s = tile.s, &x = tile.close ? strip.plain_rows : strip.rows,
+                                         &y = tile.close ? tile.plain_rows : tile.rows;
+  if (tile.close && to_rows.data && to_columns.data && p.D() <= V::lanes)
+    return pull_few_dimensions<V>(p, strip, tile, to_rows, to_columns);
+  Operands<typename V::Real> rows{s.data, y.data, to_rows.data, s.ld, 1, y.ld, to_rows.ld};
+  Operands<typename V::Real> columns{s.data, x.data, to_columns.data, 1, s.ld, x.ld, to_columns.ld};
+  if (tile.close) {
+    if (to_rows.data) pull_by_differences<V>(rows, x.data, x.ld, strip.count, p.D(), tile.count);
+    if (to_columns.data) pull_by_differences<V>(columns, y.data, y.ld, tile.count, p.D(), strip.count);
+  } else {
+    if (to_rows.data) product<V>(rows, strip.count, p.D(), tile.count, true);
+    if (to_columns.data) product<V>(columns, tile.count, p.D(), strip.count, true);
+  }
+}
+
+template <class V>
+void add_rows(Rows<typename V::Real> from, std::int64_t count, std::int64_t D, typename V::Real* to) {
+  for (std::int64_t i = 0; i < count; ++i, to += D) {
+    const typename V::Real* row = from.data + i * from.ld;
+    std::int64_t d = 0;
+    for (; d + V::lanes <= D; d += V::lanes) add_to<V>(to + d, V::load(row + d));
+    for (; d < D; ++d) to[d] += row[d];
+  }
+}
+
+}  // namespace
+}  // namespace jessl

@@ -1,0 +1,69 @@
+// Values alone: one pass over the tiles. Rows of a strip are complete when its segments are merged, in their order; columns
+// take in strip after strip.
+#include "cpu/driver.h"
+#include "cpu/layout.h"
+
+namespace jessl {
+
+template <class Real>
+void reduce(const Problem& p, Op op, const Options& options, Sides<Real> values) {
+  const TileOps<Real>& ops = tile_ops<Real>(options.level);
+  constexpr std::int64_t slots = 4;
+  const std::int64_t per_segment = most_rows * std::int64_t(sizeof(Real) + sizeof(double));
+  const Layout layout = cut(p, 1, slots, per_segment, options.workspace / 4);
+  const int threads = useful_threads(p, options.threads);
+  const Reach reach(p, layout.rows);
+  const bool columns = values.col || p.symmetric;
+
+  Real power = 0;
+  const bool bounded = op == Op::logsumexp && common_power(p, &power);
+  auto bench = benches<Real>(p, threads, {false, false});
+  if (bounded || op != Op::logsumexp)  // all sums are measured from one power
+    for (auto& b : bench)
+      for (std::int64_t i = 0; i < most_rows; ++i) b.powers.row[i] = b.powers.col[i] = power;
+
+  Running rows(p.N()), cols_apart(values.col && !p.symmetric ? p.M() : 0);
+  Running& cols = p.symmetric ? rows : cols_apart;
+  std::vector<Running> parts(slots * layout.segments, Running(layout.rows));
+
+  const auto absorb = [&](Bench<Real>& b) {
+    const Sides<Real> total{b.total.row, columns ? b.total.col : nullptr};
+    if (op == Op::softplus) ops.absorb_softplus(b.strip, b.tile, total);
+    if (bounded) ops.absorb_bounded(b.strip, b.tile, power, total, false);
+    if (bounded || op == Op::softplus) return log_2;
+    return ops.absorb_any(b.strip, b.tile, {b.powers.row, columns ? b.powers.col : nullptr}, total);
+  };
+  const auto task = [&](const Task& t, int thread) {
+    Bench<Real>& b = bench[thread];
+    Running& part = parts[t.strip % slots * layout.segments + t.segment];
+    part = Running(layout.rows);
+    b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
+    layout.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool diagonal) {
+      if (reach.empty(b.strip.first, first)) return;
+      b.tile.first = first;
+      b.tile.count = count;
+      ops.score(p, b.strip, b.tile);
+      const double unit = absorb(b);
+      part.merge(0, b.strip.count, b.powers.row, unit, b.total.row);
+      if (columns && !diagonal) cols.merge(first, count, b.powers.col, unit, b.total.col);
+    });
+  };
+  const auto finish = [&](std::int64_t strip, int) {
+    for (std::int64_t segment = layout.plan.first(strip); segment < layout.segments; ++segment) {
+      const Running& part = parts[strip % slots * layout.segments + segment];
+      rows.merge(layout.first_row(strip), layout.rows_of(strip), part.m.data(), 1.0, part.z.data());
+    }
+  };
+  run(layout.plan, threads, options.interrupted, task, finish);
+
+  const auto read = [op](const Running& side, std::int64_t n, Real* out) {
+    for (std::int64_t i = 0; out && i < n; ++i) out[i] = Real(op == Op::logsumexp ? side.log_sum_exp(i) : side.sum(i));
+  };
+  read(rows, p.N(), values.row);
+  read(cols, p.M(), values.col);
+}
+
+template void reduce<float>(const Problem&, Op, const Options&, Sides<float>);
+template void reduce<double>(const Problem&, Op, const Options&, Sides<double>);
+
+}  // namespace jessl

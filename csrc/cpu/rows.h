@@ -1,0 +1,81 @@
+// Embeddings on their way into scratch memory: converted, centered, transposed.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#include "cpu/tile.h"
+
+namespace jessl {
+namespace {  // each file that includes this has a copy of its own, compiled for its own processor
+
+double widened(double x) { return x; }
+float widened(float x) { return x; }
+
+struct BFloat16 {
+  std::uint16_t bits;
+};
+float widened(BFloat16 x) { return std::bit_cast<float>(std::uint32_t(x.bits) << 16); }
+
+struct Float16 {
+  std::uint16_t bits;
+};
+// The bits moved to where a float has them are the number times 2^−112, subnormals included: float multiplication does the
+// rest. Infinities and NaN, whose exponent is all ones, need the larger exponent of a float.
+float widened(Float16 x) {
+  const std::uint32_t sign = std::uint32_t(x.bits & 0x8000u) << 16, magnitude = std::uint32_t(x.bits & 0x7fffu) << 13;
+  const float scaled = std::bit_cast<float>(magnitude) * 0x1p112f;
+  const std::uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0u;
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(scaled) | special | sign);
+}
+
+template <class Real, class Source>
+void copy_rows(const Batch& batch, std::int64_t first, std::int64_t count, const Real* center, Rows<Real> out) {
+  const Source* source = static_cast<const Source*>(batch.data) + first * batch.row_stride;
+  const std::int64_t D = batch.columns;
+  for (std::int64_t i = 0; i < count; ++i, source += batch.row_stride) {
+    Real* row = out.data + i * out.ld;
+    if (batch.column_stride == 1)
+      for (std::int64_t d = 0; d < D; ++d) row[d] = Real(widened(source[d]));
+    else
+      for (std::int64_t d = 0; d < D; ++d) row[d] = Real(widened(source[d * batch.column_stride]));
+    if (center)
+      for (std::int64_t d = 0; d < D; ++d) row[d] -= center[d];
+    for (std::int64_t d = D; d < out.ld; ++d) row[d] = 0;
+  }
+}
+
+// Rows [first, first + count) of a batch, in the real type, less the center.
+template <class Real>
+void load_rows(const Batch& batch, std::int64_t first, std::int64_t count, const Real* center, Rows<Real> out) {
+  switch (batch.element) {
+    case Element::f64: return copy_rows<Real, double>(batch, first, count, center, out);
+    case Element::f32: return copy_rows<Real, float>(batch, first, count, center, out);
+    case Element::bf16: return copy_rows<Real, BFloat16>(batch, first, count, center, out);
+    case Element::f16: return copy_rows<Real, Float16>(batch, first, count, center, out);
+  }
+}
+
+// The transpose of (count, D) rows times a factor, (D, lanes); zeros beyond count. In blocks, so that a cache line that is
+// written to is written to 16 times while it is there.
+template <class Real>
+void transpose(Rows<Real> rows, std::int64_t count, std::int64_t D, std::int64_t lanes, Real factor, Rows<Real> out) {
+  constexpr std::int64_t block = 16;
+  for (std::int64_t i0 = 0; i0 < lanes; i0 += block)
+    for (std::int64_t d = 0; d < D; ++d)
+      for (std::int64_t i = i0; i < i0 + block && i < lanes; ++i)
+        out.data[d * out.ld + i] = i < count ? rows.data[i * rows.ld + d] * factor : Real(0);
+}
+
+// −α‖x_i‖² of each row.
+template <class Real>
+void minus_squares(Rows<Real> rows, std::int64_t count, std::int64_t D, Real scale, Real* out) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    double square = 0;
+    for (std::int64_t d = 0; d < D; ++d) square += double(rows.data[i * rows.ld + d]) * rows.data[i * rows.ld + d];
+    out[i] = Real(-scale * square);
+  }
+}
+
+}  // namespace
+}  // namespace jessl

@@ -1,0 +1,185 @@
+// A strip and a tile loaded, and the tile's scores s_ij = φ(u_ij) + r_i + c_j computed, excluded pairs −inf.
+//
+// u is a product of the tile's rows with the strip's transpose, or their squared distances times −α. V: a vector type.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "cpu/product.h"
+#include "cpu/rows.h"
+#include "cpu/tile.h"
+#include "pairwise/score.h"
+
+namespace jessl {
+namespace {  // each file that includes this has a copy of its own, compiled for its own processor
+
+template <class Real>
+constexpr Real minus_infinity = -std::numeric_limits<Real>::infinity();
+
+template <class Real>
+void load_bias(const void* bias, std::int64_t first, std::int64_t count, Real* out) {
+  for (std::int64_t i = 0; i < count; ++i) out[i] = bias ? static_cast<const Real*>(bias)[first + i] : Real(0);
+}
+
+bool expands_square(const Problem& p) { return p.kind == Kind::sqdist && p.distances != Distances::differences; }
+bool takes_differences(const Problem& p) { return p.kind == Kind::sqdist && p.distances != Distances::product; }
+
+template <class V>
+void load_strip(const Problem& p, Strip<typename V::Real>& strip) {
+  using Real = typename V::Real;
+  const Real scale = Real(p.scale);
+  strip.lanes = (strip.count + V::lanes - 1) / V::lanes * V::lanes;
+  load_bias(p.row_bias, strip.first, strip.count, strip.bias);
+  for (std::int64_t i = 0; i < strip.lanes; ++i) strip.inside[i] = 0;
+  for (std::int64_t i = strip.count; i < strip.lanes; ++i) strip.bias[i] = minus_infinity<Real>;
+  if (takes_differences(p)) {
+    load_rows<Real>(p.x, strip.first, strip.count, nullptr, strip.plain_rows);
+    transpose(strip.plain_rows, strip.count, p.D(), strip.lanes, Real(1), strip.plain_across);
+  }
+  if (p.kind == Kind::dot || expands_square(p)) {
+    load_rows<Real>(p.x, strip.first, strip.count, static_cast<const Real*>(p.center), strip.rows);
+    transpose(strip.rows, strip.count, p.D(), strip.lanes, p.kind == Kind::dot ? scale : 2 * scale, strip.across);
+  }
+  if (expands_square(p)) minus_squares(strip.rows, strip.count, p.D(), scale, strip.inside);
+}
+
+template <class V>
+void load_tile(const Problem& p, Tile<typename V::Real>& tile) {
+  using Real = typename V::Real;
+  load_bias(p.col_bias, tile.first, tile.count, tile.bias);
+  for (std::int64_t j = 0; j < tile.count; ++j) tile.inside[j] = 0;
+  if (p.kind == Kind::sqdist && p.distances == Distances::differences) {
+    load_rows<Real>(p.y, tile.first, tile.count, nullptr, tile.plain_rows);
+    return;
+  }
+  load_rows<Real>(p.y, tile.first, tile.count, static_cast<const Real*>(p.center), tile.rows);
+  if (expands_square(p)) minus_squares(tile.rows, tile.count, p.D(), Real(p.scale), tile.inside);
+}
+
+// Write −inf where a pair is out.
+template <class Real>
+void exclude(const Exclusion& out, std::int64_t first_row, std::int64_t rows, std::int64_t first_col, std::int64_t cols,
+             Rows<Real> s) {
+  // Pairs of this tile on a diagonal: i runs over those for which j = i + offset + first_row − first_col is a column.
+  const auto along = [&](std::int64_t offset, auto&& visit) {
+    const std::int64_t shift = offset + first_row - first_col;
+    for (std::int64_t i = shift < 0 ? -shift : 0; i < rows && i + shift < cols; ++i) visit(s.data[(i + shift) * s.ld + i]);
+  };
+  Real kept[most_kept][most_rows];
+  for (std::int64_t d = 0; d < out.keep_count; ++d) {
+    Real* to = kept[d];
+    along(out.keep[d], [&](Real& score) { *to++ = score; });
+  }
+  for (std::int64_t d = 0; d < out.diagonal_count; ++d)
+    along(out.diagonals[d], [](Real& score) { score = minus_infinity<Real>; });
+  for (std::int64_t j = 0; out.same.row && j < cols; ++j) {
+    const std::int32_t id = out.same.col[first_col + j], *ids = out.same.row + first_row;
+    for (std::int64_t i = 0; i < rows; ++i) s.data[j * s.ld + i] = ids[i] == id ? minus_infinity<Real> : s.data[j * s.ld + i];
+  }
+  for (std::int64_t j = 0; out.different.row && j < cols; ++j) {
+    const std::int32_t id = out.different.col[first_col + j], *ids = out.different.row + first_row;
+    for (std::int64_t i = 0; i < rows; ++i) s.data[j * s.ld + i] = ids[i] == id ? s.data[j * s.ld + i] : minus_infinity<Real>;
+  }
+  for (std::int64_t d = 0; d < out.keep_count; ++d) {
+    const Real* from = kept[d];
+    along(out.keep[d], [&](Real& score) { score = *from++; });
+  }
+}
+
+// s = −α‖x_i − y_j‖², one dimension after the other.
+template <class V>
+void fill_by_differences(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
+  using Real = typename V::Real;
+  product<V, SquaredDistance>({tile.plain_rows.data, strip.plain_across.data, tile.s.data, 1, tile.plain_rows.ld,
+                               strip.plain_across.ld, tile.s.ld},
+                              tile.count, strip.lanes, p.D(), false);
+  const V factor(Real(-p.scale));
+  for (std::int64_t j = 0; j < tile.count; ++j) {
+    Real* s = tile.s.data + j * tile.s.ld;
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      const V square = V::load(s + i);
+      if (tile.t.data) (V(Real(0)) - square).store(tile.t.data + j * tile.t.ld + i);
+      (factor * square).store(s + i);
+    }
+  }
+}
+
+// s = α⟨x_i, y_j⟩, or −α‖x_i − y_j‖² with the square expanded.
+template <class V>
+void fill_by_product(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
+  using Real = typename V::Real;
+  product<V>({tile.rows.data, strip.across.data, tile.s.data, 1, tile.rows.ld, strip.across.ld, tile.s.ld}, tile.count,
+             strip.lanes, p.D(), false);
+  if (p.kind == Kind::dot) return;
+  const V per_scale(Real(1 / p.scale));
+  for (std::int64_t j = 0; j < tile.count; ++j) {
+    Real* s = tile.s.data + j * tile.s.ld;
+    const V column(tile.inside[j]);
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      const V u = V::load(s + i) + (V::load(strip.inside + i) + column);
+      if (tile.t.data) (u * per_scale).store(tile.t.data + j * tile.t.ld + i);
+      u.store(s + i);
+    }
+  }
+}
+
+template <class V>
+typename V::Real largest_of(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile) {
+  V most(minus_infinity<typename V::Real>);
+  for (std::int64_t j = 0; j < tile.count; ++j)
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) most = max(V::load(tile.s.data + j * tile.s.ld + i), most);
+  return largest(most);
+}
+
+// u becomes φ(u) + r + c; φ'(u) is kept where somebody will need it.
+template <class V>
+void to_score(const Phi& phi, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
+  using Real = typename V::Real;
+  const V low(Real(phi.low)), high(Real(phi.high));
+  for (std::int64_t j = 0; j < tile.count; ++j) {
+    Real* s = tile.s.data + j * tile.s.ld;
+    const V column(tile.bias[j]);
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      V u = V::load(s + i), slope(Real(1));
+      if (phi.name == PhiName::clamp) {
+        slope = clamp_slope(u, low, high);
+        u = clamp_value(u, low, high);
+      } else if (phi.name == PhiName::laplace) {
+        slope = laplace_slope(u);
+        u = laplace_value(u);
+      }
+      if (tile.slope.data) slope.store(tile.slope.data + j * tile.slope.ld + i);
+      (u + V::load(strip.bias + i) + column).store(s + i);
+    }
+  }
+}
+
+// Write −inf into what is no pair: those that are out, and the padding of the strip.
+template <class V>
+void leave_out(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
+  exclude(p.exclude, strip.first, strip.count, tile.first, tile.count, tile.s);
+  for (std::int64_t j = 0; strip.count < strip.lanes && j < tile.count; ++j)
+    for (std::int64_t i = strip.count; i < strip.lanes; ++i)
+      tile.s.data[j * tile.s.ld + i] = minus_infinity<typename V::Real>;
+}
+
+template <class V>
+void score(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
+  using Real = typename V::Real;
+  load_tile<V>(p, tile);
+  tile.close = p.kind == Kind::sqdist && p.distances == Distances::differences;
+  if (!tile.close) fill_by_product<V>(p, strip, tile);
+  if (p.kind == Kind::sqdist && p.distances == Distances::product_if_far) {
+    leave_out<V>(p, strip, tile);
+    tile.close = !(largest_of<V>(strip, tile) <= Real(p.far_apart));
+    if (tile.close) load_rows<Real>(p.y, tile.first, tile.count, nullptr, tile.plain_rows);
+  }
+  if (tile.close) fill_by_differences<V>(p, strip, tile);
+  if (p.phi.name != PhiName::identity || p.row_bias || p.col_bias) to_score<V>(p.phi, strip, tile);
+  leave_out<V>(p, strip, tile);
+}
+
+}  // namespace
+}  // namespace jessl

@@ -1,0 +1,105 @@
+// Values and gradients of rows in three products: the scores of a strip are kept until its log-sum-exps are known.
+//
+//   phase 0   s_ij of a segment, and its share of the row sums
+//   phase 1   U_ij = w_i σ_i e^{s_ij − L_i} from them, σ_i the anchor's share, and both products
+//
+// Two strips are in flight, so that phase 0 of the next fills the gaps of phase 1.
+#include "cpu/collect.h"
+#include "cpu/driver.h"
+#include "cpu/layout.h"
+
+namespace jessl {
+
+template <class Real>
+bool strip_gradient(const Problem& p, const Options& options, const Real* weight, const Real* anchor, Real* row,
+                    Gradients<Real> out) {
+  constexpr std::int64_t slots = 2;
+  const std::int64_t rows = rows_for(std::max(p.N(), p.M())), lanes = padded<Real>(rows);
+  const std::int64_t kept_bytes = slots * Scratch::size_of<Real>((p.M() + rows) * lanes);
+  if (kept_bytes > options.workspace - options.workspace / 4) return false;
+  const TileOps<Real>& ops = tile_ops<Real>(options.level);
+  const Layout layout = cut(p, 2, slots, Collector<Real>::part_bytes(p, rows), options.workspace / 4);
+  const int threads = useful_threads(p, options.threads);
+  const Reach reach(p, layout.rows);
+  Real power = 0;
+  const bool bounded = common_power(p, &power);
+
+  auto bench = benches<Real>(p, threads, {false, false});
+  Collector<Real> collector(p, layout, out);
+  Scratch memory(kept_bytes);
+  Real* kept[slots];
+  for (Real*& strip : kept) strip = memory.take<Real>(kept_bytes / slots / sizeof(Real));
+  std::vector<Running> parts(slots * layout.segments, Running(layout.rows));
+  std::vector<Real> factor(slots * lanes);
+
+  const auto tiles = [&](const Task& t, Bench<Real>& b, auto&& visit) {
+    b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
+    layout.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool) {
+      const bool last = t.strip == layout.plan.strips - 1;
+      if (reach.empty(b.strip.first, first) && !last) return;
+      b.tile.first = first;
+      b.tile.count = count;
+      b.tile.s = {kept[t.strip % slots] + first * lanes, lanes};
+      visit(last);
+    });
+  };
+  const auto absorb = [&](const Task& t, Bench<Real>& b) {
+    Running& part = parts[t.strip % slots * layout.segments + t.segment];
+    part = Running(layout.rows);
+    std::fill_n(b.powers.row, lanes, power);
+    tiles(t, b, [&](bool) {
+      ops.score(p, b.strip, b.tile);
+      double unit = log_2;
+      if (bounded)
+        ops.absorb_bounded(b.strip, b.tile, power, {b.total.row, nullptr}, true);
+      else
+        unit = ops.absorb_any(b.strip, b.tile, {b.powers.row, nullptr}, {b.total.row, nullptr});
+      part.merge(0, b.strip.count, b.powers.row, unit, b.total.row);
+    });
+  };
+  // Log-sum-exps of a strip from the sums of all its segments; every segment of phase 1 finds the same.
+  const auto log_sum_exps = [&](const Task& t, std::int64_t count) {
+    Running whole(layout.rows);
+    for (std::int64_t segment = 0; segment < layout.segments; ++segment) {
+      const Running& part = parts[t.strip % slots * layout.segments + segment];
+      whole.merge(0, count, part.m.data(), 1.0, part.z.data());
+    }
+    return whole;
+  };
+  const auto pull = [&](const Task& t, Bench<Real>& b) {
+    Part<Real>& part = collector.begin(t);
+    b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
+    const Running whole = log_sum_exps(t, b.strip.count);
+    std::vector<Real> lse(b.strip.count);
+    std::fill_n(b.gradient, lanes, Real(0));
+    for (std::int64_t i = 0; i < b.strip.count; ++i) {
+      const std::int64_t at = b.strip.first + i;
+      lse[i] = Real(whole.log_sum_exp(i));
+      const double share = anchor ? 1 / (1 + std::exp(double(anchor[at]) - double(lse[i]))) : 1;
+      // The kept numbers are e^s / 2^power where one power serves all, and s elsewhere.
+      const double from_power = bounded && whole.z[i] != 0 ? 1 / whole.z[i] : 1;
+      b.gradient[i] = Real(double(weight[at]) * share * from_power);
+      if (t.segment == 0) row[at] = lse[i];
+    }
+    tiles(t, b, [&](bool last) {
+      ops.load_tile(p, b.tile);
+      if (bounded)
+        ops.scale_rows(b.strip, b.tile, b.gradient);
+      else
+        ops.weigh(Op::logsumexp, b.strip, b.tile, {b.gradient, lse.data()}, {nullptr, nullptr}, b.factors, b.powers);
+      collector.add(ops, b, part, false);
+      if (last) collector.finish_columns(b.tile);
+    });
+  };
+  const auto task = [&](const Task& t, int thread) { t.phase == 0 ? absorb(t, bench[thread]) : pull(t, bench[thread]); };
+  const auto finish = [&](std::int64_t strip, int thread) { collector.finish(ops, bench[thread], strip); };
+  run(layout.plan, threads, options.interrupted, task, finish);
+  collector.finish_all();
+  return true;
+}
+
+template bool strip_gradient<float>(const Problem&, const Options&, const float*, const float*, float*, Gradients<float>);
+template bool strip_gradient<double>(const Problem&, const Options&, const double*, const double*, double*,
+                                     Gradients<double>);
+
+}  // namespace jessl

@@ -1,0 +1,128 @@
+#include "cpu/threads.h"
+
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace jessl {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto patience = std::chrono::milliseconds(100);  // between two looks at `interrupted`
+
+// The tasks in order: phase p of strip b stands between phase 0 of strips b + p and b + p + 1. So while the last tasks of a
+// phase run, others find work in the next strip.
+std::vector<Task> in_order(const Plan& plan) {
+  std::vector<Task> tasks;
+  for (std::int64_t step = 0; step < plan.strips + plan.phases - 1; ++step)
+    for (std::int64_t phase = 0; phase < plan.phases; ++phase) {
+      const std::int64_t strip = step - phase;
+      if (strip < 0 || strip >= plan.strips) continue;
+      for (std::int64_t segment = plan.first(strip); segment < plan.segments; ++segment)
+        tasks.push_back({strip, phase, segment});
+    }
+  return tasks;
+}
+
+class Team {
+ public:
+  Team(const Plan& plan, const Interrupted& interrupted, const std::function<void(const Task&, int)>& task,
+       const std::function<void(std::int64_t, int)>& finish)
+      : plan_(plan),
+        interrupted_(interrupted),
+        task_(task),
+        finish_(finish),
+        tasks_(in_order(plan)),
+        through_(new std::atomic<std::int64_t>[plan.phases * plan.segments]()),
+        left_(new std::atomic<std::int64_t>[plan.strips * plan.phases]),
+        finished_(new std::atomic<bool>[plan.strips]()) {
+    for (std::int64_t i = 0; i < plan.strips * plan.phases; ++i) left_[i] = plan.segments - plan.first(i / plan.phases);
+  }
+
+  void work(int thread) noexcept {
+    try {
+      for (std::int64_t next; !stop_ && (next = ticket_++) < std::int64_t(tasks_.size());) {
+        if (thread == 0) look_up();
+        run(tasks_[next], thread);
+      }
+    } catch (const Abandoned&) {
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!failure_) failure_ = std::current_exception();
+      stop_ = true;
+    }
+  }
+
+  void rethrow() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  void run(const Task& t, int thread) {
+    std::atomic<std::int64_t>& through = through_[t.phase * plan_.segments + t.segment];
+    if (plan_.in_order) await([&] { return through.load(std::memory_order_acquire) == t.strip; }, thread);
+    if (plan_.in_order && t.phase == 0 && t.strip >= plan_.slots)
+      await([&] { return finished_[t.strip - plan_.slots].load(std::memory_order_acquire); }, thread);
+    if (t.phase > 0) await([&] { return left(t.strip, t.phase - 1).load(std::memory_order_acquire) == 0; }, thread);
+    task_(t, thread);
+    through.store(t.strip + 1, std::memory_order_release);
+    if (left(t.strip, t.phase).fetch_sub(1, std::memory_order_acq_rel) == 1 && t.phase == plan_.phases - 1) {
+      finish_(t.strip, thread);
+      finished_[t.strip].store(true, std::memory_order_release);
+    }
+  }
+
+  std::atomic<std::int64_t>& left(std::int64_t strip, std::int64_t phase) { return left_[strip * plan_.phases + phase]; }
+
+  template <class Ready>
+  void await(Ready&& ready, int thread) {
+    for (int tries = 0; !ready(); ++tries) {
+      if (stop_) throw Abandoned{};
+      if (tries < 1000) continue;  // a task is tens of microseconds: mostly it is ready before a thread could have slept
+      std::this_thread::yield();
+      if (thread == 0) look_up();
+    }
+  }
+
+  // On the calling thread: has somebody pressed Ctrl-C?
+  void look_up() {
+    if (!interrupted_ || Clock::now() < next_look_) return;
+    next_look_ = Clock::now() + patience;
+    if (interrupted_()) throw Stopped{};
+  }
+
+  struct Abandoned {};  // another thread has failed
+
+  const Plan& plan_;
+  const Interrupted& interrupted_;
+  const std::function<void(const Task&, int)>& task_;
+  const std::function<void(std::int64_t, int)>& finish_;
+  const std::vector<Task> tasks_;
+  const std::unique_ptr<std::atomic<std::int64_t>[]> through_;  // by phase and segment: strips it has been through
+  const std::unique_ptr<std::atomic<std::int64_t>[]> left_;     // by strip and phase: tasks not done
+  const std::unique_ptr<std::atomic<bool>[]> finished_;
+  std::atomic<std::int64_t> ticket_{0};
+  std::atomic<bool> stop_{false};
+  Clock::time_point next_look_ = Clock::now() + patience;
+  std::mutex mutex_;
+  std::exception_ptr failure_;
+};
+
+}  // namespace
+
+void run(const Plan& plan, int threads, const Interrupted& interrupted, const std::function<void(const Task&, int)>& task,
+         const std::function<void(std::int64_t, int)>& finish) {
+  Team team(plan, interrupted, task, finish);
+  {
+    std::vector<std::jthread> others;
+    for (int thread = 1; thread < threads; ++thread) others.emplace_back([&team, thread] { team.work(thread); });
+    team.work(0);
+  }
+  team.rethrow();
+}
+
+}  // namespace jessl

@@ -1,0 +1,108 @@
+// What the drivers know of a processor: a strip of rows, a tile of scores, and a table of functions on them.
+//
+// A tile is up to `most_rows` columns j of the problem by up to `most_rows` rows i, a *strip*. It is stored with the rows of
+// the strip along its vectors, s[j·ld + i], so that only the strip is ever transposed: once per strip, not once per tile.
+// Rows that fill up the last vector have the score −inf. One file per instruction set fills one table (tile_*.cpp).
+#pragma once
+
+#include <cstdint>
+
+#include "pairwise/problem.h"
+
+namespace jessl {
+
+inline constexpr double log_2 = 0.6931471805599453;
+
+// Rows of a strip and columns of a tile, at most. 192 is a multiple of every vector and register block, and a tile of floats
+// takes 144 KiB: with its embeddings it stays in an L2 of 1 MiB up to D ≈ 256.
+inline constexpr std::int64_t most_rows = 192;
+
+// The length of a row of n numbers in scratch memory: whole vectors, and an odd number of cache lines, since rows a power of
+// two apart would compete for the same few sets of L1.
+template <class Real>
+constexpr std::int64_t padded(std::int64_t n) {
+  const std::int64_t per_line = 64 / sizeof(Real), lines = (n + per_line - 1) / per_line;
+  return (lines | 1) * per_line;
+}
+
+// Some rows of a batch in scratch memory, (count, ld), the padding 0.
+template <class Real>
+struct Rows {
+  Real* data;
+  std::int64_t ld;
+};
+
+// A strip, made ready to be compared with any tile's rows.
+template <class Real>
+struct Strip {
+  std::int64_t first, count, lanes;  // rows [first, first + count), and count rounded up to whole vectors
+  Rows<Real> rows, plain_rows;       // x_i, centered where a square is expanded; and not
+  Rows<Real> across, plain_across;   // (D, ld): their transposes; the first times α (dot) or 2α (square)
+  Real *inside, *bias;               // (lanes): −α‖x_i‖² where a square is expanded, else 0; r_i, −inf in the padding
+};
+
+template <class Real>
+struct Tile {
+  std::int64_t first, count;    // columns [first, first + count)
+  Rows<Real> rows, plain_rows;  // y_j
+  Real *inside, *bias;          // (count): −α‖y_j‖²; c_j
+  Rows<Real> s;                 // (count, lanes): scores, and later what takes their place
+  Rows<Real> slope, t;          // the same for φ'(u) and t = −‖x_i − y_j‖²; null where nobody needs them
+  bool close;                   // squares were taken by differences, from the plain rows
+};
+
+// Sums over a tile: one number per row of the strip, one per column.
+template <class Real>
+struct Sides {
+  Real *row, *col;
+};
+
+// One side of what arrives at scores from above: gradients g_i, and log-sum-exps L_i (null for a sum).
+template <class Real>
+struct Upstream {
+  const Real *gradient, *lse;
+};
+
+template <class Real>
+struct TileOps {
+  const char* name;
+
+  // Load rows of X, or of Y; load a tile and compute its scores.
+  void (*load_strip)(const Problem&, Strip<Real>&);
+  void (*load_tile)(const Problem&, Tile<Real>&);
+  void (*score)(const Problem&, const Strip<Real>&, Tile<Real>&);
+
+  // Row and column sums of e^s / 2^power, for scores known to lie near it; `keep` writes the terms over the scores. The columns'
+  // are skipped where their pointer is null.
+  void (*absorb_bounded)(const Strip<Real>&, Tile<Real>&, Real power, Sides<Real> total, bool keep);
+  // The same for any scores, measured from what is found to suit them: e^s / e^{unit·from}. Returns the unit.
+  double (*absorb_any)(const Strip<Real>&, Tile<Real>&, Sides<Real> from, Sides<Real> total);
+  void (*absorb_softplus)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total);
+
+  // Scores become P = ∂/∂s, given what arrives at each row and, if not null, at each column.
+  void (*weigh)(Op, const Strip<Real>&, Tile<Real>&, Upstream<Real> row, Upstream<Real> col, Sides<Real> factors,
+                Sides<Real> powers);
+  void (*scale_rows)(const Strip<Real>&, Tile<Real>&, const Real* factor);
+  void (*sum)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total);
+  void (*apply_slope)(const Strip<Real>&, Tile<Real>&);
+  double (*dot_t)(const Strip<Real>&, const Tile<Real>&);
+
+  // U pulled to the embeddings and added to what is there, unless null: Σ_j U_ij y_j, (count of strip, ld), and
+  // Σ_i U_ij x_i, (count of tile, ld). In a close tile Σ_j U_ij (y_j − x_i) and Σ_i U_ij (x_i − y_j).
+  void (*pull)(const Problem&, const Strip<Real>&, const Tile<Real>&, Rows<Real> to_rows, Rows<Real> to_columns);
+
+  // Add `count` rows of D numbers to those at `to`, which follow each other without padding.
+  void (*add_rows)(Rows<Real> from, std::int64_t count, std::int64_t D, Real* to);
+};
+
+enum class Level { portable, avx2, avx512 };
+
+// The best level that this processor runs and this build holds, or the one that the environment variable JESSL_SIMD names.
+// Throws std::invalid_argument if that one is unknown or cannot run here.
+Level chosen_level();
+const char* name_of(Level level);
+
+template <class Real>
+const TileOps<Real>& tile_ops(Level level);
+
+}  // namespace jessl

@@ -1,0 +1,44 @@
+// The tile functions for AVX2 with FMA.
+//
+// The standard headers come first: an inline function of theirs compiled for this processor could be the one the linker keeps
+// for all. What is included below the pragma has no linkage, or is a template on a vector type that exists in this file alone.
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "cpu/levels.h"
+#include "cpu/tile.h"
+
+#if defined(__x86_64__)
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+#include "cpu/vector_avx2.h"
+#include "cpu/fill_table.h"
+
+namespace jessl {
+
+template <>
+const TileOps<float>* ops_avx2<float>() {
+  static constexpr TileOps<float> ops = table<avx2::F32>("avx2");
+  return &ops;
+}
+
+template <>
+const TileOps<double>* ops_avx2<double>() {
+  static constexpr TileOps<double> ops = table<avx2::F64>("avx2");
+  return &ops;
+}
+
+}  // namespace jessl
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif

@@ -1,0 +1,20 @@
+// The tile functions for any processor, in the vectors its compiler has. Always built; tests hold the others against it.
+#include "cpu/fill_table.h"
+#include "cpu/levels.h"
+#include "cpu/vector_portable.h"
+
+namespace jessl {
+
+template <>
+const TileOps<float>* ops_portable<float>() {
+  static constexpr TileOps<float> ops = table<portable::F32>("portable");
+  return &ops;
+}
+
+template <>
+const TileOps<double>* ops_portable<double>() {
+  static constexpr TileOps<double> ops = table<portable::F64>("portable");
+  return &ops;
+}
+
+}  // namespace jessl

@@ -1,0 +1,69 @@
+// Vectors of 512 bits: 16 floats or 8 doubles. Include inside the target region of tile_avx512.cpp only.
+//
+// max and min return their first argument if either is NaN.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace jessl::avx512 {
+
+struct F32 {
+  using Real = float;
+  static constexpr int lanes = 16;
+  __m512 v;
+  F32() = default;
+  F32(__m512 v) : v(v) {}
+  explicit F32(float x) : v(_mm512_set1_ps(x)) {}
+  static F32 load(const float* p) { return _mm512_loadu_ps(p); }
+  void store(float* p) const { _mm512_storeu_ps(p, v); }
+};
+
+inline F32 operator+(F32 a, F32 b) { return _mm512_add_ps(a.v, b.v); }
+inline F32 operator-(F32 a, F32 b) { return _mm512_sub_ps(a.v, b.v); }
+inline F32 operator*(F32 a, F32 b) { return _mm512_mul_ps(a.v, b.v); }
+inline F32 operator/(F32 a, F32 b) { return _mm512_div_ps(a.v, b.v); }
+inline F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a.v, b.v, c.v); }
+inline F32 max(F32 a, F32 b) { return _mm512_max_ps(b.v, a.v); }
+inline F32 min(F32 a, F32 b) { return _mm512_min_ps(b.v, a.v); }
+inline F32 sqrt(F32 a) { return _mm512_sqrt_ps(a.v); }
+inline F32 abs(F32 a) { return _mm512_abs_ps(a.v); }
+inline __mmask16 operator<(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ); }
+inline __mmask16 operator==(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ); }
+inline F32 select(__mmask16 m, F32 a, F32 b) { return _mm512_mask_blend_ps(m, b.v, a.v); }
+inline bool any(__mmask16 m) { return m != 0; }
+inline float sum(F32 a) { return _mm512_reduce_add_ps(a.v); }
+inline float largest(F32 a) { return _mm512_reduce_max_ps(a.v); }
+// a · 2^n for a whole n, |n| ≤ 126.
+inline F32 scale_by_power(F32 a, F32 n) { return _mm512_scalef_ps(a.v, n.v); }
+
+struct F64 {
+  using Real = double;
+  static constexpr int lanes = 8;
+  __m512d v;
+  F64() = default;
+  F64(__m512d v) : v(v) {}
+  explicit F64(double x) : v(_mm512_set1_pd(x)) {}
+  static F64 load(const double* p) { return _mm512_loadu_pd(p); }
+  void store(double* p) const { _mm512_storeu_pd(p, v); }
+};
+
+inline F64 operator+(F64 a, F64 b) { return _mm512_add_pd(a.v, b.v); }
+inline F64 operator-(F64 a, F64 b) { return _mm512_sub_pd(a.v, b.v); }
+inline F64 operator*(F64 a, F64 b) { return _mm512_mul_pd(a.v, b.v); }
+inline F64 operator/(F64 a, F64 b) { return _mm512_div_pd(a.v, b.v); }
+inline F64 fma(F64 a, F64 b, F64 c) { return _mm512_fmadd_pd(a.v, b.v, c.v); }
+inline F64 max(F64 a, F64 b) { return _mm512_max_pd(b.v, a.v); }
+inline F64 min(F64 a, F64 b) { return _mm512_min_pd(b.v, a.v); }
+inline F64 sqrt(F64 a) { return _mm512_sqrt_pd(a.v); }
+inline F64 abs(F64 a) { return _mm512_abs_pd(a.v); }
+inline __mmask8 operator<(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_LT_OQ); }
+inline __mmask8 operator==(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_EQ_OQ); }
+inline F64 select(__mmask8 m, F64 a, F64 b) { return _mm512_mask_blend_pd(m, b.v, a.v); }
+inline bool any(__mmask8 m) { return m != 0; }
+inline double sum(F64 a) { return _mm512_reduce_add_pd(a.v); }
+inline double largest(F64 a) { return _mm512_reduce_max_pd(a.v); }
+inline F64 scale_by_power(F64 a, F64 n) { return _mm512_scalef_pd(a.v, n.v); }
+
+}  // namespace jessl::avx512

@@ -1,0 +1,69 @@
+// One reduction as the core receives it: plain pointers, sizes and words, checked by the caller.
+//
+//   s_ij = φ(u_ij) + r_i + c_j        u_ij = α⟨x_i, y_j⟩ (dot)   or   −α‖x_i − y_j‖² (sqdist)
+//
+// Row and column vectors are in the real type: double where the embeddings are double, float for all others.
+#pragma once
+
+#include <cstdint>
+
+namespace jessl {
+
+enum class Element { f32, f64, bf16, f16 };
+enum class Kind { dot, sqdist };
+enum class PhiName { identity, clamp, laplace };
+enum class Op { logsumexp, softplus };
+
+// How u of a tile of squared distances is computed.
+enum class Distances {
+  differences,     // Σ_d (x_d − y_d)², exact however close two points are
+  product,         // one matrix product, the square expanded around a center; α is not 0
+  product_if_far,  // as a product; by differences for tiles where some pair has u > `far_apart`
+};
+
+struct Phi {
+  PhiName name = PhiName::identity;
+  double low = 0, high = 0;  // of a clamp
+};
+
+// A batch of embeddings: rows and columns may have any stride, in elements.
+struct Batch {
+  const void* data;
+  std::int64_t rows, columns, row_stride, column_stride;
+  Element element;
+};
+
+// One id for each row and one for each column; a null pair excludes nothing. Ids that must match nothing are −1 among rows
+// and −2 among columns, so that plain comparison is right.
+struct Ids {
+  const std::int32_t *row = nullptr, *col = nullptr;
+};
+
+inline constexpr int most_kept = 4;  // diagonals in `keep`
+
+// A pair (i, j) is out if j − i is a listed diagonal, or by its ids; unless j − i is kept.
+struct Exclusion {
+  const std::int64_t *diagonals = nullptr, *keep = nullptr;
+  std::int64_t diagonal_count = 0, keep_count = 0;
+  Ids same, different;
+};
+
+struct Problem {
+  Batch x, y;
+  bool symmetric;  // y is x, and s_ij = s_ji for every pair: half of the tiles serve both
+  Kind kind;
+  Phi phi;
+  double scale;
+  const void *row_bias, *col_bias;  // null for none
+  Exclusion exclude;
+  Distances distances;
+  double far_apart;
+  const void* center;  // (D,) of the real type, subtracted before a square is expanded; null for none
+
+  std::int64_t N() const { return x.rows; }
+  std::int64_t M() const { return y.rows; }
+  std::int64_t D() const { return x.columns; }
+  bool wide() const { return x.element == Element::f64; }
+};
+
+}  // namespace jessl

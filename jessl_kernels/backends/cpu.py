@@ -1,0 +1,244 @@
+"""C++ on the CPU: tiles of scores that stay in cache, on all of torch's threads; csrc/cpu computes, this module hands it over.
+
+    one side, upstream known      3 products     a strip of scores is kept until its log-sum-exps are known
+    both sides, or "none"         4              one pass for the values, one for the gradients
+    symmetric                     2              triangular tiles: half of S, twice
+    sum of ψ                      3, symmetric 1.5
+    value alone                   1, symmetric ½
+
+Sums are taken in an order that depends on the problem alone: the same bits on every run and at every number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..native import native, native_status
+from ..score import Gradients, Needs, Score
+from . import expansion
+from .contract import Plan, Upstream, Weighted, arriving
+
+_STATUS = native_status()
+_core: Any = native() if _STATUS.available else None
+
+NAME = "cpu"
+DESCRIPTION = "C++, tiles in cache, CPU tensors"
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+MOST_KEPT = 4  # diagonals in `keep`, csrc/pairwise/problem.h
+FEW_DIMENSIONS = 16  # up to here differences cost no more than an expanded square and its corrections
+
+
+def declines(score: Score, op: str) -> list[str]:
+    reasons = [] if _STATUS.available else [_STATUS.reason]
+    if score.x.device.type != "cpu":
+        reasons.append(f"x is on {score.x.device}")
+    if score.phi.name not in ("identity", "clamp", "laplace"):
+        reasons.append(f"φ {score.phi.name!r} is not compiled into it")
+    if len(score.exclude.keep) > MOST_KEPT:
+        reasons.append(f"more than {MOST_KEPT} diagonals in keep")
+    return reasons
+
+
+def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
+    row, col = _new(score, score.N), _new(score, score.M if cols else 0)
+    problem = _Problem(score)
+    _core.reduce(problem.native, op, torch.get_num_threads(), workspace, (_address(row), _address(col)))
+    return row, col
+
+
+def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
+    problem = _Problem(score)
+    return _gradient(problem, op, row, col, needs, workspace, (_new(score, 0), _new(score, 0)))
+
+
+def reduce_and_gradient(
+    score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
+) -> tuple[Tensor, Tensor, Gradients]:
+    problem = _Problem(score)
+    if op != "logsumexp":
+        values = _new(score, score.N), _new(score, 0 if col is None else score.M)
+        upstream = arriving(op, row, values[0]), None if col is None else arriving(op, col, values[1])
+        return *values, _gradient(problem, op, *upstream, needs, workspace, values)
+    if _keeps_strips(problem, col):
+        values, grads = _strips(problem, row, needs, workspace)
+        if grads is not None:
+            return values, _new(score, 0), grads
+    row_value, col_value = reduce(score, op, col is not None, workspace)
+    upstream = arriving(op, row, row_value), None if col is None else arriving(op, col, col_value)
+    return row_value, col_value, gradient(score, op, *upstream, needs, workspace)
+
+
+def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
+    problem = _Problem(score, symmetric=False)
+    values, indices = _new(score, score.N, k), torch.empty(score.N, k, dtype=torch.int64)
+    _core.top_k(problem.native, k, torch.get_num_threads(), workspace, _address(values), _address(indices))
+    return values, indices
+
+
+def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream: bool, workspace: int) -> Plan:
+    symmetric = _is_symmetric(score)
+    share = 0.5 if symmetric else 1.0
+    if not with_gradient:
+        gemms, route = share, "one pass"
+    elif op != "logsumexp" and known_upstream:
+        gemms, route = 3 * share, "one pass"
+    elif known_upstream and not cols and not symmetric and score.kind == "dot" and score.phi.name == "identity":
+        gemms, route = 3.0, "strips of scores kept for the gradient"
+    else:
+        gemms, route = 4 * share, "two passes"
+    tiles = "triangular tiles" if symmetric else "tiles"
+    squares = f"; {_distances(score)[2]}" if score.kind == "sqdist" else ""
+    return Plan(f"{tiles}, {route}, {_core.simd_level()}{squares}", gemms, workspace)
+
+
+class _Problem:
+    """A score as the core takes it, and the tensors it points into, which must live as long."""
+
+    def __init__(self, score: Score, symmetric: bool | None = None):
+        self.score = score
+        self.symmetric = _is_symmetric(score) if symmetric is None else symmetric
+        self.keep: list[Tensor] = []
+        exclude = score.exclude
+        distances, far_apart, _ = _distances(score)
+        center = None
+        if score.kind == "sqdist" and distances != "differences":
+            center = expansion.center(score, score.dtype)
+        self.native = _core.Problem(
+            self._batch(score.x),
+            self._batch(score.keys),
+            self.symmetric,
+            score.kind,
+            score.phi.name,
+            score.phi.parameters or (0.0, 0.0),
+            float(score.scale),
+            self._vector(score.row_bias),
+            self._vector(score.col_bias),
+            list(exclude.diagonals),
+            list(exclude.keep),
+            self._ids(exclude.same),
+            self._ids(exclude.different),
+            distances,
+            far_apart,
+            self._vector(center),
+        )
+
+    def _batch(self, t: Tensor) -> tuple:
+        t = t.detach()
+        self.keep.append(t)
+        return (t.data_ptr(), *t.shape, *t.stride(), str(t.dtype).removeprefix("torch."))
+
+    def _vector(self, t: Tensor | None) -> int:
+        if t is None:
+            return 0
+        self.keep.append(t.detach().contiguous())
+        return self.keep[-1].data_ptr()
+
+    def _ids(self, pair: tuple[Tensor, Tensor] | None) -> tuple[int, int]:
+        """As 32-bit numbers: they are compared N·M times. Negative ones become −1 among rows and −2 among columns."""
+        if pair is None:
+            return 0, 0
+        rows, cols = pair
+        if max(int(rows.amax()), int(cols.amax())) > torch.iinfo(torch.int32).max:
+            both = torch.unique(torch.cat([rows, cols]).clamp_min(-1), return_inverse=True)[1]
+            negative = torch.cat([rows, cols]) < 0
+            rows, cols = both.masked_fill(negative, -1).split([len(rows), len(cols)])
+        return self._vector(rows.clamp_min(-1).int()), self._vector(torch.where(cols < 0, -2, cols).int())
+
+
+def _is_symmetric(score: Score) -> bool:
+    # Operators hand over ids as separate objects, so that the same tensor is told by its memory.
+    pairs = [pair for pair in (score.exclude.same, score.exclude.different) if pair is not None]
+    same_ids = all(a is b or (a.data_ptr() == b.data_ptr() and a.stride() == b.stride()) for a, b in pairs)
+    offsets = all(set(d) == {-k for k in d} for d in (score.exclude.diagonals, score.exclude.keep))
+    return score.y is None and score.row_bias is None and score.col_bias is None and same_ids and offsets
+
+
+def _distances(score: Score) -> tuple[str, float, str]:
+    """How squares are taken, u below which pairs are far apart, and why."""
+    if score.kind == "dot" or score.D <= FEW_DIMENSIONS:
+        return "differences", 0.0, f"differences: only {score.D} dimensions"
+    spread = expansion.spread(score)
+    if spread == 0 or not spread < torch.inf:
+        return "differences", 0.0, f"differences: scale·radius² = {spread:.3g}"
+    if expansion.exact_enough(score, spread, score.dtype):
+        return "product", 0.0, f"matrix products: scale·radius² = {spread:.3g}"
+    far_apart = expansion.far_apart(score, spread)
+    if far_apart is None:
+        return "differences", 0.0, f"differences: φ has no bounded slope, scale·radius² = {spread:.3g}"
+    return "product_if_far", far_apart, f"differences for tiles with close pairs: scale·radius² = {spread:.3g}"
+
+
+def _keeps_strips(problem: _Problem, col: Weighted | None) -> bool:
+    score = problem.score
+    return col is None and not problem.symmetric and score.kind == "dot" and score.phi.name == "identity"
+
+
+def _strips(problem: _Problem, row: Weighted, needs: Needs, workspace: int) -> tuple[Tensor, Gradients | None]:
+    """Row values and gradients with the scores of a strip kept; None for gradients if the workspace does not hold one."""
+    score = problem.score
+    value, out = _new(score, score.N), _Out(problem, needs)
+    sides = [0 if t is None else problem._vector(t) for t in (row.weight, row.anchor)]
+    done = _core.strip_gradient(
+        problem.native, torch.get_num_threads(), workspace, *sides, _address(value), out.addresses()
+    )
+    return value, out.gradients() if done else None
+
+
+def _gradient(
+    problem: _Problem,
+    op: str,
+    row: Upstream,
+    col: Upstream | None,
+    needs: Needs,
+    workspace: int,
+    values: tuple[Tensor, Tensor],
+) -> Gradients:
+    if problem.symmetric:
+        # s_ij is also s_ji: what arrives at column i arrives at row i.
+        if col is not None:
+            row = Upstream(row.gradient + col.gradient, row.lse)
+        col = row
+    out = _Out(problem, needs)
+    upstream = [
+        (0, 0) if side is None else (problem._vector(side.gradient), problem._vector(side.lse)) for side in (row, col)
+    ]
+    _core.gradient(
+        problem.native,
+        op,
+        torch.get_num_threads(),
+        workspace,
+        *upstream,
+        out.addresses(),
+        tuple(_address(v) for v in values),
+    )
+    return out.gradients()
+
+
+class _Out:
+    """Gradients for the core to write. Where y is x but the pairs are not symmetric, the halves are made apart."""
+
+    def __init__(self, problem: _Problem, needs: Needs):
+        self.grads = Gradients.zeros(problem.score, needs)
+        apart = needs.x and problem.score.y is None and not problem.symmetric
+        self.other_half = torch.zeros_like(self.grads.x) if apart else self.grads.y
+
+    def addresses(self) -> tuple[int, ...]:
+        g = self.grads
+        return tuple(_address(t) for t in (g.x, self.other_half, g.scale, g.row_bias, g.col_bias))
+
+    def gradients(self) -> Gradients:
+        if self.other_half is not self.grads.y:
+            self.grads.x += self.other_half
+        return self.grads
+
+
+def _new(score: Score, *shape: int) -> Tensor:
+    return score.x.new_empty(shape, dtype=score.dtype)
+
+
+def _address(t: Tensor) -> Any:
+    return t.data_ptr() if t.numel() else 0

@@ -1,0 +1,51 @@
+"""When a squared distance may be expanded into a matrix product.
+
+‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩ around the mean rounds u = −α‖x − y‖² by about ε·α·R², R the radius of the data, however close
+two points are. That is exact enough where it stays below the last bits that matter, or where no two points are close:
+differences, too, round u by ε·|u|.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..score import Score
+
+BAR = {torch.float32: 2.0**-21, torch.float64: 2.0**-40}  # admitted rounding of u: 8 ulp of 1 in fp32, 4096 in fp64
+CLOSE = 0.25  # of the squared radius
+BLOCK = 4 << 20  # bytes of converted rows held at once
+
+
+def spread(score: Score) -> float:
+    """|α|·R²; NaN or inf where the data are. Reads the data, so it is for CPU tensors."""
+    return abs(float(score.scale.detach())) * _squared_radius(score)
+
+
+def exact_enough(score: Score, spread: float, dtype: torch.dtype) -> bool:
+    """Whether an expansion computed in this dtype may stand for the distances of any two points."""
+    bar = BAR[score.dtype] if score.phi.lipschitz else BAR[score.dtype] ** 2  # √ turns an error δ near 0 into √δ
+    return spread * torch.finfo(dtype).eps <= bar
+
+
+def far_apart(score: Score, spread: float) -> float | None:
+    """u below which pairs are so far apart that an expansion is exact enough for them; None if there is no such number."""
+    return -CLOSE * spread if score.phi.name == "identity" else None
+
+
+def center(score: Score, dtype: torch.dtype) -> Tensor:
+    """The mean of Y, around which squares are expanded, (D,)."""
+    return score.keys.detach().mean(dim=0, dtype=dtype)
+
+
+def _squared_radius(score: Score) -> float:
+    """max ‖x_i − ȳ‖² and ‖y_j − ȳ‖², a block of rows at a time."""
+    mean = center(score, score.dtype)
+    most = max(1, BLOCK // (score.D * score.dtype.itemsize))
+    sources = (score.x,) if score.y is None else (score.x, score.y)
+    radii = [
+        (block.to(score.dtype) - mean).square().sum(dim=1).amax()
+        for source in sources
+        for block in source.detach().split(most)
+    ]
+    return float(torch.stack(radii).amax())
