@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 
 import jessl_kernels as jk
@@ -166,6 +167,15 @@ def test_backward_twice_gives_the_same_bits(loss):
     value = loss(z)
     first, second = (torch.autograd.grad(value, z, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
+
+
+@losses
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activation_checkpointing_gives_the_plain_gradient(loss, reentrant):
+    plain, checkpointed = (rows(0, 2 * N, D).requires_grad_() for _ in range(2))
+    loss(plain).backward()
+    torch.utils.checkpoint.checkpoint(loss, checkpointed, use_reentrant=reentrant).backward()
+    assert torch.equal(checkpointed.grad, plain.grad)
 
 
 @losses
