@@ -27,7 +27,7 @@ def _describe(value: Any) -> str:
         return f"a tensor of shape {tuple(value.shape)} and dtype {_dtype(value)}"
     if value is None or isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
-    text = repr(value)
+    text = " ".join(repr(value).split())  # one line, also of a list of tensors
     return f"a {type(value).__name__}, {text if len(text) <= 60 else text[:57] + '...'}"
 
 

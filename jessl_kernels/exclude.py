@@ -117,8 +117,10 @@ def _disjoint_padding(row_ids: Tensor, col_ids: Tensor) -> IdPair:
     return row_ids.clamp_min(-1), torch.where(col_ids < 0, -2, col_ids)
 
 
-def _ints(name: str, values: Iterable[int]) -> tuple[int, ...]:
-    values = (values,) if isinstance(values, int) else tuple(values)
+def _ints(name: str, values: int | Iterable[int]) -> tuple[int, ...]:
+    if not isinstance(values, Iterable):
+        values = (values,)
+    values = tuple(values)
     for value in values:
         if not isinstance(value, int) or isinstance(value, bool):
             wrong_type("Exclude", name, value, "must hold ints, the values of j − i")
