@@ -25,8 +25,8 @@ class Exclude:
     Ids are int64 tensors of shape (N,) and (M,). A negative id matches nothing, itself included: under `same` it
     excludes no pair, under `different` it excludes all of them, which is how padding rows are taken out.
 
-    >>> Exclude(diagonals=(0, n, -n))                # SimCLR: neither the row itself nor its other view
-    >>> Exclude(same=(caption_id, caption_id), keep=(0,))  # duplicated captions are no negatives of each other
+    >>> views = jk.Exclude(diagonals=(0, n, -n))           # SimCLR: neither the row itself nor its other view
+    >>> captions = jk.Exclude(same=(ids, ids), keep=(0,))  # equal captions are no negatives of each other
     """
 
     diagonals: tuple[int, ...] = ()
