@@ -6,7 +6,7 @@ it, so the encoders learn the digits without ever seeing a label. More candidate
 them the bound log K − loss on the mutual information of the views cannot pass log K. Hence the large batch.
 
     python examples/train_two_views.py                    the full run: some minutes on two cores, results in runs/
-    python examples/train_two_views.py --loss siglip      another loss; --help lists every option
+    python examples/train_two_views.py --loss nt_xent     another loss (siglip needs --lr 1e-3); --help lists every option
     Ctrl-C, and the same command again                    continues where it stopped, to the same result
 
 To make this your own, replace `Encoder`, the batch in `train` and perhaps an entry in `LOSSES`. The lines that matter
@@ -300,7 +300,7 @@ def memory_ceiling_mib(batch_size: int) -> float:
 
 
 def main(
-    loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = "info_nce",
+    loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}; siglip needs --lr 1e-3.")] = "info_nce",
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs a step.  [default: 16384; quick: 4096]")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the digits.  [default: 20]")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of --epochs.")] = None,
