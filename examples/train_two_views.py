@@ -6,7 +6,7 @@ it, so the encoders learn the digits without ever seeing a label. More candidate
 them the bound log K − loss on the mutual information of the views cannot pass log K. Hence the large batch.
 
     python examples/train_two_views.py                    the full run: some minutes on two cores, results in runs/
-    python examples/train_two_views.py --loss siglip      another loss; --help lists every option
+    python examples/train_two_views.py --loss nt_xent     another loss (siglip needs --lr 1e-3); --help lists every option
     Ctrl-C, and the same command again                    continues where it stopped, to the same result
 
 To make this your own, replace `Encoder`, the batch in `train` and perhaps an entry in `LOSSES`. The lines that matter
@@ -108,7 +108,7 @@ class TwoViews(nn.Module):
 
     @property
     def temperature(self) -> float:
-        return math.exp(-self.log_scale.item())
+        return self.log_scale.detach().neg().exp().item()
 
 
 def shifted(view: Tensor, reach: int = 1) -> Tensor:
@@ -212,11 +212,12 @@ def train(run: Run, images: Tensor, stop: Callable[[], bool]) -> None:
                 (model.bottom, shifted(bottom)),
                 chunk_size=settings.chunk_size,
             )
-            if not math.isfinite(loss.item()):
-                raise UserError(f"the loss is {loss.item()} at step {run.step + 1}: try a smaller --lr")
             run.optimizer.step()
 
             run.step += 1
+            if not (math.isfinite(loss.item()) and 0 < model.temperature < math.inf):
+                now = f"the loss is {loss.item()} at step {run.step}, the temperature {model.temperature} after it"
+                raise UserError(f"{now}: try a smaller --lr")
             seconds = time.perf_counter() - start
             run.history.append({"loss": loss.item(), "temperature": model.temperature, "seconds": seconds})
             if run.step % SAVE_EVERY == 0:
@@ -299,12 +300,12 @@ def memory_ceiling_mib(batch_size: int) -> float:
 
 
 def main(
-    loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = "info_nce",
+    loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}; siglip needs --lr 1e-3.")] = "info_nce",
     batch_size: Annotated[int | None, typer.Option(min=2, help="Pairs a step.  [default: 16384; quick: 4096]")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the digits.  [default: 20]")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps, in place of --epochs.")] = None,
     backend: Annotated[str | None, typer.Option(help="Backend of jessl_kernels.  [default: the fastest here]")] = None,
-    dim: Annotated[int, typer.Option(min=1, help="Dimension of the embedding that the loss compares.")] = 64,
+    dim: Annotated[int, typer.Option(min=2, help="Dimension of the embedding that the loss compares.")] = 64,
     temperature: Annotated[float, typer.Option(min=1e-3, help="Where the learnable temperature starts.")] = 0.1,
     lr: Annotated[float, typer.Option(min=0.0, help="Peak learning rate of AdamW.")] = 4e-3,
     chunk_size: Annotated[int, typer.Option(min=1, help="Pairs encoded at once; bounds the activations.")] = 1024,
@@ -317,6 +318,10 @@ def main(
     """Train a two-view encoder on MNIST halves, probe it, and measure what the loss costs."""
     out = out or Path("runs") / (loss + ("-quick" if quick else ""))
     check_choices(loss, backend)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be made: {error.strerror}") from error
     train_set, test_set = mnist_halves.load(data)
     digits = len(train_set.images)
     batch_size = batch_size or (4096 if quick else 16384)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NoReturn
 
 import torch
@@ -27,7 +26,7 @@ def _describe(value: Any) -> str:
         return f"a tensor of shape {tuple(value.shape)} and dtype {_dtype(value)}"
     if value is None or isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
-    text = repr(value)
+    text = " ".join(repr(value).split())  # one line, also of a list of tensors
     return f"a {type(value).__name__}, {text if len(text) <= 60 else text[:57] + '...'}"
 
 
@@ -45,11 +44,16 @@ def readable(tensor: Tensor) -> bool:
     )
 
 
+def is_nan(value: float) -> bool:
+    """Whether a float is NaN. math.isnan would refuse the symbol that torch.compile makes of a float that changes."""
+    return value != value
+
+
 def number(function: str, argument: str, value: Any) -> float:
     """A Python number other than NaN, as a float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         wrong_type(function, argument, value, "must be a number")
-    if math.isnan(value):
+    if is_nan(value):
         fail(function, argument, value, "must be a number")
     return float(value)
 
@@ -144,7 +148,7 @@ def scalar(
         known = value
     if known is not None:
         too_small = (above is not None and known <= above) or (at_least is not None and known < at_least)
-        if too_small or math.isnan(known):
+        if too_small or is_nan(known):
             fail(function, argument, known, must)
     if isinstance(value, Tensor):
         return value.to(torch.float64)

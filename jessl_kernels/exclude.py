@@ -25,8 +25,8 @@ class Exclude:
     Ids are int64 tensors of shape (N,) and (M,). A negative id matches nothing, itself included: under `same` it
     excludes no pair, under `different` it excludes all of them, which is how padding rows are taken out.
 
-    >>> Exclude(diagonals=(0, n, -n))                # SimCLR: neither the row itself nor its other view
-    >>> Exclude(same=(caption_id, caption_id), keep=(0,))  # duplicated captions are no negatives of each other
+    >>> views = jk.Exclude(diagonals=(0, n, -n))           # SimCLR: neither the row itself nor its other view
+    >>> captions = jk.Exclude(same=(ids, ids), keep=(0,))  # equal captions are no negatives of each other
     """
 
     diagonals: tuple[int, ...] = ()
@@ -117,8 +117,10 @@ def _disjoint_padding(row_ids: Tensor, col_ids: Tensor) -> IdPair:
     return row_ids.clamp_min(-1), torch.where(col_ids < 0, -2, col_ids)
 
 
-def _ints(name: str, values: Iterable[int]) -> tuple[int, ...]:
-    values = (values,) if isinstance(values, int) else tuple(values)
+def _ints(name: str, values: int | Iterable[int]) -> tuple[int, ...]:
+    if not isinstance(values, Iterable):
+        values = (values,)
+    values = tuple(values)
     for value in values:
         if not isinstance(value, int) or isinstance(value, bool):
             wrong_type("Exclude", name, value, "must hold ints, the values of j − i")

@@ -67,7 +67,6 @@ def explain(
       backend    chunked: strips of 128 rows, one pass; one matrix product
       products   3 of 2·N·M·D flops
       workspace  4.0 MiB, where one matrix of scores takes 256.0 MiB
-      declined   reference: …
     """
     score, op = describe("explain", x, y, psi, kind, phi, scale, exclude, dim, reduction)
     chosen = select("explain", score, op)

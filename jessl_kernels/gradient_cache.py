@@ -37,8 +37,9 @@ def cached_backward(
     chunk_size  rows encoded at once, ≥ 1
     backward    what to call instead of loss.backward(), for mixed precision: lambda loss: scaler.scale(loss).backward()
 
-    Dropout and other random layers draw the same numbers in both encodings, and buffers, such as running statistics, are
-    updated once. Parameter gradients accumulate, as in any backward; x1, x2, … receive none.
+    Dropout and other random layers draw the same numbers in both encodings. Buffers, such as running statistics, are updated
+    once if the encoder is a module or its method; a function around a module hides them, and they are updated twice.
+    Parameter gradients accumulate, as in any backward; x1, x2, … receive none.
 
     Returns the loss, detached. Raises ValueError or TypeError naming the argument at fault.
 
@@ -47,6 +48,9 @@ def cached_backward(
     >>> optimizer.step()
     """
     function = "cached_backward"
+    for name, value in (("loss", loss), ("backward", backward)):
+        if not callable(value):
+            wrong_type(function, name, value, "must be a function or module to call")
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
         wrong_type(function, "chunk_size", chunk_size, "must be an int")
     if chunk_size < 1:
@@ -66,7 +70,7 @@ def cached_backward(
             embeddings = []
             for part in parts:
                 states[-1].append(_RandomState(part))
-                embeddings.append(_encode(encoder, part))
+                embeddings.append(_checked(function, _encode(encoder, part), part))
             leaves.append(torch.cat(embeddings).requires_grad_())
 
     value = loss(*leaves)
@@ -107,6 +111,17 @@ def _encode(encoder: Callable[..., Tensor], part: Any) -> Tensor:
     return encoder(**part) if isinstance(part, dict) else encoder(part)
 
 
+def _checked(function: str, z: Any, part: Any) -> Tensor:
+    """What an encoder made of some rows: a tensor of as many."""
+    if not isinstance(z, Tensor):
+        wrong_type(function, "encoded", z, "must pair inputs with an encoder that returns a tensor")
+    rows = len(tree_leaves(part)[0])
+    if z.dim() == 0 or len(z) != rows:
+        made = f"an encoder that made {tuple(z.shape)} of {rows} rows"
+        fail(function, "encoded", made, "must return one embedding per row")
+    return z
+
+
 def _split(function: str, inputs: Any, chunk_size: int) -> list[Any]:
     """The inputs in chunks of rows, each of the structure of the whole."""
     leaves, structure = tree_flatten(inputs)
@@ -136,4 +151,5 @@ def _pair(function: str, pair: Any) -> Encoded:
 
 
 def _buffers(encoder: Callable[..., Tensor]) -> list[Tensor]:
-    return list(encoder.buffers()) if isinstance(encoder, nn.Module) else []
+    owner = getattr(encoder, "__self__", encoder)  # model.encode_image is a method of the module that holds the buffers
+    return list(owner.buffers()) if isinstance(owner, nn.Module) else []

@@ -13,19 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from . import functional as F
-from ._checks import number
+from ._checks import choice, fail, flag, number
+from .functional.density import ESTIMATORS, KERNELS, RULES
+from .functional.rows import check_options
+from .functional.supervised import FORMS, NO_POSITIVE
 
 __all__ = ["CLIP", "DCL", "InfoNCE", "KDEEntropy", "NTXent", "SigLIP", "SupCon", "Uniformity"]
 
 
 class _Temperature(nn.Module):
-    """Holds a temperature: `log_temperature`, a parameter if learnable and else a buffer."""
+    """Holds a temperature: `log_temperature`, a parameter if learnable and else a buffer; and the function's options."""
 
     log_temperature: Tensor
 
-    def __init__(self, temperature: float, learnable: bool):
+    def __init__(self, temperature: float, learnable: bool, reduction: str, **flags: bool):
         super().__init__()
         _hold_log(self, "temperature", temperature, learnable)
+        self.options = _options(self, reduction, **flags)
 
     @property
     def temperature(self) -> Tensor:
@@ -55,8 +59,7 @@ class InfoNCE(_Temperature):
         normalize: bool = True,
         reduction: str = "mean",
     ):
-        super().__init__(temperature, learnable)
-        self.options = {"in_batch": in_batch, "symmetric": symmetric, "normalize": normalize, "reduction": reduction}
+        super().__init__(temperature, learnable, reduction, in_batch=in_batch, symmetric=symmetric, normalize=normalize)
 
     def forward(self, query: Tensor, positive: Tensor, negatives: Tensor | None = None) -> Tensor:
         """(N, D), (N, D) and, if any, (M, D) or (N, M, D) → loss."""
@@ -69,8 +72,7 @@ class NTXent(_Temperature):
     def __init__(
         self, temperature: float = 0.5, *, learnable: bool = False, normalize: bool = True, reduction: str = "mean"
     ):
-        super().__init__(temperature, learnable)
-        self.options = {"normalize": normalize, "reduction": reduction}
+        super().__init__(temperature, learnable, reduction, normalize=normalize)
 
     def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
         """(N, D), (N, D) → loss."""
@@ -83,8 +85,7 @@ class DCL(_Temperature):
     def __init__(
         self, temperature: float = 0.1, *, learnable: bool = False, normalize: bool = True, reduction: str = "mean"
     ):
-        super().__init__(temperature, learnable)
-        self.options = {"normalize": normalize, "reduction": reduction}
+        super().__init__(temperature, learnable, reduction, normalize=normalize)
 
     def forward(self, z1: Tensor, z2: Tensor) -> Tensor:
         """(N, D), (N, D) → loss."""
@@ -104,8 +105,9 @@ class SupCon(_Temperature):
         normalize: bool = True,
         reduction: str = "mean",
     ):
-        super().__init__(temperature, learnable)
-        self.options = {"form": form, "no_positive": no_positive, "normalize": normalize, "reduction": reduction}
+        super().__init__(temperature, learnable, reduction, normalize=normalize)
+        self.options["form"] = choice("SupCon", "form", form, FORMS)
+        self.options["no_positive"] = choice("SupCon", "no_positive", no_positive, NO_POSITIVE)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """(N, D) or (N, V, D), (N,) → loss."""
@@ -135,7 +137,9 @@ class CLIP(nn.Module):
         super().__init__()
         _hold_log(self, "logit_scale", logit_scale, learnable)
         self.max_scale = number("CLIP", "max_scale", max_scale)
-        self.options = {"normalize": normalize, "reduction": reduction}
+        if self.max_scale <= 0:
+            fail("CLIP", "max_scale", max_scale, "must be > 0")
+        self.options = _options(self, reduction, normalize=normalize)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -170,7 +174,7 @@ class SigLIP(nn.Module):
         super().__init__()
         _hold_log(self, "logit_scale", logit_scale, learnable)
         _hold(self, "logit_bias", torch.full((), number("SigLIP", "logit_bias", logit_bias)), learnable)
-        self.options = {"normalize": normalize, "reduction": reduction}
+        self.options = _options(self, reduction, normalize=normalize)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -201,17 +205,29 @@ class KDEEntropy(nn.Module):
         estimator: str = "loo",
     ):
         super().__init__()
+        function = "KDEEntropy"
+        choice(function, "kernel", kernel, KERNELS)
+        choice(function, "estimator", estimator, ESTIMATORS)
+        given = {"bandwidth": bandwidth, "concentration": concentration}
         self.width_name = "concentration" if kernel == "vmf" else "bandwidth"
-        self.rule = bandwidth if isinstance(bandwidth, str) else None
-        if learnable and self.rule is not None:
-            raise ValueError(
-                f"KDEEntropy: learnable is True, must be False with bandwidth={self.rule!r}, which is a rule"
-            )
-        if self.rule is None:
-            value = concentration if kernel == "vmf" else bandwidth
-            if value is None or isinstance(value, str):
-                raise ValueError(f"KDEEntropy: {self.width_name} is None, must be a number > 0 with kernel={kernel!r}")
-            _hold_log(self, self.width_name, value, learnable)
+        width = given.pop(self.width_name)
+        for name, other in given.items():
+            if other is not None:
+                fail(
+                    function,
+                    name,
+                    repr(other),
+                    f"must be None with kernel={kernel!r}, whose width is its {self.width_name}",
+                )
+        if width is None:
+            fail(function, self.width_name, None, f"must be a number > 0 with kernel={kernel!r}")
+        self.rule = None
+        if isinstance(width, str) and kernel != "vmf":
+            self.rule = choice(function, "bandwidth", width, RULES)
+            if flag(function, "learnable", learnable):
+                fail(function, "learnable", True, f"must be False with bandwidth={width!r}, which is a rule")
+        else:
+            _hold_log(self, self.width_name, width, learnable)
         self.options: dict[str, Any] = {"kernel": kernel, "estimator": estimator}
 
     @property
@@ -237,16 +253,22 @@ class Uniformity(nn.Module):
         return F.uniformity(z, t=self.t)
 
 
-def _hold_log(module: nn.Module, name: str, value: float, learnable: bool) -> None:
+def _options(module: nn.Module, reduction: str, **flags: bool) -> dict[str, Any]:
+    """What a module passes on at every call, checked where it is made and not where it is first used."""
+    check_options(type(module).__name__, reduction, **flags)
+    return {"reduction": reduction, **flags}
+
+
+def _hold_log(module: nn.Module, name: str, value: Any, learnable: bool) -> None:
     """Hold log(value) as `log_<name>`."""
     function = type(module).__name__
     if not number(function, name, value) > 0 or math.isinf(value):
-        raise ValueError(f"{function}: {name} is {value}, must be > 0 and finite")
+        fail(function, name, value, "must be > 0 and finite")
     _hold(module, f"log_{name}", torch.full((), math.log(value)), learnable)
 
 
 def _hold(module: nn.Module, name: str, value: Tensor, learnable: bool) -> None:
-    if learnable:
+    if flag(type(module).__name__, "learnable", learnable):
         module.register_parameter(name, nn.Parameter(value))
     else:
         module.register_buffer(name, value)

@@ -157,9 +157,10 @@ def _scalar_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
 
 
 def _scalar_backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple:
-    *inputs, row_anchor, col_anchor = ctx.saved_tensors[:7]
-    tied = (*inputs, row_anchor, col_anchor)
-    *made, row, col = _Scaled.apply(upstream, *ctx.saved_tensors[7:], *(t for t in tied if t is not None))
+    saved = ctx.saved_tensors  # once: activation checkpointing lets nobody unpack them twice
+    tied, gradients = saved[:7], saved[7:]
+    *inputs, row_anchor, col_anchor = tied
+    *made, row, col = _Scaled.apply(upstream, *gradients, *(t for t in tied if t is not None))
     grads = _like_inputs(made, inputs, Needs(*ctx.needs))
     row, col = (g if anchor is not None else None for g, anchor in ((row, row_anchor), (col, col_anchor)))
     return (*grads, *[None] * (FLAT - 5), None, None, row, None, col, None, None, None)

@@ -78,7 +78,7 @@ def clamp(low: float, high: float) -> Phi:
 
     Raises ValueError if low is not below high, TypeError if either is not a number.
 
-    >>> pairwise_logsumexp(x, y, phi=jk.phi.clamp(-5.0, 5.0))
+    >>> row = jk.pairwise_logsumexp(x, y, phi=jk.phi.clamp(-5.0, 5.0))
     """
     low, high = number("clamp", "low", low), number("clamp", "high", high)
     if not low < high:

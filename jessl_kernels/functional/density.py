@@ -102,6 +102,8 @@ def kde_entropy(
     log_weights = _log_weights(function, weights, z)
     if weights is not None and estimator.startswith("plugin"):
         fail(function, "weights", "given", f'must be None with estimator="{estimator}"')
+    if weights is not None and estimator == "loo" and readable(weights) and int((weights > 0).sum()) < 2:
+        fail(function, "weights", "positive at 1 point", "must be at 2 or more with estimator='loo'")
     kernel_of = _kernel(function, kernel, z, bandwidth, concentration, log_weights)
     if weights is None and not estimator.startswith("plugin"):
         return -_log_density(kernel_of, z, None, None, leave_one_out=estimator == "loo", reduction="mean")
@@ -114,7 +116,7 @@ def kde_entropy(
     assert log_weights is not None
     # A point of weight 0 counts for nothing, also where its density is 0.
     share = log_weights.exp()
-    return -torch.where(share == 0, 0.0, share * log_density).sum()
+    return -torch.where(share == 0, 0.0, share * log_density).sum().to(log_density.dtype)
 
 
 def _log_density(
@@ -180,14 +182,13 @@ def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_wei
     if isinstance(bandwidth, str):
         choice(function, "bandwidth", bandwidth, RULES)
         h = bandwidth_by_rule(bandwidth, data, log_weights)
-        if readable(data) and not bool((h > 0).all()):
-            constant = int((h > 0).logical_not().nonzero()[0])
-            fail(
-                function,
-                "bandwidth",
-                f"{bandwidth!r}",
-                f"must be a number: dimension {constant} of the data does not vary",
-            )
+        if readable(data):
+            # Seen in the data: the deviation of a constant is seldom 0, but the rounding of its mean.
+            counted = data.detach() if log_weights is None else data.detach()[log_weights.detach() > -torch.inf]
+            constant = (h == 0).logical_or(counted.amin(dim=0) == counted.amax(dim=0)).nonzero().flatten().tolist()
+            if constant:
+                must_vary = f"must be a number: dimension {constant[0]} of the data does not vary"
+                fail(function, "bandwidth", repr(bandwidth), must_vary)
         return h
     if isinstance(bandwidth, Tensor) and bandwidth.dim() == 1:
         if not bandwidth.dtype.is_floating_point:
@@ -211,7 +212,7 @@ def bandwidth_by_rule(rule: str, data: Tensor, log_weights: Tensor | None = None
     """
     z = data.detach().to(accumulation_dtype(data.dtype))
     D = z.shape[1]
-    w = z.new_full((len(z),), 1.0 / len(z)) if log_weights is None else log_weights.detach().exp()
+    w = z.new_full((len(z),), 1.0 / len(z)) if log_weights is None else log_weights.detach().exp().to(z.dtype)
     squares = w.square().sum()
     deviation = (z - w @ z).square_()
     sigma = (w @ deviation / (1 - squares)).sqrt()
@@ -220,7 +221,7 @@ def bandwidth_by_rule(rule: str, data: Tensor, log_weights: Tensor | None = None
 
 
 def _log_weights(function: str, weights: Tensor | None, data: Tensor) -> Tensor | None:
-    """log w_j of weights divided by their sum."""
+    """log w_j of weights divided by their sum, in fp64: 1 − w_i is what is left where one point has nearly all the weight."""
     if weights is None:
         return None
     if not isinstance(weights, Tensor) or not weights.dtype.is_floating_point:
@@ -231,6 +232,6 @@ def _log_weights(function: str, weights: Tensor | None, data: Tensor) -> Tensor 
         fail(function, "weights", f"on {weights.device}", f"must be on {data.device} like the data")
     if readable(weights) and not (bool((weights >= 0).all()) and 0 < float(weights.detach().sum()) < torch.inf):
         fail(function, "weights", "negative somewhere, or without a positive finite sum", "must be >= 0 and not all 0")
-    w = weights.to(accumulation_dtype(data.dtype))
+    w = weights.double()
     w = w / w.sum()
     return torch.where(w > 0, w, 1.0).log().masked_fill(w == 0, -torch.inf)  # log 0 without its infinite derivative

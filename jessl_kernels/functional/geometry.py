@@ -58,7 +58,10 @@ def alignment(x: Tensor, y: Tensor, *, power: float = 2.0) -> Tensor:
     difference = x.to(dtype) - y.to(dtype)
     if power == 2:
         return difference.square().sum(dim=1).mean()
-    return torch.linalg.vector_norm(difference, dim=1).pow(power).mean()
+    distance = torch.linalg.vector_norm(difference, dim=1)
+    # Where points coincide d^power has no derivative, for power < 1 an infinite one; like the norm's own it is taken as 0.
+    met = distance == 0
+    return distance.masked_fill(met, 1.0).pow(power).masked_fill(met, 0.0).mean()
 
 
 @torch.no_grad()
@@ -86,7 +89,7 @@ def retrieval_metrics(x: Tensor, y: Tensor, k: int | Sequence[int] = (1, 5)) -> 
     embeddings(function, "x", x)
     embeddings(function, "y", y, like=("x", x))
     same_shape(function, "y", y, ("x", x), "row i of both belong together")
-    ranks = (k,) if isinstance(k, int) else tuple(k)
+    ranks = tuple(k) if isinstance(k, Sequence) else (k,)
     for rank in ranks:
         if isinstance(rank, bool) or not isinstance(rank, int):
             wrong_type(function, "k", rank, "must be an int or a sequence of ints")

@@ -11,6 +11,9 @@ from ..exclude import Exclude
 from ..pairwise import pairwise_logsumexp
 from .rows import check_options, prepare, rowwise_dot, scaled
 
+FORMS = ("out", "in")
+NO_POSITIVE = ("skip", "zero")
+
 
 def sup_con(
     features: Tensor,
@@ -46,8 +49,8 @@ def sup_con(
     """
     function = "sup_con"
     check_options(function, reduction, normalize=normalize)
-    choice(function, "form", form, ("out", "in"))
-    choice(function, "no_positive", no_positive, ("skip", "zero"))
+    choice(function, "form", form, FORMS)
+    choice(function, "no_positive", no_positive, NO_POSITIVE)
     embeddings(function, "features", features, dims=(2, 3))
     _check_labels(function, labels, features)
     scale = scalar(function, "temperature", temperature, ("features", features), above=0).reciprocal()

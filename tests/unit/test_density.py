@@ -91,6 +91,44 @@ def test_bandwidth_rules_are_constants_for_autograd(rule, weighted):
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
+@pytest.mark.parametrize("constant", [0.1, 3.3, 1e5])
+def test_a_bandwidth_rule_refuses_a_dimension_that_does_not_vary(constant, weighted):
+    """The deviation of a constant is seldom 0: its mean is rounded, and the bandwidth would be that rounding."""
+    z = data.normals(1000, 3, seed=0).float()
+    z[:, 1] = constant
+    weights = torch.linspace(0.0, 2.0, 1000) if weighted else None
+    if weighted:
+        z[0, 1] = 0.0  # which has weight 0
+    with pytest.raises(
+        ValueError, match="bandwidth is 'scott', must be a number: dimension 1 of the data does not vary"
+    ):
+        jk.kde_entropy(z, bandwidth="scott", weights=weights)
+
+
+def test_a_bandwidth_rule_passes_nan_on():
+    z = data.normals(20, 3, seed=0)
+    z[4, 1] = torch.nan
+    assert jk.kde_entropy(z, bandwidth="scott").isnan()
+
+
+@cases.backends
+def test_leave_one_out_where_one_point_has_nearly_all_the_weight(backend):
+    """The others' share, 2e-9 here, is gone once the weights are divided by their sum in fp32."""
+    inputs = {
+        "z": data.normals(3, 2, seed=0).float(),
+        "weights": torch.tensor([1e-9, 1.0, 1e-9]),
+        "bandwidth": torch.tensor(1.0),
+    }
+    with jk.use_backend(backend):
+        judge("one weight", jk.kde_entropy, density.kde_entropy, inputs, seed=0, constants=("weights",))
+
+
+def test_leave_one_out_needs_two_points_of_positive_weight():
+    with pytest.raises(ValueError, match="weights is positive at 1 point, must be at 2 or more with estimator='loo'"):
+        jk.kde_entropy(data.normals(3, 2, seed=0), bandwidth=1.0, weights=torch.tensor([0.0, 1.0, 0.0]))
+
+
 @cases.backends
 @pytest.mark.parametrize("scale", [0.01, 10.0, 1000.0])
 def test_bandwidth_far_below_the_spread_and_a_mean_far_from_zero_cost_no_accuracy(backend, scale):
@@ -204,6 +242,14 @@ def test_alignment(dtype, power):
         {"x": x, "y": y},
         seed=0,
     )
+
+
+@pytest.mark.parametrize("power", [0.5, 1, 2, 3.0])
+def test_alignment_of_coinciding_points_is_0_with_a_finite_gradient(power):
+    x = data.normals(5, 3, seed=0).requires_grad_()
+    value = jk.alignment(x, x.detach().clone(), power=power)
+    value.backward()
+    assert value == 0 and not x.grad.any()
 
 
 @cases.backends

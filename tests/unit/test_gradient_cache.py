@@ -71,12 +71,13 @@ def test_dropout_draws_the_same_masks_in_both_encodings():
     assert torch.equal(torch.get_rng_state(), state), "the generator must end where direct training leaves it"
 
 
-def test_running_statistics_are_updated_once():
+@pytest.mark.parametrize("call", [lambda module: module, lambda module: module.forward], ids=["module", "method"])
+def test_running_statistics_are_updated_once(call):
     first = encoder(0, nn.BatchNorm1d(16))
     twin = copy.deepcopy(first)
     for part in batch(0).split(7):
         twin(part)
-    jk.cached_backward(lambda z: jk.kde_entropy(z, bandwidth=1.0), (first, batch(0)), chunk_size=7)
+    jk.cached_backward(lambda z: jk.kde_entropy(z, bandwidth=1.0), (call(first), batch(0)), chunk_size=7)
     torch.testing.assert_close(first[2].running_mean, twin[2].running_mean)
     assert first[2].num_batches_tracked == twin[2].num_batches_tracked
 

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 
 import jessl_kernels as jk
@@ -108,6 +109,53 @@ def test_compiled_code_does_not_recompile_for_a_new_temperature_tensor():
     assert counter.frame_count == 1
 
 
+FLOATS = {
+    "temperature": lambda z, t: jk.nt_xent(*z.split(N), temperature=t),
+    "logit_scale": lambda z, t: jk.clip_loss(*z.split(N), t),
+    "logit_bias": lambda z, t: jk.siglip_loss(*z.split(N), 10.0, -t),
+    "bandwidth": lambda z, t: jk.kde_entropy(z, bandwidth=t),
+    "concentration": lambda z, t: jk.kde_entropy(z, kernel="vmf", concentration=t),
+    "t": lambda z, t: jk.uniformity(z, t=t),
+    "power": lambda z, t: jk.alignment(*z.split(N), power=t),
+    "scale": lambda z, t: jk.pairwise_logsumexp(z, scale=t, reduction="mean"),
+    "clamp": lambda z, t: jk.pairwise_sum(z, phi=jk.phi.clamp(-t, t), reduction="mean"),
+}
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_compiled_code_takes_a_float_that_changes(name):
+    """A scheduled temperature: from its second value on, dynamo traces it as a symbol."""
+    compiled = torch.compile(FLOATS[name], fullgraph=True, backend="aot_eager")
+    for t in (0.5, 0.6, 1.3):
+        z, twin = (rows(0, 2 * N, D).requires_grad_() for _ in range(2))
+        FLOATS[name](z, t).backward()
+        value = compiled(twin, t)
+        value.backward()
+        torch.testing.assert_close(value, FLOATS[name](z, t), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(twin.grad, z.grad, rtol=1e-5, atol=1e-6)
+
+
+DYNAMIC = {
+    "info_nce": lambda x, y: jk.info_nce(x, y, y),
+    "sup_con": lambda x, y: jk.sup_con(x, torch.arange(len(x)) // 2),
+    "clip_loss": lambda x, y: jk.clip_loss(x, y, 5.0, normalize=True),
+    "nt_xent": jk.nt_xent,
+    "siglip_loss": lambda x, y: jk.siglip_loss(x, y, 10.0, -10.0),
+    "kde_entropy": lambda x, y: jk.kde_entropy(x, bandwidth="scott", weights=y.square().sum(dim=1)),
+    "uniformity": lambda x, y: jk.uniformity(x),
+    "retrieval_metrics": lambda x, y: jk.retrieval_metrics(x, y)["x_to_y/recall@1"],
+    "pairwise_topk": lambda x, y: jk.pairwise_topk(x, y, k=2)[0].sum(),
+}
+
+
+@pytest.mark.parametrize("name", DYNAMIC)
+def test_compiled_code_takes_batches_of_any_size(name):
+    compiled = torch.compile(DYNAMIC[name], fullgraph=True, backend="aot_eager", dynamic=True)
+    for size in (6, 9, 17):
+        x, y = rows(0, size, D), rows(1, size, D)
+        torch.testing.assert_close(compiled(x, y), DYNAMIC[name](x, y), rtol=1e-5, atol=1e-6)
+
+
 def test_export_keeps_the_loss_as_one_operator():
     class Loss(nn.Module):
         def forward(self, z):
@@ -166,6 +214,15 @@ def test_backward_twice_gives_the_same_bits(loss):
     value = loss(z)
     first, second = (torch.autograd.grad(value, z, retain_graph=True)[0] for _ in range(2))
     assert torch.equal(first, second)
+
+
+@losses
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activation_checkpointing_gives_the_plain_gradient(loss, reentrant):
+    plain, checkpointed = (rows(0, 2 * N, D).requires_grad_() for _ in range(2))
+    loss(plain).backward()
+    torch.utils.checkpoint.checkpoint(loss, checkpointed, use_reentrant=reentrant).backward()
+    assert torch.equal(checkpointed.grad, plain.grad)
 
 
 @losses
