@@ -85,14 +85,12 @@ auto unlocked(int threads, std::int64_t workspace, F&& f) {
   }
 }
 
-template <class Real>
-Sides<Real> sides(const std::pair<Address, Address>& a) {
-  return {at<Real>(a.first), at<Real>(a.second)};
-}
+using Pair = std::pair<Address, Address>;
 
-template <class Real>
-Upstream<Real> upstream(const std::pair<Address, Address>& a) {
-  return {at<const Real>(a.first), at<const Real>(a.second)};
+// Two addresses as one of the structs of two pointers.
+template <template <class> class Struct, class Real>
+Struct<Real> pair(const Pair& a) {
+  return {at<Real>(a.first), at<Real>(a.second)};
 }
 
 using GradientsArgument = std::tuple<Address, Address, Address, Address, Address>;
@@ -132,28 +130,28 @@ PYBIND11_MODULE(_native, module) {
                     const IdsArgument&, const std::string&, double, Address>());
 
   module.def("reduce", [](const OwnedProblem& owned, const std::string& op, int threads, std::int64_t workspace,
-                          const std::pair<Address, Address>& values) {
+                          const Pair& values) {
     const Problem& p = owned.problem;
     unlocked(threads, workspace, [&](const Options& options) {
-      typed(p, [&]<class Real>(Real*) { reduce<Real>(p, op_of(op), options, sides<Real>(values)); });
+      typed(p, [&]<class Real>(Real*) { reduce<Real>(p, op_of(op), options, pair<Sides, Real>(values)); });
     });
   });
-  module.def("gradient", [](const OwnedProblem& owned, const std::string& op, int threads, std::int64_t workspace, const std::pair<Address, Address>& row,
-                            const std::pair<Address, Address>& col, const GradientsArgument& out,
-                            const std::pair<Address, Address>& values) {
+  module.def("gradient", [](const OwnedProblem& owned, const std::string& op, int threads, std::int64_t workspace,
+                            const Pair& row, const Pair& col, const GradientsArgument& out) {
     const Problem& p = owned.problem;
     unlocked(threads, workspace, [&](const Options& options) {
       typed(p, [&]<class Real>(Real*) {
-        gradient<Real>(p, op_of(op), options, upstream<Real>(row), upstream<Real>(col), gradients<Real>(out), sides<Real>(values));
+        gradient<Real>(p, op_of(op), options, pair<Upstream, Real>(row), pair<Upstream, Real>(col), gradients<Real>(out));
       });
     });
   });
-  module.def("strip_gradient", [](const OwnedProblem& owned, int threads, std::int64_t workspace, Address weight, Address anchor,
-                                  Address row, const GradientsArgument& out) {
+  module.def("reduce_and_gradient", [](const OwnedProblem& owned, const std::string& op, int threads, std::int64_t workspace,
+                                       const Pair& row, const Pair& col, const Pair& values, const GradientsArgument& out) {
     const Problem& p = owned.problem;
-    return unlocked(threads, workspace, [&](const Options& options) {
-      return typed(p, [&]<class Real>(Real*) {
-        return strip_gradient<Real>(p, options, at<const Real>(weight), at<const Real>(anchor), at<Real>(row), gradients<Real>(out));
+    unlocked(threads, workspace, [&](const Options& options) {
+      typed(p, [&]<class Real>(Real*) {
+        reduce_and_gradient<Real>(p, op_of(op), options, pair<Weighted, Real>(row), pair<Weighted, Real>(col),
+                                  pair<Sides, Real>(values), gradients<Real>(out));
       });
     });
   });

@@ -1,7 +1,10 @@
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
-#include "cpu/layout.h"
+#include "cpu/passes.h"
 #include "cpu/rows.h"
+#include "cpu/scratch.h"
 
 namespace jessl {
 namespace {

@@ -1,9 +1,4 @@
 // The reductions and their gradients, tile by tile: what bindings.cpp calls. Real is float or double.
-//
-//   reduce           one pass over S (half of it where S is symmetric)
-//   gradient         one pass over S and both products with U
-//   strip_gradient   values and gradient of rows alone, S of a strip kept in between: 3 products in all instead of 4
-//   top_k            one pass over S
 #pragma once
 
 #include <cstdint>
@@ -29,19 +24,32 @@ struct Gradients {
   Real *row_bias, *col_bias;
 };
 
-// row (N), col (M) or null: log-sum-exps, or sums of softplus.
+// One side of what arrives from above: gradients g_i, and log-sum-exps L_i (null for a sum).
+template <class Real>
+struct Upstream {
+  const Real *gradient, *lse;
+};
+
+// One side of a scalar: constant weights w_i of log(1 + e^{L_i − anchor_i}), or of L_i (or the sum) where there is no anchor.
+template <class Real>
+struct Weighted {
+  const Real *weight, *anchor;
+  Weighted from(std::int64_t first) const { return {weight + first, anchor ? anchor + first : nullptr}; }
+};
+
+// Log-sum-exps or sums of softplus: row (N), col (M) or null. One pass over S, half of it where S is symmetric.
 template <class Real>
 void reduce(const Problem&, Op, const Options&, Sides<Real> values);
 
-// Gradients for what arrives at rows and, if not null, at columns. For softplus the values too, unless null: they come along.
+// Gradients for what arrives at rows and, if not null, at columns. One pass over S, and both products with U.
 template <class Real>
-void gradient(const Problem&, Op, const Options&, Upstream<Real> row, Upstream<Real> col, Gradients<Real>,
-              Sides<Real> values);
+void gradient(const Problem&, Op, const Options&, Upstream<Real> row, Upstream<Real> col, Gradients<Real>);
 
-// Log-sum-exps of rows and the gradient of Σ w_i log(1 + e^{L_i − anchor_i}) (of Σ w_i L_i where anchor is null). For dot scores
-// without φ. False, and nothing done, if a strip of scores does not fit the workspace.
+// Values, and the gradient of Σ w_i row_i + Σ v_j col_j. A sum takes one pass over S; a log-sum-exp two, or where rows of dot
+// scores alone are asked for and the workspace holds a strip of them, one: the strip is kept until its sums are known.
 template <class Real>
-bool strip_gradient(const Problem&, const Options&, const Real* weight, const Real* anchor, Real* row, Gradients<Real>);
+void reduce_and_gradient(const Problem&, Op, const Options&, Weighted<Real> row, Weighted<Real> col, Sides<Real> values,
+                         Gradients<Real>);
 
 // The k largest scores of each row in descending order, (N, k) each.
 template <class Real>

@@ -182,31 +182,36 @@ double absorb_any(const Strip<typename V::Real>& strip, Tile<typename V::Real>& 
   return log_2;
 }
 
-// What multiplies e^s / 2^power to give g e^{s − L}: g·2^power / e^L, for n rows or columns. A row without a pair, L = −inf,
-// has scores of −inf, and weights of 0 whatever stands here. Where no power is given each finds its own.
-template <class V>
-void factors_of(std::int64_t n, Upstream<typename V::Real> side, const typename V::Real* power, typename V::Real* powers,
-                typename V::Real* factors) {
-  using Real = typename V::Real;
-  alignas(64) Real lse[V::lanes], gradient[V::lanes];
-  for (std::int64_t first = 0; first < n; first += V::lanes) {
-    for (int k = 0; k < V::lanes; ++k) {
-      const bool there = first + k < n && side.lse[first + k] != minus_infinity<Real>;
-      lse[k] = there ? side.lse[first + k] : power ? *power * Real(log_2) : Real(0);
-      gradient[k] = there ? side.gradient[first + k] : Real(0);
-    }
-    const V L = V::load(lse), own = power ? V(*power) : round_to_whole(L * V(Real(1 / log_2)));
-    own.store(powers + first);
-    (V::load(gradient) * exp_over(V(Real(0)) - L, V(Real(0)) - own)).store(factors + first);
-  }
+// Whether all of these powers lie within reach of the largest of them.
+template <class Real>
+bool powers_meet(const Real* powers, std::int64_t n, Real largest) {
+  for (std::int64_t i = 0; i < n; ++i)
+    if (!(powers[i] >= largest - Real(reach))) return false;
+  return true;
 }
 
-// P = g_i e^{s − L_i} + h_j e^{s − L_j}, or the first of them where no column asks. `factors` and `powers` are scratch.
+// One side's weights on lines of whole vectors, zeros beyond n.
+template <class Real>
+struct Lines {
+  alignas(64) Real from[most_rows + 16] = {}, factor[most_rows + 16] = {};
+  Lines(SideWeights<Real> side, std::int64_t n) {
+    for (std::int64_t i = 0; side.factor && i < n; ++i) factor[i] = side.factor[i];
+    for (std::int64_t i = 0; side.from && i < n; ++i) from[i] = side.from[i];
+  }
+  // The factors for another power of 2, exactly.
+  template <class V>
+  void rescale(std::int64_t n, Real power) {
+    for (std::int64_t i = 0; i < n; i += V::lanes)
+      scale_by_power(V::load(factor + i), V(power) - V::load(from + i)).store(factor + i);
+  }
+};
+
 template <class V>
-void weigh_exponentials(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Upstream<typename V::Real> row,
-                        Upstream<typename V::Real> col, Sides<typename V::Real> factors, Sides<typename V::Real> powers) {
+void weigh(Op op, double unit, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
+           SideWeights<typename V::Real> row, SideWeights<typename V::Real> col) {
   using Real = typename V::Real;
-  const std::int64_t columns = col.gradient ? tile.count : 0;
+  const std::int64_t columns = col.factor ? tile.count : 0;
+  Lines<Real> rows(row, strip.count), cols(col, columns);
   const auto each = [&](auto&& weight) {
     for (std::int64_t j = 0; j < tile.count; ++j) {
       Real* s = tile.s.data + j * tile.s.ld;
@@ -214,49 +219,25 @@ void weigh_exponentials(const Strip<typename V::Real>& strip, Tile<typename V::R
     }
   };
   const V zero(Real(0));
-  if (beyond_powers(row.lse, strip.count) || beyond_powers(col.lse, columns)) {
-    for (std::int64_t i = 0; i < strip.lanes; ++i) {
-      const bool there = i < strip.count && row.lse[i] != minus_infinity<Real>;
-      powers.row[i] = there ? row.lse[i] : Real(0);
-      factors.row[i] = there ? row.gradient[i] : Real(0);
-    }
+  if (op == Op::softplus)
+    return each([&](V s, std::int64_t i, std::int64_t j) { return logistic(s) * (V::load(rows.factor + i) + V(cols.factor[j])); });
+  const Real power = largest_of(rows.from, strip.count, largest_of(cols.from, columns));
+  if (unit == log_2 && powers_meet(rows.from, strip.count, power) && powers_meet(cols.from, columns, power)) {
+    rows.template rescale<V>(strip.count, power);
+    cols.template rescale<V>(columns, power);
+    const V from(power);
     return each([&](V s, std::int64_t i, std::int64_t j) {
-      const V p = exp_over(s - V::load(powers.row + i), zero) * V::load(factors.row + i);
-      if (!columns || col.lse[j] == minus_infinity<Real>) return p;
-      return fma(exp_over(s - V(col.lse[j]), zero), V(col.gradient[j]), p);
+      return exp_over(s, from) * (V::load(rows.factor + i) + V(cols.factor[j]));
     });
   }
-  const Real most = largest_of(row.lse, strip.count, columns ? largest_of(col.lse, columns) : minus_infinity<Real>);
-  const bool one = std::isfinite(most) && within_reach(row.lse, strip.count, most) && within_reach(col.lse, columns, most);
-  const Real power = std::ceil(most * Real(1 / log_2));
-  factors_of<V>(strip.count, row, one ? &power : nullptr, powers.row, factors.row);
-  if (columns) factors_of<V>(columns, col, one ? &power : nullptr, powers.col, factors.col);
-  const V from(power);
-  if (one && columns)
-    each([&](V s, std::int64_t i, std::int64_t j) {
-      return exp_over(s, from) * (V::load(factors.row + i) + V(factors.col[j]));
-    });
-  else if (one)
-    each([&](V s, std::int64_t i, std::int64_t) { return exp_over(s, from) * V::load(factors.row + i); });
-  else
-    each([&](V s, std::int64_t i, std::int64_t j) {
-      const V p = exp_over(s, V::load(powers.row + i)) * V::load(factors.row + i);
-      return columns ? fma(exp_over(s, V(powers.col[j])), V(factors.col[j]), p) : p;
-    });
-}
-
-template <class V>
-void weigh(Op op, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Upstream<typename V::Real> row,
-           Upstream<typename V::Real> col, Sides<typename V::Real> factors, Sides<typename V::Real> powers) {
-  using Real = typename V::Real;
-  if (op == Op::logsumexp) return weigh_exponentials<V>(strip, tile, row, col, factors, powers);
-  for (std::int64_t i = 0; i < strip.lanes; ++i) factors.row[i] = i < strip.count ? row.gradient[i] : Real(0);
-  for (std::int64_t j = 0; j < tile.count; ++j) {
-    Real* s = tile.s.data + j * tile.s.ld;
-    const V column(col.gradient ? col.gradient[j] : Real(0));
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
-      (logistic(V::load(s + i)) * (V::load(factors.row + i) + column)).store(s + i);
-  }
+  // Each side with an exponential of its own.
+  const auto term = [&](V s, V from, V factor) {
+    return unit == log_2 ? exp_over(s, from) * factor : exp_over(s - from, zero) * factor;
+  };
+  each([&](V s, std::int64_t i, std::int64_t j) {
+    const V p = term(s, V::load(rows.from + i), V::load(rows.factor + i));
+    return columns ? p + term(s, V(cols.from[j]), V(cols.factor[j])) : p;
+  });
 }
 
 template <class V>

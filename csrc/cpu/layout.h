@@ -3,12 +3,12 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <deque>
 #include <limits>
 #include <vector>
 
+#include "cpu/running.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
 #include "cpu/tile.h"
@@ -58,33 +58,6 @@ inline int useful_threads(const Problem& p, int threads) {
   return int(std::clamp(work / 2e6, 1.0, double(threads)));
 }
 
-// Sums Σ e^s / e^m = z, each of them with an m of its own.
-struct Running {
-  std::vector<double> m, z;
-  explicit Running(std::int64_t n) : m(n), z(n) {}
-
-  // Take in n more, the i-th at place first + i and measured from unit·from[i].
-  template <class Real>
-  void merge(std::int64_t first, std::int64_t n, const Real* from, double unit, const Real* total) {
-    for (std::int64_t i = 0; i < n; ++i) {
-      double &m_i = m[first + i], &z_i = z[first + i];
-      const double other = unit * double(from[i]), more = double(total[i]);
-      if (z_i == 0) {  // nothing yet
-        m_i = other;
-        z_i = more;
-      } else if (other == m_i) {
-        z_i += more;
-      } else if (more != 0) {
-        const double now = std::max(m_i, other);
-        z_i = z_i * std::exp(m_i - now) + more * std::exp(other - now);
-        m_i = now;
-      }
-    }
-  }
-  double log_sum_exp(std::int64_t i) const { return std::log(z[i]) + m[i]; }
-  double sum(std::int64_t i) const { return z[i]; }
-};
-
 // Whether no pair of these rows and columns can be of one class, where `different` leaves out all others. Classes in order
 // make most tiles such.
 class Reach {
@@ -123,9 +96,5 @@ std::deque<Bench<Real>> benches(const Problem& p, int threads, Extras extras) {
   for (int t = 0; t < threads; ++t) made.emplace_back(p, extras);
   return made;
 }
-
-// A power of 2 from which e^s of every score can be measured, if norms and biases promise one: then nothing needs a maximum.
-template <class Real>
-bool common_power(const Problem& p, Real* power);
 
 }  // namespace jessl

@@ -1,6 +1,6 @@
-// Matrix products of a tile, C (+)= A·B, in registers: R rows of C by 1 or 2 vectors of its columns at a time.
+// Matrix products of a tile, C = factor·A·B or C += A·B, in registers: R rows of C by 1 or 2 vectors of its columns at a time.
 //
-//   C[r][c] (+)= Σ_k A[k·a_k + r·a_r] · B[k·b_k + c]
+//   C[r][c] = factor · Σ_k A[k·a_k + r·a_r] · B[k·b_k + c]
 //
 // A is read as single numbers, broadcast, so that it may lie in memory either way round; B and C by whole vectors along their
 // rows, whose padding must be readable and writable. Nothing is packed: tiles are small enough to stay in L2, and their
@@ -17,6 +17,7 @@ struct Operands {
   const Real *a, *b;
   Real* c;
   std::int64_t a_k, a_r, b_k, c_r;
+  Real factor = 1;  // for all but sums
 };
 
 // How many rows of C stay in registers beside 2 vectors of B: 12 × 2 accumulators of 32 registers, or 6 × 2 of 16.
@@ -53,10 +54,11 @@ struct Product {
 #pragma GCC unroll 4
       for (int t = 0; t < bases; ++t) a[t] += o.a_k;
     }
+    const V factor(accumulate ? Real(1) : o.factor);
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
-      for (int v = 0; v < Vectors; ++v) c[r][v].store(o.c + r * o.c_r + v * V::lanes);
+      for (int v = 0; v < Vectors; ++v) (c[r][v] * factor).store(o.c + r * o.c_r + v * V::lanes);
   }
 };
 
@@ -87,7 +89,7 @@ struct SquaredDistance {
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
-      for (int v = 0; v < Vectors; ++v) c[r][v].store(o.c + r * o.c_r + v * V::lanes);
+      for (int v = 0; v < Vectors; ++v) (c[r][v] * V(o.factor)).store(o.c + r * o.c_r + v * V::lanes);
   }
 };
 

@@ -56,20 +56,20 @@ void load_rows(const Batch& batch, std::int64_t first, std::int64_t count, const
   }
 }
 
-// The transpose of (count, D) rows times a factor, (D, lanes); zeros beyond count. In blocks, so that a cache line that is
+// The transpose of (count, D) rows, (D, lanes); zeros beyond count. In blocks, so that a cache line that is
 // written to is written to 16 times while it is there.
 template <class Real>
-void transpose(Rows<Real> rows, std::int64_t count, std::int64_t D, std::int64_t lanes, Real factor, Rows<Real> out) {
+void transpose(Rows<Real> rows, std::int64_t count, std::int64_t D, std::int64_t lanes, Rows<Real> out) {
   constexpr std::int64_t block = 16;
   for (std::int64_t i0 = 0; i0 < lanes; i0 += block)
     for (std::int64_t d = 0; d < D; ++d)
       for (std::int64_t i = i0; i < i0 + block && i < lanes; ++i)
-        out.data[d * out.ld + i] = i < count ? rows.data[i * rows.ld + d] * factor : Real(0);
+        out.data[d * out.ld + i] = i < count ? rows.data[i * rows.ld + d] : Real(0);
 }
 
 // −α‖x_i‖² of each row.
 template <class Real>
-void minus_squares(Rows<Real> rows, std::int64_t count, std::int64_t D, Real scale, Real* out) {
+void minus_squares(Rows<Real> rows, std::int64_t count, std::int64_t D, double scale, Real* out) {
   for (std::int64_t i = 0; i < count; ++i) {
     double square = 0;
     for (std::int64_t d = 0; d < D; ++d) square += double(rows.data[i * rows.ld + d]) * rows.data[i * rows.ld + d];

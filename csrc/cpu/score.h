@@ -29,20 +29,19 @@ bool takes_differences(const Problem& p) { return p.kind == Kind::sqdist && p.di
 template <class V>
 void load_strip(const Problem& p, Strip<typename V::Real>& strip) {
   using Real = typename V::Real;
-  const Real scale = Real(p.scale);
   strip.lanes = (strip.count + V::lanes - 1) / V::lanes * V::lanes;
   load_bias(p.row_bias, strip.first, strip.count, strip.bias);
   for (std::int64_t i = 0; i < strip.lanes; ++i) strip.inside[i] = 0;
   for (std::int64_t i = strip.count; i < strip.lanes; ++i) strip.bias[i] = minus_infinity<Real>;
   if (takes_differences(p)) {
     load_rows<Real>(p.x, strip.first, strip.count, nullptr, strip.plain_rows);
-    transpose(strip.plain_rows, strip.count, p.D(), strip.lanes, Real(1), strip.plain_across);
+    transpose(strip.plain_rows, strip.count, p.D(), strip.lanes, strip.plain_across);
   }
   if (p.kind == Kind::dot || expands_square(p)) {
     load_rows<Real>(p.x, strip.first, strip.count, static_cast<const Real*>(p.center), strip.rows);
-    transpose(strip.rows, strip.count, p.D(), strip.lanes, p.kind == Kind::dot ? scale : 2 * scale, strip.across);
+    transpose(strip.rows, strip.count, p.D(), strip.lanes, strip.across);
   }
-  if (expands_square(p)) minus_squares(strip.rows, strip.count, p.D(), scale, strip.inside);
+  if (expands_square(p)) minus_squares(strip.rows, strip.count, p.D(), p.scale, strip.inside);
 }
 
 template <class V>
@@ -55,7 +54,7 @@ void load_tile(const Problem& p, Tile<typename V::Real>& tile) {
     return;
   }
   load_rows<Real>(p.y, tile.first, tile.count, static_cast<const Real*>(p.center), tile.rows);
-  if (expands_square(p)) minus_squares(tile.rows, tile.count, p.D(), Real(p.scale), tile.inside);
+  if (expands_square(p)) minus_squares(tile.rows, tile.count, p.D(), p.scale, tile.inside);
 }
 
 // Write −inf where a pair is out.
@@ -93,25 +92,24 @@ template <class V>
 void fill_by_differences(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
   using Real = typename V::Real;
   product<V, SquaredDistance>({tile.plain_rows.data, strip.plain_across.data, tile.s.data, 1, tile.plain_rows.ld,
-                               strip.plain_across.ld, tile.s.ld},
+                               strip.plain_across.ld, tile.s.ld, Real(tile.t.data ? -1 : -p.scale)},
                               tile.count, strip.lanes, p.D(), false);
-  const V factor(Real(-p.scale));
-  for (std::int64_t j = 0; j < tile.count; ++j) {
-    Real* s = tile.s.data + j * tile.s.ld;
+  if (!tile.t.data) return;
+  for (std::int64_t j = 0; j < tile.count; ++j)
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      const V square = V::load(s + i);
-      if (tile.t.data) (V(Real(0)) - square).store(tile.t.data + j * tile.t.ld + i);
-      (factor * square).store(s + i);
+      const V t = V::load(tile.s.data + j * tile.s.ld + i);
+      t.store(tile.t.data + j * tile.t.ld + i);
+      (V(Real(p.scale)) * t).store(tile.s.data + j * tile.s.ld + i);
     }
-  }
 }
 
 // s = α⟨x_i, y_j⟩, or −α‖x_i − y_j‖² with the square expanded.
 template <class V>
 void fill_by_product(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
   using Real = typename V::Real;
-  product<V>({tile.rows.data, strip.across.data, tile.s.data, 1, tile.rows.ld, strip.across.ld, tile.s.ld}, tile.count,
-             strip.lanes, p.D(), false);
+  const Real factor = Real(p.kind == Kind::dot ? p.scale : 2 * p.scale);
+  product<V>({tile.rows.data, strip.across.data, tile.s.data, 1, tile.rows.ld, strip.across.ld, tile.s.ld, factor},
+             tile.count, strip.lanes, p.D(), false);
   if (p.kind == Kind::dot) return;
   const V per_scale(Real(1 / p.scale));
   for (std::int64_t j = 0; j < tile.count; ++j) {

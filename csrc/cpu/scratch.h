@@ -66,8 +66,7 @@ class Bench {
     tile.slope = rows(extras.slope, most_rows, lanes_);
     tile.t = rows(extras.t, most_rows, lanes_);
     to_columns = rows(true, most_rows, D_);
-    for (Real** line : {&strip.inside, &strip.bias, &tile.inside, &tile.bias, &powers.row, &powers.col, &total.row, &total.col,
-                        &factors.row, &factors.col, &gradient})
+    for (Real** line : {&strip.inside, &strip.bias, &tile.inside, &tile.bias, &powers.row, &powers.col, &total.row, &total.col})
       *line = memory_.template take<Real>(lanes_);
   }
 
@@ -83,13 +82,12 @@ class Bench {
   Strip<Real> strip{};
   Tile<Real> tile{};
   Rows<Real> to_columns{};
-  Sides<Real> powers{}, total{}, factors{};
-  Real* gradient = nullptr;
+  Sides<Real> powers{}, total{};
 
   static std::int64_t bytes(const Problem& p, Extras extras) {
     const std::int64_t D = padded<Real>(p.D()), lanes = padded<Real>(most_rows);
     return Scratch::size_of<Real>(most_rows * D) * 5 + Scratch::size_of<Real>(p.D() * lanes) * 2 +
-           Scratch::size_of<Real>(most_rows * lanes) * (1 + extras.slope + extras.t) + Scratch::size_of<Real>(lanes) * 11;
+           Scratch::size_of<Real>(most_rows * lanes) * (1 + extras.slope + extras.t) + Scratch::size_of<Real>(lanes) * 8;
   }
 
  private:

@@ -12,6 +12,7 @@
 namespace jessl {
 
 inline constexpr double log_2 = 0.6931471805599453;
+inline constexpr long double log_2_long = 0.693147180559945309417232121458176568L;
 
 // Rows of a strip and columns of a tile, at most. 192 is a multiple of every vector and register block, and a tile of floats
 // takes 144 KiB: with its embeddings it stays in an L2 of 1 MiB up to D ≈ 256.
@@ -37,7 +38,7 @@ template <class Real>
 struct Strip {
   std::int64_t first, count, lanes;  // rows [first, first + count), and count rounded up to whole vectors
   Rows<Real> rows, plain_rows;       // x_i, centered where a square is expanded; and not
-  Rows<Real> across, plain_across;   // (D, ld): their transposes; the first times α (dot) or 2α (square)
+  Rows<Real> across, plain_across;   // (D, ld): their transposes
   Real *inside, *bias;               // (lanes): −α‖x_i‖² where a square is expanded, else 0; r_i, −inf in the padding
 };
 
@@ -57,10 +58,10 @@ struct Sides {
   Real *row, *col;
 };
 
-// One side of what arrives at scores from above: gradients g_i, and log-sum-exps L_i (null for a sum).
+// One side of a gradient, as weights.h makes it: terms are factor · e^s / e^{unit·from}, or factor · ψ'(s).
 template <class Real>
-struct Upstream {
-  const Real *gradient, *lse;
+struct SideWeights {
+  const Real *from, *factor;
 };
 
 template <class Real>
@@ -79,9 +80,9 @@ struct TileOps {
   double (*absorb_any)(const Strip<Real>&, Tile<Real>&, Sides<Real> from, Sides<Real> total);
   void (*absorb_softplus)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total);
 
-  // Scores become P = ∂/∂s, given what arrives at each row and, if not null, at each column.
-  void (*weigh)(Op, const Strip<Real>&, Tile<Real>&, Upstream<Real> row, Upstream<Real> col, Sides<Real> factors,
-                Sides<Real> powers);
+  // Scores become P = ∂/∂s, given the weights of rows and, if not null, of columns.
+  void (*weigh)(Op, double unit, const Strip<Real>&, Tile<Real>&, SideWeights<Real> row, SideWeights<Real> col);
+  // Terms that absorb_bounded kept become P.
   void (*scale_rows)(const Strip<Real>&, Tile<Real>&, const Real* factor);
   void (*sum)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total);
   void (*apply_slope)(const Strip<Real>&, Tile<Real>&);

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..native import native, native_status
 from ..score import Gradients, Needs, Score
 from . import expansion
-from .contract import Plan, Upstream, Weighted, arriving
+from .contract import Plan, Upstream, Weighted
 
 _STATUS = native_status()
 _core: Any = native() if _STATUS.available else None
@@ -52,24 +52,24 @@ def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, T
 
 def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
     problem = _Problem(score)
-    return _gradient(problem, op, row, col, needs, workspace, (_new(score, 0), _new(score, 0)))
+    out = _Out(problem, needs)
+    sides = problem.pair(row), (0, 0) if col is None else problem.pair(col)
+    _core.gradient(problem.native, op, torch.get_num_threads(), workspace, *sides, out.addresses())
+    return out.gradients()
 
 
 def reduce_and_gradient(
     score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
 ) -> tuple[Tensor, Tensor, Gradients]:
     problem = _Problem(score)
-    if op != "logsumexp":
-        values = _new(score, score.N), _new(score, 0 if col is None else score.M)
-        upstream = arriving(op, row, values[0]), None if col is None else arriving(op, col, values[1])
-        return *values, _gradient(problem, op, *upstream, needs, workspace, values)
-    if _keeps_strips(problem, col):
-        values, grads = _strips(problem, row, needs, workspace)
-        if grads is not None:
-            return values, _new(score, 0), grads
-    row_value, col_value = reduce(score, op, col is not None, workspace)
-    upstream = arriving(op, row, row_value), None if col is None else arriving(op, col, col_value)
-    return row_value, col_value, gradient(score, op, *upstream, needs, workspace)
+    out = _Out(problem, needs)
+    values = _new(score, score.N), _new(score, 0 if col is None else score.M)
+    sides = problem.pair(row), (0, 0) if col is None else problem.pair(col)
+    addresses = tuple(_address(value) for value in values)
+    _core.reduce_and_gradient(
+        problem.native, op, torch.get_num_threads(), workspace, *sides, addresses, out.addresses()
+    )
+    return *values, out.gradients()
 
 
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
@@ -115,15 +115,15 @@ class _Problem:
             score.phi.name,
             score.phi.parameters or (0.0, 0.0),
             float(score.scale),
-            self._vector(score.row_bias),
-            self._vector(score.col_bias),
+            self.vector(score.row_bias),
+            self.vector(score.col_bias),
             list(exclude.diagonals),
             list(exclude.keep),
             self._ids(exclude.same),
             self._ids(exclude.different),
             distances,
             far_apart,
-            self._vector(center),
+            self.vector(center),
         )
 
     def _batch(self, t: Tensor) -> tuple:
@@ -131,11 +131,15 @@ class _Problem:
         self.keep.append(t)
         return (t.data_ptr(), *t.shape, *t.stride(), str(t.dtype).removeprefix("torch."))
 
-    def _vector(self, t: Tensor | None) -> int:
+    def vector(self, t: Tensor | None) -> int:
         if t is None:
             return 0
         self.keep.append(t.detach().contiguous())
         return self.keep[-1].data_ptr()
+
+    def pair(self, side: tuple[Tensor, Tensor | None]) -> tuple[int, int]:
+        """The addresses of an `Upstream` or `Weighted`."""
+        return self.vector(side[0]), self.vector(side[1])
 
     def _ids(self, pair: tuple[Tensor, Tensor] | None) -> tuple[int, int]:
         """As 32-bit numbers: they are compared N·M times. Negative ones become −1 among rows and −2 among columns."""
@@ -146,7 +150,7 @@ class _Problem:
             both = torch.unique(torch.cat([rows, cols]).clamp_min(-1), return_inverse=True)[1]
             negative = torch.cat([rows, cols]) < 0
             rows, cols = both.masked_fill(negative, -1).split([len(rows), len(cols)])
-        return self._vector(rows.clamp_min(-1).int()), self._vector(torch.where(cols < 0, -2, cols).int())
+        return self.vector(rows.clamp_min(-1).int()), self.vector(torch.where(cols < 0, -2, cols).int())
 
 
 def _is_symmetric(score: Score) -> bool:
@@ -170,52 +174,6 @@ def _distances(score: Score) -> tuple[str, float, str]:
     if far_apart is None:
         return "differences", 0.0, f"differences: φ has no bounded slope, scale·radius² = {spread:.3g}"
     return "product_if_far", far_apart, f"differences for tiles with close pairs: scale·radius² = {spread:.3g}"
-
-
-def _keeps_strips(problem: _Problem, col: Weighted | None) -> bool:
-    score = problem.score
-    return col is None and not problem.symmetric and score.kind == "dot" and score.phi.name == "identity"
-
-
-def _strips(problem: _Problem, row: Weighted, needs: Needs, workspace: int) -> tuple[Tensor, Gradients | None]:
-    """Row values and gradients with the scores of a strip kept; None for gradients if the workspace does not hold one."""
-    score = problem.score
-    value, out = _new(score, score.N), _Out(problem, needs)
-    sides = [0 if t is None else problem._vector(t) for t in (row.weight, row.anchor)]
-    done = _core.strip_gradient(
-        problem.native, torch.get_num_threads(), workspace, *sides, _address(value), out.addresses()
-    )
-    return value, out.gradients() if done else None
-
-
-def _gradient(
-    problem: _Problem,
-    op: str,
-    row: Upstream,
-    col: Upstream | None,
-    needs: Needs,
-    workspace: int,
-    values: tuple[Tensor, Tensor],
-) -> Gradients:
-    if problem.symmetric:
-        # s_ij is also s_ji: what arrives at column i arrives at row i.
-        if col is not None:
-            row = Upstream(row.gradient + col.gradient, row.lse)
-        col = row
-    out = _Out(problem, needs)
-    upstream = [
-        (0, 0) if side is None else (problem._vector(side.gradient), problem._vector(side.lse)) for side in (row, col)
-    ]
-    _core.gradient(
-        problem.native,
-        op,
-        torch.get_num_threads(),
-        workspace,
-        *upstream,
-        out.addresses(),
-        tuple(_address(v) for v in values),
-    )
-    return out.gradients()
 
 
 class _Out:

@@ -5,6 +5,7 @@ log p̂(q_i) = log Σ_j w_j K_h(q_i − z_j),     a row log-sum-exp whose column
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -58,7 +59,7 @@ def kde_log_density(
     embeddings(function, "data", data, like=("query", query))
     log_weights = _log_weights(function, weights, data)
     kernel_of = _kernel(function, kernel, data, bandwidth, concentration, log_weights)
-    return _log_density(kernel_of, query, data, log_weights)
+    return _log_density(kernel_of, query, data, log_weights).to(accumulation_dtype(query.dtype))
 
 
 def kde_entropy(
@@ -105,18 +106,19 @@ def kde_entropy(
     if weights is not None and estimator == "loo" and readable(weights) and int((weights > 0).sum()) < 2:
         fail(function, "weights", "positive at 1 point", "must be at 2 or more with estimator='loo'")
     kernel_of = _kernel(function, kernel, z, bandwidth, concentration, log_weights)
+    dtype = accumulation_dtype(z.dtype)
     if weights is None and not estimator.startswith("plugin"):
-        return -_log_density(kernel_of, z, None, None, leave_one_out=estimator == "loo", reduction="mean")
+        mean = _log_density(kernel_of, z, None, None, leave_one_out=estimator == "loo", reduction="mean")
+        return -mean.to(dtype)
     log_density = _log_density(kernel_of, z, None, log_weights, leave_one_out=estimator == "loo")
     if estimator == "plugin":
-        log_density = log_density.double()
         return -(log_density.exp() * log_density).sum()
     if estimator == "plugin_normalized":
-        return -(log_density.softmax(dim=0) * log_density).sum()
+        return -(log_density.softmax(dim=0) * log_density).sum().to(dtype)
     assert log_weights is not None
     # A point of weight 0 counts for nothing, also where its density is 0.
     share = log_weights.exp()
-    return -torch.where(share == 0, 0.0, share * log_density).sum().to(log_density.dtype)
+    return -torch.where(share == 0, 0.0, share * log_density).sum().to(dtype)
 
 
 def _log_density(
@@ -128,7 +130,7 @@ def _log_density(
     leave_one_out: bool = False,
     reduction: str = "none",
 ) -> Tensor:
-    """log p̂ at each query, or their mean; data None: the queries themselves."""
+    """log p̂ at each query, or their mean, in fp64, as numbers of one size are subtracted; data None: the queries."""
     query, data = kernel.place(query), None if data is None else kernel.place(data)
     count = len(query if data is None else data)
     # Exponents of −‖x − y‖² and of κ would not survive half precision.
@@ -144,10 +146,9 @@ def _log_density(
             reduction=reduction,
         )
     if log_weights is None:
-        # A fill, not a copy: a tensor of a Python float would wait for the device.
-        return (row - row.new_full((), count - leave_one_out).log() - kernel.log_normaliser).to(row.dtype)
+        return row.double() - math.log(count - leave_one_out) - kernel.log_normaliser
     left_out = torch.log1p(-log_weights.exp()) if leave_one_out else 0.0
-    return (row - left_out - kernel.log_normaliser).to(row.dtype)
+    return row.double() - left_out - kernel.log_normaliser
 
 
 def _kernel(

@@ -135,7 +135,9 @@ def test_row_lse_in_every_dtype_and_shape(backend, dtype, shape, score):
     kind, phi, oracle_phi = score
     options = {"dim": "row", "reduction": "none", "exclude": {}}
     ours, truth = lse_of(kind, phi, **options), lse_oracle(kind, oracle_phi, **options)
-    judge_on(backend, f"{kind} {oracle_phi} {shape}", ours, truth, given(shape, dtype))
+    # A column's gradient by its bias, Σ_i g_i p_ij, is a sum of N numbers of both signs and of about 1/M each.
+    floors = FLUSHED | {"col_bias": shape[0] / shape[1]}
+    judge_on(backend, f"{kind} {oracle_phi} {shape}", ours, truth, given(shape, dtype), floors=floors)
 
 
 @cases.backends

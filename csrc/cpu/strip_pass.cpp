@@ -4,18 +4,21 @@
 //   phase 1   U_ij = w_i σ_i e^{s_ij − L_i} from them, σ_i the anchor's share, and both products
 //
 // Two strips are in flight, so that phase 0 of the next fills the gaps of phase 1.
+#include <algorithm>
+#include <cmath>
+
 #include "cpu/collect.h"
-#include "cpu/driver.h"
 #include "cpu/layout.h"
+#include "cpu/passes.h"
 
 namespace jessl {
 
 template <class Real>
-bool strip_gradient(const Problem& p, const Options& options, const Real* weight, const Real* anchor, Real* row,
-                    Gradients<Real> out) {
+bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Real* values, Gradients<Real> out) {
   constexpr std::int64_t slots = 2;
   const std::int64_t rows = rows_for(std::max(p.N(), p.M())), lanes = padded<Real>(rows);
   const std::int64_t kept_bytes = slots * Scratch::size_of<Real>((p.M() + rows) * lanes);
+  if (p.symmetric || p.kind != Kind::dot || p.phi.name != PhiName::identity) return false;
   if (kept_bytes > options.workspace - options.workspace / 4) return false;
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const Layout layout = cut(p, 2, slots, Collector<Real>::part_bytes(p, rows), options.workspace / 4);
@@ -30,7 +33,6 @@ bool strip_gradient(const Problem& p, const Options& options, const Real* weight
   Real* kept[slots];
   for (Real*& strip : kept) strip = memory.take<Real>(kept_bytes / slots / sizeof(Real));
   std::vector<Running> parts(slots * layout.segments, Running(layout.rows));
-  std::vector<Real> factor(slots * lanes);
 
   const auto tiles = [&](const Task& t, Bench<Real>& b, auto&& visit) {
     b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
@@ -57,8 +59,8 @@ bool strip_gradient(const Problem& p, const Options& options, const Real* weight
       part.merge(0, b.strip.count, b.powers.row, unit, b.total.row);
     });
   };
-  // Log-sum-exps of a strip from the sums of all its segments; every segment of phase 1 finds the same.
-  const auto log_sum_exps = [&](const Task& t, std::int64_t count) {
+  // Sums of a strip from those of all its segments; every segment of phase 1 finds the same.
+  const auto sums_of = [&](const Task& t, std::int64_t count) {
     Running whole(layout.rows);
     for (std::int64_t segment = 0; segment < layout.segments; ++segment) {
       const Running& part = parts[t.strip % slots * layout.segments + segment];
@@ -69,24 +71,17 @@ bool strip_gradient(const Problem& p, const Options& options, const Real* weight
   const auto pull = [&](const Task& t, Bench<Real>& b) {
     Part<Real>& part = collector.begin(t);
     b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
-    const Running whole = log_sum_exps(t, b.strip.count);
-    std::vector<Real> lse(b.strip.count);
-    std::fill_n(b.gradient, lanes, Real(0));
-    for (std::int64_t i = 0; i < b.strip.count; ++i) {
-      const std::int64_t at = b.strip.first + i;
-      lse[i] = Real(whole.log_sum_exp(i));
-      const double share = anchor ? 1 / (1 + std::exp(double(anchor[at]) - double(lse[i]))) : 1;
-      // The kept numbers are e^s / 2^power where one power serves all, and s elsewhere.
-      const double from_power = bounded && whole.z[i] != 0 ? 1 / whole.z[i] : 1;
-      b.gradient[i] = Real(double(weight[at]) * share * from_power);
-      if (t.segment == 0) row[at] = lse[i];
-    }
+    const Running whole = sums_of(t, b.strip.count);
+    const bool powers = powers_suffice(whole.m.data(), b.strip.count);
+    Weights<Real> weights(b.strip.count);
+    weights.add(row.from(b.strip.first), whole, powers);
+    for (std::int64_t i = 0; t.segment == 0 && i < b.strip.count; ++i) values[b.strip.first + i] = whole.log_sum_exp<Real>(i);
     tiles(t, b, [&](bool last) {
       ops.load_tile(p, b.tile);
-      if (bounded)
-        ops.scale_rows(b.strip, b.tile, b.gradient);
+      if (bounded)  // e^s / 2^power was kept
+        ops.scale_rows(b.strip, b.tile, weights.at(0).factor);
       else
-        ops.weigh(Op::logsumexp, b.strip, b.tile, {b.gradient, lse.data()}, {nullptr, nullptr}, b.factors, b.powers);
+        ops.weigh(Op::logsumexp, powers ? log_2 : 1, b.strip, b.tile, weights.at(0), {});
       collector.add(ops, b, part, false);
       if (last) collector.finish_columns(b.tile);
     });
@@ -98,8 +93,7 @@ bool strip_gradient(const Problem& p, const Options& options, const Real* weight
   return true;
 }
 
-template bool strip_gradient<float>(const Problem&, const Options&, const float*, const float*, float*, Gradients<float>);
-template bool strip_gradient<double>(const Problem&, const Options&, const double*, const double*, double*,
-                                     Gradients<double>);
+template bool strip_pass<float>(const Problem&, const Options&, Weighted<float>, float*, Gradients<float>);
+template bool strip_pass<double>(const Problem&, const Options&, Weighted<double>, double*, Gradients<double>);
 
 }  // namespace jessl

@@ -1,14 +1,17 @@
-// Gradients for upstream gradients known beforehand: one pass over the tiles, each tile's S made again, turned into U, and
-// pulled to the rows and the columns while it is in cache.
+// Gradients for weights known beforehand: one pass over the tiles, each tile's S made again, turned into U, and pulled to the
+// rows and the columns while it is in cache.
+#include <algorithm>
+#include <vector>
+
 #include "cpu/collect.h"
-#include "cpu/driver.h"
 #include "cpu/layout.h"
+#include "cpu/passes.h"
 
 namespace jessl {
 
 template <class Real>
-void gradient(const Problem& p, Op op, const Options& options, Upstream<Real> row, Upstream<Real> col, Gradients<Real> out,
-              Sides<Real> values) {
+void pull_pass(const Problem& p, Op op, double unit, const Options& options, const Weights<Real>& row,
+               const Weights<Real>* col, Gradients<Real> out, Sides<Real> values) {
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const std::int64_t part_bytes = Collector<Real>::part_bytes(p, rows_for(std::max(p.N(), p.M())));
   const Layout layout = cut(p, 1, 2, part_bytes, options.workspace / 2);
@@ -40,9 +43,7 @@ void gradient(const Problem& p, Op op, const Options& options, Upstream<Real> ro
         for (std::int64_t i = 0; i < b.strip.count; ++i) sum_parts[slot][i] += b.total.row[i];
         for (std::int64_t j = 0; sums_columns && !diagonal && j < count; ++j) col_sum[first + j] += b.total.col[j];
       }
-      const auto from = [](const Real* side, std::int64_t at) { return side ? side + at : nullptr; };
-      ops.weigh(op, b.strip, b.tile, {row.gradient + b.strip.first, from(row.lse, b.strip.first)},
-                {from(col.gradient, first), from(col.lse, first)}, b.factors, b.powers);
+      ops.weigh(op, unit, b.strip, b.tile, row.at(b.strip.first), col ? col->at(first) : SideWeights<Real>{});
       collector.add(ops, b, part, diagonal);
       if (last) collector.finish_columns(b.tile);
     });
@@ -59,9 +60,9 @@ void gradient(const Problem& p, Op op, const Options& options, Upstream<Real> ro
   for (std::int64_t j = 0; values.col && j < p.M(); ++j) values.col[j] = Real(col_sum[j]);
 }
 
-template void gradient<float>(const Problem&, Op, const Options&, Upstream<float>, Upstream<float>, Gradients<float>,
-                              Sides<float>);
-template void gradient<double>(const Problem&, Op, const Options&, Upstream<double>, Upstream<double>, Gradients<double>,
-                               Sides<double>);
+template void pull_pass<float>(const Problem&, Op, double, const Options&, const Weights<float>&, const Weights<float>*,
+                               Gradients<float>, Sides<float>);
+template void pull_pass<double>(const Problem&, Op, double, const Options&, const Weights<double>&, const Weights<double>*,
+                                Gradients<double>, Sides<double>);
 
 }  // namespace jessl

@@ -1,19 +1,21 @@
-// Values alone: one pass over the tiles. Rows of a strip are complete when its segments are merged, in their order; columns
+// Sums alone: one pass over the tiles. Rows of a strip are complete when its segments are merged, in their order; columns
 // take in strip after strip.
-#include "cpu/driver.h"
+#include <vector>
+
 #include "cpu/layout.h"
+#include "cpu/passes.h"
 
 namespace jessl {
 
 template <class Real>
-void reduce(const Problem& p, Op op, const Options& options, Sides<Real> values) {
+Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns) {
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   constexpr std::int64_t slots = 4;
   const std::int64_t per_segment = most_rows * std::int64_t(sizeof(Real) + sizeof(double));
   const Layout layout = cut(p, 1, slots, per_segment, options.workspace / 4);
   const int threads = useful_threads(p, options.threads);
   const Reach reach(p, layout.rows);
-  const bool columns = values.col || p.symmetric;
+  columns = columns || p.symmetric;
 
   Real power = 0;
   const bool bounded = op == Op::logsumexp && common_power(p, &power);
@@ -22,8 +24,8 @@ void reduce(const Problem& p, Op op, const Options& options, Sides<Real> values)
     for (auto& b : bench)
       for (std::int64_t i = 0; i < most_rows; ++i) b.powers.row[i] = b.powers.col[i] = power;
 
-  Running rows(p.N()), cols_apart(values.col && !p.symmetric ? p.M() : 0);
-  Running& cols = p.symmetric ? rows : cols_apart;
+  Sums sums{Running(p.N()), Running(columns && !p.symmetric ? p.M() : 0)};
+  Running &rows = sums.rows, &cols = p.symmetric ? sums.rows : sums.columns;
   std::vector<Running> parts(slots * layout.segments, Running(layout.rows));
 
   const auto absorb = [&](Bench<Real>& b) {
@@ -55,15 +57,10 @@ void reduce(const Problem& p, Op op, const Options& options, Sides<Real> values)
     }
   };
   run(layout.plan, threads, options.interrupted, task, finish);
-
-  const auto read = [op](const Running& side, std::int64_t n, Real* out) {
-    for (std::int64_t i = 0; out && i < n; ++i) out[i] = Real(op == Op::logsumexp ? side.log_sum_exp(i) : side.sum(i));
-  };
-  read(rows, p.N(), values.row);
-  read(cols, p.M(), values.col);
+  return sums;
 }
 
-template void reduce<float>(const Problem&, Op, const Options&, Sides<float>);
-template void reduce<double>(const Problem&, Op, const Options&, Sides<double>);
+template Sums sum_pass<float>(const Problem&, Op, const Options&, bool);
+template Sums sum_pass<double>(const Problem&, Op, const Options&, bool);
 
 }  // namespace jessl

@@ -1,0 +1,32 @@
+// The passes over a problem that the drivers are made of.
+#pragma once
+
+#include "cpu/driver.h"
+#include "cpu/running.h"
+#include "cpu/weights.h"
+
+namespace jessl {
+
+// Sums of rows and, if asked for, of columns. Of a symmetric problem the rows' are the columns'.
+struct Sums {
+  Running rows, columns;
+};
+template <class Real>
+Sums sum_pass(const Problem&, Op, const Options&, bool columns);
+
+// Gradients for the weights of rows and, if not null, of columns; for a symmetric problem of both. A sum's values come along
+// unless their pointers are null.
+template <class Real>
+void pull_pass(const Problem&, Op, double unit, const Options&, const Weights<Real>& row, const Weights<Real>* col,
+               Gradients<Real>, Sides<Real> values);
+
+// Row values and the gradient of their weighted sum, the scores of a strip kept in between. False, and nothing done, where the
+// problem is of another kind or the workspace does not hold a strip.
+template <class Real>
+bool strip_pass(const Problem&, const Options&, Weighted<Real> row, Real* values, Gradients<Real>);
+
+// A power of 2 from which e^s of every score can be measured, if norms and biases promise one: then nothing needs a maximum.
+template <class Real>
+bool common_power(const Problem&, Real* power);
+
+}  // namespace jessl

@@ -1,0 +1,74 @@
+// What multiplies exponentials to give the gradient of a log-sum-exp:
+//
+//   g_i e^{s_ij − L_i} = factor_i · e^{s_ij} / e^{unit·from_i}
+//
+// made once for each row and column. Rows whose sums are at hand, z_i measured from m_i, get g_i / z_i: no L_i is rounded on
+// the way. For a sum of ψ the factor is g_i itself.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "cpu/driver.h"
+#include "cpu/running.h"
+#include "cpu/tile.h"
+
+namespace jessl {
+
+// Scores up to here are measured from powers of 2; of a larger one the product with log2 e has no exact whole part, and e^s is
+// measured from a score of its size, which near it is exact again.
+inline constexpr double largest_from_powers = 1000;
+
+template <class Real>
+class Weights {
+ public:
+  explicit Weights(std::int64_t n) : from_(n), factor_(n) {}
+
+  // Upstream gradients g of rows whose L is known, rounded.
+  void add(const Upstream<Real>& side, bool powers) {
+    for (std::size_t i = 0; i < from_.size(); ++i) {
+      if (!side.lse) {
+        factor_[i] += side.gradient[i];
+        continue;
+      }
+      const double L = double(side.lse[i]);
+      if (L == -std::numeric_limits<double>::infinity()) continue;  // no pair: scores of −inf, and weights of 0
+      place(i, L, powers);
+      factor_[i] += Real(double(side.gradient[i]) * std::exp(measured_from(i, powers) - L));
+    }
+  }
+
+  // Constant weights w of log(1 + e^{L − anchor}), or of L where there is no anchor, for rows whose sums are known:
+  // w σ(L − anchor) / z. Longer than a double: where scores are large, so are L and the anchor, and in fp64 their difference
+  // would be rounded by more than the scores are.
+  void add(const Weighted<Real>& side, const Running& sums, bool powers) {
+    for (std::size_t i = 0; i < from_.size(); ++i) {
+      const double z = sums.z[i];
+      if (z == 0) continue;
+      place(i, sums.m[i], powers);
+      // How far the rounding of m to Real has moved it; a power stands for itself.
+      const long double own = (powers ? log_2_long : 1) * (long double)from_[i], moved = powers ? 0 : own - sums.m[i];
+      const long double share = side.anchor ? 1 / (1 + std::exp(side.anchor[i] - own + moved) / z) : 1;
+      factor_[i] += Real(double(side.weight[i]) * double(share * std::exp(moved)) / z);
+    }
+  }
+
+  SideWeights<Real> at(std::int64_t first) const { return {from_.data() + first, factor_.data() + first}; }
+
+ private:
+  void place(std::int64_t i, double value, bool powers) { from_[i] = Real(powers ? std::round(value / log_2) : value); }
+  double measured_from(std::int64_t i, bool powers) const { return (powers ? log_2 : 1) * double(from_[i]); }
+
+  std::vector<Real> from_, factor_;
+};
+
+// Whether powers of 2 will do for all of these.
+template <class Values>
+bool powers_suffice(const Values* values, std::int64_t n) {
+  return std::all_of(values, values + n, [](double v) { return !std::isfinite(v) || std::abs(v) <= largest_from_powers; });
+}
+
+}  // namespace jessl
