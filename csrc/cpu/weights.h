@@ -37,20 +37,19 @@ class Weights {
       const double L = double(side.lse[i]);
       if (L == -std::numeric_limits<double>::infinity()) continue;  // no pair: scores of −inf, and weights of 0
       place(i, L, powers);
-      factor_[i] += Real(double(side.gradient[i]) * std::exp(measured_from(i, powers) - L));
+      factor_[i] += Real(double(side.gradient[i]) * std::exp(double(measured_from(i, powers) - L)));
     }
   }
 
   // Constant weights w of log(1 + e^{L − anchor}), or of L where there is no anchor, for rows whose sums are known:
-  // w σ(L − anchor) / z. Longer than a double: where scores are large, so are L and the anchor, and in fp64 their difference
-  // would be rounded by more than the scores are.
+  // w σ(L − anchor) / z.
   void add(const Weighted<Real>& side, const Running& sums, bool powers) {
     for (std::size_t i = 0; i < from_.size(); ++i) {
       const double z = sums.z[i];
       if (z == 0) continue;
       place(i, sums.m[i], powers);
       // How far the rounding of m to Real has moved it; a power stands for itself.
-      const long double own = (powers ? log_2_long : 1) * (long double)from_[i], moved = powers ? 0 : own - sums.m[i];
+      const long double own = measured_from(i, powers), moved = powers ? 0 : own - sums.m[i];
       const long double share = side.anchor ? 1 / (1 + std::exp(side.anchor[i] - own + moved) / z) : 1;
       factor_[i] += Real(double(side.weight[i]) * double(share * std::exp(moved)) / z);
     }
@@ -60,7 +59,8 @@ class Weights {
 
  private:
   void place(std::int64_t i, double value, bool powers) { from_[i] = Real(powers ? std::round(value / log_2) : value); }
-  double measured_from(std::int64_t i, bool powers) const { return (powers ? log_2 : 1) * double(from_[i]); }
+  // Longer than a double, whose rounding of a large L's neighbour would show in fp64.
+  long double measured_from(std::int64_t i, bool powers) const { return (powers ? log_2_long : 1) * (long double)from_[i]; }
 
   std::vector<Real> from_, factor_;
 };
