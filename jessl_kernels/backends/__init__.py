@@ -1,6 +1,7 @@
-"""Who computes. A backend is a module of four functions and a list of reasons to decline; the first that has none is taken.
+"""Who computes. A backend is a module of functions and a list of reasons to decline; the first that has none is taken.
 
-    NAME                                                       how users select it
+    NAME, DESCRIPTION                                          how users select it, and what they are told of it
+    MISSING                                                    why it is not in this installation; empty if it is
     declines(score, op) -> list[str]                           why it cannot run this problem; empty if it can
     reduce(score, op, cols, workspace)                         → row (N,), col (M,) or empty
     gradient(score, op, row, col, needs, workspace)            → Gradients, for given upstream gradients and log-sum-exps
@@ -128,14 +129,18 @@ def backends() -> BackendReport:
     """What can compute here and, where a part is missing, why.
 
     >>> print(jk.backends())
+    cpu        available: C++, tiles in cache, CPU tensors
     chunked    available: pure torch, strips of rows, any device
     reference  available: pure torch, the matrix form, any device; only when asked for by name
-    native     built with g++ 12.2, runs on avx512; holds build information, no kernels yet
+    native     built: compiler gcc 12.2.0, cxx_standard C++20 (202002), …, simd_cpu portable avx2 avx512, cuda no
     """
     native = native_status()
     what = ", ".join(f"{key} {value}" for key, value in native.info.items())
     return BackendReport(
-        computing={name: f"available: {module.DESCRIPTION}" for name, module in BACKENDS.items()},
-        native=f"built, computes nothing yet: {what}" if native.available else f"missing: {native.reason}",
+        computing={
+            name: f"missing: {module.MISSING}" if module.MISSING else f"available: {module.DESCRIPTION}"
+            for name, module in BACKENDS.items()
+        },
+        native=f"built: {what}" if native.available else f"missing: {native.reason}",
         forced=settings().backend,
     )

@@ -26,6 +26,7 @@ _core: Any = native() if _STATUS.available else None
 
 NAME = "cpu"
 DESCRIPTION = "C++, tiles in cache, CPU tensors"
+MISSING = _STATUS.reason
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 MOST_KEPT = 4  # diagonals in `keep`, csrc/pairwise/problem.h
@@ -33,7 +34,7 @@ FEW_DIMENSIONS = 16  # up to here differences cost no more than an expanded squa
 
 
 def declines(score: Score, op: str) -> list[str]:
-    reasons = [] if _STATUS.available else [_STATUS.reason]
+    reasons = [MISSING] if MISSING else []
     if score.x.device.type != "cpu":
         reasons.append(f"x is on {score.x.device}")
     if score.phi.name not in ("identity", "clamp", "laplace"):

@@ -24,6 +24,7 @@ from .contract import Plan, Upstream, Weighted, arriving
 
 NAME = "reference"
 DESCRIPTION = "pure torch, the matrix form, any device; only when asked for by name"
+MISSING = ""
 
 
 def declines(score: Score, op: str) -> list[str]:

@@ -10,12 +10,22 @@ import torch
 import jessl_kernels as jk
 
 
-def test_chunked_is_taken_by_default_and_reference_by_name():
+def test_cpu_is_taken_by_default_and_the_others_by_name():
     z = torch.eye(4)
-    assert jk.explain(z).backend == "chunked"
-    with jk.use_backend("reference"):
-        assert jk.explain(z).backend == "reference"
-    assert jk.explain(z).backend == "chunked"
+    assert jk.explain(z).backend == "cpu"
+    for name in ("chunked", "reference"):
+        with jk.use_backend(name):
+            assert jk.explain(z).backend == name
+    assert jk.explain(z).backend == "cpu"
+
+
+def test_chunked_is_taken_where_cpu_declines(monkeypatch):
+    from jessl_kernels.backends import cpu
+
+    monkeypatch.setattr(cpu, "declines", lambda score, op: ["out of order"])
+    explanation = jk.explain(torch.eye(4))
+    assert explanation.backend == "chunked"
+    assert explanation.declined["cpu"] == ["out of order"]
 
 
 def test_use_backend_nests_and_is_undone_after_an_error():
@@ -33,7 +43,7 @@ def test_use_backend_holds_for_its_thread_alone():
         thread = threading.Thread(target=lambda: seen.append(jk.explain(torch.eye(4)).backend))
         thread.start()
         thread.join()
-    assert seen == ["chunked"]
+    assert seen == ["cpu"]
 
 
 def test_backward_uses_the_backend_of_its_forward(monkeypatch):
@@ -90,7 +100,7 @@ def test_environment_variable_chooses_the_backend():
     assert run(code, JESSL_BACKEND="reference").stdout.strip() == "reference"
     wrong = run(code, JESSL_BACKEND="fast")
     assert wrong.returncode != 0
-    assert "JESSL_BACKEND is 'fast', must be one of chunked, reference" in wrong.stderr
+    assert "JESSL_BACKEND is 'fast', must be one of cpu, chunked, reference" in wrong.stderr
 
 
 def test_python_m_jessl_kernels_prints_the_report():
@@ -102,35 +112,66 @@ def test_python_m_jessl_kernels_prints_the_report():
 
 def test_backends_reports_who_computes_and_what_is_missing():
     report = jk.backends()
-    assert list(report.computing) == ["chunked", "reference"]
+    assert list(report.computing) == ["cpu", "chunked", "reference"]
     assert str(report).count("\n") >= 2
     with jk.use_backend("reference"):
         assert "forced: reference" in str(jk.backends())
 
 
 def test_no_willing_backend_is_one_error_with_every_refusal(monkeypatch):
-    from jessl_kernels.backends import chunked, reference
+    from jessl_kernels.backends import chunked, cpu, reference
 
+    monkeypatch.setattr(cpu, "declines", lambda score, op: ["too old"])
     monkeypatch.setattr(chunked, "declines", lambda score, op: ["too tired"])
     monkeypatch.setattr(reference, "declines", lambda score, op: ["too small", "too slow"])
     with pytest.raises(
-        NotImplementedError, match=r"(?s)no backend can run pairwise_logsumexp on x .*too tired.*too small; too slow"
+        NotImplementedError,
+        match=r"(?s)no backend can run pairwise_logsumexp on x .*too old.*too tired.*too small; too slow",
     ):
         jk.pairwise_logsumexp(torch.eye(2))
 
 
 @pytest.mark.parametrize(
-    ("reduction", "dim", "grad", "gemms"),
-    [("mean", "row", True, 3), ("mean", "both", True, 4), ("none", "row", True, 4), ("mean", "row", False, 1)],
+    ("reduction", "dim", "grad", "chunked", "cpu", "symmetric"),
+    [
+        ("mean", "row", True, 3, 3, 2),
+        ("mean", "both", True, 4, 4, 2),
+        ("none", "row", True, 4, 4, 2),
+        ("mean", "row", False, 1, 1, 0.5),
+    ],
 )
-def test_explain_counts_products(reduction, dim, grad, gemms):
+def test_explain_counts_products(reduction, dim, grad, chunked, cpu, symmetric):
     z = torch.zeros(8, 4, requires_grad=grad)
-    assert jk.explain(z, reduction=reduction, dim=dim).gemms == gemms
+    with jk.use_backend("chunked"):
+        assert jk.explain(z, reduction=reduction, dim=dim).gemms == chunked
+    assert jk.explain(z, z + 1, reduction=reduction, dim=dim).gemms == cpu
+    assert jk.explain(z, reduction=reduction, dim=dim).gemms == symmetric
 
 
-def test_explain_says_how_squares_are_taken():
-    z = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
-    ways = ("one matrix product: ", "one matrix product, in fp64 for strips with close pairs", "differences: scale")
-    for scale, way in zip((0.01, 10.0, 1e12), ways, strict=True):
-        assert way in jk.explain(z, kind="sqdist", scale=scale).path
-    assert "differences: only 2 dimensions" in jk.explain(z[:, :2], kind="sqdist").path
+def test_explain_counts_products_of_sums():
+    z = torch.zeros(8, 4, requires_grad=True)
+    assert jk.explain(z, psi="softplus").gemms == 1.5
+    assert jk.explain(z, z + 1, psi="softplus").gemms == 3
+
+
+SQUARES = {
+    "chunked": (
+        "one matrix product: ",
+        "one matrix product, in fp64 for strips with close pairs",
+        "differences: scale",
+    ),
+    "cpu": (
+        "matrix products: scale",
+        "differences for tiles with close pairs",
+        "differences for tiles with close pairs",
+    ),
+}
+
+
+@pytest.mark.parametrize("backend", SQUARES)
+def test_explain_says_how_squares_are_taken(backend):
+    z = torch.randn(64, 24, generator=torch.Generator().manual_seed(0))
+    with jk.use_backend(backend):
+        for scale, way in zip((0.01, 10.0, 1e12), SQUARES[backend], strict=True):
+            assert way in jk.explain(z, kind="sqdist", scale=scale).path
+        assert "differences: only 2 dimensions" in jk.explain(z[:, :2], kind="sqdist").path
