@@ -14,6 +14,7 @@ is part of the formulas: see `_no_second_derivative`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -160,7 +161,10 @@ def _scalar_backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple:
     saved = ctx.saved_tensors  # once: activation checkpointing lets nobody unpack them twice
     tied, gradients = saved[:7], saved[7:]
     *inputs, row_anchor, col_anchor = tied
-    *made, row, col = _Scaled.apply(upstream, *gradients, *(t for t in tied if t is not None))
+    if torch.is_grad_enabled():  # somebody wants a second derivative, and must be refused
+        *made, row, col = _Scaled.apply(upstream, *gradients, *(t for t in tied if t is not None))
+    else:
+        *made, row, col = _scaled(upstream, *gradients)
     grads = _like_inputs(made, inputs, Needs(*ctx.needs))
     row, col = (g if anchor is not None else None for g, anchor in ((row, row_anchor), (col, col_anchor)))
     return (*grads, *[None] * (FLAT - 5), None, None, row, None, col, None, None, None)
@@ -175,6 +179,10 @@ def _like_inputs(made: Sequence[Tensor], inputs: list[Tensor | None], needs: Nee
 
 class _Once(Function):
     """A function that is differentiated in reverse, once at most, and says so."""
+
+    def __init_subclass__(cls) -> None:
+        # Function.apply asks for the signature of forward at every call, which takes 20 µs unless it stands there.
+        cls.forward.__signature__ = inspect.signature(cls.forward)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -209,7 +217,11 @@ class _Scaled(_Once):
 
     @staticmethod
     def forward(upstream: Tensor, *gradients_and_origins: Tensor) -> tuple[Tensor, ...]:
-        return tuple(upstream * g for g in gradients_and_origins[:7])
+        return _scaled(upstream, *gradients_and_origins[:7])
+
+
+def _scaled(upstream: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
+    return tuple(upstream * g if g.numel() else g for g in gradients)
 
 
 # ---- Registration: the same functions under a schema, and their shapes ----

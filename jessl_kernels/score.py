@@ -126,7 +126,7 @@ class Gradients:
     @staticmethod
     def zeros(score: Score, needs: Needs) -> Gradients:
         def new(needed: bool, shape: tuple[int, ...], dtype: torch.dtype = score.dtype) -> Tensor:
-            return torch.zeros(shape if needed else (0,), dtype=dtype, device=score.x.device)
+            return score.x.new_zeros(shape, dtype=dtype) if needed else score.x.new_empty(0, dtype=dtype)
 
         return Gradients(
             new(needs.x, score.x.shape),
