@@ -43,42 +43,46 @@ void pull_by_differences(Operands<typename V::Real> o, const typename V::Real* o
   }
 }
 
-// Few dimensions do not fill a vector. Here the vector runs along the strip instead, a group of dimensions at a time, and one
-// difference serves both sums.
+// Few dimensions do not fill a vector. Here the vector runs along the strip instead, one dimension after the other and
+// `Columns` columns at once, and one difference serves both sums.
+template <class V, int Columns>
+void pull_columns(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
+                  std::int64_t first, typename V::Real (*toward)[most_rows], Rows<typename V::Real> to_columns) {
+  using Real = typename V::Real;
+  for (std::int64_t d = 0; d < p.D(); ++d) {
+    const Real* x = strip.plain_across.data + d * strip.plain_across.ld;
+    V y[Columns], column[Columns];
+#pragma GCC unroll 4
+    for (int c = 0; c < Columns; ++c) {
+      y[c] = V(tile.plain_rows.data[(first + c) * tile.plain_rows.ld + d]);
+      column[c] = V(Real(0));
+    }
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      const V x_i = V::load(x + i);
+      V row = V::load(toward[d] + i);
+#pragma GCC unroll 4
+      for (int c = 0; c < Columns; ++c) {
+        const V weight = V::load(tile.s.data + (first + c) * tile.s.ld + i), difference = x_i - y[c];
+        row = row - weight * difference;
+        column[c] = fma(weight, difference, column[c]);
+      }
+      row.store(toward[d] + i);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < Columns; ++c) to_columns.data[(first + c) * to_columns.ld + d] += sum(column[c]);
+  }
+}
+
 template <class V>
 void pull_few_dimensions(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                                Rows<typename V::Real> to_rows, Rows<typename V::Real> to_columns) {
-  using Real = typename V::Real;
-  constexpr int group = 4;
-  alignas(64) Real lanes[group][V::lanes];
-  for (std::int64_t d0 = 0; d0 < p.D(); d0 += group) {
-    const int dims = int(p.D() - d0 < group ? p.D() - d0 : group);
-    alignas(64) Real columns[most_rows][group][V::lanes] = {};
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      V x[group], toward[group];
-      for (int d = 0; d < group; ++d) {
-        x[d] = d < dims ? V::load(strip.plain_across.data + (d0 + d) * strip.plain_across.ld + i) : V(Real(0));
-        toward[d] = V(Real(0));
-      }
-      for (std::int64_t j = 0; j < tile.count; ++j) {
-        const V weight = V::load(tile.s.data + j * tile.s.ld + i);
-        const Real* y = tile.plain_rows.data + j * tile.plain_rows.ld + d0;
-#pragma GCC unroll 4
-        for (int d = 0; d < group; ++d) {
-          if (d >= dims) break;
-          const V moved = weight * (x[d] - V(y[d]));
-          toward[d] = toward[d] - moved;
-          add_to<V>(columns[j][d], moved);
-        }
-      }
-      for (int d = 0; d < dims; ++d) {
-        toward[d].store(lanes[d]);
-        for (int l = 0; l < V::lanes && i + l < strip.count; ++l) to_rows.data[(i + l) * to_rows.ld + d0 + d] += lanes[d][l];
-      }
-    }
-    for (std::int64_t j = 0; j < tile.count; ++j)
-      for (int d = 0; d < dims; ++d) to_columns.data[j * to_columns.ld + d0 + d] += sum(V::load(columns[j][d]));
-  }
+                         Rows<typename V::Real> to_rows, Rows<typename V::Real> to_columns) {
+  alignas(64) typename V::Real toward[V::lanes][most_rows] = {};
+  constexpr int block = 4;
+  std::int64_t j = 0;
+  for (; j + block <= tile.count; j += block) pull_columns<V, block>(p, strip, tile, j, toward, to_columns);
+  for (; j < tile.count; ++j) pull_columns<V, 1>(p, strip, tile, j, toward, to_columns);
+  for (std::int64_t i = 0; i < strip.count; ++i)
+    for (std::int64_t d = 0; d < p.D(); ++d) to_rows.data[i * to_rows.ld + d] += toward[d][i];
 }
 
 // Adds to both; `to_columns` may be null where nobody needs it.

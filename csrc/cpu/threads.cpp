@@ -5,6 +5,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -112,16 +113,31 @@ class Team {
   std::exception_ptr failure_;
 };
 
+// Who may still touch a team. It outlives the call, as a thread may that the system was slow to start.
+struct Door {
+  std::atomic<int> inside{0};
+  std::atomic<bool> closed{false};
+};
+
 }  // namespace
 
 void run(const Plan& plan, int threads, const Interrupted& interrupted, const std::function<void(const Task&, int)>& task,
          const std::function<void(std::int64_t, int)>& finish) {
   Team team(plan, interrupted, task, finish);
-  {
-    std::vector<std::jthread> others;
-    for (int thread = 1; thread < threads; ++thread) others.emplace_back([&team, thread] { team.work(thread); });
-    team.work(0);
+  const auto door = std::make_shared<Door>();
+  try {
+    for (int thread = 1; thread < threads; ++thread)
+      std::thread([&team, door, thread] {
+        ++door->inside;
+        if (!door->closed) team.work(thread);
+        --door->inside;
+      }).detach();
+  } catch (const std::system_error&) {
+    // The system has no more threads to give; those that there are do the work.
   }
+  team.work(0);
+  door->closed = true;
+  while (door->inside) std::this_thread::yield();
   team.rethrow();
 }
 
