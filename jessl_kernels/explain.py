@@ -20,7 +20,7 @@ class Explanation:
     backend    who computes
     path       its route, and why that one
     gemms      matrix products of 2·N·M·D flops it spends, on the value alone or on value and gradient
-    workspace  bytes beyond inputs, outputs and a few vectors
+    workspace  bytes at most beyond inputs, outputs and a few vectors
     matrix     bytes of one N×M matrix of scores, which the matrix form keeps three or four of
     declined   the other backends' reasons
     """
@@ -38,7 +38,7 @@ class Explanation:
             self.problem,
             f"  backend    {self.backend}: {self.path}",
             f"  products   {self.gemms:g} of 2·N·M·D flops",
-            f"  workspace  {self.workspace / 2**20:.1f} MiB, where one matrix of scores takes {self.matrix / 2**20:.1f} MiB",
+            f"  workspace  {self.workspace / 2**20:.1f} MiB at most, where one matrix of scores takes {self.matrix / 2**20:.1f} MiB",
         ]
         lines += [f"  declined   {name}: {'; '.join(why)}" for name, why in self.declined.items()]
         return "\n".join(lines)
@@ -64,9 +64,9 @@ def explain(
 
     >>> print(jk.explain(z, exclude="diagonal"))
     pairwise_logsumexp over rows of 8192×8192 dot scores, D = 128, float32 on cpu; value and gradient
-      backend    chunked: strips of 128 rows, one pass; one matrix product
-      products   3 of 2·N·M·D flops
-      workspace  4.0 MiB, where one matrix of scores takes 256.0 MiB
+      backend    cpu: triangular tiles, two passes, avx512
+      products   2 of 2·N·M·D flops
+      workspace  64.0 MiB at most, where one matrix of scores takes 256.0 MiB
     """
     score, op = describe("explain", x, y, psi, kind, phi, scale, exclude, dim, reduction)
     chosen = select("explain", score, op)

@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "cpu/driver.h"
 #include "cpu/running.h"
 #include "cpu/scratch.h"
 #include "cpu/threads.h"
@@ -35,15 +36,23 @@ struct Layout {
 };
 
 // Fewer rows than this in a strip, and the products lose their speed; more than this many strips, and threads find no work.
-inline std::int64_t rows_for(std::int64_t N) { return N > 1152 ? most_rows : N > 384 ? most_rows / 2 : most_rows / 3; }
+inline std::int64_t rows_for(const Problem& p) {
+  const std::int64_t larger = std::max(p.N(), p.M());
+  return larger > 1152 ? most_rows : larger > 384 ? most_rows / 2 : most_rows / 3;
+}
+
+// What the parts of a pass may take of the workspace: parts of segments a quarter, the threads' benches a quarter, and the
+// scores of strips the rest.
+constexpr std::int64_t for_parts(std::int64_t workspace) { return workspace / 4; }
+constexpr std::int64_t for_benches(std::int64_t workspace) { return workspace / 4; }
+constexpr std::int64_t for_strips(std::int64_t workspace) { return workspace / 2; }
 
 // bytes_per_segment: what is kept for each segment of each strip in flight.
-inline Layout cut(const Problem& p, std::int64_t phases, std::int64_t slots, std::int64_t bytes_per_segment,
-                  std::int64_t workspace) {
+inline Layout cut(const Problem& p, std::int64_t rows, std::int64_t phases, std::int64_t slots,
+                  std::int64_t bytes_per_segment, std::int64_t workspace) {
   constexpr std::int64_t most_segments = 64;
-  const std::int64_t rows = rows_for(std::max(p.N(), p.M()));
   const std::int64_t tiles = (p.M() + rows - 1) / rows;
-  const std::int64_t affordable = std::max<std::int64_t>(1, workspace / std::max<std::int64_t>(1, slots * bytes_per_segment));
+  const std::int64_t affordable = std::max<std::int64_t>(1, for_parts(workspace) / (slots * bytes_per_segment));
   const std::int64_t most = std::min({tiles, most_segments, affordable});
   const std::int64_t per_segment = (tiles + most - 1) / most, segments = (tiles + per_segment - 1) / per_segment;
   Layout layout{p.N(), p.M(), rows, per_segment, segments, p.symmetric, {}};
@@ -52,10 +61,12 @@ inline Layout cut(const Problem& p, std::int64_t phases, std::int64_t slots, std
   return layout;
 }
 
-// Threads worth starting: each costs about as much as half a million multiplications.
-inline int useful_threads(const Problem& p, int threads) {
+// Threads worth starting, each of which costs about as much as half a million multiplications, and for which there is room.
+template <class Real>
+int useful_threads(const Problem& p, Extras extras, const Options& options) {
   const double work = double(p.N()) * double(p.M()) * double(p.D() + 16);
-  return int(std::clamp(work / 2e6, 1.0, double(threads)));
+  const double room = double(for_benches(options.workspace)) / double(Bench<Real>::bytes(p, extras));
+  return int(std::clamp(std::min(work / 2e6, room), 1.0, double(options.threads)));
 }
 
 // Whether no pair of these rows and columns can be of one class, where `different` leaves out all others. Classes in order

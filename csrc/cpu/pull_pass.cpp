@@ -13,11 +13,12 @@ template <class Real>
 void pull_pass(const Problem& p, Op op, double unit, const Options& options, const Weights<Real>& row,
                const Weights<Real>* col, Gradients<Real> out, Sides<Real> values) {
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
-  const std::int64_t part_bytes = Collector<Real>::part_bytes(p, rows_for(std::max(p.N(), p.M())));
-  const Layout layout = cut(p, 1, 2, part_bytes, options.workspace / 2);
-  const int threads = useful_threads(p, options.threads);
+  const std::int64_t rows = rows_for(p);
+  const Layout layout = cut(p, rows, 1, 2, Collector<Real>::part_bytes(p, rows), options.workspace);
+  const Extras extras = Collector<Real>::extras(p, out);
+  const int threads = useful_threads<Real>(p, extras, options);
   const Reach reach(p, layout.rows);
-  auto bench = benches<Real>(p, threads, Collector<Real>::extras(p, out));
+  auto bench = benches<Real>(p, threads, extras);
   Collector<Real> collector(p, layout, out);
 
   // Values of a sum, where somebody asks: measured from 0, so that the sums are plain ones.

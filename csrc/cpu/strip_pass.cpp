@@ -15,23 +15,28 @@ namespace jessl {
 
 template <class Real>
 bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Real* values, Gradients<Real> out) {
-  constexpr std::int64_t slots = 2;
-  const std::int64_t rows = rows_for(std::max(p.N(), p.M())), lanes = padded<Real>(rows);
-  const std::int64_t kept_bytes = slots * Scratch::size_of<Real>((p.M() + rows) * lanes);
+  constexpr std::int64_t slots = 2, fewest_rows = most_rows / 4;
+  const auto kept_bytes = [&](std::int64_t rows) {
+    return slots * Scratch::size_of<Real>((p.M() + rows) * padded<Real>(rows));
+  };
   if (p.symmetric || p.kind != Kind::dot || p.phi.name != PhiName::identity) return false;
-  if (kept_bytes > options.workspace - options.workspace / 4) return false;
+  std::int64_t rows = rows_for(p);
+  while (rows > fewest_rows && kept_bytes(rows) > for_strips(options.workspace)) rows /= 2;
+  if (kept_bytes(rows) > for_strips(options.workspace)) return false;
+  const std::int64_t lanes = padded<Real>(rows);
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
-  const Layout layout = cut(p, 2, slots, Collector<Real>::part_bytes(p, rows), options.workspace / 4);
-  const int threads = useful_threads(p, options.threads);
+  const Layout layout = cut(p, rows, 2, slots, Collector<Real>::part_bytes(p, rows), options.workspace);
+  const Extras extras{false, false};
+  const int threads = useful_threads<Real>(p, extras, options);
   const Reach reach(p, layout.rows);
   Real power = 0;
   const bool bounded = common_power(p, &power);
 
-  auto bench = benches<Real>(p, threads, {false, false});
+  auto bench = benches<Real>(p, threads, extras);
   Collector<Real> collector(p, layout, out);
-  Scratch memory(kept_bytes);
+  Scratch memory(kept_bytes(rows));
   Real* kept[slots];
-  for (Real*& strip : kept) strip = memory.take<Real>(kept_bytes / slots / sizeof(Real));
+  for (Real*& strip : kept) strip = memory.take<Real>(kept_bytes(rows) / slots / sizeof(Real));
   std::vector<Running> parts(slots * layout.segments, Running(layout.rows));
 
   const auto tiles = [&](const Task& t, Bench<Real>& b, auto&& visit) {

@@ -62,7 +62,7 @@ def settings() -> Settings:
 def use_backend(name: str | None = None, *, workspace: int | None = None) -> Iterator[None]:
     """Within the block, let this backend compute, or none: there is no fallback from a backend asked for by name.
 
-    name       "chunked" or "reference"; None keeps the choice in force
+    name       "cpu", "chunked" or "reference"; None keeps the choice in force
     workspace  bytes a backend may use beyond inputs, outputs and a few vectors (default 64 MiB)
 
     A backward pass uses the backend and workspace of its forward pass. Holds for the current thread.
