@@ -28,7 +28,17 @@ COMPILERS = ("c++", "g++", "clang++")
 
 # Never -march=native: one library serves every processor of its architecture, and wider instructions are chosen at run
 # time. Never -ffast-math: NaN and infinities are answers here, and its start-up code changes rounding for the process.
-CXXFLAGS = ["-std=c++20", "-O3", "-ffp-contract=fast", "-pthread", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-DNDEBUG"]
+CXXFLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-ffp-contract=fast",
+    "-pthread",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-DNDEBUG",
+]
 SHARED = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
 
 

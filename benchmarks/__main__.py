@@ -26,7 +26,7 @@ from .run import run
 from .store import Store, open_store, read
 
 RESULTS = Path(__file__).with_name("results")
-BOX, QUICK_BOX = 4.0, 1.0
+BOX, QUICK_BOX = 3.0, 1.0  # seconds for the rounds of a cell
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -104,7 +104,9 @@ def measure(chosen: argparse.Namespace, path: Path, console: Console) -> Store:
         )
     if left:
         names = ", ".join(cell.key for cell in left)
-        console.print(f"no time was left for {len(left)} cells (the same command goes on with them): {names}", style="yellow")
+        console.print(
+            f"no time was left for {len(left)} cells (the same command goes on with them): {names}", style="yellow"
+        )
     store.setting["left"] = [cell.key for cell in left]
     return store
 
@@ -115,7 +117,7 @@ def open_here(path: Path, limits: Limits) -> Store:
     if found is not None:
         measured = found.setting["machine"]
     else:
-        outcome = supervise(machine, (), {"limit": limits.seconds}, limits)
+        outcome = supervise(machine, (), {}, limits)
         measured = dict(outcome.events).get("machine")
         if measured is None:
             raise ValueError(f"the machine's peaks could not be measured: {outcome.why}")

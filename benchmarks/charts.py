@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -28,7 +29,7 @@ COLORS = {"ours": "#1f5fa8", "matrix": "#d9822b", "compiled": "#4d9a6a"}
 PEERS = ("#8c5aa8", "#c4487a")  # the first and the second library that a problem has
 LIMIT = "#666666"
 DIMENSION, TALL = 128, 4096
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -94,24 +95,28 @@ def _memory(found: list[Row], path: Path) -> Path | None:
 
 def _fraction(found: list[Row], known: Peaks, path: Path) -> Path | None:
     tall = [row.N for row in found if row.N <= TALL and row.fraction and row.problem in LOSSES]
-    N = max(tall, default=0)
+    N, best = max(tall, default=0), known.best / known.product
 
     def panel(axes: Axes, problem: str, rows: list[Row]) -> None:
         _lines(axes, rows, lambda row: row.fraction, lambda row: row.D)
         axes.axhline(1, color=LIMIT, linestyle=(0, (4, 2)), linewidth=1.2)
+        if best > 1:
+            axes.axhline(best, color=LIMIT, linestyle=":", linewidth=1.2)
         _sizes(axes, sorted({row.D for row in rows}), text=str)
-        axes.set_ylim(0, max(1.1, 1.08 * known.best / known.product))
+        axes.set_ylim(0, 1.35 * best)  # room for the legend
 
     rows = [row for row in found if row.N == N and row.problem in LOSSES and row.D >= 16]
-    limit = Line2D([], [], color=LIMIT, linestyle=(0, (4, 2)), label="torch's product of 4096³")
+    limits = [Line2D([], [], color=LIMIT, linestyle=(0, (4, 2)), label="torch's product of 4096³")]
+    if best > 1:
+        limits.append(Line2D([], [], color=LIMIT, linestyle=":", label="best rate seen"))
     title = f"Necessary flops per second, as a fraction of torch's product: N = {N:,}"
-    return _panels(rows, panel, path, title, "D, dimensions of the embeddings", [limit])
+    return _panels(rows, panel, path, title, "D, dimensions of the embeddings", limits)
 
 
 def _density(found: list[Row], known: Peaks, path: Path) -> Path | None:
     most = max((row.N for row in found if row.problem == "kde_value"), default=0)
     problems = {"kde_value": "value (every point counts itself)", "kde_entropy": "value and gradient (leave-one-out)"}
-    rows = [row for row in found if row.N == most and row.problem in problems]
+    rows = [row for row in found if most == row.N and row.problem in problems]
     if not rows:
         return None
     figure, all_axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
@@ -164,7 +169,7 @@ def _panels(
     figure.supxlabel(below, fontsize=10)
     common = [h for h in _handles(found) if h.get_label() in ("ours", "matrix form", "torch.compile")]
     figure.suptitle(title, x=0.01, ha="left", fontsize=13)
-    figure.legend(handles=[*common, *more], loc="outside upper right", ncols=2 if columns < 3 else 4, fontsize=10)
+    figure.legend(handles=[*common, *more], loc="outside upper right", ncols=2 if columns < 3 else 5, fontsize=10)
     return _save(figure, path)
 
 
@@ -181,16 +186,14 @@ def _lines(axes: Axes, rows: list[Row], y: Callable[[Row], float | None], x: Cal
         mine = sorted((row for row in rows if row.contender == name), key=x)
         points = [(x(row), value) for row in mine if (value := y(row)) is not None]
         color = _color(rows, name)
-        axes.plot(
-            [p[0] for p in points], [p[1] for p in points], marker="o", markersize=4, linewidth=1.8, color=color
-        )
+        axes.plot([p[0] for p in points], [p[1] for p in points], marker="o", markersize=4, linewidth=1.8, color=color)
         for row in mine:
             status = row.status if row.status in ("out of memory", "timeout") else row.memory_status
             if y(row) is None and status in ("out of memory", "timeout") and points:
                 axes.plot([points[-1][0], x(row)], [points[-1][1]] * 2, linestyle=":", color=color, linewidth=1.2)
                 axes.plot([x(row)], [points[-1][1]], marker="x", markersize=8, markeredgewidth=2.2, color=color)
-                axes.annotate(status, (x(row), points[-1][1]), (0, 7), textcoords="offset points", ha="right", fontsize=8,
-                              color=color)  # fmt: skip
+                place = {"textcoords": "offset points", "ha": "right", "fontsize": 8}
+                axes.annotate(status, (x(row), points[-1][1]), (2, 7), color=color, **place)
                 break
 
 

@@ -189,9 +189,7 @@ def evaluate(problem: Problem, function: Callable[..., Tensor], batches: list[Te
     return value.detach(), list(gradients)
 
 
-def errors(
-    found: tuple[Tensor, list[Tensor]], truth: tuple[Tensor, list[Tensor]]
-) -> tuple[float, float | None]:
+def errors(found: tuple[Tensor, list[Tensor]], truth: tuple[Tensor, list[Tensor]]) -> tuple[float, float | None]:
     """|value − truth| / max(1, |truth|), and ‖gradient − truth‖ / ‖truth‖ over all batches (None without a gradient)."""
     value, expected = float(found[0]), float(truth[0])
     value_error = abs(value - expected) / max(1.0, abs(expected))

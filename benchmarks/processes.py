@@ -81,6 +81,7 @@ def supervise(
             name, payload = receiver.recv()
             if name == "done":
                 outcome.during = None
+                process.join(STARTING)  # it tidies up; killed now, it would leave semaphores behind
                 return outcome
             if name == "begin":
                 outcome.during, doing, patience = payload

@@ -70,7 +70,7 @@ def _meaning(known: Peaks) -> str:
 
 def _how(store: Store, found: list[Row]) -> str:
     rounds = [row.rounds for row in found if row.rounds]
-    spread = f"{min(rounds)} to {max(rounds)}" if rounds else "0"
+    spread = f"{min(rounds)} to {max(rounds)}" if rounds and min(rounds) < max(rounds) else f"{max(rounds, default=0)}"
     return (
         "N is the number of rows of the score matrix: n pairs make N = 2n in `nt_xent`, `dcl`, `sup_con`, N = n elsewhere. "
         "Times are of value and gradient (`kde_value`: value alone), medians of rounds in which all sides run in turn "
@@ -90,7 +90,7 @@ def _charts(charts: list[Path]) -> Iterable[str]:
 
 def _summary(found: list[Row]) -> Iterable[str]:
     """The first table to look at: every loss at one size."""
-    sizes = sorted({(row.N, row.D) for row in found if row.D == SUMMARY[1]})
+    sizes = sorted({(row.N, row.D) for row in found if SUMMARY[1] == row.D})
     if not sizes:
         return
     N, D = SUMMARY if SUMMARY in sizes else sizes[-1]
@@ -136,7 +136,9 @@ def _notes(problem: str, found: list[Row]) -> list[str]:
         troubled = row.status != "ok" or row.memory_status not in ("", "ok")
         if troubled:
             status = row.status if row.status != "ok" else f"memory: {row.memory_status}"
-            reasons.setdefault(f"{label(problem, row.contender)}, {status}: {row.why}", []).append(f"{row.N:,} × {row.D}")
+            reasons.setdefault(f"{label(problem, row.contender)}, {status}: {row.why}", []).append(
+                f"{row.N:,} × {row.D}"
+            )
     return ["", *(f"- {reason} ({', '.join(sizes)})" for reason, sizes in reasons.items())] if reasons else []
 
 
@@ -144,16 +146,17 @@ def _density(found: list[Row], known: Peaks) -> str:
     """Kernel density in few dimensions beside its roof."""
     chosen = [row for row in found if row.problem.startswith("kde") and row.contender == "ours" and row.seconds]
     most = max((row.N for row in chosen if row.D <= 16), default=0)
-    chosen = [row for row in chosen if row.N == most]
+    chosen = [row for row in chosen if row.N >= most > 0]
     if not chosen:
         return ""
     lines = [
         "## Kernel density and its roof",
         "",
-        "In few dimensions e^t and differences are the work, not products. The roof counts lane operations: N²/2·(e + 2D) for "
-        "the value, N²/2·(2e + 8D + 4) with the gradient, e being one e^t; at "
-        f"{known.lanes / 1e9:,.0f}·10⁹ lane operations per second (half the best rate seen, a multiply-add being two flops) and "
-        f"e = {known.exp:.1f}. With D in the hundreds the products are the work, and the fraction of peak above says more.",
+        "In few dimensions e^t and differences are the work, not products. The roof counts lane operations: N²/2·(e + 2D) "
+        "for the value, N²/2·(2e + 8D + 4) with the gradient, e being one e^t; at "
+        f"{known.lanes / 1e9:,.0f}·10⁹ lane operations per second (half the best rate seen, a multiply-add being two "
+        f"flops) and e = {known.exp:.1f}, that of torch.exp: a cheaper e^t can come in under this roof. With D in the "
+        "hundreds products are the work, and the fraction of peak above says more.",
         "",
         "| | N | D | ours | roof | of roof |",
         "|---|---|---|---|---|---|",
@@ -204,7 +207,7 @@ def time_text(seconds: float | None) -> str:
 def seconds_text(row: Row | None) -> str:
     """The median, or why there is none."""
     if row is None:
-        return ""
+        return "–"
     return time_text(row.seconds) if row.status == "ok" else row.status
 
 

@@ -61,9 +61,7 @@ def _time(cell: Cell, results: dict[str, Any], limits: Limits, box: float, repor
     """Fill in errors and seconds; a contender with which the process ends is noted, and the others start again."""
     while names := tuple(name for name in results if results[name]["status"] == "ok"):
         options = {"box": box, "limit": limits.seconds}
-        outcome = supervise(
-            time_cell, (cell, names), options, limits, lambda what: report(f"{cell.key}  {what}")
-        )
+        outcome = supervise(time_cell, (cell, names), options, limits, lambda what: report(f"{cell.key}  {what}"))
         products = []
         for name in names:
             results[name]["seconds"] = []
