@@ -70,6 +70,7 @@ def time_cell(cell: Cell, names: tuple[str, ...], *, box: float, limit: float) -
             yield "seconds", (name, first[name])
     for round_ in range(max(counts.values(), default=0)):
         if round_ == 0 and cell.N >= MIDDLING:
+            yield "begin", (None, "product", limit + COMPILING)  # not on the clock of the contender before it
             yield "product", product_seconds()
         for name, function in functions.items():
             if round_ < counts[name]:
@@ -185,7 +186,8 @@ def exp_seconds(numbers: int = 32_768, calls: int = 200) -> float:
 
 
 def _reason(error: RuntimeError | MemoryError) -> tuple[str, str]:
-    text = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    text = str(error).strip() or type(error).__name__
+    text = text.rpartition("DefaultCPUAllocator: ")[2].partition(" Error code")[0].splitlines()[0][:200]
     signs = ("allocate", "bad_alloc", "not enough memory", "out of memory")
     out_of_memory = isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
     return ("out of memory" if out_of_memory else "failed"), text
