@@ -27,6 +27,7 @@ from .store import Store, open_store, read
 
 RESULTS = Path(__file__).with_name("results")
 BOX, QUICK_BOX = 3.0, 1.0  # seconds for the rounds of a cell
+MINUTES, QUICK_MINUTES = 60.0, 2.75
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -42,8 +43,8 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, help="folder of the results (default benchmarks/results, or …/quick)")
     add("--fresh", action="store_true", help="forget the results that the folder holds")
     add("--render", action="store_true", help="measure nothing: write report and charts again from the stored cells")
-    add("--minutes", type=float, default=60.0, help="cells that have not begun by then are left out (default 60)")
-    add("--limit", type=float, default=60.0, help="seconds that one call may take (default 60; --long: 900)")
+    add("--minutes", type=float, help="cells that have not begun by then are left out (default 60; --quick: 2.75)")
+    add("--limit", type=float, default=60.0, help="seconds that one call may take (default 60)")
     add("--memory", type=float, help="GiB that a process may add (default 85 %% of what is available)")
     add("--threads", type=int, default=torch.get_num_threads(), help="of torch (default: torch's choice)")
     return parser.parse_args(arguments)
@@ -87,7 +88,7 @@ def grid(chosen: argparse.Namespace) -> list[cells.Cell]:
 def measure(chosen: argparse.Namespace, path: Path, console: Console) -> Store:
     started = time.monotonic()
     memory = 1024 * chosen.memory if chosen.memory else 0.85 * available_mib()
-    limits = Limits(900.0 if chosen.long else chosen.limit, memory, chosen.threads)
+    limits = Limits(chosen.limit, memory, chosen.threads)
     store = open_here(path, limits)
     wanted = grid(chosen)
     columns = (TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -98,7 +99,7 @@ def measure(chosen: argparse.Namespace, path: Path, console: Console) -> Store:
             wanted,
             limits,
             box=QUICK_BOX if chosen.quick else BOX,
-            deadline=started + 60 * chosen.minutes,
+            deadline=started + 60 * (chosen.minutes or (QUICK_MINUTES if chosen.quick else MINUTES)),
             report=lambda what: progress.update(task, description=what),
             done=lambda key: progress.advance(task),
         )

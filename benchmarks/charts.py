@@ -17,7 +17,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from .cells import Cell
 from .contenders import label
@@ -83,7 +83,7 @@ def _memory(found: list[Row], path: Path) -> Path | None:
         _sizes(axes, sizes)
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.08)
-        axes.yaxis.set_major_locator(LogLocator(numticks=12))
+        axes.yaxis.set_major_locator(FixedLocator([0.1, 1, 10, 100, 1024, 10_240]))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _mib(v)))
 
@@ -109,22 +109,24 @@ def _fraction(found: list[Row], known: Peaks, path: Path) -> Path | None:
     limits = [Line2D([], [], color=LIMIT, linestyle=(0, (4, 2)), label="torch's product of 4096³")]
     if best > 1:
         limits.append(Line2D([], [], color=LIMIT, linestyle=":", label="best rate seen"))
-    title = f"Necessary flops per second, as a fraction of torch's product: N = {N:,}"
+    title = f"Rate on necessary flops, over that of torch's product: N = {N:,}"
     return _panels(rows, panel, path, title, "D, dimensions of the embeddings", limits)
 
 
 def _density(found: list[Row], known: Peaks, path: Path) -> Path | None:
-    most = max((row.N for row in found if row.problem == "kde_value"), default=0)
+    size = max((row.N for row in found if row.problem == "kde_value"), default=0)
     problems = {"kde_value": "value (every point counts itself)", "kde_entropy": "value and gradient (leave-one-out)"}
-    rows = [row for row in found if most == row.N and row.problem in problems]
+    largest = [row for row in found if size == row.N]
+    asked = {row.D for row in largest if row.problem == "kde_value"}
+    rows = [row for row in largest if row.D in asked and row.problem in problems]
     if not rows:
         return None
-    figure, all_axes = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True)
+    figure, all_axes = plt.subplots(1, 2, figsize=(11, 5.2), sharey=True)
     for axes, (problem, title) in zip(all_axes, problems.items(), strict=True):
         here = [row for row in rows if row.problem == problem]
         _lines(axes, here, lambda row: row.seconds, lambda row: row.D)
         dimensions = sorted({row.D for row in here})
-        roof = [roof_seconds(problem, most, D, known) for D in dimensions]
+        roof = [roof_seconds(problem, size, D, known) for D in dimensions]
         axes.plot(dimensions, roof, color=LIMIT, linestyle=(0, (4, 2)), linewidth=1.2)
         _sizes(axes, dimensions, text=str)
         axes.set_yscale("log")
@@ -135,8 +137,8 @@ def _density(found: list[Row], known: Peaks, path: Path) -> Path | None:
         axes.set_xlabel("D, dimensions")
         handles = _handles(here)
         handles.append(Line2D([], [], color=LIMIT, linestyle=(0, (4, 2)), label="roof: e^t and differences"))
-        axes.legend(handles=handles, loc="upper left", fontsize=9)
-    figure.suptitle(f"Kernel density: time over D, N = {most:,}", x=0.01, ha="left", fontsize=13)
+        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=9)
+    figure.suptitle(f"Kernel density: time over D, N = {size:,}", x=0.01, ha="left", fontsize=13)
     return _save(figure, path)
 
 
@@ -181,7 +183,7 @@ def _save(figure: plt.Figure, path: Path) -> Path:
 
 
 def _lines(axes: Axes, rows: list[Row], y: Callable[[Row], float | None], x: Callable[[Row], int]) -> None:
-    """A line for each contender, ours on top; a cross where it ran out of memory or time, at the height of its last point."""
+    """A line for each contender, ours on top; a cross where it ran out of memory or time."""
     for name in _names(rows)[::-1]:
         mine = sorted((row for row in rows if row.contender == name), key=x)
         points = [(x(row), value) for row in mine if (value := y(row)) is not None]
@@ -190,10 +192,12 @@ def _lines(axes: Axes, rows: list[Row], y: Callable[[Row], float | None], x: Cal
         for row in mine:
             status = row.status if row.status in ("out of memory", "timeout") else row.memory_status
             if y(row) is None and status in ("out of memory", "timeout") and points:
-                axes.plot([points[-1][0], x(row)], [points[-1][1]] * 2, linestyle=":", color=color, linewidth=1.2)
-                axes.plot([x(row)], [points[-1][1]], marker="x", markersize=8, markeredgewidth=2.2, color=color)
-                place = {"textcoords": "offset points", "ha": "right", "fontsize": 8}
-                axes.annotate(status, (x(row), points[-1][1]), (2, 7), color=color, **place)
+                last, height = points[-1]
+                height *= (x(row) / last) ** (2 if x(row) == row.N else 1)  # where it was heading
+                axes.plot([last, x(row)], [points[-1][1], height], linestyle=":", color=color, linewidth=1.2)
+                axes.plot([x(row)], [height], marker="x", markersize=7, markeredgewidth=2, color=color)
+                place = {"textcoords": "offset points", "va": "center", "fontsize": 8}
+                axes.annotate(status, (x(row), height), (7, 0), color=color, **place)
                 break
 
 

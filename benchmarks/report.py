@@ -145,8 +145,8 @@ def _notes(problem: str, found: list[Row]) -> list[str]:
 def _density(found: list[Row], known: Peaks) -> str:
     """Kernel density in few dimensions beside its roof."""
     chosen = [row for row in found if row.problem.startswith("kde") and row.contender == "ours" and row.seconds]
-    most = max((row.N for row in chosen if row.D <= 16), default=0)
-    chosen = [row for row in chosen if row.N >= most > 0]
+    size = max((row.N for row in chosen if row.D <= 16), default=0)
+    chosen = [row for row in chosen if size == row.N and row.D <= 128]
     if not chosen:
         return ""
     lines = [
@@ -158,14 +158,17 @@ def _density(found: list[Row], known: Peaks) -> str:
         f"flops) and e = {known.exp:.1f}, that of torch.exp: a cheaper e^t can come in under this roof. With D in the "
         "hundreds products are the work, and the fraction of peak above says more.",
         "",
-        "| | N | D | ours | roof | of roof |",
-        "|---|---|---|---|---|---|",
+        "| | N | D | ours | roof | of roof | lane operations a pair: ours | roof |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in chosen:
         roof = roof_seconds(row.problem, row.N, row.D, known)
-        share = roof / row.seconds if row.seconds else 0.0
+        seconds, each = row.seconds or 0.0, known.lanes / (row.N**2 / 2)
         what = "value" if row.problem == "kde_value" else "value and gradient"
-        lines.append(f"| {what} | {row.N:,} | {row.D} | {time_text(row.seconds)} | {time_text(roof)} | {share:.2f} |")
+        lines.append(
+            f"| {what} | {row.N:,} | {row.D} | {time_text(seconds)} | {time_text(roof)} | {roof / seconds:.2f} "
+            f"| {seconds * each:.0f} | {roof * each:.0f} |"
+        )
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -36,6 +37,7 @@ def run(
 def run_cell(cell: Cell, store: Store, limits: Limits, *, box: float, report: Report) -> dict[str, Any]:
     """Check, time, and weigh the contenders of a cell."""
     started = time.monotonic()
+    limits = replace(limits, seconds=cell.limit or limits.seconds)
     results: dict[str, dict[str, Any]] = {name: {"status": "ok", "seconds": []} for name in cell.contenders}
     for name in cell.contenders:
         hopeless = why_hopeless(cell, name, store, limits.seconds)
