@@ -28,6 +28,7 @@ from .store import Store
 COLORS = {"ours": "#1f5fa8", "matrix": "#d9822b", "compiled": "#4d9a6a"}
 PEERS = ("#8c5aa8", "#c4487a")  # the first and the second library that a problem has
 LIMIT = "#666666"
+ENDS = {"out of memory": "x", "timeout": "1"}  # the mark of a contender that ends there
 DIMENSION, TALL = 128, 4096
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -70,9 +71,9 @@ def _time(found: list[Row], known: Peaks, path: Path) -> Path | None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _seconds(v)))
 
     rows = [row for row in found if row.D == DIMENSION]
-    limit = Line2D([], [], color=LIMIT, linestyle=(0, (4, 2)), label="necessary flops at the peak of torch's product")
+    limit = Line2D([], [], color=LIMIT, linestyle=(0, (4, 2)), label="necessary flops at torch's peak")
     title = f"Value and gradient: time over N, D = {DIMENSION}"
-    return _panels(rows, panel, path, title, "N, rows of the score matrix", [limit])
+    return _panels(rows, panel, path, title, "N, rows of the score matrix", [limit, *_ends(rows)])
 
 
 def _memory(found: list[Row], path: Path) -> Path | None:
@@ -90,7 +91,7 @@ def _memory(found: list[Row], path: Path) -> Path | None:
     rows = [row for row in found if row.D == DIMENSION]
     matrix = Line2D([], [], color=LIMIT, linestyle=":", label="one matrix of N × N scores")
     title = f"Value and gradient: memory beyond the inputs over N, D = {DIMENSION}"
-    return _panels(rows, panel, path, title, "N, rows of the score matrix", [matrix])
+    return _panels(rows, panel, path, title, "N, rows of the score matrix", [matrix, *_ends(rows)])
 
 
 def _fraction(found: list[Row], known: Peaks, path: Path) -> Path | None:
@@ -98,7 +99,7 @@ def _fraction(found: list[Row], known: Peaks, path: Path) -> Path | None:
     N, best = max(tall, default=0), known.best / known.product
 
     def panel(axes: Axes, problem: str, rows: list[Row]) -> None:
-        _lines(axes, rows, lambda row: row.fraction, lambda row: row.D)
+        _lines(axes, rows, lambda row: row.fraction, lambda row: row.D, marks=False)
         axes.axhline(1, color=LIMIT, linestyle=(0, (4, 2)), linewidth=1.2)
         if best > 1:
             axes.axhline(best, color=LIMIT, linestyle=":", linewidth=1.2)
@@ -106,10 +107,10 @@ def _fraction(found: list[Row], known: Peaks, path: Path) -> Path | None:
         axes.set_ylim(0, 1.35 * best)  # room for the legend
 
     rows = [row for row in found if row.N == N and row.problem in LOSSES and row.D >= 16]
-    limits = [Line2D([], [], color=LIMIT, linestyle=(0, (4, 2)), label="torch's product of 4096³")]
+    limits = [Line2D([], [], color=LIMIT, linestyle=(0, (4, 2)), label="peak: torch's product")]
     if best > 1:
         limits.append(Line2D([], [], color=LIMIT, linestyle=":", label="best rate seen"))
-    title = f"Rate on necessary flops, over that of torch's product: N = {N:,}"
+    title = f"Fraction of the peak on necessary flops, N = {N:,}"
     return _panels(rows, panel, path, title, "D, dimensions of the embeddings", limits)
 
 
@@ -137,6 +138,7 @@ def _density(found: list[Row], known: Peaks, path: Path) -> Path | None:
         axes.set_xlabel("D, dimensions")
         handles = _handles(here)
         handles.append(Line2D([], [], color=LIMIT, linestyle=(0, (4, 2)), label="roof: e^t and differences"))
+        handles += _ends(here)
         axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=9)
     figure.suptitle(f"Kernel density: time over D, N = {size:,}", x=0.01, ha="left", fontsize=13)
     return _save(figure, path)
@@ -171,7 +173,7 @@ def _panels(
     figure.supxlabel(below, fontsize=10)
     common = [h for h in _handles(found) if h.get_label() in ("ours", "matrix form", "torch.compile")]
     figure.suptitle(title, x=0.01, ha="left", fontsize=13)
-    figure.legend(handles=[*common, *more], loc="outside upper right", ncols=2 if columns < 3 else 5, fontsize=10)
+    figure.legend(handles=[*common, *more], loc="outside upper right", ncols=2 if columns < 3 else 6, fontsize=10)
     return _save(figure, path)
 
 
@@ -182,22 +184,22 @@ def _save(figure: plt.Figure, path: Path) -> Path:
     return path
 
 
-def _lines(axes: Axes, rows: list[Row], y: Callable[[Row], float | None], x: Callable[[Row], int]) -> None:
-    """A line for each contender, ours on top; a cross where it ran out of memory or time."""
+def _lines(
+    axes: Axes, rows: list[Row], y: Callable[[Row], float | None], x: Callable[[Row], int], marks: bool = True
+) -> None:
+    """A line for each contender, ours on top; a mark where it ran out of memory or time."""
     for name in _names(rows)[::-1]:
         mine = sorted((row for row in rows if row.contender == name), key=x)
         points = [(x(row), value) for row in mine if (value := y(row)) is not None]
         color = _color(rows, name)
         axes.plot([p[0] for p in points], [p[1] for p in points], marker="o", markersize=4, linewidth=1.8, color=color)
         for row in mine:
-            status = row.status if row.status in ("out of memory", "timeout") else row.memory_status
-            if y(row) is None and status in ("out of memory", "timeout") and points:
+            status = row.status if row.status in ENDS else row.memory_status
+            if marks and y(row) is None and status in ENDS and points:
                 last, height = points[-1]
                 height *= (x(row) / last) ** (2 if x(row) == row.N else 1)  # where it was heading
                 axes.plot([last, x(row)], [points[-1][1], height], linestyle=":", color=color, linewidth=1.2)
-                axes.plot([x(row)], [height], marker="x", markersize=7, markeredgewidth=2, color=color)
-                place = {"textcoords": "offset points", "va": "center", "fontsize": 8}
-                axes.annotate(status, (x(row), height), (7, 0), color=color, **place)
+                axes.plot([x(row)], [height], marker=ENDS[status], markersize=8, markeredgewidth=2, color=color)
                 break
 
 
@@ -218,6 +220,13 @@ def _handles(rows: list[Row]) -> list[Line2D]:
             text = label(problem, name)
             found.setdefault(text, Line2D([], [], color=_color(own, name), marker="o", markersize=4, label=text))
     return list(found.values())
+
+
+def _ends(rows: list[Row]) -> list[Line2D]:
+    """The legend of the marks that occur."""
+    found = [status for status in ENDS if any(status in (row.status, row.memory_status) for row in rows)]
+    style = {"linestyle": "", "markersize": 8, "markeredgewidth": 2, "color": LIMIT}
+    return [Line2D([], [], marker=ENDS[status], label=status, **style) for status in found]
 
 
 def _sizes(axes: Axes, sizes: list[int], text: Callable[[int], str] | None = None) -> None:
