@@ -12,16 +12,19 @@ PEERS := $(wildcard tests/requirements-peers.txt)
 # More processes want more memory, about 2 GB each.
 WORKERS ?= 2
 DEMO_ARGS ?=
+BENCH_ARGS ?=
+REPORT_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-quick report clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
 	@echo "make test    run the whole test suite"
 	@echo "make lint    ruff (rules and format) and pyright"
-	@echo "make bench   run the benchmarks"
+	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
+	@echo "make report  an hour: every loss against its rivals, into benchmarks/results; REPORT_ARGS=--quick: 3 minutes"
 	@echo "make clean   remove .venv, build products and caches; runs/ stays"
 	@echo "The first run of each makes .venv and installs what is missing; PYTHON=… chooses the interpreter."
 
@@ -39,7 +42,13 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/pyright
 
 bench: $(VENV)/test.stamp $(VENV)/demo.stamp
-	$(BIN)/python -m pytest benchmarks
+	$(BIN)/python -m pytest benchmarks $(BENCH_ARGS)
+
+bench-quick: $(VENV)/test.stamp $(VENV)/demo.stamp
+	$(BIN)/python -m pytest benchmarks -k N256 --benchmark-max-time=0.1 --benchmark-min-rounds=3 $(BENCH_ARGS)
+
+report: $(VENV)/test.stamp $(VENV)/demo.stamp
+	$(BIN)/python -m benchmarks $(REPORT_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks

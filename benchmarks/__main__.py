@@ -1,125 +1,144 @@
-"""`python -m benchmarks`: the README's table. Value and gradient of every loss, ours against the matrix form.
+"""`python -m benchmarks`: every loss against its matrix form, torch.compile of it, and the libraries a user would pick.
 
-The two sides run in turn in one process, and their medians are compared; peak memory is measured in a process for each. A
-side is timed only if its gradient is right. Writes benchmarks/results.csv and prints Markdown.
+Writes report.md, results.csv, results.json and charts to --out, from the cells in its cells.jsonl. An interrupted run goes
+on where it stopped; each contender is checked against fp64 before it is timed. An hour, or under three minutes with --quick.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import platform
-import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-import jessl_kernels
+from . import cells, setting
+from .charts import draw
+from .measure import machine
+from .problems import PROBLEMS
+from .processes import Limits, available_mib, supervise
+from .report import markdown
+from .rows import rows, write_csv, write_json
+from .run import run
+from .store import Store, open_store, read
 
-from .problems import PROBLEMS, gradient_error, value_and_gradient
-
-RESULTS = Path(__file__).with_name("results.csv")
-CHECKED_ROWS = 1024  # errors against fp64 are measured at this size
-FIELDS = ("loss", "rows", "D", "dtype", "side", "seconds", "p20", "p80", "peak_mib", "gradient_error", "machine")
+RESULTS = Path(__file__).with_name("results")
+BOX, QUICK_BOX = 3.0, 1.0  # seconds for the rounds of a cell
+MINUTES, QUICK_MINUTES = 60.0, 2.75
 
 
-def machine() -> str:
-    """Processor level, threads and versions, for every row."""
-    return (
-        f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"jessl_kernels {jessl_kernels.__version__}, Python {platform.python_version()}"
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="two sizes of every loss, to see that all works")
+    add("--long", action="store_true", help="also NT-Xent at 262,144 rows, minutes for one call")
+    add("--only", nargs="+", choices=list(PROBLEMS), metavar="PROBLEM", help=f"of {', '.join(PROBLEMS)}")
+    add("--rows", nargs="+", type=int, metavar="N", help="only cells of these N")
+    add("--dim", nargs="+", type=int, metavar="D", help="only cells of these D")
+    add("--out", type=Path, help="folder of the results (default benchmarks/results, or …/quick)")
+    add("--fresh", action="store_true", help="forget the results that the folder holds")
+    add("--render", action="store_true", help="measure nothing: write report and charts again from the stored cells")
+    add("--minutes", type=float, help="cells that have not begun by then are left out (default 60; --quick: 2.75)")
+    add("--limit", type=float, default=60.0, help="seconds that one call may take (default 60)")
+    add("--memory", type=float, help="GiB that a process may add (default 85 %% of what is available)")
+    add("--threads", type=int, default=torch.get_num_threads(), help="of torch (default: torch's choice)")
+    return parser.parse_args(arguments)
 
 
-def timed(name: str, rows: int, D: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side, in turn, after one warm-up of both."""
-    problem = PROBLEMS[name]
-    batches = problem.batches(rows, D)
-    seconds: dict[str, list[float]] = {"ours": [], "matrix": []}
-    for round_ in range(rounds + 1):
-        for side, function in (("ours", problem.ours), ("matrix", problem.matrix)):
-            start = time.perf_counter()
-            value_and_gradient(function, batches)
-            if round_:
-                seconds[side].append(time.perf_counter() - start)
-    return seconds
+def main(arguments: list[str] | None = None) -> int:
+    chosen = options(arguments)
+    out = chosen.out or (RESULTS / "quick" if chosen.quick else RESULTS)
+    console = Console(stderr=True)
+    path = out / "cells.jsonl"
+    if chosen.render:
+        store = read(path)
+        if store is None:
+            console.print(f"{path} holds no results")
+            return 1
+    else:
+        if chosen.fresh:
+            path.unlink(missing_ok=True)
+        try:
+            store = measure(chosen, path, console)
+        except ValueError as error:
+            console.print(str(error), markup=False)
+            return 1
+    write(store, out)
+    console.print(f"report: {out / 'report.md'}", markup=False)
+    return 0
 
 
-def peak_mib(name: str, rows: int, D: int, side: str) -> float:
-    """Growth of the peak resident memory of a fresh process, beyond a small warm-up."""
-    command = [sys.executable, "-m", "benchmarks", "--peak", name, "--side", side, "--rows", str(rows), "--dim", str(D)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-def print_peak(name: str, rows: int, D: int, side: str) -> None:
-    """The child process of `peak_mib`."""
-    problem = PROBLEMS[name]
-    function = getattr(problem, side)
-    value_and_gradient(function, problem.batches(256, D))
-    before = resident_peak_mib()
-    value_and_gradient(function, problem.batches(rows, D))
-    print(resident_peak_mib() - before)
-
-
-def resident_peak_mib() -> float:
-    """Of this process alone (Linux): ru_maxrss would begin at what the starting process had held."""
-    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
-
-
-def measure(name: str, rows: int, D: int, rounds: int) -> list[dict]:
-    """The rows of the CSV for one problem. RuntimeError if a side's gradient is wrong."""
-    problem = PROBLEMS[name]
-    small = problem.batches(CHECKED_ROWS, D)
-    errors = {side: gradient_error(getattr(problem, side), problem, small) for side in ("ours", "matrix")}
-    if not errors["ours"] < 1e-4:
-        raise RuntimeError(f"{name}: gradient error {errors['ours']:.3g}, not timed")
-    found = []
-    for side, seconds in timed(name, rows, D, rounds).items():
-        deciles = statistics.quantiles(seconds, n=10)
-        cells = (name, rows, D, "float32", side, f"{statistics.median(seconds):.4f}", f"{deciles[1]:.4f}", f"{deciles[7]:.4f}",
-                 f"{peak_mib(name, rows, D, side):.1f}", f"{errors[side]:.2g}", machine())  # fmt: skip
-        found.append(dict(zip(FIELDS, cells, strict=True)))
-    return found
-
-
-def table(results: list[dict]) -> str:
-    """Markdown, a line per loss."""
-    lines = [
-        "| loss | matrix form | ours | ratio | memory, matrix → ours |",
-        "|---|---|---|---|---|",
+def grid(chosen: argparse.Namespace) -> list[cells.Cell]:
+    wanted = cells.quick() if chosen.quick else cells.full()
+    wanted += cells.long() if chosen.long else []
+    return [
+        cell
+        for cell in wanted
+        if (not chosen.only or cell.problem in chosen.only)
+        and (not chosen.rows or cell.N in chosen.rows)
+        and (not chosen.dim or cell.D in chosen.dim)
     ]
-    for ours, matrix in zip(results[::2], results[1::2], strict=True):
-        theirs, mine = float(matrix["seconds"]), float(ours["seconds"])
-        memory = f"{float(matrix['peak_mib']):,.0f} → {float(ours['peak_mib']):,.0f} MiB"
-        lines.append(f"| `{ours['loss']}` | {theirs:.2f} s | {mine:.2f} s | ×{theirs / mine:.1f} | {memory} |")
-    return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rows", type=int, default=8192, help="rows of the score matrix (default 8192)")
-    parser.add_argument("--dim", type=int, default=128, help="dimensions of the embeddings (default 128)")
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds of each side (default 7)")
-    parser.add_argument("--peak", choices=list(PROBLEMS), help=argparse.SUPPRESS)
-    parser.add_argument("--side", choices=["ours", "matrix"], help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.peak:
-        print_peak(options.peak, options.rows, options.dim, options.side)
-        return
-    results = []
-    for name in PROBLEMS:
-        results += measure(name, options.rows, options.dim, options.rounds)
-        print(f"{name}: done", file=sys.stderr)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(results)
-    print(f"{options.rows} rows, D = {options.dim}, float32, value and gradient; {machine()}\n")
-    print(table(results))
+def measure(chosen: argparse.Namespace, path: Path, console: Console) -> Store:
+    started = time.monotonic()
+    memory = 1024 * chosen.memory if chosen.memory else 0.85 * available_mib()
+    limits = Limits(chosen.limit, memory, chosen.threads)
+    store = open_here(path, limits)
+    wanted = grid(chosen)
+    columns = (TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(wanted), completed=sum(cell.key in store.cells for cell in wanted))
+        left = run(
+            store,
+            wanted,
+            limits,
+            box=QUICK_BOX if chosen.quick else BOX,
+            deadline=started + 60 * (chosen.minutes or (QUICK_MINUTES if chosen.quick else MINUTES)),
+            report=lambda what: progress.update(task, description=what),
+            done=lambda key: progress.advance(task),
+        )
+    if left:
+        names = ", ".join(cell.key for cell in left)
+        console.print(
+            f"no time was left for {len(left)} cells (the same command goes on with them): {names}", style="yellow"
+        )
+    store.setting["left"] = [cell.key for cell in left]
+    return store
+
+
+def open_here(path: Path, limits: Limits) -> Store:
+    """The store at `path`; a new one begins with the peaks of this machine."""
+    found = read(path)
+    if found is not None:
+        measured = found.setting["machine"]
+    else:
+        outcome = supervise(machine, (), {}, limits)
+        measured = dict(outcome.events).get("machine")
+        if measured is None:
+            raise ValueError(f"the machine's peaks could not be measured: {outcome.why}")
+    record = {
+        "same": setting.same(limits.threads),
+        "machine": measured,
+        "limit_seconds": limits.seconds,
+        "memory_mib": round(limits.memory_mib),
+    }
+    return open_store(path, record)
+
+
+def write(store: Store, out: Path) -> None:
+    """Report, tables and charts of what the store holds."""
+    found = rows(store)
+    charts = draw(store, found, out)
+    (out / "report.md").write_text(markdown(store, found, charts) + "\n")
+    write_csv(found, out / "results.csv")
+    write_json(store, found, out / "results.json")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
