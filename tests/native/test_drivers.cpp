@@ -11,13 +11,19 @@ namespace {
 
 const int thread_counts[] = {1, 2, 5};
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int fewer = 3;  // they slow the core down five to twenty times
+#else
+constexpr int fewer = 1;
+#endif
+
 // A number of problems in which every property meets every other, mostly small; the same ones on every run.
 std::vector<Shape> shapes(std::uint64_t seed, int count, bool dot_without_phi_only = false) {
   Random random{seed};
   const std::int64_t sizes[] = {1, 2, 7, 97, 193};
   const std::int64_t workspaces[] = {1, 300'000, 64 << 20};
   std::vector<Shape> all;
-  while (int(all.size()) < count) {
+  while (int(all.size()) < count / fewer) {
     Shape s{sizes[random.below(5)], sizes[random.below(5)], sizes[random.below(5)]};
     s.element = Element(random.below(4));
     s.workspace = workspaces[random.below(3)];
@@ -126,7 +132,10 @@ void compare_gradients(const Given<Real>& g, const std::string& what, const Writ
 // Call solve(options) at every level on each number of threads: the same bits, and what judge(result, words) says of them.
 template <class Solve, class Judge>
 void at_every_level(const Shape& shape, Solve&& solve, Judge&& judge) {
-  for (const Level level : levels()) {
+  std::vector<Level> all = levels();
+  // Under a sanitizer one level is enough to see what threads do to each other.
+  if (fewer > 1 && shape.N * shape.M > 50'000) all = {all.back()};
+  for (const Level level : all) {
     const std::string where = words(shape) + ", " + name_of(level);
     const auto first = solve(Options{1, shape.workspace, level, {}});
     judge(first, where);
