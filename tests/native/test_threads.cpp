@@ -87,6 +87,7 @@ FACT(finish_runs_once_for_each_strip_after_its_tasks_and_before_its_slot_is_used
       const auto finish = [&](std::int64_t strip, int) {
         check(done[strip] == plan.phases * (plan.segments - plan.first(strip)), "strip ", strip, " finished early");
         slot_holds[strip % plan.slots] = strip;
+        std::this_thread::sleep_for(std::chrono::microseconds(100));  // long enough for others to come too early
         ++finished[strip];
       };
       run(plan, threads, never, task, finish);
