@@ -17,11 +17,12 @@ REPORT_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bench-quick report clean
+.PHONY: help demo test native-test sanitize lint bench bench-quick report clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
 	@echo "make test    run the whole test suite"
+	@echo "make native-test  run the C++ tests of csrc; make sanitize: under the address, undefined and thread sanitizers"
 	@echo "make lint    ruff (rules and format) and pyright"
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
 	@echo "make report  an hour: every loss against its rivals, into benchmarks/results; REPORT_ARGS=--quick: 3 minutes"
@@ -35,6 +36,14 @@ demo: $(VENV)/demo.stamp
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m serial
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not serial" -n $(WORKERS)
+
+# Plain C++: no Python, no torch, nothing to install but a compiler.
+native-test:
+	$(MAKE) -C tests/native run
+
+sanitize:
+	$(MAKE) -C tests/native -j $(WORKERS) run FLAVOUR=address
+	$(MAKE) -C tests/native -j $(WORKERS) run FLAVOUR=thread
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .
@@ -58,7 +67,7 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/base.stamp: setup.py pyproject.toml constraints.txt $(wildcard csrc/*) | $(BIN)/python
+$(VENV)/base.stamp: setup.py pyproject.toml constraints.txt $(wildcard csrc/*.* csrc/*/*.*) | $(BIN)/python
 	@echo "installing torch and jessl_kernels into $(VENV)"
 	$(PIP) --editable .
 	@touch $@

@@ -56,7 +56,10 @@ bool common_power(const Problem& p, Real* power) {
   constexpr double spread = 60;  // e^{−60} = 9e-27 is far from the smallest float, 1e-38
   double row_low = 0, row_high = 0, col_low = 0, col_high = 0;
   if (!range<Real>(p.row_bias, p.N(), &row_low, &row_high) || !range<Real>(p.col_bias, p.M(), &col_low, &col_high)) return false;
-  const double x = largest_norm<Real>(p.x), y = p.y.data == p.x.data ? x : largest_norm<Real>(p.y);
+  // Views of one tensor may share their first element and nothing else.
+  const bool same = p.y.data == p.x.data && p.y.rows == p.x.rows && p.y.row_stride == p.x.row_stride &&
+                    p.y.column_stride == p.x.column_stride;
+  const double x = largest_norm<Real>(p.x), y = same ? x : largest_norm<Real>(p.y);
   const double most = std::abs(p.scale) * x * y;
   if (!(2 * most + (row_high - row_low) + (col_high - col_low) <= spread)) return false;
   *power = Real(std::ceil((most + row_high + col_high) * 1.4426950408889634));

@@ -241,11 +241,12 @@ void weigh(Op op, double unit, const Strip<typename V::Real>& strip, Tile<typena
 }
 
 template <class V>
-void scale_rows(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, const typename V::Real* factor) {
+void scale_rows(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, SideWeights<typename V::Real> row) {
+  const Lines<typename V::Real> rows(row, strip.count);
   for (std::int64_t j = 0; j < tile.count; ++j)
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
       auto* s = tile.s.data + j * tile.s.ld + i;
-      (V::load(s) * V::load(factor + i)).store(s);
+      (V::load(s) * V::load(rows.factor + i)).store(s);
     }
 }
 

@@ -84,7 +84,7 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
     tiles(t, b, [&](bool last) {
       ops.load_tile(p, b.tile);
       if (bounded)  // e^s / 2^power was kept
-        ops.scale_rows(b.strip, b.tile, weights.at(0).factor);
+        ops.scale_rows(b.strip, b.tile, weights.at(0));
       else
         ops.weigh(Op::logsumexp, powers ? log_2 : 1, b.strip, b.tile, weights.at(0), {});
       collector.add(ops, b, part, false);

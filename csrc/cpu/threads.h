@@ -25,7 +25,7 @@ struct Task {
 // - `finish(strip, thread)` runs once, when all tasks of a strip are done. No strip begins before the one `slots` earlier is
 //   finished, so that a strip may keep things in the slot strip % slots.
 struct Plan {
-  std::int64_t strips, segments, phases, slots;
+  std::int64_t strips, segments, phases, slots;  // slots ≥ phases: so many strips are in flight
   std::function<std::int64_t(std::int64_t strip)> first = [](std::int64_t) { return 0; };
   bool in_order = true;  // false where strips share nothing: no task waits
 };

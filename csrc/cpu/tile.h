@@ -83,7 +83,7 @@ struct TileOps {
   // Scores become P = ∂/∂s, given the weights of rows and, if not null, of columns.
   void (*weigh)(Op, double unit, const Strip<Real>&, Tile<Real>&, SideWeights<Real> row, SideWeights<Real> col);
   // Terms that absorb_bounded kept become P.
-  void (*scale_rows)(const Strip<Real>&, Tile<Real>&, const Real* factor);
+  void (*scale_rows)(const Strip<Real>&, Tile<Real>&, SideWeights<Real> row);
   void (*sum)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total);
   void (*apply_slope)(const Strip<Real>&, Tile<Real>&);
   double (*dot_t)(const Strip<Real>&, const Tile<Real>&);

@@ -12,7 +12,7 @@ MIB = 2**20
 MEASURE = f"""
 import json, pathlib, sys
 import torch, jessl_kernels as jk
-problem, rows = sys.argv[1], int(sys.argv[2])
+problem, rows, backend = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 def run(rows):
     torch.manual_seed(0)
     x = torch.randn(rows, {D}, requires_grad=True)
@@ -21,9 +21,12 @@ def run(rows):
         "clip_loss": lambda: jk.clip_loss(x, x.detach().roll(1, 0).requires_grad_(), 5.0, normalize=True),
         "kde_entropy": lambda: jk.kde_entropy(x, bandwidth=0.9),
         "matrix": lambda: (x @ x.T).sum(),
+        "strips": lambda: jk.pairwise_logsumexp(x, torch.randn_like(x).requires_grad_(), scale=0.1, reduction="mean"),
+        "both": lambda: jk.pairwise_logsumexp(x, torch.randn_like(x).requires_grad_(), dim="both", reduction="mean"),
         "rows": lambda: jk.pairwise_logsumexp(x, scale=0.1).sum(),
     }}[problem]()
     loss.backward()
+jk.use_backend(backend).__enter__()
 run(256)  # libraries load their buffers before the count begins
 def peak():  # not ru_maxrss, which a process inherits from the one that started it
     status = pathlib.Path("/proc/self/status").read_text()
@@ -40,10 +43,10 @@ pytestmark = [
 ]
 
 
-def growth(problem: str, rows: int) -> float:
+def growth(problem: str, rows: int, backend: str = "cpu") -> float:
     """Growth of the peak resident memory of a fresh process, in bytes."""
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, problem, str(rows)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEASURE, problem, str(rows), backend], capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout) * 1024
 
@@ -52,6 +55,15 @@ def growth(problem: str, rows: int) -> float:
 def test_loss_and_gradient_at_32768_rows_stay_under_400_mib(problem):
     # One matrix of scores would be 4096 MiB.
     assert growth(problem, N) < 400 * MIB
+
+
+@pytest.mark.parametrize("backend", ["cpu", "chunked"])
+@pytest.mark.parametrize(("problem", "tensors"), [("rows", 2), ("strips", 6), ("both", 6)])
+def test_reductions_need_16_vectors_and_the_workspace_beyond_inputs_and_gradients(problem, tensors, backend):
+    # tensors: inputs and gradients, (N, D) floats each. Gradients made in the forward are kept beside those handed out, so
+    # that backward twice gives the same bits. The workspace is 64 MiB.
+    allowed = tensors * N * D * 4 + 16 * (N + N) * 4 + 64 * MIB
+    assert growth(problem, N, backend) < allowed
 
 
 def test_memory_grows_with_rows_and_not_with_their_square():

@@ -1,0 +1,36 @@
+// The standard headers come first, as in csrc/cpu/tile_avx2.cpp.
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "functions.h"
+
+#if defined(__x86_64__)
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+#include "cpu/vector_avx2.h"
+#include "fill_functions.h"
+
+namespace jessl::test {
+
+template <>
+Functions<float> functions_avx2<float>() {
+  return filled<avx2::F32>();
+}
+template <>
+Functions<double> functions_avx2<double>() {
+  return filled<avx2::F64>();
+}
+
+}  // namespace jessl::test
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif

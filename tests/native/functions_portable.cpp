@@ -1,0 +1,15 @@
+#include "cpu/vector_portable.h"
+#include "fill_functions.h"
+
+namespace jessl::test {
+
+template <>
+Functions<float> functions_portable<float>() {
+  return filled<portable::F32>();
+}
+template <>
+Functions<double> functions_portable<double>() {
+  return filled<portable::F64>();
+}
+
+}  // namespace jessl::test

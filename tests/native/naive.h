@@ -1,0 +1,81 @@
+// Problems to solve, and their answers by plain loops in double, from the definitions in csrc/pairwise/problem.h.
+//
+// Beside each answer stands its size, the sum of the absolute values that go into it: D + 16 roundings of that size are what a
+// sum of D products may be off by, in any order.
+#pragma once
+
+#include <vector>
+
+#include "check.h"
+#include "cpu/driver.h"
+
+namespace jessl::test {
+
+struct Shape {
+  std::int64_t N, M, D;
+  bool symmetric = false;  // then M is N
+  Element element = Element::f32;
+  Kind kind = Kind::dot;
+  PhiName phi = PhiName::identity;
+  Distances distances = Distances::differences;
+  double sharpness = 1;  // 20: scores beyond the reach of one power; 400: beyond 1000
+  unsigned exclusion = 0;  // of the bits below
+  bool row_bias = false, col_bias = false, strided = false;
+  std::int64_t workspace = 64 << 20;
+};
+enum : unsigned { main_diagonal = 1, side_diagonals = 2, kept = 4, same_ids = 8, different_ids = 16 };
+
+std::string words(const Shape&);
+
+// A number and what its error is measured by.
+struct Sized {
+  double value = 0, size = 0;
+  void add(double term, double errors) { value += term, size += std::abs(term) * errors; }
+};
+using Answers = std::vector<Sized>;
+
+// Upstream gradients; col empty where no column asks. `anchor` and `weight` are for strips.
+struct Arriving {
+  std::vector<double> row, col, anchor;
+};
+
+struct NaiveGradients {
+  Answers x, y, row_bias, col_bias;  // in a symmetric problem x holds both halves
+  Sized scale;
+};
+
+// Real: of the core's results for this element.
+template <class Real>
+class Given {
+ public:
+  Given(const Shape&, std::uint64_t seed);
+  Given(const Given&) = delete;
+
+  Problem problem{};
+  Arriving arriving;
+
+  double score(std::int64_t i, std::int64_t j) const { return s_[i * M + j]; }  // −inf where the pair is out
+  double errors(std::int64_t i, std::int64_t j) const { return errors_[i * M + j]; }
+  Answers row_values(Op) const;
+  Answers col_values(Op) const;
+  // Log-sum-exps or sums decide what a score's weight is; with an anchor a row's share of it.
+  NaiveGradients gradients(Op, bool with_columns, bool with_anchor) const;
+  double tolerance(const Sized&) const;
+
+  const std::int64_t N, M, D;
+
+ private:
+  void fill(std::vector<char>& data, std::vector<double>& numbers, Batch& batch, std::int64_t rows, Random& random);
+  bool out(std::int64_t i, std::int64_t j) const;
+  void compute_scores();
+  void choose_phi();
+
+  Shape shape_;
+  std::vector<char> x_data_, y_data_;
+  std::vector<double> x_, y_, u_, s_, slope_, errors_, slope_errors_;  // errors: of s, in units of rounding
+  std::vector<Real> row_bias_, col_bias_, center_;
+  std::vector<std::int64_t> diagonals_, keep_;
+  std::vector<std::int32_t> same_row_, same_col_, different_row_, different_col_;
+};
+
+}  // namespace jessl::test

@@ -1,0 +1,133 @@
+// Embeddings on their way in: every bf16 and fp16 pattern, strides, the center; and products against plain loops.
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "check.h"
+#include "cpu/levels.h"
+#include "cpu/rows.h"
+#include "functions.h"
+#include "numbers.h"
+
+namespace jessl::test {
+namespace {
+
+template <class Real>
+bool same(Real a, double b) {
+  return std::isnan(b) ? std::isnan(a) : double(a) == b && std::signbit(a) == std::signbit(b);
+}
+
+// All patterns of 16 bits as 256 rows of 256, loaded by the portable code here and by each level's own.
+void judge_patterns(Element element, double (*truth)(std::uint16_t)) {
+  std::vector<std::uint16_t> bits(1 << 16);
+  for (std::size_t k = 0; k < bits.size(); ++k) bits[k] = std::uint16_t(k);
+  const Batch batch{bits.data(), 256, 256, 256, 1, element};
+  const auto judge = [&](const char* who, std::int64_t first, Rows<float> rows, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i)
+      for (std::int64_t d = 0; d < 256; ++d) {
+        const double expected = truth(bits[(first + i) * 256 + d]);
+        check(same(rows.data[i * rows.ld + d], expected), who, ": pattern ", bits[(first + i) * 256 + d], " is ",
+              rows.data[i * rows.ld + d], ", not ", expected);
+      }
+  };
+  std::vector<float> memory(most_rows * padded<float>(256));
+  const Rows<float> rows{memory.data(), padded<float>(256)};
+  for (std::int64_t first = 0; first < 256; first += 128) {
+    load_rows<float>(batch, first, 128, nullptr, rows);
+    judge("load_rows", first, rows, 128);
+    for (const Level level : levels()) {
+      Problem p{};
+      p.x = p.y = batch;
+      p.scale = 1;
+      std::vector<float> inside(most_rows), bias(most_rows);
+      std::fill(memory.begin(), memory.end(), 7.0f);
+      Tile<float> tile{first, 128, rows, {nullptr, 0}, inside.data(), bias.data(), {nullptr, 0}, {nullptr, 0}, {nullptr, 0}, false};
+      tile_ops<float>(level).load_tile(p, tile);
+      judge(name_of(level), first, rows, 128);
+    }
+  }
+}
+
+}  // namespace
+
+FACT(every_bfloat16_is_converted_exactly) { judge_patterns(Element::bf16, value_of_bfloat16); }
+FACT(every_float16_is_converted_exactly_subnormals_infinities_and_nan_too) { judge_patterns(Element::f16, value_of_float16); }
+
+FACT(rows_are_read_by_any_strides_less_the_center_and_padded_with_zeros) {
+  std::vector<double> data(4000);
+  for (std::size_t k = 0; k < data.size(); ++k) data[k] = double(k);
+  const std::vector<double> center = {0.5, -1, 2, 0, 0, 0, 0.25};
+  const std::int64_t D = 7, ld = padded<double>(D);
+  for (const auto& [row_stride, column_stride] : {std::pair<std::int64_t, std::int64_t>{7, 1}, {23, 1}, {29, 3}, {1, 100}, {0, 1}, {-9, 1}, {15, -2}}) {
+    std::vector<double> memory(6 * ld, std::nan(""));
+    const double* start = data.data() + 1500;
+    const Batch batch{start, 40, D, row_stride, column_stride, Element::f64};
+    load_rows<double>(batch, 5, 6, center.data(), {memory.data(), ld});
+    for (std::int64_t i = 0; i < 6; ++i)
+      for (std::int64_t d = 0; d < ld; ++d) {
+        const double expected = d < D ? start[(5 + i) * row_stride + d * column_stride] - center[d] : 0;
+        check(memory[i * ld + d] == expected, "strides ", row_stride, ", ", column_stride, ", row ", i, ", column ", d);
+      }
+  }
+}
+
+FACT(a_transpose_is_zero_beyond_its_rows) {
+  for (const std::int64_t count : {1, 15, 16, 17, 97})
+    for (const std::int64_t D : {1, 3, 40}) {
+      const std::int64_t ld = padded<float>(D), lanes = (count + 15) / 16 * 16, out_ld = padded<float>(lanes);
+      std::vector<float> rows(count * ld), out(D * out_ld, std::nanf(""));
+      Random random{5};
+      for (float& x : rows) x = float(random.normal());
+      transpose<float>({rows.data(), ld}, count, D, lanes, {out.data(), out_ld});
+      for (std::int64_t d = 0; d < D; ++d)
+        for (std::int64_t i = 0; i < lanes; ++i)
+          check(out[d * out_ld + i] == (i < count ? rows[i * ld + d] : 0.0f), count, " rows, D = ", D, ", at ", i, ", ", d);
+    }
+}
+
+// Whole numbers, so that every order of summation gives the same answer, exactly; and memory that ends where padding does, so
+// that the address sanitizer sees a step beyond it.
+template <class Real>
+void judge_products() {
+  Random random{11};
+  for (const Level level : levels()) {
+    const Functions<Real> f = functions<Real>(level);
+    const std::int64_t lanes = level == Level::portable ? 16 / sizeof(Real) : level == Level::avx2 ? 32 / sizeof(Real) : 64 / sizeof(Real);
+    for (const std::int64_t rows : {1, 2, 3, 5, 6, 7, 11, 12, 13, 25})
+      for (const std::int64_t columns : {1, 2, 7, 17, 31, 33, 97})
+        for (const std::int64_t K : {1, 2, 7, 97}) {
+          const std::int64_t whole = (columns + lanes - 1) / lanes * lanes;
+          const auto b = std::make_unique<Real[]>(K * whole), c = std::make_unique<Real[]>(rows * whole);
+          const auto a = std::make_unique<Real[]>(rows * K);
+          for (std::int64_t k = 0; k < rows * K; ++k) a[k] = Real(random.below(9) - 4);
+          for (std::int64_t k = 0; k < K * whole; ++k) b[k] = Real(random.below(9) - 4);
+          const auto judge = [&](const char* what, auto&& term, double start, std::int64_t a_k, std::int64_t a_r) {
+            for (std::int64_t r = 0; r < rows; ++r)
+              for (std::int64_t j = 0; j < columns; ++j) {
+                double expected = start;
+                for (std::int64_t k = 0; k < K; ++k) expected += term(double(a[k * a_k + r * a_r]), double(b[k * whole + j]));
+                check(double(c[r * whole + j]) == expected, what, ", ", name_of(level), " ", rows, "×", columns, "×", K, " at ", r,
+                      ", ", j, ": ", c[r * whole + j], ", not ", expected);
+              }
+          };
+          const auto times = [](double x, double y) { return x * y; };
+          for (const bool by_rows : {false, true}) {
+            const std::int64_t a_k = by_rows ? 1 : rows, a_r = by_rows ? K : 1;
+            std::fill_n(c.get(), rows * whole, Real(3));
+            f.product(a.get(), a_k, a_r, {b.get(), whole}, {c.get(), whole}, rows, columns, K, true);
+            judge("A·B added", times, 3, a_k, a_r);
+            f.product(a.get(), a_k, a_r, {b.get(), whole}, {c.get(), whole}, rows, columns, K, false);
+            judge("A·B", times, 0, a_k, a_r);
+            f.squared_distance(a.get(), a_k, a_r, {b.get(), whole}, {c.get(), whole}, rows, columns, K);
+            judge("(A − B)²", [](double x, double y) { return (x - y) * (x - y); }, 0, a_k, a_r);
+          }
+        }
+  }
+}
+
+FACT(products_and_squared_distances_of_odd_sizes_are_those_of_a_plain_loop) {
+  judge_products<float>();
+  judge_products<double>();
+}
+
+}  // namespace jessl::test

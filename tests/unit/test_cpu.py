@@ -1,0 +1,245 @@
+"""What the cpu backend promises beside its numbers: the same bits always, torch's thread count, levels that can be forced."""
+
+import math
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import jessl_kernels as jk
+from jessl_kernels.backends import chunked, cpu
+from jessl_kernels.native import native_status
+from tests import data
+from tests.oracles import contrastive, density
+from tests.oracles import reductions as oracle
+from tests.yardstick import judge
+
+if not native_status().available:
+    pytest.skip(native_status().reason, allow_module_level=True)
+
+N, D = 700, 24  # work enough for 8 threads, and 8 strips
+TASKS = Path("/proc/self/task")
+LOSSES = {
+    "nt_xent": lambda x, y: jk.nt_xent(x, y, temperature=0.1),
+    "clip_loss": lambda x, y: jk.clip_loss(x, y, 10.0, normalize=True),
+    "info_nce": lambda x, y: jk.info_nce(x, y, temperature=0.1),
+    "kde_entropy": lambda x, y: jk.kde_entropy(torch.cat([x, y]), bandwidth=0.8),
+    "kde_log_density": lambda x, y: jk.kde_log_density(x, y, bandwidth=0.8).mean(),
+    "siglip_loss": lambda x, y: jk.siglip_loss(x, y, 10.0, -5.0, normalize=True),
+}
+losses = pytest.mark.parametrize("loss", LOSSES)
+
+
+@pytest.fixture(autouse=True)
+def _cpu_backend():
+    threads = torch.get_num_threads()
+    with jk.use_backend("cpu"):
+        yield
+    torch.set_num_threads(threads)
+
+
+def answers(loss: str) -> list[torch.Tensor]:
+    """The loss and its two gradients, of the same batch each time."""
+    x, y = (t.requires_grad_() for t in data.pairs("clustered", N, D, seed=0))
+    value = LOSSES[loss](x, y)
+    return [value.detach(), *torch.autograd.grad(value, (x, y))]
+
+
+def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(s, t) for s, t in zip(a, b, strict=True))
+
+
+@losses
+def test_bits_are_the_same_on_every_run_and_at_every_number_of_threads(loss):
+    torch.set_num_threads(1)
+    first = answers(loss)
+    assert all(t.isfinite().all() for t in first)
+    for threads in (1, 2, 3, 4):
+        torch.set_num_threads(threads)
+        assert same(answers(loss), first), f"{threads} threads"
+        assert same(answers(loss), first), f"{threads} threads, again"
+
+
+@losses
+def test_bits_are_the_same_from_several_python_threads_at_once(loss):
+    torch.set_num_threads(2)
+    first = answers(loss)
+
+    def repeated(_):
+        with jk.use_backend("cpu"):  # a thread's own
+            return [same(answers(loss), first) for _ in range(4)]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(all(told) for told in pool.map(repeated, range(4)))
+
+
+@pytest.mark.skipif(not TASKS.exists(), reason="threads of a process are counted in /proc")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_call_runs_on_as_many_threads_as_torch_is_told(threads, monkeypatch):
+    monkeypatch.setenv("JESSL_SIMD", "portable")  # slow enough to be looked at
+    torch.set_num_threads(threads)
+    x = torch.randn(4000, 64, generator=torch.Generator().manual_seed(0))
+    y = x.flip(0)  # if torch wants threads of its own, they are there before the count begins
+    counts, done = [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            counts.append(len(os.listdir(TASKS)))
+            time.sleep(0.001)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    time.sleep(0.01)
+    before, calls = max(counts), len(counts)
+    jk.pairwise_logsumexp(x, y, scale=0.1)
+    done.set()
+    watcher.join()
+    assert len(counts) > calls + 5, "the watcher did not run: the interpreter was locked"
+    assert max(counts) - before == threads - 1
+
+
+# The yardstick's own batches: fp32 logits lose most on converged ones.
+JUDGED = {
+    "nt_xent": (jk.nt_xent, lambda **k: contrastive.nt_xent(**k).mean(), ("z1", "z2"), {"temperature": 0.07}),
+    "clip_loss": (
+        jk.clip_loss,
+        lambda **k: contrastive.clip_loss(**k).mean(),
+        ("image", "text"),
+        {"logit_scale": 20.0},
+    ),
+    "siglip_loss": (
+        jk.siglip_loss,
+        lambda **k: contrastive.siglip_loss(**k).mean(),
+        ("image", "text"),
+        {"logit_scale": 10.0, "logit_bias": -10.0},
+    ),
+    "kde_log_density": (
+        jk.kde_log_density,
+        lambda query, data, **k: density.kde_log_density(query, data, **k),
+        ("query", "data"),
+        {"bandwidth": 0.7},
+    ),
+}
+levels = pytest.mark.parametrize("level", ["portable", "avx2", "avx512"])
+
+
+@pytest.fixture
+def at_level(level, monkeypatch):
+    if level not in native_status().info["simd_cpu"].split():
+        pytest.skip(f"this processor does not run {level}")
+    monkeypatch.setenv("JESSL_SIMD", level)
+
+
+@levels
+@pytest.mark.usefixtures("at_level")
+@pytest.mark.parametrize("loss", JUDGED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_every_level_is_within_the_yardstick(level, loss, dtype):
+    assert level in jk.explain(torch.eye(4)).path
+    ours, truth, names, options = JUDGED[loss]
+    x, y = data.converged(67, 19, temperature=0.07, loss=0.1, seed=3, dtype=dtype)
+    inputs = dict(zip(names, (x, y), strict=True))
+    judge(f"{loss} at {level}", lambda **k: ours(**k, **options), lambda **k: truth(**k, **options), inputs, seed=0)
+
+
+@levels
+@pytest.mark.usefixtures("at_level")
+def test_every_level_agrees_with_the_reference_backend(level):
+    x, y = data.pairs("clustered", 301, 40, seed=5, dtype=torch.float64)
+    ids = torch.arange(301) % 7
+    problems = [
+        {"kind": "dot", "exclude": jk.Exclude(same=(ids, ids.flip(0)), keep=(0,)), "dim": "both", "reduction": "sum"},
+        {"kind": "dot", "phi": jk.phi.clamp(-1.0, 1.0), "reduction": "sum"},
+        {"kind": "sqdist", "scale": 0.3, "reduction": "logsumexp"},
+        {"kind": "sqdist", "scale": 0.3, "phi": "laplace", "reduction": "mean", "exclude": "diagonal"},
+    ]
+    for problem in problems:
+        results = []
+        for backend in ("cpu", "reference"):
+            a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
+            with jk.use_backend(backend):
+                value = jk.pairwise_logsumexp(a, b, **problem)
+            results.append([value.detach(), *torch.autograd.grad(value, (a, b))])
+        for ours, reference in zip(*results, strict=True):
+            torch.testing.assert_close(ours, reference, rtol=1e-10, atol=1e-12 * float(reference.abs().max()))
+
+
+@pytest.mark.parametrize("wrong", ["sse9", "AVX2", "portable "])
+def test_an_unknown_level_is_an_error_that_names_the_variable_and_the_levels(wrong, monkeypatch):
+    monkeypatch.setenv("JESSL_SIMD", wrong)
+    with pytest.raises(ValueError, match=f"JESSL_SIMD is '{wrong}', must be avx512, avx2, portable, or unset"):
+        jk.pairwise_logsumexp(torch.eye(3))
+
+
+def test_an_empty_level_is_none(monkeypatch):
+    monkeypatch.setenv("JESSL_SIMD", "")
+    assert torch.isfinite(jk.pairwise_logsumexp(torch.eye(3))).all()
+
+
+def test_without_the_extension_the_reason_is_given_and_chunked_is_taken(monkeypatch):
+    missing = type(cpu._STATUS)(available=False, reason="no C++ compiler found")
+    monkeypatch.setattr(cpu, "_STATUS", missing)
+    monkeypatch.setattr(cpu, "_core", None)
+    with pytest.raises(NotImplementedError, match=r"cpu: no C\+\+ compiler found"):
+        jk.pairwise_logsumexp(torch.eye(3))
+    # A new thread has no use_backend in force.
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: jk.explain(torch.eye(3)).backend).result() == chunked.NAME
+        assert pool.submit(lambda: jk.pairwise_logsumexp(torch.eye(3)).isfinite().all()).result()
+
+
+def test_tensors_of_other_devices_are_declined():
+    with pytest.raises(NotImplementedError, match="cpu: x is on meta"):
+        jk.pairwise_logsumexp(torch.empty(3, 3, device="meta"))
+    with FakeTensorMode(), pytest.raises(NotImplementedError, match="cpu: x is on cuda:0"):
+        jk.pairwise_logsumexp(torch.empty(3, 3, device="cuda"))
+
+
+@pytest.mark.parametrize("beyond", [2**31, 2**32, 2**40, 2**62], ids=hex)
+def test_ids_beyond_32_bits_exclude_what_small_ones_do(beyond):
+    generator = torch.Generator().manual_seed(1)
+    x, y = data.pairs("random", 150, 5, seed=2)
+    rows, cols = torch.randint(-2, 5, (2, 150), generator=generator)
+    for name in ("same", "different"):
+
+        def row_lse(shift, name=name):
+            # Even ids move, to where those equal to odd ones in 32 bits are.
+            r, c = (torch.where((ids > 0) & (ids % 2 == 0), ids + shift, ids) for ids in (rows, cols))
+            return jk.pairwise_logsumexp(x, y, exclude=jk.Exclude(**{name: (r, c)}))
+
+        assert torch.equal(row_lse(beyond - 1), row_lse(100))  # 2 becomes one more than `beyond`, 1 in 32 bits
+
+
+def test_ids_equal_in_their_low_32_bits_are_not_equal():
+    rows, cols = torch.tensor([3, 3 + 2**32]), torch.tensor([3 + 2**32, 3])
+    s = torch.eye(2)
+    row = jk.pairwise_logsumexp(s, s.clone(), exclude=jk.Exclude(same=(rows, cols)))
+    torch.testing.assert_close(row, torch.tensor([1.0, 1.0]))  # of each row the diagonal is left
+
+
+def test_keys_that_begin_where_the_queries_do_may_be_larger():
+    z = torch.randn(300, 64, generator=torch.Generator().manual_seed(0)) * 0.1
+    z[100:] *= 1000  # scores of several hundred, where those of the queries among themselves are below 1
+    truth = oracle.logsumexp(z[:100].double() @ z.double().T)
+    torch.testing.assert_close(jk.pairwise_logsumexp(z[:100], z), truth.float())
+
+
+def test_views_of_one_tensor_with_other_strides_are_other_keys():
+    z = torch.randn(50, 128, generator=torch.Generator().manual_seed(0)) * 0.1
+    z[:, 64:] *= 1000
+    truth = oracle.logsumexp(z[:, :64].double() @ z[:, ::2].double().T)
+    torch.testing.assert_close(jk.pairwise_logsumexp(z[:, :64], z[:, ::2]), truth.float())
+
+
+@pytest.mark.serial
+def test_more_pairs_than_31_bits_can_count():
+    n = 50_000  # 2.5e9 pairs
+    x = torch.linspace(-2, 2, n)[:, None]
+    y = (torch.arange(n) % 2).float()[:, None]  # keys 0 and 1, half of each
+    row = jk.pairwise_logsumexp(x, y)
+    torch.testing.assert_close(row, math.log(n / 2) + torch.nn.functional.softplus(x[:, 0]), rtol=1e-6, atol=0)

@@ -1,0 +1,127 @@
+"""The cpu backend and its process: OpenMP, fork, Ctrl-C. Each in a fresh process, which may end as it likes."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jessl_kernels.native import native_status
+
+pytestmark = [
+    pytest.mark.skipif(not native_status().available, reason=native_status().reason or "built"),
+    pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux"),
+]
+
+
+def run(code: str) -> dict:
+    """The JSON that a fresh process prints last."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_using_the_extension_loads_no_library_but_itself():
+    before, after = run("""
+import json, pathlib, torch
+def libraries():
+    lines = pathlib.Path("/proc/self/maps").read_text().splitlines()
+    return {line.split()[-1] for line in lines if ".so" in line}
+torch.set_num_threads(2)
+z = torch.randn(700, 300, requires_grad=True)
+torch.logsumexp(z @ z.T, 1).sum().backward()  # torch has loaded what it loads
+import jessl_kernels as jk
+from jessl_kernels.backends import settings
+with jk.use_backend("chunked"):
+    jk.nt_xent(*z.split(350)).backward()
+before = {name for name in libraries() if "_native" not in name}
+with jk.use_backend("cpu"):
+    jk.nt_xent(*z.split(350)).backward()
+    jk.kde_entropy(z, bandwidth=0.5).backward()
+print(json.dumps([sorted(before), sorted(libraries())]))
+""")
+    openmp = [name for name in after if any(word in name for word in ("omp", "gomp", "iomp"))]
+    assert len(openmp) <= 1, openmp
+    new = set(after) - set(before)
+    assert len(new) == 1 and "jessl_kernels/_native" in new.pop()
+
+
+def test_a_forked_child_computes_the_bits_of_its_parent():
+    told = run("""
+import json, multiprocessing, torch, jessl_kernels as jk
+torch.set_num_threads(3)
+x = torch.randn(700, 24, generator=torch.Generator().manual_seed(0), requires_grad=True)
+def answers():
+    with jk.use_backend("cpu"):
+        loss = jk.nt_xent(*x.split(350))
+        return [float(loss), torch.autograd.grad(loss, x)[0].tolist()]
+def child(pipe):
+    pipe.send(answers())
+parent = answers()
+context = multiprocessing.get_context("fork")
+children = []
+for _ in range(2):
+    here, there = context.Pipe()
+    process = context.Process(target=child, args=(there,))
+    process.start()
+    children.append(here.recv() if here.poll(30) else None)
+    process.kill()
+print(json.dumps([answers == parent for answers in children] + [answers() == parent]))
+""")
+    assert told == [True, True, True]
+
+
+INTERRUPTED = """
+import json, sys, threading, time, torch, jessl_kernels as jk
+torch.set_num_threads({threads})
+x = torch.randn({rows}, 16, requires_grad={grad})
+ticks = 0
+def tick():
+    global ticks
+    while True:
+        time.sleep(0.005)
+        ticks += 1
+with jk.use_backend("cpu"):
+    jk.pairwise_logsumexp(x[:100].detach())
+    threading.Thread(target=tick, daemon=True).start()
+    print("begin", flush=True)
+    try:
+        {call}
+        print(json.dumps(dict(finished=True)))
+    except KeyboardInterrupt:
+        print(json.dumps(dict(finished=False, at=time.monotonic(), ticks=ticks)))
+    # The backend still works.
+    assert torch.isfinite(jk.pairwise_logsumexp(x[:100].detach())).all()
+"""
+CALLS = {
+    "values": ("jk.pairwise_logsumexp(x, scale=0.1)", False),
+    "gradients": ("jk.siglip_loss(x, x.flip(0), 1.0, 0.0)", True),
+    "strips": ("jk.info_nce(x, x.detach().flip(0))", True),
+    "top_k": ("jk.pairwise_topk(x, k=3)", False),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("call", CALLS)
+def test_ctrl_c_ends_a_long_call_within_a_second_and_other_python_threads_run_meanwhile(call, threads):
+    code, grad = CALLS[call]
+    script = INTERRUPTED.format(call=code, grad=grad, rows=500_000, threads=threads)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout and process.stdout.readline() == "begin\n"
+        time.sleep(0.7)
+        sent = time.monotonic()  # one clock for all processes
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    told = json.loads(out)
+    assert not told["finished"]
+    assert told["at"] - sent < 1.0
+    assert told["ticks"] > 20, "the interpreter was locked during the call"
