@@ -182,8 +182,7 @@ def test_an_empty_level_is_none(monkeypatch):
 
 
 def test_without_the_extension_the_reason_is_given_and_chunked_is_taken(monkeypatch):
-    missing = type(cpu._STATUS)(available=False, reason="no C++ compiler found")
-    monkeypatch.setattr(cpu, "_STATUS", missing)
+    monkeypatch.setattr(cpu, "MISSING", "no C++ compiler found")
     monkeypatch.setattr(cpu, "_core", None)
     with pytest.raises(NotImplementedError, match=r"cpu: no C\+\+ compiler found"):
         jk.pairwise_logsumexp(torch.eye(3))
