@@ -1,5 +1,8 @@
 #include "cpu/threads.h"
 
+#include <dlfcn.h>
+#include <pthread.h>
+
 #include <atomic>
 #include <chrono>
 #include <exception>
@@ -113,17 +116,42 @@ class Team {
   std::exception_ptr failure_;
 };
 
-// Who may still touch a team. It outlives the call, as a thread may that the system was slow to start.
-struct Door {
-  std::atomic<int> inside{0};
-  std::atomic<bool> closed{false};
-};
+// The OpenMP runtime that torch has loaded, if it has: its threads are awake, and often still turning after torch's last
+// operation. Threads of our own would wait for them to leave the core, 3 to 5 ms measured, which is a whole call at N = 1024.
+// Null in a forked child, where those threads are gone and the runtime would wait for them for ever.
+using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
-}  // namespace
+std::atomic<bool> forked{false};
 
-void run(const Plan& plan, int threads, const Interrupted& interrupted, const std::function<void(const Task&, int)>& task,
-         const std::function<void(std::int64_t, int)>& finish) {
-  Team team(plan, interrupted, task, finish);
+Parallel loaded_openmp() {
+  static const Parallel found = [] {
+    pthread_atfork(nullptr, nullptr, [] { forked = true; });
+    return reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  }();
+  return forked ? nullptr : found;
+}
+
+void work_in_openmp(Parallel parallel, int threads, Team& team) {
+  struct Region {
+    Team& team;
+    const std::thread::id caller;
+    std::atomic<int> others{0};
+  } region{team, std::this_thread::get_id()};
+  parallel(
+      [](void* data) {
+        Region& r = *static_cast<Region*>(data);
+        r.team.work(std::this_thread::get_id() == r.caller ? 0 : ++r.others);
+      },
+      &region, unsigned(threads), 0);
+}
+
+// Threads that live for this call. One that the system starts only when all tasks are taken is not waited for; who may still
+// touch the team is seen at its door, which outlives the call.
+void work_in_threads(int threads, Team& team) {
+  struct Door {
+    std::atomic<int> inside{0};
+    std::atomic<bool> closed{false};
+  };
   const auto door = std::make_shared<Door>();
   try {
     for (int thread = 1; thread < threads; ++thread)
@@ -138,6 +166,19 @@ void run(const Plan& plan, int threads, const Interrupted& interrupted, const st
   team.work(0);
   door->closed = true;
   while (door->inside) std::this_thread::yield();
+}
+
+}  // namespace
+
+void run(const Plan& plan, int threads, const Interrupted& interrupted, const std::function<void(const Task&, int)>& task,
+         const std::function<void(std::int64_t, int)>& finish) {
+  Team team(plan, interrupted, task, finish);
+  if (threads == 1)
+    team.work(0);
+  else if (const Parallel parallel = loaded_openmp())
+    work_in_openmp(parallel, threads, team);
+  else
+    work_in_threads(threads, team);
   team.rethrow();
 }
 

@@ -31,8 +31,8 @@ struct Plan {
 };
 
 // Run `task(task, thread)` for every task. Threads take tasks in an order in which none waits for a later one, so that nothing
-// can lock. The threads live for this call alone: there is nothing to fork and nothing to share between callers. A thread that
-// the system starts only when all tasks are taken is not waited for. An exception of a task stops the others and is thrown here.
+// can lock. They are those of the OpenMP runtime that the process has loaded, or else live for this call alone: there is no pool
+// to fork, and nothing to share between callers. An exception of a task stops the others and is thrown here.
 void run(const Plan& plan, int threads, const Interrupted& interrupted, const std::function<void(const Task&, int)>& task,
          const std::function<void(std::int64_t, int)>& finish);
 
