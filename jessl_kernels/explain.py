@@ -34,11 +34,12 @@ class Explanation:
     declined: dict[str, list[str]]
 
     def __str__(self) -> str:
+        workspace, matrix = self.workspace / 2**20, self.matrix / 2**20
         lines = [
             self.problem,
             f"  backend    {self.backend}: {self.path}",
             f"  products   {self.gemms:g} of 2·N·M·D flops",
-            f"  workspace  {self.workspace / 2**20:.1f} MiB at most, where one matrix of scores takes {self.matrix / 2**20:.1f} MiB",
+            f"  workspace  {workspace:.1f} MiB at most, where one matrix of scores takes {matrix:.1f} MiB",
         ]
         lines += [f"  declined   {name}: {'; '.join(why)}" for name, why in self.declined.items()]
         return "\n".join(lines)

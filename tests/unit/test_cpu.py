@@ -1,7 +1,6 @@
 """What the cpu backend promises beside its numbers: the same bits always, torch's thread count, levels that can be forced."""
 
 import math
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
