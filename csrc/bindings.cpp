@@ -155,6 +155,7 @@ PYBIND11_MODULE(_native, module) {
       });
     });
   });
+  module.def("strip_rows", [](const OwnedProblem& owned, std::int64_t workspace) { return strip_rows(owned.problem, workspace); });
   module.def("top_k", [](const OwnedProblem& owned, std::int64_t k, int threads, std::int64_t workspace, Address values, Address indices) {
     const Problem& p = owned.problem;
     unlocked(threads, workspace, [&](const Options& options) {

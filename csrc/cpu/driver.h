@@ -51,6 +51,10 @@ template <class Real>
 void reduce_and_gradient(const Problem&, Op, const Options&, Weighted<Real> row, Weighted<Real> col, Sides<Real> values,
                          Gradients<Real>);
 
+// The rows of a strip whose scores are kept, for a log-sum-exp of rows alone; 0 where the problem is of another kind (a square,
+// a φ, symmetric) or not even few rows fit the workspace: then two passes are taken.
+std::int64_t strip_rows(const Problem&, std::int64_t workspace);
+
 // The k largest scores of each row in descending order, (N, k) each.
 template <class Real>
 void top_k(const Problem&, std::int64_t k, const Options&, Real* values, std::int64_t* indices);

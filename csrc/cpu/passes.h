@@ -21,7 +21,7 @@ void pull_pass(const Problem&, Op, double unit, const Options&, const Weights<Re
                Gradients<Real>, Sides<Real> values);
 
 // Row values and the gradient of their weighted sum, the scores of a strip kept in between. False, and nothing done, where the
-// problem is of another kind or the workspace does not hold a strip.
+// problem is of another kind or the workspace does not hold a strip (`strip_rows` of driver.h).
 template <class Real>
 bool strip_pass(const Problem&, const Options&, Weighted<Real> row, Real* values, Gradients<Real>);
 

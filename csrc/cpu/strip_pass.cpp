@@ -13,16 +13,32 @@
 
 namespace jessl {
 
+namespace {
+
+constexpr std::int64_t slots = 2;
+
+template <class Real>
+std::int64_t kept_bytes(const Problem& p, std::int64_t rows) {
+  return slots * Scratch::size_of<Real>((p.M() + rows) * padded<Real>(rows));
+}
+
+}  // namespace
+
+std::int64_t strip_rows(const Problem& p, std::int64_t workspace) {
+  constexpr std::int64_t fewest = most_rows / 4;
+  if (p.symmetric || p.kind != Kind::dot || p.phi.name != PhiName::identity) return 0;
+  const auto fits = [&](std::int64_t rows) {
+    return (p.wide() ? kept_bytes<double>(p, rows) : kept_bytes<float>(p, rows)) <= for_strips(workspace);
+  };
+  std::int64_t rows = rows_for(p);
+  while (rows > fewest && !fits(rows)) rows /= 2;
+  return fits(rows) ? rows : 0;
+}
+
 template <class Real>
 bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Real* values, Gradients<Real> out) {
-  constexpr std::int64_t slots = 2, fewest_rows = most_rows / 4;
-  const auto kept_bytes = [&](std::int64_t rows) {
-    return slots * Scratch::size_of<Real>((p.M() + rows) * padded<Real>(rows));
-  };
-  if (p.symmetric || p.kind != Kind::dot || p.phi.name != PhiName::identity) return false;
-  std::int64_t rows = rows_for(p);
-  while (rows > fewest_rows && kept_bytes(rows) > for_strips(options.workspace)) rows /= 2;
-  if (kept_bytes(rows) > for_strips(options.workspace)) return false;
+  const std::int64_t rows = strip_rows(p, options.workspace);
+  if (rows == 0) return false;
   const std::int64_t lanes = padded<Real>(rows);
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const Layout layout = cut(p, rows, 2, slots, Collector<Real>::part_bytes(p, rows), options.workspace);
@@ -34,9 +50,9 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
 
   auto bench = benches<Real>(p, threads, extras);
   Collector<Real> collector(p, layout, out);
-  Scratch memory(kept_bytes(rows));
+  Scratch memory(kept_bytes<Real>(p, rows));
   Real* kept[slots];
-  for (Real*& strip : kept) strip = memory.take<Real>(kept_bytes(rows) / slots / sizeof(Real));
+  for (Real*& strip : kept) strip = memory.take<Real>(kept_bytes<Real>(p, rows) / slots / sizeof(Real));
   std::vector<Running> parts(slots * layout.segments, Running(layout.rows));
 
   const auto tiles = [&](const Task& t, Bench<Real>& b, auto&& visit) {

@@ -8,9 +8,9 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <thread>
-#include <vector>
 
 namespace jessl {
 namespace {
@@ -20,17 +20,27 @@ constexpr auto patience = std::chrono::milliseconds(100);  // between two looks 
 
 // The tasks in order: phase p of strip b stands between phase 0 of strips b + p and b + p + 1. So while the last tasks of a
 // phase run, others find work in the next strip.
-std::vector<Task> in_order(const Plan& plan) {
-  std::vector<Task> tasks;
-  for (std::int64_t step = 0; step < plan.strips + plan.phases - 1; ++step)
-    for (std::int64_t phase = 0; phase < plan.phases; ++phase) {
-      const std::int64_t strip = step - phase;
-      if (strip < 0 || strip >= plan.strips) continue;
-      for (std::int64_t segment = plan.first(strip); segment < plan.segments; ++segment)
-        tasks.push_back({strip, phase, segment});
-    }
-  return tasks;
-}
+class Order {
+ public:
+  explicit Order(const Plan& plan) : plan_(plan), segment_(plan.first(0)) {}
+
+  std::optional<Task> next() {
+    const std::lock_guard lock(mutex_);
+    for (; step_ < plan_.strips + plan_.phases - 1; ++step_, phase_ = 0, segment_ = -1)
+      for (; phase_ < plan_.phases; ++phase_, segment_ = -1) {
+        const std::int64_t strip = step_ - phase_;
+        if (strip < 0 || strip >= plan_.strips) continue;
+        if (segment_ < 0) segment_ = plan_.first(strip);
+        if (segment_ < plan_.segments) return Task{strip, phase_, segment_++};
+      }
+    return std::nullopt;
+  }
+
+ private:
+  const Plan& plan_;
+  std::mutex mutex_;
+  std::int64_t step_ = 0, phase_ = 0, segment_;
+};
 
 class Team {
  public:
@@ -40,7 +50,7 @@ class Team {
         interrupted_(interrupted),
         task_(task),
         finish_(finish),
-        tasks_(in_order(plan)),
+        order_(plan),
         through_(new std::atomic<std::int64_t>[plan.phases * plan.segments]()),
         left_(new std::atomic<std::int64_t>[plan.strips * plan.phases]),
         finished_(new std::atomic<bool>[plan.strips]()) {
@@ -49,9 +59,9 @@ class Team {
 
   void work(int thread) noexcept {
     try {
-      for (std::int64_t next; !stop_ && (next = ticket_++) < std::int64_t(tasks_.size());) {
+      for (std::optional<Task> next; !stop_ && (next = order_.next());) {
         if (thread == 0) look_up();
-        run(tasks_[next], thread);
+        run(*next, thread);
       }
     } catch (const Abandoned&) {
     } catch (...) {
@@ -105,11 +115,10 @@ class Team {
   const Interrupted& interrupted_;
   const std::function<void(const Task&, int)>& task_;
   const std::function<void(std::int64_t, int)>& finish_;
-  const std::vector<Task> tasks_;
+  Order order_;
   const std::unique_ptr<std::atomic<std::int64_t>[]> through_;  // by phase and segment: strips it has been through
   const std::unique_ptr<std::atomic<std::int64_t>[]> left_;     // by strip and phase: tasks not done
   const std::unique_ptr<std::atomic<bool>[]> finished_;
-  std::atomic<std::int64_t> ticket_{0};
   std::atomic<bool> stop_{false};
   Clock::time_point next_look_ = Clock::now() + patience;
   std::mutex mutex_;

@@ -87,8 +87,8 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream:
         gemms, route = share, "one pass"
     elif op != "logsumexp" and known_upstream:
         gemms, route = 3 * share, "one pass"
-    elif known_upstream and not cols and not symmetric and score.kind == "dot" and score.phi.name == "identity":
-        gemms, route = 3.0, "strips of scores kept for the gradient"
+    elif known_upstream and not cols and (rows := _core.strip_rows(_Problem(score).native, workspace)):
+        gemms, route = 3.0, f"scores of {rows} rows kept for the gradient"
     else:
         gemms, route = 4 * share, "two passes"
     tiles = "triangular tiles" if symmetric else "tiles"
@@ -128,14 +128,14 @@ class _Problem:
         )
 
     def _batch(self, t: Tensor) -> tuple:
-        t = t.detach()
+        t = t.detach().resolve_neg()
         self.keep.append(t)
         return (t.data_ptr(), *t.shape, *t.stride(), str(t.dtype).removeprefix("torch."))
 
     def vector(self, t: Tensor | None) -> int:
         if t is None:
             return 0
-        self.keep.append(t.detach().contiguous())
+        self.keep.append(t.detach().resolve_neg().contiguous())
         return self.keep[-1].data_ptr()
 
     def pair(self, side: tuple[Tensor, Tensor | None]) -> tuple[int, int]:

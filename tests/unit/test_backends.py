@@ -148,6 +148,15 @@ def test_explain_counts_products(reduction, dim, grad, chunked, cpu, symmetric):
     assert jk.explain(z, reduction=reduction, dim=dim).gemms == symmetric
 
 
+def test_explain_tells_whether_the_workspace_holds_a_strip():
+    x = torch.zeros(500, 4, requires_grad=True)
+    assert "scores of 96 rows kept" in jk.explain(x, x + 1).path
+    with jk.use_backend(workspace=1000):
+        explanation = jk.explain(x, x + 1)
+    assert "two passes" in explanation.path
+    assert explanation.gemms == 4
+
+
 def test_explain_counts_products_of_sums():
     z = torch.zeros(8, 4, requires_grad=True)
     assert jk.explain(z, psi="softplus").gemms == 1.5

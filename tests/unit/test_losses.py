@@ -51,11 +51,13 @@ LOSSES = {
 losses = pytest.mark.parametrize("loss", LOSSES)
 
 
-def judge_loss(backend, loss, x, y, temperature, reduction="mean", floors=None):
+def judge_loss(
+    backend, loss, x, y, temperature, reduction="mean", floors=None, workspace: int | None = cases.SMALL_WORKSPACE
+):
     ours, rows, names, scalars = LOSSES[loss]
     inputs = dict(zip(names, (x, y), strict=True))
     inputs |= {name: number(value, x.dtype) for name, value in scalars(temperature).items()}
-    with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
+    with jk.use_backend(backend, workspace=workspace):
         judge(loss, lambda **k: ours(reduction=reduction, **k), reduced(rows, reduction), inputs, seed=0, floors=floors)
 
 
@@ -66,6 +68,15 @@ def judge_loss(backend, loss, x, y, temperature, reduction="mean", floors=None):
 @pytest.mark.parametrize("batch", ["random", "clustered"])
 def test_losses_and_gradients(backend, dtype, loss, temperature, batch):
     judge_loss(backend, loss, *data.pairs(batch, N, D, seed=0, dtype=dtype), temperature)
+
+
+@cases.dtypes
+@losses
+@TEMPERATURES
+@pytest.mark.parametrize("batch", ["random", "clustered"])
+def test_losses_on_cpu_where_the_workspace_holds_a_strip(dtype, loss, temperature, batch):
+    """Where it does not, as above, one-sided losses take two passes; here the scores of a strip are kept."""
+    judge_loss("cpu", loss, *data.pairs(batch, N, D, seed=0, dtype=dtype), temperature, workspace=None)
 
 
 @cases.backends
