@@ -290,3 +290,12 @@ def test_a_row_first_seen_beside_scores_beyond_the_powers_keeps_its_weight(case,
         for made, due in zip(gradients("cpu", reduction), gradients("reference", "none"), strict=True):
             tolerance = 64 * torch.finfo(dtype).eps * 50  # scores of a few thousand, coordinates of 50
             assert (made - due).abs().max() <= tolerance * due.abs().max(), reduction
+
+
+def test_the_log_sum_exp_of_one_enormous_score_is_that_score():
+    # An m that is no power of 2 must not be taken for one, only because every double of this size is a multiple of log 2.
+    scores = torch.logspace(3, 200, 400, dtype=torch.float64)
+    x, y = torch.stack([scores, -scores]).flatten()[:, None], torch.ones(1, 1, dtype=torch.float64)
+    assert torch.equal(jk.pairwise_logsumexp(x, y), x.flatten())
+    x.requires_grad_()
+    assert torch.equal(torch.autograd.grad(jk.pairwise_logsumexp(x, y).sum(), x)[0], torch.ones_like(x))
