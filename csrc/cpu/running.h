@@ -38,7 +38,8 @@ struct Running {
   Real log_sum_exp(std::int64_t i) const {
     if constexpr (sizeof(Real) == sizeof(float)) return Real(std::log(z[i]) + m[i]);
     const double power = std::round(m[i] / log_2);
-    const long double from = m[i] == power * log_2 ? (long double)power * log_2_long : (long double)m[i];
+    const bool is_power = std::abs(m[i]) < 1024 && m[i] == power * log_2;  // beyond, m is a maximum (epilogue.h)
+    const long double from = is_power ? (long double)power * log_2_long : (long double)m[i];
     return Real(std::log((long double)z[i]) + from);
   }
 };

@@ -48,8 +48,10 @@ class Weights {
       const double z = sums.z[i];
       if (z == 0) continue;
       place(i, sums.m[i], powers);
-      // How far the rounding of m to Real has moved it; a power stands for itself.
-      const long double own = measured_from(i, powers), moved = powers ? 0 : own - sums.m[i];
+      // How far the rounding of m to Real, or to a power, has moved it: a sum that began among scores beyond the powers may be
+      // measured from a maximum although all are small now. A power stands for itself, though m rounds its product with log 2.
+      const bool is_power = powers && sums.m[i] == double(from_[i]) * log_2;
+      const long double own = measured_from(i, powers), moved = is_power ? 0 : own - sums.m[i];
       const long double share = side.anchor ? 1 / (1 + std::exp(side.anchor[i] - own + moved) / z) : 1;
       factor_[i] += Real(double(side.weight[i]) * double(share * std::exp(moved)) / z);
     }

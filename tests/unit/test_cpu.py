@@ -257,3 +257,46 @@ def test_more_pairs_than_31_bits_can_count():
     y = (torch.arange(n) % 2).float()[:, None]  # keys 0 and 1, half of each
     row = jk.pairwise_logsumexp(x, y)
     torch.testing.assert_close(row, math.log(n / 2) + torch.nn.functional.softplus(x[:, 0]), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("case", ["both sides", "symmetric", "kept strips"])
+def test_a_row_first_seen_beside_scores_beyond_the_powers_keeps_its_weight(case, dtype):
+    # In the first tile a row of scores below −1000 lets every row be measured from its maximum; later that row finds
+    # near ones, so that in the end all maxima are small and gradients are measured from powers of 2.
+    gen = torch.Generator().manual_seed(0)
+    near, far = (torch.randn(n, 2, generator=gen, dtype=dtype) * 0.5 for n in (288, 200))  # whole tiles of 96
+    far[:, 0] += 50.0
+    if case == "symmetric":
+        x, y, kind = torch.cat([near[:63], far]), None, "sqdist"  # one far row in the first strip of 64
+    elif case == "both sides":
+        x, y, kind = torch.tensor([[0.0, 0.0], [50.0, 1.0], [0.3, 0.2]], dtype=dtype), torch.cat([near, far]), "sqdist"
+    else:
+        x, y, kind = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=dtype), torch.cat([near, far]), "dot"
+        y[:288, 0] -= 3000.0
+        y[288:] -= torch.tensor([50.0, 60.0], dtype=dtype)
+    for t in (x, y):
+        if t is not None:
+            t.requires_grad_()
+    leaves = [t for t in (x, y) if t is not None]
+    dim = "row" if case == "kept strips" else "both"
+
+    def gradients(backend, reduction):
+        with jk.use_backend(backend):
+            value = jk.pairwise_logsumexp(x, y, kind=kind, dim=dim, exclude="diagonal", reduction=reduction)
+        total = value if isinstance(value, torch.Tensor) else torch.cat(value)
+        return torch.autograd.grad(total.sum(), leaves)
+
+    for reduction in ("sum", "none"):
+        for made, due in zip(gradients("cpu", reduction), gradients("reference", "none"), strict=True):
+            tolerance = 64 * torch.finfo(dtype).eps * 50  # scores of a few thousand, coordinates of 50
+            assert (made - due).abs().max() <= tolerance * due.abs().max(), reduction
+
+
+def test_the_log_sum_exp_of_one_enormous_score_is_that_score():
+    # An m that is no power of 2 must not be taken for one, only because every double of this size is a multiple of log 2.
+    scores = torch.logspace(3, 200, 400, dtype=torch.float64)
+    x, y = torch.stack([scores, -scores]).flatten()[:, None], torch.ones(1, 1, dtype=torch.float64)
+    assert torch.equal(jk.pairwise_logsumexp(x, y), x.flatten())
+    x.requires_grad_()
+    assert torch.equal(torch.autograd.grad(jk.pairwise_logsumexp(x, y).sum(), x)[0], torch.ones_like(x))
