@@ -222,7 +222,7 @@ void weigh(Op op, double unit, const Strip<typename V::Real>& strip, Tile<typena
   if (op == Op::softplus)
     return each([&](V s, std::int64_t i, std::int64_t j) { return logistic(s) * (V::load(rows.factor + i) + V(cols.factor[j])); });
   const Real power = largest_of(rows.from, strip.count, largest_of(cols.from, columns));
-  if (unit == log_2 && powers_meet(rows.from, strip.count, power) && powers_meet(cols.from, columns, power)) {
+  if (unit == log_2 && std::isfinite(power) && powers_meet(rows.from, strip.count, power) && powers_meet(cols.from, columns, power)) {
     rows.template rescale<V>(strip.count, power);
     cols.template rescale<V>(columns, power);
     const V from(power);

@@ -37,7 +37,9 @@ class Weights {
       const double L = double(side.lse[i]);
       if (L == -std::numeric_limits<double>::infinity()) continue;  // no pair: scores of −inf, and weights of 0
       place(i, L, powers);
-      factor_[i] += Real(double(side.gradient[i]) * std::exp(double(measured_from(i, powers) - L)));
+      // L = +inf: weights of 0 where scores are finite, NaN where they are not, as e^{s − L} has it.
+      const double moved = std::isinf(L) ? 1 : std::exp(double(measured_from(i, powers) - L));
+      factor_[i] += Real(double(side.gradient[i]) * moved);
     }
   }
 

@@ -300,3 +300,18 @@ def test_the_log_sum_exp_of_one_enormous_score_is_that_score():
     assert torch.equal(jk.pairwise_logsumexp(x, y), x.flatten())
     x.requires_grad_()
     assert torch.equal(torch.autograd.grad(jk.pairwise_logsumexp(x, y).sum(), x)[0], torch.ones_like(x))
+
+
+@pytest.mark.parametrize("infinite", [1, 3], ids=["one", "all"])
+def test_an_infinite_log_sum_exp_gives_weights_where_the_matrix_form_does(infinite):
+    x, y = data.pairs("random", 3, 2, seed=0)
+    bias = torch.zeros(3)
+    bias[:infinite] = torch.inf
+    found = []
+    for backend in ("cpu", "reference"):
+        leaves = [t.clone().requires_grad_() for t in (x, y, bias)]
+        with jk.use_backend(backend):
+            jk.pairwise_logsumexp(leaves[0], leaves[1], col_bias=leaves[2], dim="col").sum().backward()
+        found.append([leaf.grad for leaf in leaves])
+    for ours, matrix in zip(*found, strict=True):
+        torch.testing.assert_close(ours, matrix, equal_nan=True)
