@@ -1,5 +1,7 @@
 #include "build_info.h"
 
+#include "cpu/tile.h"
+
 namespace jessl {
 namespace {
 
@@ -46,18 +48,15 @@ std::string simd_build() {
 #endif
 }
 
-// The levels this processor and its operating system can run, lowest first. The compiler's own check is used because it
-// also asks whether the system saves the wide registers, which the feature bits alone do not tell.
+// The levels this processor and its operating system can run, lowest first.
 std::string simd_cpu() {
-  std::string levels = "portable";
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) levels += " avx2";
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-    levels += " avx512";
+  std::string levels;
+  for (const Level level : {Level::portable, Level::avx2, Level::avx512}) {
+    if (!runs_here(level)) continue;
+    if (!levels.empty()) levels += ' ';
+    levels += name_of(level);
   }
-#elif defined(__ARM_NEON)
+#if defined(__ARM_NEON)
   levels += " neon";
 #endif
   return levels;

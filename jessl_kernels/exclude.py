@@ -44,7 +44,7 @@ class Exclude:
     def symmetric(self) -> bool:
         """Whether (i, j) is out exactly when (j, i) is, as far as that can be told without reading the ids."""
         offsets_mirror = all(set(d) == {-k for k in d} for d in (self.diagonals, self.keep))
-        return offsets_mirror and all(pair is None or pair[0] is pair[1] for pair in (self.same, self.different))
+        return offsets_mirror and all(pair is None or _one_tensor(*pair) for pair in (self.same, self.different))
 
     def transposed(self) -> Exclude:
         """The same set for the scores with rows and columns exchanged."""
@@ -110,6 +110,11 @@ def as_exclude(function: str, exclude: Exclude | str | None, N: int, M: int, dev
             if ids.device != device:
                 fail(function, f"exclude.{name}", f"on {ids.device}", f"must be on {device} like x")
     return exclude
+
+
+def _one_tensor(a: Tensor, b: Tensor) -> bool:
+    # Operators hand over ids as separate objects, so that the same tensor is told by its memory.
+    return a is b or (a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride())
 
 
 def _disjoint_padding(row_ids: Tensor, col_ids: Tensor) -> IdPair:

@@ -62,7 +62,7 @@ bool common_power(const Problem& p, Real* power) {
   const double x = largest_norm<Real>(p.x), y = same ? x : largest_norm<Real>(p.y);
   const double most = std::abs(p.scale) * x * y;
   if (!(2 * most + (row_high - row_low) + (col_high - col_low) <= spread)) return false;
-  *power = Real(std::ceil((most + row_high + col_high) * 1.4426950408889634));
+  *power = Real(std::ceil((most + row_high + col_high) / log_2));
   return true;
 }
 

@@ -17,9 +17,9 @@ namespace jessl {
 // What one segment adds to the rows of a strip.
 template <class Real>
 struct Part {
-  Rows<Real> pulled;              // (rows, ld)
+  Rows<Real> pulled;                 // (rows, ld)
   std::vector<double> p_sum, u_sum;  // Σ_j P_ij and w_i
-  double t_dot = 0;               // Σ_ij U_ij t_ij
+  double t_dot = 0;                  // Σ_ij U_ij t_ij
 };
 
 template <class Real>
@@ -29,7 +29,7 @@ class Collector {
       : p_(p),
         layout_(layout),
         out_(out),
-        expands_(p.kind == Kind::sqdist && p.distances != Distances::differences),
+        expands_(p.expands_squares()),
         pulls_rows_(out.x || (out.scale && p.kind == Kind::dot)),
         pulls_columns_(p.symmetric ? pulls_rows_ : out.y != nullptr),
         ld_(padded<Real>(p.D())),

@@ -5,7 +5,6 @@
 #include <string>
 
 namespace jessl {
-namespace {
 
 bool runs_here(Level level) {
 #if defined(__x86_64__)
@@ -18,8 +17,6 @@ bool runs_here(Level level) {
 #endif
   return level == Level::portable;
 }
-
-}  // namespace
 
 Level chosen_level() {
   constexpr Level best_first[] = {Level::avx512, Level::avx2, Level::portable};

@@ -23,9 +23,6 @@ void load_bias(const void* bias, std::int64_t first, std::int64_t count, Real* o
   for (std::int64_t i = 0; i < count; ++i) out[i] = bias ? static_cast<const Real*>(bias)[first + i] : Real(0);
 }
 
-bool expands_square(const Problem& p) { return p.kind == Kind::sqdist && p.distances != Distances::differences; }
-bool takes_differences(const Problem& p) { return p.kind == Kind::sqdist && p.distances != Distances::product; }
-
 template <class V>
 void load_strip(const Problem& p, Strip<typename V::Real>& strip) {
   using Real = typename V::Real;
@@ -33,15 +30,15 @@ void load_strip(const Problem& p, Strip<typename V::Real>& strip) {
   load_bias(p.row_bias, strip.first, strip.count, strip.bias);
   for (std::int64_t i = 0; i < strip.lanes; ++i) strip.inside[i] = 0;
   for (std::int64_t i = strip.count; i < strip.lanes; ++i) strip.bias[i] = minus_infinity<Real>;
-  if (takes_differences(p)) {
+  if (p.takes_differences()) {
     load_rows<Real>(p.x, strip.first, strip.count, nullptr, strip.plain_rows);
     transpose(strip.plain_rows, strip.count, p.D(), strip.lanes, strip.plain_across);
   }
-  if (p.kind == Kind::dot || expands_square(p)) {
+  if (p.kind == Kind::dot || p.expands_squares()) {
     load_rows<Real>(p.x, strip.first, strip.count, static_cast<const Real*>(p.center), strip.rows);
     transpose(strip.rows, strip.count, p.D(), strip.lanes, strip.across);
   }
-  if (expands_square(p)) minus_squares(strip.rows, strip.count, p.D(), p.scale, strip.inside);
+  if (p.expands_squares()) minus_squares(strip.rows, strip.count, p.D(), p.scale, strip.inside);
 }
 
 template <class V>
@@ -54,7 +51,7 @@ void load_tile(const Problem& p, Tile<typename V::Real>& tile) {
     return;
   }
   load_rows<Real>(p.y, tile.first, tile.count, static_cast<const Real*>(p.center), tile.rows);
-  if (expands_square(p)) minus_squares(tile.rows, tile.count, p.D(), p.scale, tile.inside);
+  if (p.expands_squares()) minus_squares(tile.rows, tile.count, p.D(), p.scale, tile.inside);
 }
 
 // Write −inf where a pair is out.

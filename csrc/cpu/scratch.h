@@ -54,8 +54,7 @@ class Bench {
  public:
   Bench(const Problem& p, Extras extras)
       : D_(padded<Real>(p.D())), lanes_(padded<Real>(most_rows)), memory_(bytes(p, extras)) {
-    const bool plain = p.kind == Kind::sqdist && p.distances != Distances::product;
-    const bool other = p.kind == Kind::dot || p.distances != Distances::differences;
+    const bool plain = p.takes_differences(), other = p.kind == Kind::dot || p.expands_squares();
     strip.rows = rows(other, most_rows, D_);
     strip.across = rows(other, p.D(), lanes_);
     strip.plain_rows = rows(plain, most_rows, D_);

@@ -63,6 +63,9 @@ struct Problem {
   std::int64_t N() const { return x.rows; }
   std::int64_t M() const { return y.rows; }
   std::int64_t D() const { return x.columns; }
+  // A square is expanded for some tiles or all; by differences for some or all.
+  bool expands_squares() const { return kind == Kind::sqdist && distances != Distances::differences; }
+  bool takes_differences() const { return kind == Kind::sqdist && distances != Distances::product; }
   bool wide() const { return x.element == Element::f64; }
 };
 

@@ -28,7 +28,6 @@ NAME = "cpu"
 DESCRIPTION = "C++, tiles in cache, CPU tensors"
 MISSING = _STATUS.reason
 
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 MOST_KEPT = 4  # diagonals in `keep`, csrc/pairwise/problem.h
 FEW_DIMENSIONS = 16  # up to here differences cost no more than an expanded square and its corrections
 
@@ -155,11 +154,7 @@ class _Problem:
 
 
 def _is_symmetric(score: Score) -> bool:
-    # Operators hand over ids as separate objects, so that the same tensor is told by its memory.
-    pairs = [pair for pair in (score.exclude.same, score.exclude.different) if pair is not None]
-    same_ids = all(a is b or (a.data_ptr() == b.data_ptr() and a.stride() == b.stride()) for a, b in pairs)
-    offsets = all(set(d) == {-k for k in d} for d in (score.exclude.diagonals, score.exclude.keep))
-    return score.y is None and score.row_bias is None and score.col_bias is None and same_ids and offsets
+    return score.y is None and score.row_bias is None and score.col_bias is None and score.exclude.symmetric
 
 
 def _distances(score: Score) -> tuple[str, float, str]:
