@@ -13,6 +13,7 @@
 
 #include "build_info.h"
 #include "cpu/driver.h"
+#include "cpu/paired.h"
 
 namespace py = pybind11;
 using namespace jessl;
@@ -37,6 +38,7 @@ Element element(const std::string& word) { return named<Element>(word, {"float32
 Kind kind_of(const std::string& word) { return named<Kind>(word, {"dot", "sqdist"}); }
 PhiName phi_of(const std::string& word) { return named<PhiName>(word, {"identity", "clamp", "laplace"}); }
 Op op_of(const std::string& word) { return named<Op>(word, {"logsumexp", "softplus"}); }
+Join join_of(const std::string& word) { return named<Join>(word, {"anchor", "minus", "softplus"}); }
 Distances distances_of(const std::string& word) {
   return named<Distances>(word, {"differences", "product", "product_if_far"});
 }
@@ -152,6 +154,18 @@ PYBIND11_MODULE(_native, module) {
       typed(p, [&]<class Real>(Real*) {
         reduce_and_gradient<Real>(p, op_of(op), options, pair<Weighted, Real>(row), pair<Weighted, Real>(col),
                                   pair<Sides, Real>(values), gradients<Real>(out));
+      });
+    });
+  });
+  module.def("paired", [](const OwnedProblem& owned, const std::string& op, int threads, std::int64_t workspace, std::int64_t shift,
+                          const std::string& join, bool normalize, bool columns, double weight, bool with_gradient,
+                          const GradientsArgument& out) {
+    const Problem& p = owned.problem;
+    const Pairing pairing{shift, join_of(join), normalize, columns, weight};
+    return unlocked(threads, workspace, [&](const Options& options) {
+      return typed(p, [&]<class Real>(Real*) {
+        const Gradients<Real> to = gradients<Real>(out);
+        return paired<Real>(p, op_of(op), options, pairing, with_gradient ? &to : nullptr);
       });
     });
   });

@@ -1,14 +1,15 @@
 """The reductions as operators: an eager path through autograd.Function, a registered one for compile, export and fake tensors.
 
-Four operators, each a backend's function behind a flat schema:
+Five operators, each a backend's function behind a flat schema:
 
     reduce      scores → row (N,), col (M,)                      value only
     gradient    upstream of row and col → gradients              by recomputation
     scalar      constant weights → Σ w_i row_i + Σ v_j col_j     and its gradients, made in the forward pass
+    paired      a loss of rows and their partners, whole          and its gradients, made in the forward pass
     top_k       scores → values, indices
 
-`reduce` is differentiated by `gradient`; `scalar` brings its gradients along as outputs, and its backward only multiplies them
-by the arriving number. Both paths share the two backward formulas below. Nothing here has a second derivative, and saying so
+`reduce` is differentiated by `gradient`; `scalar` and `paired` bring their gradients along as outputs, and their backward only
+multiplies them by the arriving number. Both paths share the backward formulas below. Nothing here has a second derivative, and saying so
 is part of the formulas: see `_no_second_derivative`.
 """
 
@@ -24,7 +25,7 @@ from torch.autograd import Function
 
 from .autocast import without_autocast
 from .backends import BACKENDS
-from .backends.contract import Upstream, Weighted, arriving
+from .backends.contract import Pairing, Upstream, Weighted, arriving
 from .score import SCHEMA, Gradients, Needs, Score
 
 NAMESPACE = "jessl_kernels"
@@ -43,7 +44,16 @@ def scalar(
     """Σ w_i join(row_i, anchor_i) + Σ v_j join(col_j, anchor_j), differentiable once, by the tensors that `needs` names."""
     col_weight, col_anchor = col or (None, None)
     rest = (op, row.weight, row.anchor, col_weight, col_anchor, needs.flatten(), backend, workspace)
+    if _is_plain(score.x):
+        return _with_gradients(lambda: _scalar_of(score, *rest), score, row.anchor, col_anchor)
     return _call(_Scalar.apply, "scalar", score, rest)[0]
+
+
+def paired(score: Score, op: str, pairing: Pairing, needs: Needs, backend: str, workspace: int) -> Tensor:
+    """The weighted sum of a loss of rows and their partners, differentiable once."""
+    if _is_plain(score.x):
+        return _with_gradients(lambda: _paired_of(score, op, pairing, needs, backend, workspace), score)
+    return _call(_Paired.apply, "paired", score, (op, *pairing, needs.flatten(), backend, workspace))[0]
 
 
 def top_k(score: Score, k: int, backend: str, workspace: int) -> tuple[Tensor, Tensor]:
@@ -58,9 +68,17 @@ def join(value: Tensor, anchor: Tensor | None) -> Tensor:
 
 def _call(eager: Callable, name: str, score: Score, rest: tuple) -> Any:
     # Traced, fake and meta tensors need the registered operator; real ones go straight to the backend.
-    plain = type(score.x) in (Tensor, torch.nn.Parameter) and not score.x.is_meta
-    call = eager if plain and not torch.compiler.is_compiling() else getattr(torch.ops.jessl_kernels, name).default
+    call = eager if _is_real(score.x) else getattr(torch.ops.jessl_kernels, name).default
     return call(*score.flatten(), *rest)
+
+
+def _is_real(x: Tensor) -> bool:
+    return type(x) in (Tensor, torch.nn.Parameter) and not x.is_meta and not torch.compiler.is_compiling()
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Real, and outside of torch.func, whose transforms want functions of another form."""
+    return _is_real(x) and not torch._C._are_functorch_transforms_active()
 
 
 def _run(function: str, backend: str, score: Score, *args: Any) -> Any:
@@ -69,7 +87,7 @@ def _run(function: str, backend: str, score: Score, *args: Any) -> Any:
         return getattr(BACKENDS[backend], function)(score, *args)
 
 
-# ---- The four operators on real tensors ----
+# ---- The operators on real tensors ----
 
 
 def _reduce(*args: Any) -> tuple[Tensor, Tensor]:
@@ -85,7 +103,11 @@ def _gradient(*args: Any) -> tuple[Tensor, ...]:
 
 
 def _scalar(*args: Any) -> tuple[Tensor, ...]:
-    score, (op, *sides, needs, backend, workspace) = Score.unflatten(args[:FLAT]), args[FLAT:]
+    return _scalar_of(Score.unflatten(args[:FLAT]), *args[FLAT:])
+
+
+def _scalar_of(score: Score, op: str, *rest: Any) -> tuple[Tensor, ...]:
+    *sides, needs, backend, workspace = rest
     row = Weighted(*sides[:2])
     col = None if sides[2] is None else Weighted(*sides[2:])
     if any(needs):
@@ -99,6 +121,18 @@ def _scalar(*args: Any) -> tuple[Tensor, ...]:
     if col is not None:
         value = value + _weighted_sum(col_value, col)
     return value, *grads.flatten(), _anchor_gradient(op, row, row_value), _anchor_gradient(op, col, col_value)
+
+
+def _paired(*args: Any) -> tuple[Tensor, ...]:
+    op, *pairing, needs, backend, workspace = args[FLAT:]
+    return _paired_of(Score.unflatten(args[:FLAT]), op, Pairing(*pairing), Needs(*needs), backend, workspace)
+
+
+def _paired_of(
+    score: Score, op: str, pairing: Pairing, needs: Needs, backend: str, workspace: int
+) -> tuple[Tensor, ...]:
+    value, grads = _run("paired", backend, score, op, pairing, needs, workspace)
+    return value, *grads.flatten()
 
 
 def _top_k(*args: Any) -> tuple[Tensor, Tensor]:
@@ -161,16 +195,32 @@ def _scalar_backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple:
     saved = ctx.saved_tensors  # once: activation checkpointing lets nobody unpack them twice
     tied, gradients = saved[:7], saved[7:]
     *inputs, row_anchor, col_anchor = tied
-    if torch.is_grad_enabled():  # somebody wants a second derivative, and must be refused
-        *made, row, col = _Scaled.apply(upstream, *gradients, *(t for t in tied if t is not None))
-    else:
-        *made, row, col = _scaled(upstream, *gradients)
+    *made, row, col = _times(upstream, gradients, tied)
     grads = _like_inputs(made, inputs, Needs(*ctx.needs))
     row, col = (g if anchor is not None else None for g, anchor in ((row, row_anchor), (col, col_anchor)))
     return (*grads, *[None] * (FLAT - 5), None, None, row, None, col, None, None, None)
 
 
-def _like_inputs(made: Sequence[Tensor], inputs: list[Tensor | None], needs: Needs) -> list[Tensor | None]:
+def _paired_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    ctx.needs = inputs[-3]
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(*inputs[:5], *output[1:])
+
+
+def _paired_backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple:
+    saved = ctx.saved_tensors
+    inputs, made = saved[:5], _times(upstream, saved[5:], saved[:5])
+    return (*_like_inputs(made, inputs, Needs(*ctx.needs)), *[None] * (FLAT - 5 + 9))
+
+
+def _times(upstream: Tensor, gradients: Sequence[Tensor], tied: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+    """upstream · g, tied to the tensors that the g were made from where somebody wants a second derivative, and must be refused."""
+    if torch.is_grad_enabled():
+        return _Scaled.apply(upstream, len(gradients), *gradients, *(t for t in tied if t is not None))
+    return _scaled(upstream, *gradients)
+
+
+def _like_inputs(made: Sequence[Tensor], inputs: Sequence[Tensor | None], needs: Needs) -> list[Tensor | None]:
     return [
         g.to(tensor.dtype) if needed and tensor is not None else None
         for g, tensor, needed in zip(made, inputs, needs.flatten(), strict=False)
@@ -193,6 +243,39 @@ class _Once(Function):
     jvp = staticmethod(_no_jvp)
 
 
+class _WithGradients(_Once):
+    """A value that brings the gradients of some tensors along. `make` returns it and them, empty where nobody asked.
+
+    What `_Scalar` and `_Paired` are under torch.func, in a third of their time: with gradients that need not be outputs, and
+    a forward that need not be told apart from its setup.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, make: Callable[[], tuple[Tensor, ...]], *tensors: Tensor | None) -> Tensor:
+        value, *gradients = make()
+        ctx.save_for_backward(*tensors, *gradients)
+        return value
+
+    setup_context = Function.setup_context  # none: forward has the context
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple:
+        saved = ctx.saved_tensors  # once: activation checkpointing lets nobody unpack them twice
+        tensors, gradients = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+        made = _times(upstream, gradients, tensors)
+        return None, *(
+            g.to(tensor.dtype) if tensor is not None and needed and g.numel() else None
+            for g, tensor, needed in zip(made, tensors, ctx.needs_input_grad[1:], strict=True)
+        )
+
+
+def _with_gradients(make: Callable[[], tuple[Tensor, ...]], score: Score, *anchors: Tensor | None) -> Tensor:
+    tensors = (score.x, score.y, score.scale, score.row_bias, score.col_bias, *anchors)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return _WithGradients.apply(make, *tensors)
+    return make()[0]
+
+
 class _Reduce(_Once):
     forward = staticmethod(_reduce)
     setup_context = staticmethod(_reduce_setup)
@@ -209,6 +292,12 @@ class _Scalar(_Once):
     backward = staticmethod(_scalar_backward)
 
 
+class _Paired(_Once):
+    forward = staticmethod(_paired)
+    setup_context = staticmethod(_paired_setup)
+    backward = staticmethod(_paired_backward)
+
+
 class _Scaled(_Once):
     """upstream · g for the gradients g made in the forward pass; the tensors they were made from come last, tied into the graph.
 
@@ -216,8 +305,8 @@ class _Scaled(_Once):
     """
 
     @staticmethod
-    def forward(upstream: Tensor, *gradients_and_origins: Tensor) -> tuple[Tensor, ...]:
-        return _scaled(upstream, *gradients_and_origins[:7])
+    def forward(upstream: Tensor, count: int, *gradients_and_origins: Tensor) -> tuple[Tensor, ...]:
+        return _scaled(upstream, *gradients_and_origins[:count])
 
 
 def _scaled(upstream: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
@@ -253,6 +342,11 @@ def _fake_scalar(*args: Any) -> tuple[Tensor, ...]:
     return _new(score), *Gradients.zeros(score, Needs(*needs)).flatten(), *anchors
 
 
+def _fake_paired(*args: Any) -> tuple[Tensor, ...]:
+    score = Score.unflatten(args[:FLAT])
+    return _new(score), *Gradients.zeros(score, Needs(*args[-3])).flatten()
+
+
 def _fake_top_k(*args: Any) -> tuple[Tensor, Tensor]:
     score, k = Score.unflatten(args[:FLAT]), args[FLAT]
     return _new(score, score.N, k), score.x.new_empty((score.N, k), dtype=torch.int64)
@@ -279,4 +373,11 @@ _register(
     _scalar,
     _fake_scalar,
 ).register_autograd(_scalar_backward, setup_context=_scalar_setup)
+_register(
+    "paired",
+    "str op, int shift, str join, bool normalize, bool cols, float weight, bool[] needs",
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _paired,
+    _fake_paired,
+).register_autograd(_paired_backward, setup_context=_paired_setup)
 _register("top_k", "int k", "(Tensor, Tensor)", _top_k, _fake_top_k)

@@ -17,8 +17,8 @@ from torch import Tensor
 from . import ops
 from ._checks import accumulation_dtype, choice, embeddings, fail, scalar, wrong_type
 from .autocast import under_autocast
-from .backends import select, settings
-from .backends.contract import Weighted
+from .backends import BACKENDS, select, settings
+from .backends.contract import Pairing, Weighted
 from .exclude import Exclude, as_exclude
 from .phi import IDENTITY, PHIS, PSIS, Phi
 from .score import KINDS, Needs, Score
@@ -183,6 +183,42 @@ def pairwise_topk(
     x, keys = score.x.to(score.dtype), score.keys.to(score.dtype)
     results = [_topk(function, s, k, *ends) for s, ends in _oriented(score, dim, (x, keys))]
     return results[0] if len(results) == 1 else tuple(results)
+
+
+def paired_in_one(
+    x: Tensor,
+    y: Tensor | None,
+    *,
+    psi: str | None,
+    scale: Tensor,
+    row_bias: Tensor | None,
+    exclude: Exclude | str,
+    pairing: Pairing,
+) -> Tensor | None:
+    """The summed loss of rows and their partners in one call of the backend, norms and partners' scores included.
+
+    None where the backend that would compute it has no such call, or autocast wants other embeddings than these.
+    """
+    if under_autocast(x)[0] is not x:
+        return None
+    if row_bias is not None:
+        row_bias = row_bias.to(accumulation_dtype(x.dtype))
+    N, M = len(x), len(x if y is None else y)
+    score = Score(
+        x=x,
+        y=y,
+        scale=scale,
+        row_bias=row_bias,
+        col_bias=None,
+        exclude=as_exclude("paired", exclude, N, M, x.device),
+        kind="dot",
+        phi=IDENTITY,
+    )
+    op = psi or "logsumexp"
+    backend = select("paired", score, op)
+    if not hasattr(BACKENDS[backend], "paired"):
+        return None
+    return ops.paired(score, op, pairing, _needs(score), backend, settings().workspace)
 
 
 def describe(

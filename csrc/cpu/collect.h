@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/dot.h"
 #include "cpu/driver.h"
 #include "cpu/layout.h"
 
@@ -123,13 +124,6 @@ class Collector {
   }
 
  private:
-  // Eight sums side by side, which also round eight times less.
-  static double dot(const Real* a, const Real* b, std::int64_t n) {
-    double parts[8] = {};
-    for (std::int64_t d = 0; d < n; ++d) parts[d % 8] += double(a[d]) * double(b[d]);
-    return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
-  }
-
   void scaled(Real* to, std::int64_t first, std::int64_t count, const Rows<Real>& points, const std::vector<double>& u_sum) {
     const Real factor = Real(p_.kind == Kind::dot ? p_.scale : 2 * p_.scale);
     for (std::int64_t i = 0; i < count; ++i) {

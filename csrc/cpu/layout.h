@@ -63,9 +63,9 @@ inline Layout cut(const Problem& p, std::int64_t rows, std::int64_t phases, std:
 
 // Threads worth starting, each of which costs about as much as half a million multiplications, and for which there is room.
 template <class Real>
-int useful_threads(const Problem& p, Extras extras, const Options& options) {
+int useful_threads(const Problem& p, const Layout& layout, Extras extras, const Options& options) {
   const double work = double(p.N()) * double(p.M()) * double(p.D() + 16);
-  const double room = double(for_benches(options.workspace)) / double(Bench<Real>::bytes(p, extras));
+  const double room = double(for_benches(options.workspace)) / double(Bench<Real>::bytes(p, layout.rows, extras));
   return int(std::clamp(std::min(work / 2e6, room), 1.0, double(options.threads)));
 }
 
@@ -102,9 +102,9 @@ class Reach {
 };
 
 template <class Real>
-std::deque<Bench<Real>> benches(const Problem& p, int threads, Extras extras) {
+std::deque<Bench<Real>> benches(const Problem& p, const Layout& layout, int threads, Extras extras) {
   std::deque<Bench<Real>> made;  // its elements need not move
-  for (int t = 0; t < threads; ++t) made.emplace_back(p, extras);
+  for (int t = 0; t < threads; ++t) made.emplace_back(p, layout.rows, extras);
   return made;
 }
 

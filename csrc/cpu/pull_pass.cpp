@@ -16,9 +16,9 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
   const std::int64_t rows = rows_for(p);
   const Layout layout = cut(p, rows, 1, 2, Collector<Real>::part_bytes(p, rows), options.workspace);
   const Extras extras = Collector<Real>::extras(p, out);
-  const int threads = useful_threads<Real>(p, extras, options);
+  const int threads = useful_threads<Real>(p, layout, extras, options);
   const Reach reach(p, layout.rows);
-  auto bench = benches<Real>(p, threads, extras);
+  auto bench = benches<Real>(p, layout, threads, extras);
   Collector<Real> collector(p, layout, out);
 
   // Values of a sum, where somebody asks: measured from 0, so that the sums are plain ones.

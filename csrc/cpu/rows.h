@@ -1,4 +1,4 @@
-// Embeddings on their way into scratch memory: converted, centered, transposed.
+// Embeddings on their way into scratch memory: converted, scaled, centered, transposed.
 #pragma once
 
 #include <bit>
@@ -39,13 +39,17 @@ void copy_rows(const Batch& batch, std::int64_t first, std::int64_t count, const
       for (std::int64_t d = 0; d < D; ++d) row[d] = Real(widened(source[d]));
     else
       for (std::int64_t d = 0; d < D; ++d) row[d] = Real(widened(source[d * batch.column_stride]));
+    if (batch.row_factor) {
+      const Real factor = static_cast<const Real*>(batch.row_factor)[first + i];
+      for (std::int64_t d = 0; d < D; ++d) row[d] *= factor;
+    }
     if (center)
       for (std::int64_t d = 0; d < D; ++d) row[d] -= center[d];
     for (std::int64_t d = D; d < out.ld; ++d) row[d] = 0;
   }
 }
 
-// Rows [first, first + count) of a batch, in the real type, less the center.
+// Rows [first, first + count) of a batch, in the real type, times their factors, less the center.
 template <class Real>
 void load_rows(const Batch& batch, std::int64_t first, std::int64_t count, const Real* center, Rows<Real> out) {
   switch (batch.element) {

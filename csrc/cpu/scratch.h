@@ -1,25 +1,68 @@
-// Memory that a call works in: aligned, released on return, and NaN at first where JESSL_POISON is set, so that tests see
-// what was read before it was written.
+// Memory that a call works in: aligned, and NaN at first where JESSL_POISON is set, so that tests see what was read before it
+// was written.
 #pragma once
 
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <vector>
 
 #include "cpu/tile.h"
 
 namespace jessl {
 
+// Small blocks that a thread has used and will use again: new ones come from the system page by page, which for a batch of 64
+// rows takes longer than its loss.
+class SpareBlocks {
+ public:
+  struct Block {
+    char* data;
+    std::int64_t size;
+  };
+  static Block take(std::int64_t bytes) {
+    std::vector<Block>& blocks = mine().blocks;
+    for (std::size_t i = 0; i < blocks.size(); ++i)
+      if (blocks[i].size >= bytes && blocks[i].size <= 2 * bytes) {
+        const Block found = blocks[i];
+        blocks[i] = blocks.back();
+        blocks.pop_back();
+        return found;
+      }
+    return {static_cast<char*>(::operator new(bytes, std::align_val_t(64))), bytes};
+  }
+  static void give_back(Block block) {
+    std::vector<Block>& blocks = mine().blocks;
+    if (block.size > largest || blocks.size() >= most)
+      ::operator delete(block.data, std::align_val_t(64));
+    else
+      blocks.push_back(block);
+  }
+
+ private:
+  static constexpr std::int64_t largest = 1 << 20;
+  static constexpr std::size_t most = 8;
+  std::vector<Block> blocks;
+  static SpareBlocks& mine() {
+    thread_local SpareBlocks own;
+    return own;
+  }
+  SpareBlocks() { blocks.reserve(most); }  // giving back never throws
+  ~SpareBlocks() {
+    for (const Block& block : blocks) ::operator delete(block.data, std::align_val_t(64));
+  }
+};
+
 class Scratch {
  public:
   Scratch() = default;
-  explicit Scratch(std::int64_t bytes) : data_(static_cast<char*>(::operator new(bytes, std::align_val_t(64)))), left_(bytes) {
-    next_ = data_;
+  explicit Scratch(std::int64_t bytes) : block_(SpareBlocks::take(bytes)), next_(block_.data), left_(bytes) {
     static const bool poison = std::getenv("JESSL_POISON") != nullptr;
-    if (poison) std::memset(data_, 0xff, bytes);  // all bits one is a NaN in every real type
+    if (poison) std::memset(block_.data, 0xff, bytes);  // all bits one is a NaN in every real type
   }
-  ~Scratch() { ::operator delete(data_, std::align_val_t(64)); }
+  ~Scratch() {
+    if (block_.data) SpareBlocks::give_back(block_);
+  }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
@@ -39,7 +82,8 @@ class Scratch {
   }
 
  private:
-  char *data_ = nullptr, *next_ = nullptr;
+  SpareBlocks::Block block_{nullptr, 0};
+  char* next_ = nullptr;
   std::int64_t left_ = 0;
 };
 
@@ -52,19 +96,20 @@ struct Extras {
 template <class Real>
 class Bench {
  public:
-  Bench(const Problem& p, Extras extras)
-      : D_(padded<Real>(p.D())), lanes_(padded<Real>(most_rows)), memory_(bytes(p, extras)) {
+  // For strips and tiles of up to `count` rows.
+  Bench(const Problem& p, std::int64_t count, Extras extras)
+      : D_(padded<Real>(p.D())), lanes_(padded<Real>(count)), memory_(bytes(p, count, extras)) {
     const bool plain = p.takes_differences(), other = p.kind == Kind::dot || p.expands_squares();
-    strip.rows = rows(other, most_rows, D_);
+    strip.rows = rows(other, count, D_);
     strip.across = rows(other, p.D(), lanes_);
-    strip.plain_rows = rows(plain, most_rows, D_);
+    strip.plain_rows = rows(plain, count, D_);
     strip.plain_across = rows(plain, p.D(), lanes_);
-    tile.rows = rows(other, most_rows, D_);
-    tile.plain_rows = rows(plain, most_rows, D_);
-    tile.s = rows(true, most_rows, lanes_);
-    tile.slope = rows(extras.slope, most_rows, lanes_);
-    tile.t = rows(extras.t, most_rows, lanes_);
-    to_columns = rows(true, most_rows, D_);
+    tile.rows = rows(other, count, D_);
+    tile.plain_rows = rows(plain, count, D_);
+    tile.s = rows(true, count, lanes_);
+    tile.slope = rows(extras.slope, count, lanes_);
+    tile.t = rows(extras.t, count, lanes_);
+    to_columns = rows(true, count, D_);
     for (Real** line : {&strip.inside, &strip.bias, &tile.inside, &tile.bias, &powers.row, &powers.col, &total.row, &total.col})
       *line = memory_.template take<Real>(lanes_);
   }
@@ -83,10 +128,11 @@ class Bench {
   Rows<Real> to_columns{};
   Sides<Real> powers{}, total{};
 
-  static std::int64_t bytes(const Problem& p, Extras extras) {
-    const std::int64_t D = padded<Real>(p.D()), lanes = padded<Real>(most_rows);
-    return Scratch::size_of<Real>(most_rows * D) * 5 + Scratch::size_of<Real>(p.D() * lanes) * 2 +
-           Scratch::size_of<Real>(most_rows * lanes) * (1 + extras.slope + extras.t) + Scratch::size_of<Real>(lanes) * 8;
+  static std::int64_t bytes(const Problem& p, std::int64_t count, Extras extras) {
+    const std::int64_t D = padded<Real>(p.D()), lanes = padded<Real>(count);
+    const std::int64_t kinds = p.takes_differences() + (p.kind == Kind::dot || p.expands_squares());
+    return Scratch::size_of<Real>(count * D) * (2 * kinds + 1) + Scratch::size_of<Real>(p.D() * lanes) * kinds +
+           Scratch::size_of<Real>(count * lanes) * (1 + extras.slope + extras.t) + Scratch::size_of<Real>(lanes) * 8;
   }
 
  private:

@@ -43,12 +43,12 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const Layout layout = cut(p, rows, 2, slots, Collector<Real>::part_bytes(p, rows), options.workspace);
   const Extras extras{false, false};
-  const int threads = useful_threads<Real>(p, extras, options);
+  const int threads = useful_threads<Real>(p, layout, extras, options);
   const Reach reach(p, layout.rows);
   Real power = 0;
   const bool bounded = common_power(p, &power);
 
-  auto bench = benches<Real>(p, threads, extras);
+  auto bench = benches<Real>(p, layout, threads, extras);
   Collector<Real> collector(p, layout, out);
   Scratch memory(kept_bytes<Real>(p, rows));
   Real* kept[slots];

@@ -14,16 +14,16 @@ Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns) {
   const std::int64_t per_segment = most_rows * std::int64_t(sizeof(Real) + sizeof(double));
   const Layout layout = cut(p, rows_for(p), 1, slots, per_segment, options.workspace);
   const Extras extras{false, false};
-  const int threads = useful_threads<Real>(p, extras, options);
+  const int threads = useful_threads<Real>(p, layout, extras, options);
   const Reach reach(p, layout.rows);
   columns = columns || p.symmetric;
 
   Real power = 0;
   const bool bounded = op == Op::logsumexp && common_power(p, &power);
-  auto bench = benches<Real>(p, threads, extras);
+  auto bench = benches<Real>(p, layout, threads, extras);
   if (bounded || op != Op::logsumexp)  // all sums are measured from one power
     for (auto& b : bench)
-      for (std::int64_t i = 0; i < most_rows; ++i) b.powers.row[i] = b.powers.col[i] = power;
+      for (std::int64_t i = 0; i < layout.rows; ++i) b.powers.row[i] = b.powers.col[i] = power;
 
   Sums sums{Running(p.N()), Running(columns && !p.symmetric ? p.M() : 0)};
   Running &rows = sums.rows, &cols = p.symmetric ? sums.rows : sums.columns;

@@ -26,11 +26,13 @@ struct Phi {
   double low = 0, high = 0;  // of a clamp
 };
 
-// A batch of embeddings: rows and columns may have any stride, in elements.
+// A batch of embeddings: rows and columns may have any stride, in elements. Each row is multiplied by its factor as it is read
+// (1/‖x_i‖ makes unit rows); null for none.
 struct Batch {
   const void* data;
   std::int64_t rows, columns, row_stride, column_stride;
   Element element;
+  const void* row_factor = nullptr;  // (rows) of the real type
 };
 
 // One id for each row and one for each column; a null pair excludes nothing. Ids that must match nothing are −1 among rows

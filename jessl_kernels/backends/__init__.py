@@ -6,6 +6,7 @@
     reduce(score, op, cols, workspace)                         → row (N,), col (M,) or empty
     gradient(score, op, row, col, needs, workspace)            → Gradients, for given upstream gradients and log-sum-exps
     reduce_and_gradient(score, op, row, col, needs, workspace) → row, col, Gradients of Σ w_i row_i + Σ v_j col_j
+    paired(score, op, pairing, needs, workspace)               → value, Gradients of a whole loss; optional
     top_k(score, k, workspace)                                 → values (N, k), indices (N, k)
     plan(score, op, …)                                         → Plan: what it would do, for `jk.explain`
 
@@ -89,22 +90,22 @@ def use_backend(name: str | None = None, *, workspace: int | None = None) -> Ite
 
 def refusals(score: Score, op: str) -> dict[str, list[str]]:
     """Every backend's reasons not to compute this problem, in order of preference."""
+    return {name: _refusal(name, score, op) for name in BACKENDS}
+
+
+def _refusal(name: str, score: Score, op: str) -> list[str]:
     forced = settings().backend
-    return {
-        name: [f"left out by use_backend or JESSL_BACKEND, which ask for {forced}"]
-        if forced not in (None, name)
-        else module.declines(score, op)
-        for name, module in BACKENDS.items()
-    }
+    if forced not in (None, name):
+        return [f"left out by use_backend or JESSL_BACKEND, which ask for {forced}"]
+    return BACKENDS[name].declines(score, op)
 
 
 def select(function: str, score: Score, op: str) -> str:
     """The name of the backend that will compute this problem. NotImplementedError quotes every refusal."""
-    why_not = refusals(score, op)
-    for name, reasons in why_not.items():
-        if not reasons:
+    for name in BACKENDS:
+        if not _refusal(name, score, op):
             return name
-    quoted = " · ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in why_not.items())
+    quoted = " · ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in refusals(score, op).items())
     problem = f"x {tuple(score.x.shape)} {score.x.dtype}, device {score.x.device}".replace("torch.", "")
     raise NotImplementedError(f"no backend can run {function} on {problem}\n    {quoted}")
 

@@ -23,6 +23,23 @@ class Weighted(NamedTuple):
     anchor: Tensor | None
 
 
+class Pairing(NamedTuple):
+    """A loss in which each row has one partner among the columns, which the reduction leaves out.
+
+    shift      row i's partner is column (i + shift) mod M, and t_i its score
+    join       what becomes of the reduction: "anchor" log(1 + e^{L_i − t_i}), "minus" L_i − t_i, "softplus" R_i + softplus(−t_i)
+    normalize  rows are divided by their norms first
+    cols       columns have a loss too, with the same partners
+    weight     of each loss in their sum
+    """
+
+    shift: int
+    join: str
+    normalize: bool
+    cols: bool
+    weight: float
+
+
 def arriving(op: str, side: Weighted, value: Tensor) -> Upstream:
     """The gradient that reaches each log-sum-exp L through w·log(1 + e^{L − anchor}): w σ(L − anchor)."""
     if op != "logsumexp":

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..native import native, native_status
 from ..score import Gradients, Needs, Score
 from . import expansion
-from .contract import Plan, Upstream, Weighted
+from .contract import Pairing, Plan, Upstream, Weighted
 
 _STATUS = native_status()
 _core: Any = native() if _STATUS.available else None
@@ -70,6 +70,15 @@ def reduce_and_gradient(
         problem.native, op, torch.get_num_threads(), workspace, *sides, addresses, out.addresses()
     )
     return *values, out.gradients()
+
+
+def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
+    problem = _Problem(score)
+    out = _Out(problem, needs)
+    value = _core.paired(
+        problem.native, op, torch.get_num_threads(), workspace, *pairing, any(needs.flatten()), out.addresses()
+    )
+    return score.x.new_full((), value, dtype=score.dtype), out.gradients()
 
 
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:

@@ -6,13 +6,16 @@ reduction as its anchor and left out of its sum: the loss log(1 + Σ_{j≠i} e^{
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from .._checks import embeddings, fail, same_shape, scalar
 from ..exclude import Exclude
-from ..pairwise import pairwise_logsumexp, pairwise_sum
+from ..pairwise import pairwise_logsumexp
+from .paired import paired
 from .rows import check_options, prepare, reduce_rows, rowwise_dot, scaled
 
 
@@ -67,31 +70,28 @@ def info_nce(
     if not in_batch and symmetric:
         fail(function, "symmetric", True, "must be False with in_batch=False: keys have only the batch to be found in")
     scale = scalar(function, "temperature", temperature, ("query", query), above=0).reciprocal()
+    rest: Any = {"join": "anchor", "normalize": normalize, "reduction": reduction}
     if negatives is None:
-        query, positive = prepare(query, positive, normalize=normalize)
+        return paired(query, positive, scale, both=symmetric, **rest)
+    if in_batch and negatives.dim() == 2:
+        forward = paired(query, torch.cat([positive, negatives]), scale, **rest)
     else:
-        query, positive, negatives = prepare(query, positive, negatives, normalize=normalize)
-    score = scaled(rowwise_dot(query, positive), scale)  # (N,), of each query's own key
-    if negatives is not None and negatives.dim() == 3:
-        forward = reduce_rows(_with_paired(query, positive, negatives, score, scale, in_batch), reduction)
-    else:
-        keys = positive if negatives is None else torch.cat([positive, negatives]) if in_batch else negatives
-        exclude = "diagonal" if in_batch else None
-        forward = pairwise_logsumexp(query, keys, scale=scale, anchor=score, exclude=exclude, reduction=reduction)
-    if not symmetric:
-        return forward
-    backward = pairwise_logsumexp(positive, query, scale=scale, anchor=score, exclude="diagonal", reduction=reduction)
-    return 0.5 * (forward + backward)
+        forward = _against(*prepare(query, positive, negatives, normalize=normalize), scale, in_batch, reduction)
+    return 0.5 * (forward + paired(positive, query, scale, **rest)) if symmetric else forward
 
 
-def _with_paired(
-    query: Tensor, positive: Tensor, negatives: Tensor, score: Tensor, scale: Tensor, in_batch: bool
+def _against(
+    query: Tensor, positive: Tensor, negatives: Tensor, scale: Tensor, in_batch: bool, reduction: str
 ) -> Tensor:
-    """(N,) losses against each query's own negatives, (N, M, D), whose (N, M) scores are no larger than the input."""
+    """The loss where negatives stand beside the batch's keys, not behind them: a set for each query, or instead of the keys."""
+    score = scaled(rowwise_dot(query, positive), scale)  # (N,), of each query's own key
+    if negatives.dim() == 2:
+        return pairwise_logsumexp(query, negatives, scale=scale, anchor=score, reduction=reduction)
+    # (N, M) scores, no larger than the input (N, M, D)
     others = torch.logsumexp(scaled(rowwise_dot(query.unsqueeze(1), negatives), scale), dim=1)
     if in_batch:
         others = torch.logaddexp(others, pairwise_logsumexp(query, positive, scale=scale, exclude="diagonal"))
-    return softplus(others - score, threshold=40)
+    return reduce_rows(softplus(others - score, threshold=40), reduction)
 
 
 def clip_loss(
@@ -115,18 +115,8 @@ def clip_loss(
     """
     function = "clip_loss"
     check_options(function, reduction, normalize=normalize)
-    image, text, scale, positive = _image_text(function, image, text, logit_scale, normalize)
-    both = pairwise_logsumexp(
-        image,
-        text,
-        scale=scale,
-        anchor=positive,
-        col_anchor=positive,
-        exclude="diagonal",
-        dim="both",
-        reduction=reduction,
-    )
-    return 0.5 * (both[0] + both[1] if reduction == "none" else both)
+    scale = _image_text(function, image, text, logit_scale)
+    return paired(image, text, scale, join="anchor", both=True, normalize=normalize, reduction=reduction)
 
 
 def nt_xent(
@@ -148,8 +138,7 @@ def nt_xent(
     >>> jk.nt_xent(torch.eye(4), torch.eye(4))                       # log(e² + 6) − 2
     tensor(0.5944)
     """
-    z, scale, positive, exclude = _two_views("nt_xent", z1, z2, temperature, normalize, reduction)
-    return pairwise_logsumexp(z, scale=scale, anchor=positive, exclude=exclude, reduction=reduction)
+    return _two_views("nt_xent", z1, z2, temperature, "anchor", normalize, reduction)
 
 
 def dcl(
@@ -171,10 +160,7 @@ def dcl(
     >>> jk.dcl(torch.eye(4), torch.eye(4), temperature=0.5)          # log 6 − 2
     tensor(-0.2082)
     """
-    z, scale, positive, exclude = _two_views("dcl", z1, z2, temperature, normalize, reduction)
-    if len(z1) < 2:
-        fail("dcl", "z1", f"of shape {tuple(z1.shape)}", "must have at least 2 rows: one pair alone has no negatives")
-    return pairwise_logsumexp(z, scale=scale, exclude=exclude, reduction=reduction) - reduce_rows(positive, reduction)
+    return _two_views("dcl", z1, z2, temperature, "minus", normalize, reduction)
 
 
 def siglip_loss(
@@ -205,36 +191,30 @@ def siglip_loss(
     """
     function = "siglip_loss"
     check_options(function, reduction, normalize=normalize)
-    image, text, scale, positive = _image_text(function, image, text, logit_scale, normalize)
+    scale = _image_text(function, image, text, logit_scale)
     bias = scalar(function, "logit_bias", logit_bias, ("image", image))
-    negatives = pairwise_sum(
-        image, text, scale=scale, row_bias=bias.expand(len(image)), exclude="diagonal", reduction=reduction
-    )
-    return negatives + reduce_rows(softplus(-(positive + bias), threshold=40), reduction)
+    return paired(image, text, scale, join="softplus", bias=bias, normalize=normalize, reduction=reduction)
 
 
 def _two_views(
-    function: str, z1: Tensor, z2: Tensor, temperature: float | Tensor, normalize: bool, reduction: str
-) -> tuple[Tensor, Tensor, Tensor, Exclude]:
-    """z = [z1; z2], 1/τ, each row's score with its other view, and the exclusion of itself and that view."""
+    function: str, z1: Tensor, z2: Tensor, temperature: float | Tensor, join: str, normalize: bool, reduction: str
+) -> Tensor:
+    """A loss of z = [z1; z2], each row's partner its other view."""
     check_options(function, reduction, normalize=normalize)
     embeddings(function, "z1", z1)
     embeddings(function, "z2", z2, like=("z1", z1))
     same_shape(function, "z2", z2, ("z1", z1), "row i of both must be views of one item")
     scale = scalar(function, "temperature", temperature, ("z1", z1), above=0).reciprocal()
     n = len(z1)
-    (z,) = prepare(torch.cat([z1, z2]), normalize=normalize)
-    positive = scaled(rowwise_dot(z, z.roll(n, dims=0)), scale)  # (2n,)
-    return z, scale, positive, Exclude(diagonals=(0, n, -n))
+    if join == "minus" and n < 2:
+        fail(function, "z1", f"of shape {tuple(z1.shape)}", "must have at least 2 rows: one pair alone has no negatives")
+    z, exclude = torch.cat([z1, z2]), Exclude(diagonals=(0, n, -n))
+    return paired(z, None, scale, join=join, shift=n, exclude=exclude, normalize=normalize, reduction=reduction)
 
 
-def _image_text(
-    function: str, image: Tensor, text: Tensor, logit_scale: float | Tensor, normalize: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Both towers prepared, the scale, and the scores of the matching pairs."""
+def _image_text(function: str, image: Tensor, text: Tensor, logit_scale: float | Tensor) -> Tensor:
+    """Both towers checked; the scale."""
     embeddings(function, "image", image)
     embeddings(function, "text", text, like=("image", image))
     same_shape(function, "text", text, ("image", image), "row i of both belong together")
-    scale = scalar(function, "logit_scale", logit_scale, ("image", image), at_least=0)
-    image, text = prepare(image, text, normalize=normalize)
-    return image, text, scale, scaled(rowwise_dot(image, text), scale)
+    return scalar(function, "logit_scale", logit_scale, ("image", image), at_least=0)
