@@ -14,6 +14,7 @@
 #include "build_info.h"
 #include "cpu/driver.h"
 #include "cpu/paired.h"
+#include "cpu/spread.h"
 
 namespace py = pybind11;
 using namespace jessl;
@@ -38,7 +39,7 @@ Element element(const std::string& word) { return named<Element>(word, {"float32
 Kind kind_of(const std::string& word) { return named<Kind>(word, {"dot", "sqdist"}); }
 PhiName phi_of(const std::string& word) { return named<PhiName>(word, {"identity", "clamp", "laplace"}); }
 Op op_of(const std::string& word) { return named<Op>(word, {"logsumexp", "softplus"}); }
-Join join_of(const std::string& word) { return named<Join>(word, {"anchor", "minus", "softplus"}); }
+Join join_of(const std::string& word) { return named<Join>(word, {"none", "anchor", "minus", "softplus"}); }
 Distances distances_of(const std::string& word) {
   return named<Distances>(word, {"differences", "product", "product_if_far"});
 }
@@ -157,8 +158,25 @@ PYBIND11_MODULE(_native, module) {
       });
     });
   });
-  module.def("paired", [](const OwnedProblem& owned, const std::string& op, int threads, std::int64_t workspace, std::int64_t shift,
-                          const std::string& join, bool normalize, bool columns, double weight, bool with_gradient,
+  module.def("squared_radius", [](const BatchArgument& x, const BatchArgument& y, int threads, Address center) {
+    return unlocked(threads, 0, [&](const Options& options) {
+      const Batch of_x = batch(x), of_y = batch(y);
+      return of_x.element == Element::f64 ? squared_radius<double>(of_x, of_y, options, at<double>(center))
+                                          : squared_radius<float>(of_x, of_y, options, at<float>(center));
+    });
+  });
+  module.def("total", [](const OwnedProblem& owned, int threads, std::int64_t workspace, bool with_gradient,
+                         const GradientsArgument& out) {
+    const Problem& p = owned.problem;
+    return unlocked(threads, workspace, [&](const Options& options) {
+      return typed(p, [&]<class Real>(Real*) {
+        const Gradients<Real> to = gradients<Real>(out);
+        return total<Real>(p, options, with_gradient ? &to : nullptr);
+      });
+    });
+  });
+  module.def("paired", [](const OwnedProblem& owned, const std::string& op, int threads, std::int64_t workspace, double weight,
+                          const std::string& join, std::int64_t shift, bool normalize, bool columns, bool with_gradient,
                           const GradientsArgument& out) {
     const Problem& p = owned.problem;
     const Pairing pairing{shift, join_of(join), normalize, columns, weight};

@@ -1,14 +1,15 @@
 """The reductions as operators: an eager path through autograd.Function, a registered one for compile, export and fake tensors.
 
-Five operators, each a backend's function behind a flat schema:
+Six operators, each a backend's function behind a flat schema:
 
     reduce      scores → row (N,), col (M,)                      value only
     gradient    upstream of row and col → gradients              by recomputation
     scalar      constant weights → Σ w_i row_i + Σ v_j col_j     and its gradients, made in the forward pass
+    total       scores → log ΣΣ e^s                               and its gradients, made in the forward pass
     paired      a loss of rows and their partners, whole          and its gradients, made in the forward pass
     top_k       scores → values, indices
 
-`reduce` is differentiated by `gradient`; `scalar` and `paired` bring their gradients along as outputs, and their backward only
+`reduce` is differentiated by `gradient`; `scalar`, `total` and `paired` bring their gradients along as outputs, and their backward only
 multiplies them by the arriving number. Both paths share the backward formulas below. Nothing here has a second derivative, and saying so
 is part of the formulas: see `_no_second_derivative`.
 """
@@ -47,6 +48,13 @@ def scalar(
     if _is_plain(score.x):
         return _with_gradients(lambda: _scalar_of(score, *rest), score, row.anchor, col_anchor)
     return _call(_Scalar.apply, "scalar", score, rest)[0]
+
+
+def total(score: Score, needs: Needs, backend: str, workspace: int) -> Tensor:
+    """The log-sum-exp over all pairs, differentiable once."""
+    if _is_plain(score.x):
+        return _with_gradients(lambda: _total_of(score, needs, backend, workspace), score)
+    return _call(_Total.apply, "total", score, (needs.flatten(), backend, workspace))[0]
 
 
 def paired(score: Score, op: str, pairing: Pairing, needs: Needs, backend: str, workspace: int) -> Tensor:
@@ -121,6 +129,16 @@ def _scalar_of(score: Score, op: str, *rest: Any) -> tuple[Tensor, ...]:
     if col is not None:
         value = value + _weighted_sum(col_value, col)
     return value, *grads.flatten(), _anchor_gradient(op, row, row_value), _anchor_gradient(op, col, col_value)
+
+
+def _total(*args: Any) -> tuple[Tensor, ...]:
+    needs, backend, workspace = args[FLAT:]
+    return _total_of(Score.unflatten(args[:FLAT]), Needs(*needs), backend, workspace)
+
+
+def _total_of(score: Score, needs: Needs, backend: str, workspace: int) -> tuple[Tensor, ...]:
+    value, grads = _run("total", backend, score, needs, workspace)
+    return value, *grads.flatten()
 
 
 def _paired(*args: Any) -> tuple[Tensor, ...]:
@@ -201,16 +219,16 @@ def _scalar_backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple:
     return (*grads, *[None] * (FLAT - 5), None, None, row, None, col, None, None, None)
 
 
-def _paired_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+def _made_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
     ctx.needs = inputs[-3]
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(*inputs[:5], *output[1:])
 
 
-def _paired_backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple:
+def _made_backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple:
     saved = ctx.saved_tensors
     inputs, made = saved[:5], _times(upstream, saved[5:], saved[:5])
-    return (*_like_inputs(made, inputs, Needs(*ctx.needs)), *[None] * (FLAT - 5 + 9))
+    return (*_like_inputs(made, inputs, Needs(*ctx.needs)), *[None] * (len(ctx.needs_input_grad) - 5))
 
 
 def _times(upstream: Tensor, gradients: Sequence[Tensor], tied: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
@@ -292,10 +310,16 @@ class _Scalar(_Once):
     backward = staticmethod(_scalar_backward)
 
 
+class _Total(_Once):
+    forward = staticmethod(_total)
+    setup_context = staticmethod(_made_setup)
+    backward = staticmethod(_made_backward)
+
+
 class _Paired(_Once):
     forward = staticmethod(_paired)
-    setup_context = staticmethod(_paired_setup)
-    backward = staticmethod(_paired_backward)
+    setup_context = staticmethod(_made_setup)
+    backward = staticmethod(_made_backward)
 
 
 class _Scaled(_Once):
@@ -342,7 +366,7 @@ def _fake_scalar(*args: Any) -> tuple[Tensor, ...]:
     return _new(score), *Gradients.zeros(score, Needs(*needs)).flatten(), *anchors
 
 
-def _fake_paired(*args: Any) -> tuple[Tensor, ...]:
+def _fake_made(*args: Any) -> tuple[Tensor, ...]:
     score = Score.unflatten(args[:FLAT])
     return _new(score), *Gradients.zeros(score, Needs(*args[-3])).flatten()
 
@@ -374,10 +398,13 @@ _register(
     _fake_scalar,
 ).register_autograd(_scalar_backward, setup_context=_scalar_setup)
 _register(
+    "total", "bool[] needs", "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", _total, _fake_made
+).register_autograd(_made_backward, setup_context=_made_setup)
+_register(
     "paired",
-    "str op, int shift, str join, bool normalize, bool cols, float weight, bool[] needs",
+    "str op, float weight, str join, int shift, bool normalize, bool cols, bool[] needs",
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _paired,
-    _fake_paired,
-).register_autograd(_paired_backward, setup_context=_paired_setup)
+    _fake_made,
+).register_autograd(_made_backward, setup_context=_made_setup)
 _register("top_k", "int k", "(Tensor, Tensor)", _top_k, _fake_top_k)

@@ -323,6 +323,10 @@ def _reduce(function: str, score: Score, op: str, dim: str, reduction: str, row:
     both = dim == "both"
     backend, workspace = select(function, score, op), settings().workspace
     needs = _needs(score)
+    if reduction == "logsumexp" and hasattr(BACKENDS[backend], "total"):
+        return ops.total(score, needs, backend, workspace)
+    if reduction in ("sum", "mean") and not both and row == (None, None) and hasattr(BACKENDS[backend], "paired"):
+        return ops.paired(score, op, Pairing(_share(score.N, reduction)), needs, backend, workspace)
     if reduction in ("sum", "mean"):
         row_side = _weighted(score, row, score.N, reduction)
         col_side = _weighted(score, col, score.M, reduction) if both else None
@@ -340,9 +344,13 @@ def _reduce(function: str, score: Score, op: str, dim: str, reduction: str, row:
 
 
 def _weighted(score: Score, side: _Side, count: int, reduction: str) -> Weighted:
-    share = 1.0 / count if reduction == "mean" else 1.0
+    share = _share(count, reduction)
     weight = score.x.new_full((count,), share, dtype=score.dtype) if side.weights is None else side.weights * share
     return Weighted(weight, side.anchor)
+
+
+def _share(count: int, reduction: str) -> float:
+    return 1.0 / count if reduction == "mean" else 1.0
 
 
 def _needs(score: Score) -> Needs:

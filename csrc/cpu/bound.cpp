@@ -10,7 +10,7 @@ namespace jessl {
 namespace {
 
 template <class Real>
-double largest_norm(const Batch& batch) {
+double largest_norm(const Batch& batch, const Real* center) {
   constexpr std::int64_t block = 64;
   const std::int64_t ld = padded<Real>(batch.columns);
   Scratch memory(Scratch::size_of<Real>(block * ld));
@@ -18,7 +18,7 @@ double largest_norm(const Batch& batch) {
   Real most = 0;
   for (std::int64_t first = 0; first < batch.rows; first += block) {
     const std::int64_t count = std::min(block, batch.rows - first);
-    load_rows<Real>(batch, first, count, nullptr, rows);
+    load_rows<Real>(batch, first, count, center, rows);
     for (std::int64_t i = 0; i < count; ++i) {
       Real parts[16] = {};  // side by side, so that the compiler can use vectors
       for (std::int64_t d = 0; d < ld; d += 16)
@@ -52,17 +52,17 @@ bool range(const void* bias, std::int64_t n, double* low, double* high) {
 
 template <class Real>
 bool common_power(const Problem& p, Real* power) {
-  if (p.kind != Kind::dot || p.phi.name != PhiName::identity) return false;
+  if (p.phi.name != PhiName::identity) return false;
   constexpr double spread = 60;  // e^{−60} = 9e-27 is far from the smallest float, 1e-38
   double row_low = 0, row_high = 0, col_low = 0, col_high = 0;
   if (!range<Real>(p.row_bias, p.N(), &row_low, &row_high) || !range<Real>(p.col_bias, p.M(), &col_low, &col_high)) return false;
-  // Views of one tensor may share their first element and nothing else.
-  const bool same = p.y.data == p.x.data && p.y.rows == p.x.rows && p.y.row_stride == p.x.row_stride &&
-                    p.y.column_stride == p.x.column_stride;
-  const double x = largest_norm<Real>(p.x), y = same ? x : largest_norm<Real>(p.y);
-  const double most = std::abs(p.scale) * x * y;
-  if (!(2 * most + (row_high - row_low) + (col_high - col_low) <= spread)) return false;
-  *power = Real(std::ceil((most + row_high + col_high) / log_2));
+  const Real* center = static_cast<const Real*>(p.center);
+  const double x = largest_norm<Real>(p.x, center), y = same_rows(p.x, p.y) ? x : largest_norm<Real>(p.y, center);
+  // |⟨x, y⟩| ≤ ‖x‖‖y‖, and 0 ≤ ‖x − y‖² ≤ (‖x‖ + ‖y‖)².
+  const double most = std::abs(p.scale) * (p.kind == Kind::dot ? x * y : (x + y) * (x + y));
+  const double low = p.kind == Kind::dot || p.scale > 0 ? -most : 0, high = p.kind == Kind::dot || p.scale < 0 ? most : 0;
+  if (!((high - low) + (row_high - row_low) + (col_high - col_low) <= spread)) return false;
+  *power = Real(std::ceil((high + row_high + col_high) / log_2));
   return true;
 }
 

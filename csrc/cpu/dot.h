@@ -1,4 +1,4 @@
-// Inner products of single rows, which round less than those of tiles.
+// Inner products and distances of single rows, which round less than those of tiles.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,16 @@ double dot(const Real* a, const Real* b, std::int64_t n) {
   for (; d + 8 <= n; d += 8)
     for (int k = 0; k < 8; ++k) parts[k] += double(a[d + k]) * double(b[d + k]);
   for (; d < n; ++d) parts[d % 8] += double(a[d]) * double(b[d]);
+  return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
+}
+
+template <class Real>
+double squared_distance(const Real* a, const Real* b, std::int64_t n) {
+  double parts[8] = {};
+  std::int64_t d = 0;
+  for (; d + 8 <= n; d += 8)
+    for (int k = 0; k < 8; ++k) parts[k] += (double(a[d + k]) - double(b[d + k])) * (double(a[d + k]) - double(b[d + k]));
+  for (; d < n; ++d) parts[d % 8] += (double(a[d]) - double(b[d])) * (double(a[d]) - double(b[d]));
   return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
 }
 

@@ -1,5 +1,7 @@
 #include "cpu/driver.h"
 
+#include <cmath>
+
 #include "cpu/passes.h"
 
 namespace jessl {
@@ -53,6 +55,38 @@ void reduce_and_gradient(const Problem& p, Op op, const Options& options, Weight
   pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {});
 }
 
+template <class Real>
+double total(const Problem& p, const Options& options, const Gradients<Real>* out) {
+  Real power = 0;
+  if (out && common_power(p, &power)) {
+    const double sum = total_pass<Real>(p, options, power, *out);
+    const double factor = sum == 0 ? 0 : (p.symmetric ? 2 : 1) / sum;
+    const auto scale = [factor](auto* numbers, std::int64_t n) {
+      for (std::int64_t i = 0; numbers && i < n; ++i) numbers[i] *= factor;
+    };
+    scale(out->x, p.N() * p.D());
+    scale(out->y, p.M() * p.D());
+    scale(out->scale, 1);
+    scale(out->row_bias, p.N());
+    scale(out->col_bias, p.M());
+    return std::log(sum) + double(power) * log_2;
+  }
+  const Sums sums = sum_pass<Real>(p, Op::logsumexp, options, false);
+  Running all(1);
+  for (std::int64_t i = 0; i < p.N(); ++i) all.merge(0, 1, &sums.rows.m[i], 1.0, &sums.rows.z[i]);
+  const double value = std::log(all.z[0]) + all.m[0];
+  if (!out || all.z[0] == 0) return value;
+  std::vector<Real> share(p.N());
+  for (std::int64_t i = 0; i < p.N(); ++i) share[i] = Real(sums.rows.z[i] * std::exp(sums.rows.m[i] - value));
+  const bool powers = powers_suffice(sums.rows.m.data(), p.N());
+  Weights<Real> rows(p.N());
+  rows.add(Weighted<Real>{share.data(), nullptr}, sums.rows, powers);
+  pull_pass<Real>(p, Op::logsumexp, powers ? log_2 : 1, options, rows, p.symmetric ? &rows : nullptr, *out, {});
+  return value;
+}
+
+template double total<float>(const Problem&, const Options&, const Gradients<float>*);
+template double total<double>(const Problem&, const Options&, const Gradients<double>*);
 template void reduce<float>(const Problem&, Op, const Options&, Sides<float>);
 template void reduce<double>(const Problem&, Op, const Options&, Sides<double>);
 template void gradient<float>(const Problem&, Op, const Options&, Upstream<float>, Upstream<float>, Gradients<float>);

@@ -51,6 +51,11 @@ template <class Real>
 void reduce_and_gradient(const Problem&, Op, const Options&, Weighted<Real> row, Weighted<Real> col, Sides<Real> values,
                          Gradients<Real>);
 
+// log ΣΣ e^s over all pairs, and unless `out` is null its gradients. One pass over S where norms and biases promise scores that
+// one power of 2 serves, else two.
+template <class Real>
+double total(const Problem&, const Options&, const Gradients<Real>* out);
+
 // The rows of a strip whose scores are kept, for a log-sum-exp of rows alone; 0 where the problem is of another kind (a square,
 // a φ, symmetric) or not even few rows fit the workspace: then two passes are taken.
 std::int64_t strip_rows(const Problem&, std::int64_t workspace);

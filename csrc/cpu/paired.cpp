@@ -1,7 +1,7 @@
 // Three passes over the rows, O(N·D), around one reduction: partners' scores before it, their gradient and the norms' after it.
 //
-//   t_i = α⟨x_i, y_k⟩ + r_i + c_k,  k = (i + shift) mod M        c_i = ∂loss/∂t_i
-//   dx_i += α c_i y_k    dy_k += α c_i x_i    dα += c_i⟨x_i, y_k⟩    dr_i += c_i    dc_k += c_i
+//   t_i = α⟨x_i, y_k⟩ + r_i + c_k,  k = (i + shift) mod M        w_i = ∂loss/∂t_i
+//   dx_i += α w_i y_k    dy_k += α w_i x_i    dα += w_i⟨x_i, y_k⟩    dr_i += w_i    dc_k += w_i
 #include "cpu/paired.h"
 
 #include <cmath>
@@ -16,20 +16,21 @@ namespace {
 double log1p_exp(double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }
 double logistic(double x) { return 1 / (1 + std::exp(-x)); }
 
+// What becomes of a row's reduction and its partner's score, and its derivative by the latter.
 double joined(Join join, double value, double t) {
   switch (join) {
     case Join::anchor: return log1p_exp(value - t);
     case Join::minus: return value - t;
-    default: return value + log1p_exp(-t);
+    case Join::softplus: return value + log1p_exp(-t);
+    default: return value;
   }
 }
-
-// ∂joined/∂t.
 double slope(Join join, double value, double t) {
   switch (join) {
     case Join::anchor: return -logistic(value - t);
     case Join::minus: return -1;
-    default: return -logistic(-t);
+    case Join::softplus: return -logistic(-t);
+    default: return 0;
   }
 }
 
@@ -38,77 +39,96 @@ double bias_at(const void* bias, std::int64_t i) {
   return bias ? double(static_cast<const Real*>(bias)[i]) : 0;
 }
 
-// b += factor · a
 template <class Real>
-void add_scaled(Real factor, const Real* a, std::int64_t n, Real* b) {
-  for (std::int64_t d = 0; d < n; ++d) b[d] += factor * a[d];
+class Partners {
+ public:
+  Partners(const Problem& p, const Options& options, std::int64_t shift)
+      : p_(p), options_(options), shift_(shift), x_(p.x, options.threads), y_(p.y, options.threads), product_(p.N()), score_(p.N()) {
+    for_rows(p.N(), p.D(), options, [&](std::int64_t first, std::int64_t end, int thread) {
+      for (std::int64_t i = first; i < end; ++i) {
+        product_[i] = dot(x_.row(i, thread), y_.row(of(i), thread), p.D());
+        score_[i] = Real(p.scale * product_[i] + bias_at<Real>(p.row_bias, i) + bias_at<Real>(p.col_bias, of(i)));
+      }
+    });
+  }
+
+  std::int64_t of(std::int64_t i) const { return (i + shift_) % p_.M(); }
+  const std::vector<Real>& scores() const { return score_; }
+
+  // Add the gradient of Σ w_i t_i.
+  void pull(const std::vector<Real>& w, const Gradients<Real>& out) const {
+    for (std::int64_t i = 0; i < p_.N(); ++i) {
+      if (out.scale) *out.scale += double(w[i]) * product_[i];
+      if (out.row_bias) out.row_bias[i] += w[i];
+      if (out.col_bias) out.col_bias[of(i)] += w[i];
+    }
+    const Real factor = Real(p_.scale);
+    if (out.x) add([&](std::int64_t i, int thread) { add_scaled(factor * w[i], y_.row(of(i), thread), out.x + i * p_.D()); });
+    // Two rows never share a partner: this, too, writes every gradient once.
+    Real* const to_y = p_.symmetric ? out.x : out.y;
+    if (to_y) add([&](std::int64_t i, int thread) { add_scaled(factor * w[i], x_.row(i, thread), to_y + of(i) * p_.D()); });
+  }
+
+ private:
+  template <class Row>
+  void add(Row&& row) const {
+    for_rows(p_.N(), p_.D(), options_, [&](std::int64_t first, std::int64_t end, int thread) {
+      for (std::int64_t i = first; i < end; ++i) row(i, thread);
+    });
+  }
+  void add_scaled(Real factor, const Real* row, Real* to) const {
+    for (std::int64_t d = 0; d < p_.D(); ++d) to[d] += factor * row[d];
+  }
+
+  const Problem& p_;
+  const Options& options_;
+  const std::int64_t shift_;
+  const RowReader<Real> x_, y_;
+  std::vector<double> product_;
+  std::vector<Real> score_;
+};
+
+// The reduction, with the gradient through it where `out` is given.
+template <class Real>
+void reduced(const Problem& p, Op op, const Options& options, const Pairing& pairing, const Partners<Real>* partners,
+             Sides<Real> values, const Gradients<Real>* out) {
+  if (!out) return reduce<Real>(p, op, options, values);
+  const std::vector<Real> weight(std::max(p.N(), p.M()), Real(pairing.weight));
+  Weighted<Real> row{weight.data(), nullptr}, col{pairing.columns ? weight.data() : nullptr, nullptr};
+  std::vector<Real> of_columns(pairing.columns ? p.M() : 0);
+  if (pairing.join == Join::anchor) {
+    row.anchor = partners->scores().data();
+    for (std::int64_t i = 0; pairing.columns && i < p.N(); ++i) of_columns[partners->of(i)] = row.anchor[i];
+    if (pairing.columns) col.anchor = of_columns.data();
+  }
+  reduce_and_gradient<Real>(p, op, options, row, col, values, *out);
 }
 
 }  // namespace
 
 template <class Real>
 double paired(Problem p, Op op, const Options& options, const Pairing& pairing, const Gradients<Real>* out) {
-  const std::int64_t N = p.N(), M = p.M(), D = p.D();
   std::optional<UnitRows<Real>> unit_x, unit_y;
-  if (pairing.normalize) {
-    unit_x.emplace(p.x, options);
-    if (p.symmetric)
-      p.y.row_factor = unit_x->factors();
-    else
-      unit_y.emplace(p.y, options);
-  }
-  const auto partner = [&](std::int64_t i) { return (i + pairing.shift) % M; };
-  const RowReader<Real> x(p.x, options.threads), y(p.y, options.threads);
+  if (pairing.normalize) unit_x.emplace(p.x, options);
+  if (pairing.normalize && p.symmetric) p.y.row_factor = p.x.row_factor;
+  if (pairing.normalize && !p.symmetric) unit_y.emplace(p.y, options);
+  std::optional<Partners<Real>> partners;
+  if (pairing.join != Join::none) partners.emplace(p, options, pairing.shift);
 
-  std::vector<double> product(N);
-  std::vector<Real> t(N), of_columns(pairing.columns ? M : 0);
-  for_rows(N, D, options, [&](std::int64_t first, std::int64_t end, int thread) {
-    for (std::int64_t i = first; i < end; ++i) {
-      const std::int64_t k = partner(i);
-      product[i] = dot(x.row(i, thread), y.row(k, thread), D);
-      t[i] = Real(p.scale * product[i] + bias_at<Real>(p.row_bias, i) + bias_at<Real>(p.col_bias, k));
-      if (pairing.columns) of_columns[k] = t[i];
-    }
-  });
-
-  std::vector<Real> rows(N), columns(pairing.columns ? M : 0);
+  std::vector<Real> rows(p.N()), columns(pairing.columns ? p.M() : 0);
   const Sides<Real> values{rows.data(), pairing.columns ? columns.data() : nullptr};
-  if (out) {
-    const std::vector<Real> weight(std::max(N, M), Real(pairing.weight));
-    const bool anchored = pairing.join == Join::anchor;
-    const Weighted<Real> row{weight.data(), anchored ? t.data() : nullptr};
-    const Weighted<Real> col{pairing.columns ? weight.data() : nullptr, anchored && pairing.columns ? of_columns.data() : nullptr};
-    reduce_and_gradient<Real>(p, op, options, row, col, values, *out);
-  } else {
-    reduce<Real>(p, op, options, values);
-  }
+  reduced<Real>(p, op, options, pairing, partners ? &*partners : nullptr, values, out);
 
   double total = 0;
-  std::vector<Real> c(out ? N : 0);
-  for (std::int64_t i = 0; i < N; ++i) {
-    const std::int64_t k = partner(i);
-    total += joined(pairing.join, rows[i], t[i]) + (pairing.columns ? joined(pairing.join, columns[k], t[i]) : 0);
-    if (!out) continue;
-    const double both = slope(pairing.join, rows[i], t[i]) + (pairing.columns ? slope(pairing.join, columns[k], t[i]) : 0);
-    c[i] = Real(pairing.weight * both);
-    if (out->scale) *out->scale += pairing.weight * both * product[i];
-    if (out->row_bias) out->row_bias[i] += c[i];
-    if (out->col_bias) out->col_bias[k] += c[i];
+  std::vector<Real> w(p.N());
+  for (std::int64_t i = 0; i < p.N(); ++i) {
+    const double t = partners ? partners->scores()[i] : 0, column = pairing.columns ? columns[partners->of(i)] : 0;
+    total += joined(pairing.join, rows[i], t) + (pairing.columns ? joined(pairing.join, column, t) : 0);
+    w[i] = Real(pairing.weight * (slope(pairing.join, rows[i], t) + (pairing.columns ? slope(pairing.join, column, t) : 0)));
   }
-  if (!out) return pairing.weight * total;
-
-  Real* const to_y = p.symmetric ? out->x : out->y;
-  // A partner has one row, so that each pass writes each gradient once.
-  for_rows(N, D, options, [&](std::int64_t first, std::int64_t end, int thread) {
-    for (std::int64_t i = first; out->x && i < end; ++i)
-      add_scaled(Real(p.scale) * c[i], y.row(partner(i), thread), D, out->x + i * D);
-  });
-  for_rows(N, D, options, [&](std::int64_t first, std::int64_t end, int thread) {
-    for (std::int64_t i = first; to_y && i < end; ++i)
-      add_scaled(Real(p.scale) * c[i], x.row(i, thread), D, to_y + partner(i) * D);
-  });
-  if (unit_x && out->x) unit_x->back(options, out->x);
-  if (unit_y && out->y) unit_y->back(options, out->y);
+  if (out && partners) partners->pull(w, *out);
+  if (out && unit_x && out->x) unit_x->back(options, out->x);
+  if (out && unit_y && out->y) unit_y->back(options, out->y);
   return pairing.weight * total;
 }
 

@@ -1,4 +1,4 @@
-// Losses in which each row has one partner, whole: the partner's score, the reduction over all others, and every gradient.
+// Losses of rows that count alike, each of which may have one partner, whole: the partner's score, the reduction over all others, and every gradient.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@ namespace jessl {
 
 // What row i's loss makes of its reduction (L_i a log-sum-exp, R_i a sum of softplus) and of its partner's score t_i.
 enum class Join {
+  none,      // L_i or R_i: rows without partners
   anchor,    // log(1 + e^{L_i − t_i}): InfoNCE, CLIP, NT-Xent
   minus,     // L_i − t_i: DCL
   softplus,  // R_i + softplus(−t_i): SigLIP
@@ -22,7 +23,7 @@ struct Pairing {
   double weight;   // of each row's loss, and of each column's
 };
 
-// Σ weight · loss, and unless `out` is null its gradients, added to what is there. Dot scores, φ the identity.
+// Σ weight · loss, and unless `out` is null its gradients, added to what is there. With partners: dot scores, φ the identity.
 template <class Real>
 double paired(Problem, Op, const Options&, const Pairing&, const Gradients<Real>* out);
 

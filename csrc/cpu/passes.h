@@ -20,6 +20,11 @@ template <class Real>
 void pull_pass(const Problem&, Op, double unit, const Options&, const Weights<Real>& row, const Weights<Real>* col,
                Gradients<Real>, Sides<Real> values);
 
+// ΣΣ e^s / 2^power over all pairs, and its gradient, not divided by anything yet: in one pass, since no weight is needed.
+// A pair of a symmetric problem that stands for two, (i, j) and (j, i), is counted twice in the sum and once in the gradient.
+template <class Real>
+double total_pass(const Problem&, const Options&, Real power, Gradients<Real>);
+
 // Row values and the gradient of their weighted sum, the scores of a strip kept in between. False, and nothing done, where the
 // problem is of another kind or the workspace does not hold a strip (`strip_rows` of driver.h).
 template <class Real>

@@ -35,6 +35,11 @@ struct Batch {
   const void* row_factor = nullptr;  // (rows) of the real type
 };
 
+// Whether these are the same rows; views of one tensor may share their first element and nothing else.
+inline bool same_rows(const Batch& a, const Batch& b) {
+  return a.data == b.data && a.rows == b.rows && a.row_stride == b.row_stride && a.column_stride == b.column_stride;
+}
+
 // One id for each row and one for each column; a null pair excludes nothing. Ids that must match nothing are −1 among rows
 // and −2 among columns, so that plain comparison is right.
 struct Ids {

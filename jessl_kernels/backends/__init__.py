@@ -6,6 +6,7 @@
     reduce(score, op, cols, workspace)                         → row (N,), col (M,) or empty
     gradient(score, op, row, col, needs, workspace)            → Gradients, for given upstream gradients and log-sum-exps
     reduce_and_gradient(score, op, row, col, needs, workspace) → row, col, Gradients of Σ w_i row_i + Σ v_j col_j
+    total(score, needs, workspace)                             → log ΣΣ e^s, Gradients; optional
     paired(score, op, pairing, needs, workspace)               → value, Gradients of a whole loss; optional
     top_k(score, k, workspace)                                 → values (N, k), indices (N, k)
     plan(score, op, …)                                         → Plan: what it would do, for `jk.explain`

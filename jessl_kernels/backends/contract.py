@@ -24,20 +24,21 @@ class Weighted(NamedTuple):
 
 
 class Pairing(NamedTuple):
-    """A loss in which each row has one partner among the columns, which the reduction leaves out.
+    """A sum of losses of rows that count alike, each of which may have one partner among the columns, left out of its reduction.
 
+    weight     of each loss in their sum
+    join       what becomes of the reduction: "anchor" log(1 + e^{L_i − t_i}), "minus" L_i − t_i, "softplus" R_i + softplus(−t_i),
+               or "none": there are no partners
     shift      row i's partner is column (i + shift) mod M, and t_i its score
-    join       what becomes of the reduction: "anchor" log(1 + e^{L_i − t_i}), "minus" L_i − t_i, "softplus" R_i + softplus(−t_i)
     normalize  rows are divided by their norms first
     cols       columns have a loss too, with the same partners
-    weight     of each loss in their sum
     """
 
-    shift: int
-    join: str
-    normalize: bool
-    cols: bool
     weight: float
+    join: str = "none"
+    shift: int = 0
+    normalize: bool = False
+    cols: bool = False
 
 
 def arriving(op: str, side: Weighted, value: Tensor) -> Upstream:

@@ -11,7 +11,7 @@ Sums are taken in an order that depends on the problem alone: the same bits on e
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,6 +72,13 @@ def reduce_and_gradient(
     return *values, out.gradients()
 
 
+def total(score: Score, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
+    problem = _Problem(score)
+    out = _Out(problem, needs)
+    value = _core.total(problem.native, torch.get_num_threads(), workspace, any(needs.flatten()), out.addresses())
+    return score.x.new_full((), value, dtype=score.dtype), out.gradients()
+
+
 def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
     problem = _Problem(score)
     out = _Out(problem, needs)
@@ -100,7 +107,7 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream:
     else:
         gemms, route = 4 * share, "two passes"
     tiles = "triangular tiles" if symmetric else "tiles"
-    squares = f"; {_distances(score)[2]}" if score.kind == "sqdist" else ""
+    squares = f"; {_Problem(score).squares.why}" if score.kind == "sqdist" else ""
     return Plan(f"{tiles}, {route}, {_core.simd_level()}{squares}", gemms, workspace)
 
 
@@ -112,13 +119,11 @@ class _Problem:
         self.symmetric = _is_symmetric(score) if symmetric is None else symmetric
         self.keep: list[Tensor] = []
         exclude = score.exclude
-        distances, far_apart, _ = _distances(score)
-        center = None
-        if score.kind == "sqdist" and distances != "differences":
-            center = expansion.center(score, score.dtype)
+        x, y = self._batch(score.x), self._batch(score.keys)
+        self.squares = squares = _squares(score, x, y)
         self.native = _core.Problem(
-            self._batch(score.x),
-            self._batch(score.keys),
+            x,
+            y,
             self.symmetric,
             score.kind,
             score.phi.name,
@@ -130,9 +135,9 @@ class _Problem:
             list(exclude.keep),
             self._ids(exclude.same),
             self._ids(exclude.different),
-            distances,
-            far_apart,
-            self.vector(center),
+            squares.taken,
+            squares.far_apart,
+            self.vector(squares.center),
         )
 
     def _batch(self, t: Tensor) -> tuple:
@@ -166,19 +171,31 @@ def _is_symmetric(score: Score) -> bool:
     return score.y is None and score.row_bias is None and score.col_bias is None and score.exclude.symmetric
 
 
-def _distances(score: Score) -> tuple[str, float, str]:
-    """How squares are taken, u below which pairs are far apart, and why."""
+class _Squares(NamedTuple):
+    """How squares are taken, u below which pairs are far apart, the center they are expanded around, and why."""
+
+    taken: str
+    far_apart: float
+    center: Tensor | None
+    why: str
+
+
+def _squares(score: Score, x: tuple, y: tuple) -> _Squares:
     if score.kind == "dot" or score.D <= FEW_DIMENSIONS:
-        return "differences", 0.0, f"differences: only {score.D} dimensions"
-    spread = expansion.spread(score)
+        return _Squares("differences", 0.0, None, f"differences: only {score.D} dimensions")
+    center = _new(score, score.D)
+    radius = _core.squared_radius(x, y, torch.get_num_threads(), center.data_ptr())
+    spread = abs(float(score.scale)) * radius
     if spread == 0 or not spread < torch.inf:
-        return "differences", 0.0, f"differences: scale·radius² = {spread:.3g}"
+        return _Squares("differences", 0.0, None, f"differences: scale·radius² = {spread:.3g}")
     if expansion.exact_enough(score, spread, score.dtype):
-        return "product", 0.0, f"matrix products: scale·radius² = {spread:.3g}"
+        return _Squares("product", 0.0, center, f"matrix products: scale·radius² = {spread:.3g}")
     far_apart = expansion.far_apart(score, spread)
     if far_apart is None:
-        return "differences", 0.0, f"differences: φ has no bounded slope, scale·radius² = {spread:.3g}"
-    return "product_if_far", far_apart, f"differences for tiles with close pairs: scale·radius² = {spread:.3g}"
+        return _Squares("differences", 0.0, None, f"differences: φ has no bounded slope, scale·radius² = {spread:.3g}")
+    return _Squares(
+        "product_if_far", far_apart, center, f"differences for tiles with close pairs: scale·radius² = {spread:.3g}"
+    )
 
 
 class _Out:

@@ -108,8 +108,7 @@ def kde_entropy(
     kernel_of = _kernel(function, kernel, z, bandwidth, concentration, log_weights)
     dtype = accumulation_dtype(z.dtype)
     if weights is None and not estimator.startswith("plugin"):
-        mean = _log_density(kernel_of, z, None, None, leave_one_out=estimator == "loo", reduction="mean")
-        return -mean.to(dtype)
+        return -_log_density(kernel_of, z, None, None, leave_one_out=estimator == "loo", reduction="mean").to(dtype)
     log_density = _log_density(kernel_of, z, None, log_weights, leave_one_out=estimator == "loo")
     if estimator == "plugin":
         return -(log_density.exp() * log_density).sum()
@@ -146,9 +145,9 @@ def _log_density(
             reduction=reduction,
         )
     if log_weights is None:
-        return row.double() - math.log(count - leave_one_out) - kernel.log_normaliser
+        return row.double() - (math.log(count - leave_one_out) + kernel.log_normaliser)
     left_out = torch.log1p(-log_weights.exp()) if leave_one_out else 0.0
-    return row.double() - left_out - kernel.log_normaliser
+    return row.double() - (left_out + kernel.log_normaliser)
 
 
 def _kernel(

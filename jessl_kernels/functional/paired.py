@@ -40,7 +40,7 @@ def paired(
     psi = "softplus" if join == "softplus" else None
     if reduction != "none":
         weight = (0.5 if both else 1.0) / (len(x) if reduction == "mean" else 1)
-        pairing = Pairing(shift, join, normalize, both, weight)
+        pairing = Pairing(weight, join, shift, normalize, both)
         loss = paired_in_one(x, y, psi=psi, scale=scale, row_bias=_per_row(bias, x), exclude=exclude, pairing=pairing)
         if loss is not None:
             return loss
@@ -49,7 +49,7 @@ def paired(
         partner = x.roll(-shift, dims=0)
     else:
         x, y = prepare(x, y, normalize=normalize)
-        partner = y[: len(x)]
+        partner = y.narrow(0, 0, len(x))
     t = scaled(rowwise_dot(x, partner), scale)  # (N,)
     rest: Any = {"scale": scale, "exclude": exclude, "reduction": reduction}
     if join == "softplus":
