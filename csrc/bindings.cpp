@@ -13,6 +13,7 @@
 
 #include "build_info.h"
 #include "cpu/driver.h"
+#include "cpu/labelled.h"
 #include "cpu/paired.h"
 #include "cpu/spread.h"
 
@@ -184,6 +185,17 @@ PYBIND11_MODULE(_native, module) {
       return typed(p, [&]<class Real>(Real*) {
         const Gradients<Real> to = gradients<Real>(out);
         return paired<Real>(p, op_of(op), options, pairing, with_gradient ? &to : nullptr);
+      });
+    });
+  });
+  module.def("labelled", [](const OwnedProblem& owned, int threads, std::int64_t workspace, Address labels, bool mean_outside,
+                            double weight, bool per_counted, bool normalize, bool with_gradient, const GradientsArgument& out) {
+    const Problem& p = owned.problem;
+    const Labelling labelling{at<const std::int64_t>(labels), mean_outside, weight, per_counted, normalize};
+    return unlocked(threads, workspace, [&](const Options& options) {
+      return typed(p, [&]<class Real>(Real*) {
+        const Gradients<Real> to = gradients<Real>(out);
+        return labelled<Real>(p, options, labelling, with_gradient ? &to : nullptr);
       });
     });
   });

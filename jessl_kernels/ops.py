@@ -26,7 +26,7 @@ from torch.autograd import Function
 
 from .autocast import without_autocast
 from .backends import BACKENDS
-from .backends.contract import Pairing, Upstream, Weighted, arriving
+from .backends.contract import Labelling, Pairing, Upstream, Weighted, arriving
 from .score import SCHEMA, Gradients, Needs, Score
 
 NAMESPACE = "jessl_kernels"
@@ -62,6 +62,13 @@ def paired(score: Score, op: str, pairing: Pairing, needs: Needs, backend: str, 
     if _is_plain(score.x):
         return _with_gradients(lambda: _paired_of(score, op, pairing, needs, backend, workspace), score)
     return _call(_Paired.apply, "paired", score, (op, *pairing, needs.flatten(), backend, workspace))[0]
+
+
+def labelled(score: Score, labelling: Labelling, needs: Needs, backend: str, workspace: int) -> Tensor | None:
+    """SupCon, differentiable once; None where it is traced, which the reductions it consists of are made for."""
+    if not _is_plain(score.x):
+        return None
+    return _with_gradients(lambda: _made("labelled", backend, score, labelling, needs, workspace), score)
 
 
 def top_k(score: Score, k: int, backend: str, workspace: int) -> tuple[Tensor, Tensor]:
@@ -137,8 +144,7 @@ def _total(*args: Any) -> tuple[Tensor, ...]:
 
 
 def _total_of(score: Score, needs: Needs, backend: str, workspace: int) -> tuple[Tensor, ...]:
-    value, grads = _run("total", backend, score, needs, workspace)
-    return value, *grads.flatten()
+    return _made("total", backend, score, needs, workspace)
 
 
 def _paired(*args: Any) -> tuple[Tensor, ...]:
@@ -149,7 +155,11 @@ def _paired(*args: Any) -> tuple[Tensor, ...]:
 def _paired_of(
     score: Score, op: str, pairing: Pairing, needs: Needs, backend: str, workspace: int
 ) -> tuple[Tensor, ...]:
-    value, grads = _run("paired", backend, score, op, pairing, needs, workspace)
+    return _made("paired", backend, score, op, pairing, needs, workspace)
+
+
+def _made(function: str, backend: str, score: Score, *args: Any) -> tuple[Tensor, ...]:
+    value, grads = _run(function, backend, score, *args)
     return value, *grads.flatten()
 
 

@@ -18,8 +18,8 @@ from . import ops
 from ._checks import accumulation_dtype, choice, embeddings, fail, scalar, wrong_type
 from .autocast import under_autocast
 from .backends import BACKENDS, select, settings
-from .backends.contract import Pairing, Weighted
-from .exclude import Exclude, as_exclude
+from .backends.contract import Labelling, Pairing, Weighted
+from .exclude import NOTHING, Exclude, as_exclude
 from .phi import IDENTITY, PHIS, PSIS, Phi
 from .score import KINDS, Needs, Score
 
@@ -199,26 +199,25 @@ def paired_in_one(
 
     None where the backend that would compute it has no such call, or autocast wants other embeddings than these.
     """
-    if under_autocast(x)[0] is not x:
-        return None
     if row_bias is not None:
         row_bias = row_bias.to(accumulation_dtype(x.dtype))
-    N, M = len(x), len(x if y is None else y)
-    score = Score(
-        x=x,
-        y=y,
-        scale=scale,
-        row_bias=row_bias,
-        col_bias=None,
-        exclude=as_exclude("paired", exclude, N, M, x.device),
-        kind="dot",
-        phi=IDENTITY,
-    )
-    op = psi or "logsumexp"
-    backend = select("paired", score, op)
-    if not hasattr(BACKENDS[backend], "paired"):
-        return None
-    return ops.paired(score, op, pairing, _needs(score), backend, settings().workspace)
+    out = as_exclude("paired", exclude, len(x), len(x if y is None else y), x.device)
+    score, op = Score(x, y, scale, row_bias, None, out, "dot", IDENTITY), psi or "logsumexp"
+    backend = _whole("paired", score, op)
+    return ops.paired(score, op, pairing, _needs(score), backend, settings().workspace) if backend else None
+
+
+def labelled_in_one(x: Tensor, *, scale: Tensor, labelling: Labelling) -> Tensor | None:
+    """SupCon in one call of the backend, or None as for `paired_in_one`."""
+    score = Score(x, None, scale, None, None, NOTHING, "dot", IDENTITY)
+    backend = _whole("labelled", score, "logsumexp")
+    return ops.labelled(score, labelling, _needs(score), backend, settings().workspace) if backend else None
+
+
+def _whole(loss: str, score: Score, op: str) -> str | None:
+    """The name of the backend that would compute this, if it has a call for the whole loss of these very embeddings."""
+    backend = select(loss, score, op)
+    return backend if hasattr(BACKENDS[backend], loss) and under_autocast(score.x)[0] is score.x else None
 
 
 def describe(

@@ -4,17 +4,14 @@
 //   dx_i += α w_i y_k    dy_k += α w_i x_i    dα += w_i⟨x_i, y_k⟩    dr_i += w_i    dc_k += w_i
 #include "cpu/paired.h"
 
-#include <cmath>
 #include <optional>
 #include <vector>
 
+#include "cpu/join.h"
 #include "cpu/unit.h"
 
 namespace jessl {
 namespace {
-
-double log1p_exp(double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }
-double logistic(double x) { return 1 / (1 + std::exp(-x)); }
 
 // What becomes of a row's reduction and its partner's score, and its derivative by the latter.
 double joined(Join join, double value, double t) {

@@ -8,6 +8,7 @@
     reduce_and_gradient(score, op, row, col, needs, workspace) → row, col, Gradients of Σ w_i row_i + Σ v_j col_j
     total(score, needs, workspace)                             → log ΣΣ e^s, Gradients; optional
     paired(score, op, pairing, needs, workspace)               → value, Gradients of a whole loss; optional
+    labelled(score, labelling, needs, workspace)               → value, Gradients of a whole SupCon; optional
     top_k(score, k, workspace)                                 → values (N, k), indices (N, k)
     plan(score, op, …)                                         → Plan: what it would do, for `jk.explain`
 

@@ -41,6 +41,23 @@ class Pairing(NamedTuple):
     cols: bool = False
 
 
+class Labelling(NamedTuple):
+    """SupCon of rows that count alike: each row's partners are the others of its label.
+
+    labels       (N,) int64
+    form         "out" or "in", where the mean over positives stands
+    weight       of each row's loss in their sum; rows without a positive have none
+    per_counted  the sum is divided by the number of rows that have a positive
+    normalize    rows are divided by their norms first
+    """
+
+    labels: Tensor
+    form: str
+    weight: float
+    per_counted: bool
+    normalize: bool
+
+
 def arriving(op: str, side: Weighted, value: Tensor) -> Upstream:
     """The gradient that reaches each log-sum-exp L through w·log(1 + e^{L − anchor}): w σ(L − anchor)."""
     if op != "logsumexp":

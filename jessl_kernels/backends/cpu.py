@@ -19,7 +19,7 @@ from torch import Tensor
 from ..native import native, native_status
 from ..score import Gradients, Needs, Score
 from . import expansion
-from .contract import Pairing, Plan, Upstream, Weighted
+from .contract import Labelling, Pairing, Plan, Upstream, Weighted
 
 _STATUS = native_status()
 _core: Any = native() if _STATUS.available else None
@@ -85,6 +85,15 @@ def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int
     value = _core.paired(
         problem.native, op, torch.get_num_threads(), workspace, *pairing, any(needs.flatten()), out.addresses()
     )
+    return score.x.new_full((), value, dtype=score.dtype), out.gradients()
+
+
+def labelled(score: Score, labelling: Labelling, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
+    problem = _Problem(score)
+    out = _Out(problem, needs)
+    labels, form, *rest = labelling
+    arguments = problem.vector(labels), form == "out", *rest, any(needs.flatten()), out.addresses()
+    value = _core.labelled(problem.native, torch.get_num_threads(), workspace, *arguments)
     return score.x.new_full((), value, dtype=score.dtype), out.gradients()
 
 

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, embeddings, fail, readable, scalar, wrong_type
 from ..autocast import without_autocast
+from ..backends.contract import Labelling
 from ..exclude import Exclude
-from ..pairwise import pairwise_logsumexp
+from ..pairwise import labelled_in_one, pairwise_logsumexp
 from .rows import check_options, prepare, rowwise_dot, scaled
 
 FORMS = ("out", "in")
@@ -56,9 +57,16 @@ def sup_con(
     scale = scalar(function, "temperature", temperature, ("features", features), above=0).reciprocal()
     if features.dim() == 3:
         labels = labels.repeat_interleave(features.shape[1])
+    rows = features.flatten(0, -2)
+    if reduction != "none":
+        mean, zero = reduction == "mean", no_positive == "zero"
+        labelling = Labelling(labels, form, 1 / len(rows) if mean and zero else 1.0, mean and not zero, normalize)
+        loss = labelled_in_one(rows, scale=scale, labelling=labelling)
+        if loss is not None:
+            return loss
     # Sorted, the rows of one label stand together: reductions over positives can pass by all other columns.
     labels, order = labels.sort(stable=True)
-    (z,) = prepare(features.flatten(0, -2).index_select(0, order), normalize=normalize)
+    (z,) = prepare(rows.index_select(0, order), normalize=normalize)
     first = torch.searchsorted(labels, labels, side="left")  # where each row's label begins
     positives = torch.searchsorted(labels, labels, side="right") - first - 1  # |P(i)|
     has_positive = positives > 0

@@ -1,0 +1,168 @@
+// Rows are put in the order of their labels, so that the reduction over positives passes by all tiles of other labels, and the
+// mean over positives is one product with the sum C of a label's rows: mean_p s_ip = α⟨x_i, C − x_i⟩ / |P(i)|.
+#include "cpu/labelled.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <optional>
+#include <vector>
+
+#include "cpu/join.h"
+#include "cpu/unit.h"
+
+namespace jessl {
+namespace {
+
+// Rows sorted by label: row i of the sorted ones is order[i] of the batch, and of class id[i], which is [begin[id], begin[id + 1]).
+struct Classes {
+  std::vector<std::int64_t> order, begin;
+  std::vector<std::int32_t> id;
+
+  Classes(const std::int64_t* labels, std::int64_t N) : order(N), id(N) {
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [labels](std::int64_t a, std::int64_t b) { return labels[a] < labels[b]; });
+    for (std::int64_t i = 0; i < N; ++i) {
+      if (i == 0 || labels[order[i]] != labels[order[i - 1]]) begin.push_back(i);
+      id[i] = std::int32_t(begin.size()) - 1;
+    }
+    begin.push_back(N);
+  }
+  std::int64_t positives(std::int64_t i) const { return begin[id[i] + 1] - begin[id[i]] - 1; }
+};
+
+template <class Real>
+class SupCon {
+ public:
+  SupCon(const Problem& p, const Options& options, const Labelling& labelling)
+      : p_(p), options_(options), labelling_(labelling), classes_(labelling.labels, p.N()), rows_(p.N() * p.D()) {
+    if (labelling.normalize) unit_.emplace(p_.x, options);
+    const RowReader<Real> reader(p_.x, options.threads);
+    for_rows(p.N(), p.D(), options, [&](std::int64_t first, std::int64_t end, int thread) {
+      for (std::int64_t i = first; i < end; ++i)
+        std::copy_n(reader.row(classes_.order[i], thread), p.D(), rows_.data() + i * p.D());
+    });
+    const Element element = sizeof(Real) == 8 ? Element::f64 : Element::f32;
+    Problem sorted = p;
+    sorted.x = sorted.y = {rows_.data(), p.N(), p.D(), p.D(), 1, element};
+    const Ids ids{classes_.id.data(), classes_.id.data()};
+    sorted.exclude.diagonals = &itself_;
+    sorted.exclude.diagonal_count = 1;
+    positives_ = negatives_ = sorted;
+    positives_.exclude.different = ids;
+    negatives_.exclude.same = ids;
+  }
+  SupCon(const SupCon&) = delete;
+
+  double value(const Gradients<Real>* out) {
+    const std::int64_t N = p_.N(), D = p_.D();
+    std::vector<Real> positive(N), negative(N), anchor(N), weight(N);
+    reduce<Real>(positives_, Op::logsumexp, options_, {positive.data(), nullptr});
+    const std::vector<double> mean = labelling_.mean_outside ? means() : std::vector<double>(N);
+    double counted = 0;
+    for (std::int64_t i = 0; i < N; ++i) counted += classes_.positives(i) > 0;
+    const double share = labelling_.weight / (labelling_.per_counted ? std::max(counted, 1.0) : 1.0);
+    for (std::int64_t i = 0; i < N; ++i) {
+      weight[i] = Real(classes_.positives(i) > 0 ? share : 0);
+      anchor[i] = classes_.positives(i) > 0 ? positive[i] : Real(0);
+    }
+    std::vector<Real> to_rows(out && out->x ? N * D : 0), to_positives(to_rows.size());
+    Gradients<Real> of_negatives{}, of_positives{};
+    if (out) {
+      of_negatives = {to_rows.empty() ? nullptr : to_rows.data(), nullptr, out->scale, nullptr, nullptr};
+      of_positives = {to_rows.empty() ? nullptr : to_positives.data(), nullptr, out->scale, nullptr, nullptr};
+      reduce_and_gradient<Real>(negatives_, Op::logsumexp, options_, {weight.data(), anchor.data()}, {}, {negative.data(), nullptr},
+                                of_negatives);
+    } else {
+      reduce<Real>(negatives_, Op::logsumexp, options_, {negative.data(), nullptr});
+    }
+
+    double total = 0;
+    std::vector<Real> by_positive(N), by_mean(N);  // derivatives of the loss by P_i and by the mean
+    for (std::int64_t i = 0; i < N; ++i) {
+      const std::int64_t count = classes_.positives(i);
+      if (count == 0) continue;
+      const double gap = double(negative[i]) - double(positive[i]);
+      by_positive[i] = Real(-share * logistic(gap));
+      double own = labelling_.mean_outside ? 0 : std::log(double(count));
+      if (labelling_.mean_outside && count > 1) {  // the mean of one score is its log-sum-exp, also in the last digit
+        own = double(positive[i]) - mean[i];
+        by_positive[i] = Real(share * logistic(-gap));
+        by_mean[i] = Real(-share);
+      }
+      total += log1p_exp(gap) + own;
+    }
+    if (out) {
+      gradient<Real>(positives_, Op::logsumexp, options_, {by_positive.data(), positive.data()}, {}, of_positives);
+      if (out->scale)
+        for (std::int64_t i = 0; i < N; ++i) *out->scale += double(by_mean[i]) * mean[i] / p_.scale;
+      if (out->x) bring_back(to_rows, to_positives, by_mean, out->x);
+    }
+    return share * total;
+  }
+
+ private:
+  const Real* row(std::int64_t i) const { return rows_.data() + i * p_.D(); }
+
+  // f(first row, end, Σ of the class's rows), for every class.
+  template <class F>
+  void for_classes(F&& f) const {
+    std::vector<double> sum(p_.D());
+    for (std::size_t k = 0; k + 1 < classes_.begin.size(); ++k) {
+      std::fill(sum.begin(), sum.end(), 0.0);
+      for (std::int64_t i = classes_.begin[k]; i < classes_.begin[k + 1]; ++i)
+        for (std::int64_t d = 0; d < p_.D(); ++d) sum[d] += row(i)[d];
+      f(classes_.begin[k], classes_.begin[k + 1], sum);
+    }
+  }
+
+  // mean_p s_ip; 0 without a positive.
+  std::vector<double> means() const {
+    std::vector<double> mean(p_.N());
+    for_classes([&](std::int64_t first, std::int64_t end, const std::vector<double>& sum) {
+      for (std::int64_t i = first; i < end && end - first > 1; ++i) {
+        double inner = 0;
+        for (std::int64_t d = 0; d < p_.D(); ++d) inner += double(row(i)[d]) * (sum[d] - double(row(i)[d]));
+        mean[i] = p_.scale * inner / double(end - first - 1);
+      }
+    });
+    return mean;
+  }
+
+  // All gradients of the sorted rows, with that of the means, become gradients of the batch's rows. A class's means have one
+  // weight w, and each of its rows receives 2α w (C − x_i) / |P|, once as i and once as a positive.
+  void bring_back(const std::vector<Real>& a, const std::vector<Real>& b, const std::vector<Real>& by_mean, Real* to) const {
+    const std::int64_t D = p_.D();
+    for_classes([&](std::int64_t first, std::int64_t end, const std::vector<double>& sum) {
+      const double factor = end - first > 1 ? 2 * p_.scale * double(by_mean[first]) / double(end - first - 1) : 0;
+      for (std::int64_t i = first; i < end; ++i) {
+        Real* g = to + classes_.order[i] * D;
+        for (std::int64_t d = 0; d < D; ++d)
+          g[d] += a[i * D + d] + b[i * D + d] + (factor == 0 ? Real(0) : Real(factor * (sum[d] - double(row(i)[d]))));
+      }
+    });
+    if (unit_) unit_->back(options_, to);
+  }
+
+  static constexpr std::int64_t itself_ = 0;
+
+  Problem p_;
+  const Options& options_;
+  const Labelling labelling_;
+  const Classes classes_;
+  std::vector<Real> rows_;  // sorted, (N, D)
+  std::optional<UnitRows<Real>> unit_;
+  Problem positives_, negatives_;
+};
+
+}  // namespace
+
+template <class Real>
+double labelled(const Problem& p, const Options& options, const Labelling& labelling, const Gradients<Real>* out) {
+  return SupCon<Real>(p, options, labelling).value(out);
+}
+
+template double labelled<float>(const Problem&, const Options&, const Labelling&, const Gradients<float>*);
+template double labelled<double>(const Problem&, const Options&, const Labelling&, const Gradients<double>*);
+
+}  // namespace jessl
