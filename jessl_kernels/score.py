@@ -28,6 +28,7 @@ SCHEMA = (
     "int[] diagonals, int[] keep, str kind, str phi, float[] phi_parameters"
 )
 TENSORS = 9  # how many of them are tensors, all in front
+FLAT = 14  # how many there are
 
 
 @dataclass(frozen=True, eq=False)

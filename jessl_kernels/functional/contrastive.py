@@ -76,7 +76,8 @@ def info_nce(
     if in_batch and negatives.dim() == 2:
         forward = paired(query, torch.cat([positive, negatives]), scale, **rest)
     else:
-        forward = _against(*prepare(query, positive, negatives, normalize=normalize), scale, in_batch, reduction)
+        q, p, n = prepare(query, positive, negatives, normalize=normalize)
+        forward = _against(q, p, n, scale, in_batch, reduction)
     return 0.5 * (forward + paired(positive, query, scale, **rest)) if symmetric else forward
 
 
@@ -207,7 +208,9 @@ def _two_views(
     scale = scalar(function, "temperature", temperature, ("z1", z1), above=0).reciprocal()
     n = len(z1)
     if join == "minus" and n < 2:
-        fail(function, "z1", f"of shape {tuple(z1.shape)}", "must have at least 2 rows: one pair alone has no negatives")
+        fail(
+            function, "z1", f"of shape {tuple(z1.shape)}", "must have at least 2 rows: one pair alone has no negatives"
+        )
     z, exclude = torch.cat([z1, z2]), Exclude(diagonals=(0, n, -n))
     return paired(z, None, scale, join=join, shift=n, exclude=exclude, normalize=normalize, reduction=reduction)
 

@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from ..backends.contract import Pairing
 from ..exclude import Exclude
-from ..pairwise import pairwise_logsumexp, pairwise_sum, paired_in_one
+from ..pairwise import paired_in_one, pairwise_logsumexp, pairwise_sum
 from .rows import prepare, reduce_rows, rowwise_dot, scaled
 
 
