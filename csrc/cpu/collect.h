@@ -21,6 +21,7 @@ struct Part {
   Rows<Real> pulled;                 // (rows, ld)
   std::vector<double> p_sum, u_sum;  // Σ_j P_ij and w_i
   double t_dot = 0;                  // Σ_ij U_ij t_ij
+  bool fresh = true;                 // nothing has been pulled yet, and `pulled` holds nothing
 };
 
 template <class Real>
@@ -59,7 +60,7 @@ class Collector {
 
   Part<Real>& begin(const Task& t) {
     Part<Real>& part = parts_[t.strip % layout_.plan.slots * layout_.segments + t.segment];
-    std::fill_n(part.pulled.data, layout_.rows * ld_, Real(0));
+    part.fresh = true;
     std::fill(part.p_sum.begin(), part.p_sum.end(), 0.0);
     std::fill(part.u_sum.begin(), part.u_sum.end(), 0.0);
     part.t_dot = 0;
@@ -84,10 +85,9 @@ class Collector {
       std::vector<double>& sums = p_.symmetric ? row_u_sum_ : col_u_sum_;
       for (std::int64_t j = 0; columns && j < b.tile.count; ++j) sums[b.tile.first + j] += b.total.col[j];
     }
-    if (columns) std::fill_n(b.to_columns.data, b.tile.count * ld_, Real(0));
-    ops.pull(p_, b.strip, b.tile, {pulls_rows_ ? part.pulled.data : nullptr, ld_}, {columns ? b.to_columns.data : nullptr, ld_});
-    if (!columns) return;
-    ops.add_rows(b.to_columns, b.tile.count, p_.D(), (p_.symmetric ? sums_of_x_ : out_.y) + b.tile.first * p_.D());
+    Real* const of_columns = columns ? (p_.symmetric ? sums_of_x_ : out_.y) + b.tile.first * p_.D() : nullptr;
+    ops.pull(p_, b.strip, b.tile, {pulls_rows_ ? part.pulled.data : nullptr, ld_}, part.fresh, b.to_columns, of_columns);
+    part.fresh = false;
   }
 
   // All segments of a strip are done: its rows are complete.
@@ -98,7 +98,7 @@ class Collector {
     double& scale = scale_of_strip_[strip];
     for (std::int64_t segment = layout_.plan.first(strip); segment < layout_.segments; ++segment) {
       const Part<Real>& part = parts_[strip % layout_.plan.slots * layout_.segments + segment];
-      if (to) ops.add_rows(part.pulled, count, p_.D(), to + first * p_.D());
+      if (to && !part.fresh) ops.add_rows(part.pulled, count, p_.D(), to + first * p_.D());
       for (std::int64_t i = 0; expands_ && i < count; ++i) row_u_sum_[first + i] += part.u_sum[i];
       for (std::int64_t i = 0; out_.row_bias && i < count; ++i) out_.row_bias[first + i] += Real(part.p_sum[i]);
       scale += part.t_dot;

@@ -6,12 +6,15 @@
 // Powers of 2 are taken from exponents, exactly; a maximum subtracted from scores would round each of them. One exponential
 // serves a row and a column where both their powers lie within `reach` of the tile's; else each takes its own. Within a tile
 // sums are floats (doubles in fp64) of 8 terms at a time, beyond it doubles. V: a vector type.
+//
+// Functions are `flatten`: four vectors handed by way of memory to a function that was not inlined take twice the time.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <limits>
 
+#include "cpu/four.h"
 #include "cpu/math.h"
 #include "cpu/score.h"
 #include "cpu/tile.h"
@@ -40,65 +43,74 @@ void clear(Real* line, std::int64_t n, Real value = 0) {
   for (std::int64_t i = 0; i < n; ++i) line[i] = value;
 }
 
-// Columns first … first + Columns − 1 of `sum_over`: their sums, and the rows' share, stay in registers.
-template <class V, int Columns, class F>
+// Eight columns from `first` on of `sum_over`: their sums, and the rows' share, stay in registers.
+template <class V, bool keep, class F>
 void sum_columns(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, std::int64_t first,
                  Sides<typename V::Real> total, F&& f) {
   using Real = typename V::Real;
-  V column[Columns];
-#pragma GCC unroll 8
-  for (int c = 0; c < Columns; ++c) column[c] = V(Real(0));
+  const std::int64_t ld = tile.s.ld;
+  Real* const low = tile.s.data + first * ld;
+  Real* const high = low + 4 * ld;
+  Four<V> columns(Real(0)), more(Real(0));
   for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-    V row(Real(0));
-#pragma GCC unroll 8
-    for (int c = 0; c < Columns; ++c) {
-      const V term = f(tile.s.data + (first + c) * tile.s.ld + i, i, first + c);
-      row = row + term;
-      column[c] = column[c] + term;
-    }
-    add_to<V>(total.row + i, row);
+    Four<V> s = Four<V>::load(low + i, ld), t = Four<V>::load(high + i, ld);
+    const Four<V> term = f(s, i, first);
+    if (keep) s.store(low + i, ld);
+    columns = columns + term;
+    const Four<V> next = f(t, i, first + 4);
+    if (keep) t.store(high + i, ld);
+    more = more + next;
+    const Four<V> pairs = term + next;
+    add_to<V>(total.row + i, (pairs.a + pairs.b) + (pairs.c + pairs.d));
   }
   if (!total.col) return;
-#pragma GCC unroll 8
-  for (int c = 0; c < Columns; ++c) total.col[first + c] = sum(column[c]);
+  Real* to = total.col + first;
+  const V each[] = {columns.a, columns.b, columns.c, columns.d, more.a, more.b, more.c, more.d};
+  for (const V& column : each) *to++ = sum(column);
 }
 
-// Sums over columns into total.row and, unless null, over rows into total.col, of f(where a vector of scores is, i, j).
-template <class V, class F>
+// Sums over columns into total.row and, unless null, over rows into total.col, of f(scores, i, j): a vector or four of them,
+// of rows from i on and columns from j on. What f has made of them is written back if `keep`.
+template <class V, bool keep = false, class F>
 void sum_over(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> total, F&& f) {
+  using Real = typename V::Real;
   constexpr int block = 8;
   clear(total.row, strip.lanes);
   std::int64_t j = 0;
-  for (; j + block <= tile.count; j += block) sum_columns<V, block>(strip, tile, j, total, f);
-  for (; j < tile.count; ++j) sum_columns<V, 1>(strip, tile, j, total, f);
+  for (; j + block <= tile.count; j += block) sum_columns<V, keep>(strip, tile, j, total, f);
+  for (; j < tile.count; ++j) {
+    V column(Real(0));
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      Real* s = tile.s.data + j * tile.s.ld + i;
+      V own = V::load(s);
+      const V term = f(own, i, j);
+      if (keep) own.store(s);
+      column = column + term;
+      add_to<V>(total.row + i, term);
+    }
+    if (total.col) total.col[j] = sum(column);
+  }
 }
 
 template <class V>
-void absorb_bounded(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, typename V::Real power,
+[[gnu::flatten]] void absorb_bounded(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, typename V::Real power,
                     Sides<typename V::Real> total, bool keep) {
-  using Real = typename V::Real;
-  const V from(power);
+  const auto term = [power]<class S>(S& s, std::int64_t, std::int64_t) { return s = exp_over(s, S(power)); };
   if (keep)
-    sum_over<V>(strip, tile, total, [&](Real* s, std::int64_t, std::int64_t) {
-      const V e = exp_over(V::load(s), from);
-      e.store(s);
-      return e;
-    });
+    sum_over<V, true>(strip, tile, total, term);
   else
-    sum_over<V>(strip, tile, total, [&](Real* s, std::int64_t, std::int64_t) { return exp_over(V::load(s), from); });
+    sum_over<V>(strip, tile, total, term);
 }
 
 template <class V>
-void absorb_softplus(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
+[[gnu::flatten]] void absorb_softplus(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
                      Sides<typename V::Real> total) {
-  using Real = typename V::Real;
-  sum_over<V>(strip, tile, total, [](Real* s, std::int64_t, std::int64_t) { return softplus(V::load(s)); });
+  sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return softplus(s); });
 }
 
 template <class V>
-void sum_tile(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> total) {
-  using Real = typename V::Real;
-  sum_over<V>(strip, tile, total, [](Real* s, std::int64_t, std::int64_t) { return V::load(s); });
+[[gnu::flatten]] void sum_tile(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> total) {
+  sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return s; });
 }
 
 template <class V>
@@ -147,7 +159,7 @@ void absorb_apart(const Strip<typename V::Real>& strip, const Tile<typename V::R
                   Sides<typename V::Real> total, F&& f) {
   using Real = typename V::Real;
   sum_over<V>(strip, tile, {total.row, nullptr},
-              [&](Real* s, std::int64_t i, std::int64_t) { return f(V::load(s), V::load(from.row + i)); });
+              [&](auto s, std::int64_t i, std::int64_t) { return f(s, decltype(s)(V::load(from.row + i))); });
   for (std::int64_t j = 0; from.col && j < tile.count; ++j) {
     V column(Real(0));
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
@@ -157,7 +169,7 @@ void absorb_apart(const Strip<typename V::Real>& strip, const Tile<typename V::R
 }
 
 template <class V>
-double absorb_any(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Sides<typename V::Real> from,
+[[gnu::flatten]] double absorb_any(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Sides<typename V::Real> from,
                   Sides<typename V::Real> total) {
   using Real = typename V::Real;
   find_maxima<V>(strip, tile, from);
@@ -168,7 +180,7 @@ double absorb_any(const Strip<typename V::Real>& strip, Tile<typename V::Real>& 
   };
   if (beyond_powers(from.row, strip.count) || beyond_powers(from.col, columns)) {
     each([](Real most) { return std::isinf(most) ? Real(0) : most; });
-    absorb_apart<V>(strip, tile, from, total, [](V s, V most) { return exp_over(s - most, V(Real(0))); });
+    absorb_apart<V>(strip, tile, from, total, [](auto s, auto most) { return exp_over(s - most, decltype(s)(Real(0))); });
     return 1;
   }
   const Real most = largest_of(from.row, strip.count);
@@ -178,7 +190,7 @@ double absorb_any(const Strip<typename V::Real>& strip, Tile<typename V::Real>& 
   if (one)
     absorb_bounded<V>(strip, tile, power, total, false);
   else
-    absorb_apart<V>(strip, tile, from, total, [](V s, V own) { return exp_over(s, own); });
+    absorb_apart<V>(strip, tile, from, total, [](auto s, auto own) { return exp_over(s, own); });
   return log_2;
 }
 
@@ -206,37 +218,70 @@ struct Lines {
   }
 };
 
+// A line's numbers for the rows, or the columns, of s: a vector of scores or four of them.
+template <class V, class S>
+S at_rows(S, const typename V::Real* line) {
+  return S(V::load(line));
+}
+template <class V, class S>
+S at_columns(S, const typename V::Real* line) {
+  if constexpr (sizeof(S) == sizeof(V))
+    return S(line[0]);
+  else
+    return S(V(line[0]), V(line[1]), V(line[2]), V(line[3]));
+}
+
 template <class V>
-void weigh(Op op, double unit, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
+[[gnu::flatten]] void weigh(Op op, double unit, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
            SideWeights<typename V::Real> row, SideWeights<typename V::Real> col) {
   using Real = typename V::Real;
   const std::int64_t columns = col.factor ? tile.count : 0;
   Lines<Real> rows(row, strip.count), cols(col, columns);
   const auto each = [&](auto&& weight) {
-    for (std::int64_t j = 0; j < tile.count; ++j) {
-      Real* s = tile.s.data + j * tile.s.ld;
-      for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) weight(V::load(s + i), i, j).store(s + i);
-    }
+    const std::int64_t ld = tile.s.ld;
+    std::int64_t j = 0;
+    for (; j + 4 <= tile.count; j += 4)
+      for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+        Real* s = tile.s.data + j * ld + i;
+        weight(Four<V>::load(s, ld), i, j).store(s, ld);
+      }
+    for (; j < tile.count; ++j)
+      for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+        Real* s = tile.s.data + j * ld + i;
+        weight(V::load(s), i, j).store(s);
+      }
   };
-  const V zero(Real(0));
   if (op == Op::softplus)
-    return each([&](V s, std::int64_t i, std::int64_t j) { return logistic(s) * (V::load(rows.factor + i) + V(cols.factor[j])); });
+    return each([&](auto s, std::int64_t i, std::int64_t j) {
+      return logistic(s) * (at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j));
+    });
   const Real power = largest_of(rows.from, strip.count, largest_of(cols.from, columns));
   if (unit == log_2 && std::isfinite(power) && powers_meet(rows.from, strip.count, power) && powers_meet(cols.from, columns, power)) {
     rows.template rescale<V>(strip.count, power);
     cols.template rescale<V>(columns, power);
-    const V from(power);
-    return each([&](V s, std::int64_t i, std::int64_t j) {
-      return exp_over(s, from) * (V::load(rows.factor + i) + V(cols.factor[j]));
+    return each([&](auto s, std::int64_t i, std::int64_t j) {
+      return exp_over(s, decltype(s)(power)) * (at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j));
     });
   }
   // Each side with an exponential of its own.
-  const auto term = [&](V s, V from, V factor) {
-    return unit == log_2 ? exp_over(s, from) * factor : exp_over(s - from, zero) * factor;
+  const auto term = [&](auto s, auto from, auto factor) {
+    return unit == log_2 ? exp_over(s, from) * factor : exp_over(s - from, decltype(s)(Real(0))) * factor;
   };
-  each([&](V s, std::int64_t i, std::int64_t j) {
-    const V p = term(s, V::load(rows.from + i), V::load(rows.factor + i));
-    return columns ? p + term(s, V(cols.from[j]), V(cols.factor[j])) : p;
+  each([&](auto s, std::int64_t i, std::int64_t j) {
+    const auto p = term(s, at_rows<V>(s, rows.from + i), at_rows<V>(s, rows.factor + i));
+    return columns ? p + term(s, at_columns<V>(s, cols.from + j), at_columns<V>(s, cols.factor + j)) : p;
+  });
+}
+
+template <class V>
+[[gnu::flatten]] void absorb_and_weigh_softplus(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
+                                                Sides<typename V::Real> total, SideWeights<typename V::Real> row,
+                                                SideWeights<typename V::Real> col) {
+  const Lines<typename V::Real> rows(row, strip.count), cols(col, col.factor ? tile.count : 0);
+  sum_over<V, true>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
+    const auto e = exp_of_minus_abs(s), value = softplus_from(s, e);
+    s = logistic_from(s, e) * (at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j));
+    return value;
   });
 }
 

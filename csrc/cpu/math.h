@@ -69,18 +69,32 @@ V log1p_of_fraction(V e) {
   return (z + z) * series;
 }
 
+// What softplus and logistic have in common.
+template <class V>
+V exp_of_minus_abs(V s) {
+  return exp_over(V(typename V::Real(0)) - abs(s), V(typename V::Real(0)));
+}
+
+// Both from s and e = e^{−|s|}.
+template <class V>
+V softplus_from(V s, V e) {
+  return max(s, V(typename V::Real(0))) + log1p_of_fraction(e);
+}
+template <class V>
+V logistic_from(V s, V e) {
+  using Real = typename V::Real;
+  const V one(Real(1)), share = one / (one + e);
+  return select(s < V(Real(0)), e * share, share);
+}
+
 template <class V>
 V softplus(V s) {
-  using Real = typename V::Real;
-  return max(s, V(Real(0))) + log1p_of_fraction(exp_over(V(Real(0)) - abs(s), V(Real(0))));
+  return softplus_from(s, exp_of_minus_abs(s));
 }
 
 template <class V>
 V logistic(V s) {
-  using Real = typename V::Real;
-  const V one(Real(1)), e = exp_over(V(Real(0)) - abs(s), V(Real(0)));
-  const V share = one / (one + e);
-  return select(s < V(Real(0)), e * share, share);
+  return logistic_from(s, exp_of_minus_abs(s));
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ struct Operands {
 template <class V>
 constexpr int rows_at_once = sizeof(V) == 64 ? 12 : 6;
 
-// One block of C. Rows are addressed in threes, base + {0, 1, 2}·stride, which x86 does within one instruction.
+// One block of C. Rows are addressed in threes, base + {0, 1, 2}·stride, which x86 does within one instruction. What C holds
+// is asked for early and added last: gradients come from L3 or memory, and no product waits for them.
 template <class V, int R, int Vectors>
 struct Product {
   static void run(const Operands<typename V::Real>& o, std::int64_t K, bool accumulate) {
@@ -35,11 +36,15 @@ struct Product {
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
       for (int v = 0; v < Vectors; ++v)
-        c[r][v] = accumulate ? V::load(o.c + r * o.c_r + v * V::lanes) : V(Real(0));
+        c[r][v] = V(Real(0));
     const Real* a[bases];
 #pragma GCC unroll 4
     for (int t = 0; t < bases; ++t) a[t] = o.a + 3 * t * o.a_r;
     const Real* b = o.b;
+    if (accumulate) {
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) __builtin_prefetch(o.c + r * o.c_r, 1);
+    }
     for (std::int64_t k = 0; k < K; ++k) {
       V row[Vectors];
 #pragma GCC unroll 2
@@ -54,11 +59,16 @@ struct Product {
 #pragma GCC unroll 4
       for (int t = 0; t < bases; ++t) a[t] += o.a_k;
     }
-    const V factor(accumulate ? Real(1) : o.factor);
+    const V factor(o.factor);
+    Real* const c_rows = o.c;  // named here: what is read through `o` would be read again after every store
+    const std::int64_t c_r = o.c_r;
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
-      for (int v = 0; v < Vectors; ++v) (c[r][v] * factor).store(o.c + r * o.c_r + v * V::lanes);
+      for (int v = 0; v < Vectors; ++v) {
+        Real* to = c_rows + r * c_r + v * V::lanes;
+        (accumulate ? V::load(to) + c[r][v] : c[r][v] * factor).store(to);
+      }
   }
 };
 

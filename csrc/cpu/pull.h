@@ -85,25 +85,6 @@ void pull_few_dimensions(const Problem& p, const Strip<typename V::Real>& strip,
     for (std::int64_t d = 0; d < p.D(); ++d) to_rows.data[i * to_rows.ld + d] += toward[d][i];
 }
 
-// Adds to both; `to_columns` may be null where nobody needs it.
-template <class V>
-void pull(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-          Rows<typename V::Real> to_rows, Rows<typename V::Real> to_columns) {
-  const Rows<typename V::Real>&s = tile.s, &x = tile.close ? strip.plain_rows : strip.rows,
-                                         &y = tile.close ? tile.plain_rows : tile.rows;
-  if (tile.close && to_rows.data && to_columns.data && p.D() <= V::lanes)
-    return pull_few_dimensions<V>(p, strip, tile, to_rows, to_columns);
-  Operands<typename V::Real> rows{s.data, y.data, to_rows.data, s.ld, 1, y.ld, to_rows.ld};
-  Operands<typename V::Real> columns{s.data, x.data, to_columns.data, 1, s.ld, x.ld, to_columns.ld};
-  if (tile.close) {
-    if (to_rows.data) pull_by_differences<V>(rows, x.data, x.ld, strip.count, p.D(), tile.count);
-    if (to_columns.data) pull_by_differences<V>(columns, y.data, y.ld, tile.count, p.D(), strip.count);
-  } else {
-    if (to_rows.data) product<V>(rows, strip.count, p.D(), tile.count, true);
-    if (to_columns.data) product<V>(columns, tile.count, p.D(), strip.count, true);
-  }
-}
-
 template <class V>
 void add_rows(Rows<typename V::Real> from, std::int64_t count, std::int64_t D, typename V::Real* to) {
   for (std::int64_t i = 0; i < count; ++i, to += D) {
@@ -112,6 +93,39 @@ void add_rows(Rows<typename V::Real> from, std::int64_t count, std::int64_t D, t
     for (; d + V::lanes <= D; d += V::lanes) add_to<V>(to + d, V::load(row + d));
     for (; d < D; ++d) to[d] += row[d];
   }
+}
+
+// Both sums where points are close, added to what is there.
+template <class V>
+void pull_close(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
+                Rows<typename V::Real> to_rows, Rows<typename V::Real> to_columns) {
+  const Rows<typename V::Real>&s = tile.s, &x = strip.plain_rows, &y = tile.plain_rows;
+  if (to_rows.data && to_columns.data && p.D() <= V::lanes)
+    return pull_few_dimensions<V>(p, strip, tile, to_rows, to_columns);
+  if (to_rows.data)
+    pull_by_differences<V>({s.data, y.data, to_rows.data, s.ld, 1, y.ld, to_rows.ld}, x.data, x.ld, strip.count, p.D(), tile.count);
+  if (to_columns.data)
+    pull_by_differences<V>({s.data, x.data, to_columns.data, 1, s.ld, x.ld, to_columns.ld}, y.data, y.ld, tile.count, p.D(),
+                           strip.count);
+}
+
+template <class V>
+void pull(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
+          Rows<typename V::Real> to_rows, bool fresh, Rows<typename V::Real> spare, typename V::Real* columns) {
+  using Real = typename V::Real;
+  const bool direct = p.D() % V::lanes == 0;  // rows of the gradient are whole vectors: nothing needs to wait in `spare`
+  const Rows<Real> to_columns = !columns || direct ? Rows<Real>{columns, p.D()} : spare;
+  if (tile.close) {
+    for (std::int64_t i = 0; fresh && to_rows.data && i < strip.count; ++i) clear(to_rows.data + i * to_rows.ld, to_rows.ld);
+    for (std::int64_t j = 0; columns && !direct && j < tile.count; ++j) clear(spare.data + j * spare.ld, spare.ld);
+    pull_close<V>(p, strip, tile, to_rows, to_columns);
+  } else {
+    const Rows<Real>&s = tile.s, &x = strip.rows, &y = tile.rows;
+    if (to_rows.data) product<V>({s.data, y.data, to_rows.data, s.ld, 1, y.ld, to_rows.ld}, strip.count, p.D(), tile.count, !fresh);
+    if (columns)
+      product<V>({s.data, x.data, to_columns.data, 1, s.ld, x.ld, to_columns.ld}, tile.count, p.D(), strip.count, direct);
+  }
+  if (columns && !direct) add_rows<V>(spare, tile.count, p.D(), columns);
 }
 
 }  // namespace

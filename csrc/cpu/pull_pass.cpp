@@ -39,12 +39,14 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
       b.tile.first = first;
       b.tile.count = count;
       ops.score(p, b.strip, b.tile);
+      const SideWeights<Real> of_rows = row.at(b.strip.first), of_columns = col ? col->at(first) : SideWeights<Real>{};
       if (sums_rows) {
-        ops.absorb_softplus(b.strip, b.tile, {b.total.row, sums_columns ? b.total.col : nullptr});
+        ops.absorb_and_weigh_softplus(b.strip, b.tile, {b.total.row, sums_columns ? b.total.col : nullptr}, of_rows, of_columns);
         for (std::int64_t i = 0; i < b.strip.count; ++i) sum_parts[slot][i] += b.total.row[i];
         for (std::int64_t j = 0; sums_columns && !diagonal && j < count; ++j) col_sum[first + j] += b.total.col[j];
+      } else {
+        ops.weigh(op, unit, b.strip, b.tile, of_rows, of_columns);
       }
-      ops.weigh(op, unit, b.strip, b.tile, row.at(b.strip.first), col ? col->at(first) : SideWeights<Real>{});
       collector.add(ops, b, part, diagonal);
       if (last) collector.finish_columns(b.tile);
     });

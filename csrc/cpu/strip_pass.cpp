@@ -6,6 +6,7 @@
 // Two strips are in flight, so that phase 0 of the next fills the gaps of phase 1.
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 
 #include "cpu/collect.h"
 #include "cpu/layout.h"
@@ -21,6 +22,16 @@ template <class Real>
 std::int64_t kept_bytes(const Problem& p, std::int64_t rows) {
   return slots * Scratch::size_of<Real>((p.M() + rows) * padded<Real>(rows));
 }
+
+// What the rows of one strip weigh, shared by the tasks that pull them. Until the slot's next strip begins, which is after
+// the last of these, nobody changes it.
+template <class Real>
+struct StripWeights {
+  std::mutex mutex;
+  std::int64_t strip = -1;
+  bool powers = false;
+  Weights<Real> weights{0};
+};
 
 }  // namespace
 
@@ -80,29 +91,36 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
       part.merge(0, b.strip.count, b.powers.row, unit, b.total.row);
     });
   };
-  // Sums of a strip from those of all its segments; every segment of phase 1 finds the same.
-  const auto sums_of = [&](const Task& t, std::int64_t count) {
+  // The weights of a strip, from the sums of all its segments: made by the first task of phase 1 that needs them.
+  StripWeights<Real> known[slots];
+  const auto weights_of = [&](const Task& t, std::int64_t count) -> const StripWeights<Real>& {
+    StripWeights<Real>& mine = known[t.strip % slots];
+    const std::lock_guard lock(mine.mutex);
+    if (mine.strip == t.strip) return mine;
     Running whole(layout.rows);
     for (std::int64_t segment = 0; segment < layout.segments; ++segment) {
       const Running& part = parts[t.strip % slots * layout.segments + segment];
       whole.merge(0, count, part.m.data(), 1.0, part.z.data());
     }
-    return whole;
+    const std::int64_t first = layout.first_row(t.strip);
+    for (std::int64_t i = 0; i < count; ++i) values[first + i] = whole.log_sum_exp<Real>(i);
+    mine.powers = powers_suffice(whole.m.data(), count);
+    mine.weights = Weights<Real>(count);
+    mine.weights.add(row.from(first), whole, mine.powers);
+    mine.strip = t.strip;
+    return mine;
   };
   const auto pull = [&](const Task& t, Bench<Real>& b) {
     Part<Real>& part = collector.begin(t);
     b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
-    const Running whole = sums_of(t, b.strip.count);
-    const bool powers = powers_suffice(whole.m.data(), b.strip.count);
-    Weights<Real> weights(b.strip.count);
-    weights.add(row.from(b.strip.first), whole, powers);
-    for (std::int64_t i = 0; t.segment == 0 && i < b.strip.count; ++i) values[b.strip.first + i] = whole.log_sum_exp<Real>(i);
+    const StripWeights<Real>& known_now = weights_of(t, b.strip.count);
+    const SideWeights<Real> weights = known_now.weights.at(0);
     tiles(t, b, [&](bool last) {
       ops.load_tile(p, b.tile);
       if (bounded)  // e^s / 2^power was kept
-        ops.scale_rows(b.strip, b.tile, weights.at(0));
+        ops.scale_rows(b.strip, b.tile, weights);
       else
-        ops.weigh(Op::logsumexp, powers ? log_2 : 1, b.strip, b.tile, weights.at(0), {});
+        ops.weigh(Op::logsumexp, known_now.powers ? log_2 : 1, b.strip, b.tile, weights, {});
       collector.add(ops, b, part, false);
       if (last) collector.finish_columns(b.tile);
     });

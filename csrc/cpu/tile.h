@@ -82,15 +82,19 @@ struct TileOps {
 
   // Scores become P = ∂/∂s, given the weights of rows and, if not null, of columns.
   void (*weigh)(Op, double unit, const Strip<Real>&, Tile<Real>&, SideWeights<Real> row, SideWeights<Real> col);
+  // Sums of softplus as absorb_softplus has them, and P as weigh does, from one exponential.
+  void (*absorb_and_weigh_softplus)(const Strip<Real>&, Tile<Real>&, Sides<Real> total, SideWeights<Real> row, SideWeights<Real> col);
   // Terms that absorb_bounded kept become P.
   void (*scale_rows)(const Strip<Real>&, Tile<Real>&, SideWeights<Real> row);
   void (*sum)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total);
   void (*apply_slope)(const Strip<Real>&, Tile<Real>&);
   double (*dot_t)(const Strip<Real>&, const Tile<Real>&);
 
-  // U pulled to the embeddings and added to what is there, unless null: Σ_j U_ij y_j, (count of strip, ld), and
-  // Σ_i U_ij x_i, (count of tile, ld). In a close tile Σ_j U_ij (y_j − x_i) and Σ_i U_ij (x_i − y_j).
-  void (*pull)(const Problem&, const Strip<Real>&, const Tile<Real>&, Rows<Real> to_rows, Rows<Real> to_columns);
+  // U pulled to the embeddings and added to what is there, unless null: Σ_j U_ij y_j, (count of strip, ld), where `fresh` says
+  // that nothing is there yet; and Σ_i U_ij x_i, (count of tile, D) without padding, by way of `spare` (count of tile, ld) if
+  // need be. In a close tile Σ_j U_ij (y_j − x_i) and Σ_i U_ij (x_i − y_j).
+  void (*pull)(const Problem&, const Strip<Real>&, const Tile<Real>&, Rows<Real> to_rows, bool fresh, Rows<Real> spare,
+               Real* columns);
 
   // Add `count` rows of D numbers to those at `to`, which follow each other without padding.
   void (*add_rows)(Rows<Real> from, std::int64_t count, std::int64_t D, Real* to);
