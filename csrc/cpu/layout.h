@@ -36,7 +36,9 @@ struct Layout {
 };
 
 // Fewer rows than this in a strip, and the products lose their speed; more than this many strips, and threads find no work.
+// Pairs within classes alone are few, and small tiles pass by more of the others.
 inline std::int64_t rows_for(const Problem& p) {
+  if (p.exclude.different.row) return most_rows / 3;
   const std::int64_t larger = std::max(p.N(), p.M());
   return larger > 1152 ? most_rows : larger > 384 ? most_rows / 2 : most_rows / 3;
 }
@@ -50,10 +52,11 @@ constexpr std::int64_t for_strips(std::int64_t workspace) { return workspace / 2
 // bytes_per_segment: what is kept for each segment of each strip in flight.
 inline Layout cut(const Problem& p, std::int64_t rows, std::int64_t phases, std::int64_t slots,
                   std::int64_t bytes_per_segment, std::int64_t workspace) {
-  constexpr std::int64_t most_segments = 64;
+  // Each segment's part is cleared, merged and has its strip made ready again: worth it for several tiles, not for one.
+  constexpr std::int64_t most_segments = 64, fewest_tiles = 3;
   const std::int64_t tiles = (p.M() + rows - 1) / rows;
   const std::int64_t affordable = std::max<std::int64_t>(1, for_parts(workspace) / (slots * bytes_per_segment));
-  const std::int64_t most = std::min({tiles, most_segments, affordable});
+  const std::int64_t most = std::min({(tiles + fewest_tiles - 1) / fewest_tiles, most_segments, affordable});
   const std::int64_t per_segment = (tiles + most - 1) / most, segments = (tiles + per_segment - 1) / per_segment;
   Layout layout{p.N(), p.M(), rows, per_segment, segments, p.symmetric, {}};
   layout.plan = {.strips = (p.N() + rows - 1) / rows, .segments = segments, .phases = phases, .slots = slots};
