@@ -28,7 +28,7 @@ from .backends.contract import Upstream, Weighted, arriving
 from .score import SCHEMA, Gradients, Needs, Score
 
 NAMESPACE = "jessl_kernels"
-FLAT = 14  # arguments of `SCHEMA`
+FLAT = 15  # arguments of `SCHEMA`
 PER_TENSOR = ("x", "y", "scale", "row_bias", "col_bias")  # the differentiable ones, which come first
 
 

@@ -214,6 +214,7 @@ def _score(
         exclude=as_exclude(function, exclude, N, M, x.device),
         kind=kind,
         phi=_phi(function, phi, kind),
+        skip_below=settings().skip_below,
     )
     if kind == "sqdist":
         return score

@@ -20,6 +20,7 @@ struct Part {
   Rows<Real> pulled;                 // (rows, ld)
   std::vector<double> p_sum, u_sum;  // Σ_j P_ij and w_i
   double t_dot = 0;                  // Σ_ij U_ij t_ij
+  bool empty = true;                 // no tile was added: numbers are old ones
 };
 
 template <class Real>
@@ -58,15 +59,14 @@ class Collector {
 
   Part<Real>& begin(const Task& t) {
     Part<Real>& part = parts_[t.strip % layout_.plan.slots * layout_.segments + t.segment];
-    std::fill_n(part.pulled.data, layout_.rows * ld_, Real(0));
-    std::fill(part.p_sum.begin(), part.p_sum.end(), 0.0);
-    std::fill(part.u_sum.begin(), part.u_sum.end(), 0.0);
-    part.t_dot = 0;
+    part.empty = true;
     return part;
   }
 
   // Take in a tile whose scores have become P.
   void add(const TileOps<Real>& ops, Bench<Real>& b, Part<Real>& part, bool diagonal) {
+    if (part.empty) clear(part);
+    ++b.work.pulled;
     if (out_.row_bias || out_.col_bias) {
       ops.sum(b.strip, b.tile, b.total);
       for (std::int64_t i = 0; i < b.strip.count; ++i) part.p_sum[i] += b.total.row[i];
@@ -97,6 +97,7 @@ class Collector {
     double& scale = scale_of_strip_[strip];
     for (std::int64_t segment = layout_.plan.first(strip); segment < layout_.segments; ++segment) {
       const Part<Real>& part = parts_[strip % layout_.plan.slots * layout_.segments + segment];
+      if (part.empty) continue;
       if (to) ops.add_rows(part.pulled, count, p_.D(), to + first * p_.D());
       for (std::int64_t i = 0; expands_ && i < count; ++i) row_u_sum_[first + i] += part.u_sum[i];
       for (std::int64_t i = 0; out_.row_bias && i < count; ++i) out_.row_bias[first + i] += Real(part.p_sum[i]);
@@ -123,6 +124,14 @@ class Collector {
   }
 
  private:
+  void clear(Part<Real>& part) {
+    std::fill_n(part.pulled.data, layout_.rows * ld_, Real(0));
+    std::fill(part.p_sum.begin(), part.p_sum.end(), 0.0);
+    std::fill(part.u_sum.begin(), part.u_sum.end(), 0.0);
+    part.t_dot = 0;
+    part.empty = false;
+  }
+
   // Eight sums side by side, which also round eight times less.
   static double dot(const Real* a, const Real* b, std::int64_t n) {
     double parts[8] = {};

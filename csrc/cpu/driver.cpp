@@ -1,5 +1,6 @@
 #include "cpu/driver.h"
 
+#include "cpu/layout.h"
 #include "cpu/passes.h"
 
 namespace jessl {
@@ -14,7 +15,8 @@ void read(Op op, const Running& sums, Real* out) {
 
 template <class Real>
 void reduce(const Problem& p, Op op, const Options& options, Sides<Real> values) {
-  const Sums sums = sum_pass<Real>(p, op, options, values.col != nullptr);
+  Skipping<Real> skipping(p, op, rows_for(p), values.col != nullptr);
+  const Sums sums = sum_pass<Real>(p, op, options, values.col != nullptr, skipping);
   read(op, sums.rows, values.row);
   read(op, p.symmetric ? sums.rows : sums.columns, values.col);
 }
@@ -28,7 +30,9 @@ void gradient(const Problem& p, Op op, const Options& options, Upstream<Real> ro
   Weights<Real> cols(col.gradient && !p.symmetric ? p.M() : 0);
   if (col.gradient && !p.symmetric) cols.add(col, powers);
   const Weights<Real>* second = p.symmetric ? &rows : col.gradient ? &cols : nullptr;
-  pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {});
+  Skipping<Real> skipping(p, op, rows_for(p), col.gradient != nullptr);
+  skipping.know(row.lse, col.lse, options);
+  pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {}, skipping, true);
 }
 
 template <class Real>
@@ -36,13 +40,14 @@ void reduce_and_gradient(const Problem& p, Op op, const Options& options, Weight
                          Sides<Real> values, Gradients<Real> out) {
   Weights<Real> rows(p.N()), cols(col.weight && !p.symmetric ? p.M() : 0);
   const Weights<Real>* second = p.symmetric ? &rows : col.weight ? &cols : nullptr;
+  Skipping<Real> skipping(p, op, rows_for(p), col.weight != nullptr);
   if (op == Op::softplus) {
     rows.add(Upstream<Real>{row.weight, nullptr}, true);
     if (col.weight) (p.symmetric ? rows : cols).add(Upstream<Real>{col.weight, nullptr}, true);
-    return pull_pass<Real>(p, op, log_2, options, rows, second, out, values);
+    return pull_pass<Real>(p, op, log_2, options, rows, second, out, values, skipping, false);
   }
   if (!col.weight && strip_pass<Real>(p, options, row, values.row, out)) return;
-  const Sums sums = sum_pass<Real>(p, op, options, col.weight != nullptr);
+  const Sums sums = sum_pass<Real>(p, op, options, col.weight != nullptr, skipping);
   const Running& of_columns = p.symmetric ? sums.rows : sums.columns;
   read(op, sums.rows, values.row);
   if (col.weight) read(op, of_columns, values.col);
@@ -50,7 +55,7 @@ void reduce_and_gradient(const Problem& p, Op op, const Options& options, Weight
                       (!col.weight || powers_suffice(of_columns.m.data(), p.M()));
   rows.add(row, sums.rows, powers);
   if (col.weight) (p.symmetric ? rows : cols).add(col, of_columns, powers);
-  pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {});
+  pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {}, skipping, false);
 }
 
 template void reduce<float>(const Problem&, Op, const Options&, Sides<float>);

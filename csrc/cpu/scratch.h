@@ -7,6 +7,7 @@
 #include <cstring>
 #include <new>
 
+#include "cpu/driver.h"
 #include "cpu/tile.h"
 
 namespace jessl {
@@ -82,6 +83,7 @@ class Bench {
   Tile<Real> tile{};
   Rows<Real> to_columns{};
   Sides<Real> powers{}, total{};
+  Work work;
 
   static std::int64_t bytes(const Problem& p, Extras extras) {
     const std::int64_t D = padded<Real>(p.D()), lanes = padded<Real>(most_rows);

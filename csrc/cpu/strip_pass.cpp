@@ -45,6 +45,8 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
   const Extras extras{false, false};
   const int threads = useful_threads<Real>(p, extras, options);
   const Reach reach(p, layout.rows);
+  Skipping<Real> skipping(p, Op::logsumexp, rows, false);
+  skipping.look_ahead(options);
   Real power = 0;
   const bool bounded = common_power(p, &power);
 
@@ -56,27 +58,29 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
   std::vector<Running> parts(slots * layout.segments, Running(layout.rows));
 
   const auto tiles = [&](const Task& t, Bench<Real>& b, auto&& visit) {
-    b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
+    const std::int64_t first_row = layout.first_row(t.strip);
     layout.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool) {
-      const bool last = t.strip == layout.plan.strips - 1;
-      if (reach.empty(b.strip.first, first) && !last) return;
       b.tile.first = first;
       b.tile.count = count;
       b.tile.s = {kept[t.strip % slots] + first * lanes, lanes};
-      visit(last);
+      visit(reach.empty(first_row, first) || (t.phase == 0 ? skipping.falls(first_row, first) : skipping.weightless(first_row, first)));
     });
   };
   const auto absorb = [&](const Task& t, Bench<Real>& b) {
     Running& part = parts[t.strip % slots * layout.segments + t.segment];
     part = Running(layout.rows);
     std::fill_n(b.powers.row, lanes, power);
-    tiles(t, b, [&](bool) {
+    tiles(t, b, [&](bool nothing) {
+      if (nothing) return;
+      b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
       ops.score(p, b.strip, b.tile);
+      ++b.work.scored;
       double unit = log_2;
       if (bounded)
         ops.absorb_bounded(b.strip, b.tile, power, {b.total.row, nullptr}, true);
       else
         unit = ops.absorb_any(b.strip, b.tile, {b.powers.row, nullptr}, {b.total.row, nullptr});
+      skipping.record(b, unit);
       part.merge(0, b.strip.count, b.powers.row, unit, b.total.row);
     });
   };
@@ -97,8 +101,11 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
     Weights<Real> weights(b.strip.count);
     weights.add(row.from(b.strip.first), whole, powers);
     for (std::int64_t i = 0; t.segment == 0 && i < b.strip.count; ++i) values[b.strip.first + i] = whole.log_sum_exp<Real>(i);
-    tiles(t, b, [&](bool last) {
+    const bool last = t.strip == layout.plan.strips - 1;
+    tiles(t, b, [&](bool nothing) {
+      if (nothing && !last) return;
       ops.load_tile(p, b.tile);
+      if (nothing) return collector.finish_columns(b.tile);
       if (bounded)  // e^s / 2^power was kept
         ops.scale_rows(b.strip, b.tile, weights.at(0));
       else
@@ -111,6 +118,7 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
   const auto finish = [&](std::int64_t strip, int thread) { collector.finish(ops, bench[thread], strip); };
   run(layout.plan, threads, options.interrupted, task, finish);
   collector.finish_all();
+  count_work(bench, options);
   return true;
 }
 
