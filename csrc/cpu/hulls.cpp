@@ -27,6 +27,12 @@ double squared_distance(const double* a, const double* b, std::int64_t D) {
   return square;
 }
 
+double squared_norm(const double* a, std::int64_t D) {
+  double square = 0;
+  for (std::int64_t d = 0; d < D; ++d) square += a[d] * a[d];
+  return square;
+}
+
 }  // namespace
 
 Hulls::Hulls(const Problem& p, const Batch& batch, const void* bias, std::int64_t rows)
@@ -83,6 +89,27 @@ Hull Hulls::hull(std::int64_t place) const {
   const Numbers& n = numbers_[place];
   return {low, low + D_, low + 2 * D_, n.radius, n.center_norm, n.norm, n.bias, n.finite};
 }
+
+template <class Real>
+bool Hulls::each_point(const Batch& batch, const Real* bias, std::int64_t tile, std::int64_t part,
+                       const std::function<bool(const Hull&, std::int64_t)>& test) const {
+  const std::int64_t from = part * part_rows(), first = tile * rows_ + from, count = std::min(part_rows(), points_of(tile) - from);
+  std::vector<Real> point(D_);
+  std::vector<double> wide(D_);
+  for (std::int64_t i = first; i < first + count; ++i) {
+    load_rows<Real>(batch, i, 1, nullptr, {point.data(), D_});
+    std::copy(point.begin(), point.end(), wide.begin());
+    const double norm = std::sqrt(squared_norm(wide.data(), D_));
+    const double* x = wide.data();
+    if (!test({x, x, x, 0, norm, norm, bias ? double(bias[i]) : 0, std::isfinite(norm)}, i)) return false;
+  }
+  return true;
+}
+
+template bool Hulls::each_point(const Batch&, const float*, std::int64_t, std::int64_t,
+                                const std::function<bool(const Hull&, std::int64_t)>&) const;
+template bool Hulls::each_point(const Batch&, const double*, std::int64_t, std::int64_t,
+                                const std::function<bool(const Hull&, std::int64_t)>&) const;
 
 std::vector<std::int64_t> Hulls::nearest(std::int64_t tile, const Hulls& others, std::int64_t most) const {
   std::vector<double> far(others.tiles());

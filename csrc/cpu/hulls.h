@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "pairwise/problem.h"
@@ -32,6 +33,11 @@ class Hulls {
   Hull part(std::int64_t tile, std::int64_t part) const { return hull(tile * (parts + 1) + 1 + part); }
   std::int64_t parts_of(std::int64_t tile) const { return (points_of(tile) + part_rows() - 1) / part_rows(); }
   std::int64_t part_rows() const { return (rows_ + parts - 1) / parts; }
+
+  // Whether test(hull of the point alone, its number) holds for each point of a part of the batch that this was made of.
+  template <class Real>
+  bool each_point(const Batch&, const Real* bias, std::int64_t tile, std::int64_t part,
+                  const std::function<bool(const Hull&, std::int64_t)>& test) const;
 
   // The tiles of `others` whose centers are nearest to that of this tile, nearest first, `most` of them at most.
   std::vector<std::int64_t> nearest(std::int64_t tile, const Hulls& others, std::int64_t most) const;

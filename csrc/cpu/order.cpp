@@ -12,7 +12,8 @@
 namespace jessl {
 namespace {
 
-constexpr std::int64_t smallest_part = most_rows / 16;
+// Halves of many points cut through clusters, which gathering does not; but that takes a distance per point and tile.
+constexpr std::int64_t most_gathered = 128 * most_rows, smallest_part = most_rows / 16;
 
 template <class Real>
 class Order {
@@ -23,36 +24,58 @@ class Order {
   }
 
   void split(std::int64_t begin, std::int64_t end) {
+    if (end - begin > most_rows && end - begin <= most_gathered) return gather(begin, end);
     std::int64_t unit = most_rows;
     while (end - begin <= unit && unit > smallest_part) unit /= 2;
     if (end - begin <= unit) return;
     const std::int64_t middle = begin + std::max(unit, (end - begin + unit) / 2 / unit * unit);
     project(begin, end);
-    std::nth_element(order_ + begin, order_ + middle, order_ + end, [&](std::int64_t i, std::int64_t j) {
-      return key_[i] != key_[j] ? key_[i] < key_[j] : i < j;
-    });
+    smallest_first(begin, middle, end);
     split(begin, middle);
     split(middle, end);
   }
 
  private:
+  // Tile after tile: the points nearest to one of them, then those nearest to the nearest point left.
+  void gather(std::int64_t begin, std::int64_t end) {
+    for (; end - begin > most_rows; begin += most_rows) {
+      const Real* from = point(order_[begin]);
+      for (std::int64_t k = begin; k < end; ++k) key_[order_[k]] = sortable(square_between(from, point(order_[k])));
+      smallest_first(begin, begin + most_rows, end);
+      split(begin, begin + most_rows);
+    }
+    split(begin, end);
+  }
+
+  void smallest_first(std::int64_t begin, std::int64_t middle, std::int64_t end) {
+    std::nth_element(order_ + begin, order_ + middle, order_ + end, [&](std::int64_t i, std::int64_t j) {
+      return key_[i] != key_[j] ? key_[i] < key_[j] : i < j;
+    });
+  }
+
+  // What is not a number stands last: comparisons must be an order.
+  static Real sortable(Real key) { return std::isnan(key) ? std::numeric_limits<Real>::infinity() : key; }
+
+  Real square_between(const Real* a, const Real* b) const {
+    Real square = 0;
+    for (std::int64_t d = 0; d < D_; ++d) square += (a[d] - b[d]) * (a[d] - b[d]);
+    return square;
+  }
+
   const Real* point(std::int64_t i) const { return points_.data() + i * D_; }
 
   // The point of these that is farthest from one of them.
   std::int64_t farthest(std::int64_t begin, std::int64_t end, std::int64_t from) const {
-    const Real* a = point(from);
     std::int64_t found = from;
     Real most = 0;
     for (std::int64_t k = begin; k < end; ++k) {
-      const Real* b = point(order_[k]);
-      Real square = 0;
-      for (std::int64_t d = 0; d < D_; ++d) square += (a[d] - b[d]) * (a[d] - b[d]);
+      const Real square = square_between(point(from), point(order_[k]));
       if (square > most) most = square, found = order_[k];
     }
     return found;
   }
 
-  // Keys are places along the line between two points far apart. What is not a number stands last.
+  // Keys are places along the line between two points far apart.
   void project(std::int64_t begin, std::int64_t end) {
     const std::int64_t one = farthest(begin, end, order_[begin]), other = farthest(begin, end, one);
     std::vector<Real> direction(D_);
@@ -61,7 +84,7 @@ class Order {
       const Real* x = point(order_[k]);
       Real key = 0;
       for (std::int64_t d = 0; d < D_; ++d) key += direction[d] * x[d];
-      key_[order_[k]] = std::isnan(key) ? std::numeric_limits<Real>::infinity() : key;
+      key_[order_[k]] = sortable(key);
     }
   }
 

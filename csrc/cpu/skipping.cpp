@@ -41,10 +41,10 @@ void Skipping<Real>::Side::gather(const Hulls& hulls, const Real* bias) {
   std::int64_t i = 0;
   for (std::int64_t k = 0; k < hulls.tiles(); ++k)
     for (std::int64_t in = 0; in < hulls.points_of(k); ++in, ++i) {
-      const double room = floor[i] == infinity ? infinity : floor[i] - (bias ? double(bias[i]) : 0.0);
+      const double room_of_i = room(i, bias ? double(bias[i]) : 0.0);
       double& part = least_of_parts[k * Hulls::parts + in / hulls.part_rows()];
-      part = std::min(part, room);
-      least[k] = std::min(least[k], room);
+      part = std::min(part, room_of_i);
+      least[k] = std::min(least[k], room_of_i);
     }
 }
 
@@ -143,7 +143,8 @@ void Skipping<Real>::bound(const Hulls& x, const Hulls& y, const Options& option
   run(plan, work < 2e6 ? 1 : options.threads, options.interrupted, task, [](std::int64_t, int) {});
 }
 
-// The whole tile first; where that does not tell, each part of its rows with each part of its columns.
+// The whole tile first; where that does not tell, each part of its rows with each part of its columns; where some of these do
+// not, each point of one with the hull of the other: a part across the gap between two clusters is larger than all its points.
 template <class Real>
 bool Skipping<Real>::light_by_bounds(const Hulls& x, std::int64_t strip, const Hulls& y, std::int64_t tile) const {
   const double of_row = row_.share - std::log(double(y.points_of(tile))), of_col = col_.share - std::log(double(x.points_of(strip)));
@@ -154,10 +155,18 @@ bool Skipping<Real>::light_by_bounds(const Hulls& x, std::int64_t strip, const H
   };
   if (light(x.tile(strip), row_.least[strip], y.tile(tile), columns_ ? col.least[tile] : 0)) return true;
   for (std::int64_t a = 0; a < x.parts_of(strip); ++a)
-    for (std::int64_t b = 0; b < y.parts_of(tile); ++b)
-      if (!light(x.part(strip, a), row_.least_of_parts[strip * Hulls::parts + a], y.part(tile, b),
-                 columns_ ? col.least_of_parts[tile * Hulls::parts + b] : 0))
+    for (std::int64_t b = 0; b < y.parts_of(tile); ++b) {
+      const Hull of_a = x.part(strip, a), of_b = y.part(tile, b);
+      const double row_least = row_.least_of_parts[strip * Hulls::parts + a];
+      const double col_least = columns_ ? col.least_of_parts[tile * Hulls::parts + b] : 0;
+      if (!light(of_a, row_least, of_b, col_least) &&
+          !x.each_point(p_.x, biases<Real>(p_.row_bias), strip, a,
+                        [&](const Hull& point, std::int64_t i) { return light(point, row_.room(i, point.bias), of_b, col_least); }) &&
+          !y.each_point(p_.y, biases<Real>(p_.col_bias), tile, b, [&](const Hull& point, std::int64_t j) {
+            return light(of_a, row_least, point, columns_ ? col.room(j, point.bias) : 0);
+          }))
         return false;
+    }
   return true;
 }
 

@@ -12,6 +12,7 @@
 // bytes, written by the task that computes it.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -58,6 +59,7 @@ class Skipping {
     std::vector<double> least, least_of_parts;
     double share = 0;  // log(ε/T)
     void gather(const Hulls&, const Real* bias);
+    double room(std::int64_t i, double bias) const { return std::isinf(floor[i]) ? floor[i] : floor[i] - bias; }
   };
   const Side& of_columns() const { return p_.symmetric ? row_ : col_; }
 

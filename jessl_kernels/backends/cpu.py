@@ -101,7 +101,9 @@ def _skipping(score: Score, op: str) -> str:
     if op != "logsumexp":
         return "none: only sums of exponentials leave pairs out"
     order = "points put in order" if ordering.pays(score) else "points stay in their order"
-    return f"tiles of {score.skip_below:g} of their row together, or less, by bounds and by what they add up to; {order}"
+    return (
+        f"tiles of {score.skip_below:g} of their row together, or less, by bounds and by what they add up to; {order}"
+    )
 
 
 class _Problem:
