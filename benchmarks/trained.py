@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import jessl_kernels as jk
 
 TEMPERATURE = 0.01
-STEPS, BATCH = 200, 512
+STEPS, BATCH = 100, 512
 
 
 @cache
