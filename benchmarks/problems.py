@@ -77,8 +77,8 @@ def _normals(*shape: int) -> Tensor:
 
 
 def clusters(N: int, D: int) -> list[Tensor]:
-    """Points around 100 centers, in random order, and about ten times as far from other centers as from their own."""
-    centers, noise = 10 * _normals(100, D), _normals(N, D)
+    """Points around 100 centers, in random order; even in two dimensions most clusters lie apart."""
+    centers, noise = 30 * _normals(100, D), _normals(N, D)
     return [centers[torch.randint(100, (N,), generator=torch.Generator().manual_seed(1))] + noise]
 
 
