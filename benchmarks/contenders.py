@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import jessl_kernels as jk
+
 from .problems import BIAS, PROBLEMS, SCALE, TEMPERATURE, labels, silverman
 
 Function = Callable[..., Tensor]
+EPSILONS = ("1e-6", "1e-3")
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,25 @@ class Contender:
 
 def contenders(problem: str) -> dict[str, Contender]:
     """The contenders of a problem by their short names, ours first."""
+    if PROBLEMS[problem].skips:
+        ours = {"ours": Contender("ours", lambda: PROBLEMS[problem].ours)}
+        return ours | {
+            f"skip_{e}": Contender(f"skip_below={e}", partial(_skipping, problem, float(e))) for e in EPSILONS
+        }
     return {
         "ours": Contender("ours", lambda: PROBLEMS[problem].ours),
         "matrix": Contender("matrix form", lambda: PROBLEMS[problem].matrix),
         "compiled": Contender("torch.compile", lambda: _compiled(PROBLEMS[problem].matrix), compiles=True),
         **PEERS.get(problem, {}),
     }
+
+
+def _skipping(problem: str, epsilon: float) -> Function:
+    def ours(*batches: Tensor) -> Tensor:
+        with jk.use_backend(skip_below=epsilon):
+            return PROBLEMS[problem].ours(*batches)
+
+    return ours
 
 
 def _compiled(function: Function) -> Function:

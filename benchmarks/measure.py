@@ -5,6 +5,7 @@ was found before a process dies, or is stopped, is not lost.
 
     ("begin", (contender, what it does, longest it may take))    then the clock of the limit starts again
     ("error", (contender, value error, gradient error or None, rows))
+    ("difference", (contender, of the value, of the gradient))    at full size, from ours, where a problem is skipped in
     ("seconds", (contender, seconds))
     ("failed", (contender, status, why))                          this contender is out; the others go on
     ("product", seconds)  ("peak_mib", …)  ("machine", …)
@@ -45,13 +46,15 @@ def time_cell(cell: Cell, names: tuple[str, ...], *, box: float, limit: float) -
     functions: dict[str, Any] = {}
     yield from _check(cell, problem, names, functions, limit)
     reference: float | None = None
+    ours: Any = None
     first: dict[str, float] = {}
     for name in list(functions):
         yield "begin", (name, "first call", limit + COMPILING * contenders(cell.problem)[name].compiles)
         try:
             start = time.perf_counter()
-            value = float(evaluate(problem, functions[name], batches)[0])
+            answer = evaluate(problem, functions[name], batches)
             first[name] = time.perf_counter() - start
+            value = float(answer[0])
             if contenders(cell.problem)[name].compiles:
                 start = time.perf_counter()
                 evaluate(problem, functions[name], batches)
@@ -60,6 +63,9 @@ def time_cell(cell: Cell, names: tuple[str, ...], *, box: float, limit: float) -
             del functions[name]
             yield "failed", (name, *_reason(error))
             continue
+        if problem.skips:
+            ours = ours or answer
+            yield "difference", (name, *errors(answer, ours))
         reference = value if reference is None else reference
         if not abs(value - reference) <= DIFFERENT_AT_FULL_SIZE * max(1.0, abs(reference)):
             del functions[name]

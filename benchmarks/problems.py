@@ -16,8 +16,11 @@ from torch import Tensor
 
 import jessl_kernels as jk
 
+from . import trained
+
 TEMPERATURE = 0.1
 SCALE, BIAS = 10.0, -10.0
+CLUSTER_BANDWIDTH = 0.7
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Problem:
     """ours, matrix  take the batches that `batches(N, D)` makes and return a scalar
     products  matrix products of 2·N²·D flops that the mathematics needs (docs/design.md), gradient included if there is one
     gradient  whether the gradient by every batch is part of the problem
+    skips  most of its pairs cannot matter: ours is timed with and without skipping them, and nobody else is
     """
 
     ours: Callable[..., Tensor]
@@ -32,6 +36,7 @@ class Problem:
     batches: Callable[[int, int], list[Tensor]]
     products: float
     gradient: bool = True
+    skips: bool = False
 
 
 def pairs(N: int, D: int) -> list[Tensor]:
@@ -71,6 +76,12 @@ def _normals(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
+def clusters(N: int, D: int) -> list[Tensor]:
+    """Points around 100 centers, in random order; even in two dimensions most clusters lie apart."""
+    centers, noise = 30 * _normals(100, D), _normals(N, D)
+    return [centers[torch.randint(100, (N,), generator=torch.Generator().manual_seed(1))] + noise]
+
+
 def labels(N: int) -> Tensor:
     """Classes of eight rows each."""
     return torch.arange(N) % max(N // 8, 1)
@@ -85,9 +96,9 @@ def _without_diagonal(s: Tensor) -> Tensor:
     return s.masked_fill(torch.eye(len(s), dtype=torch.bool), -torch.inf)
 
 
-def _two_views(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+def _two_views(z1: Tensor, z2: Tensor, temperature: float = TEMPERATURE) -> tuple[Tensor, Tensor]:
     z = F.normalize(torch.cat([z1, z2]), dim=1)
-    return _without_diagonal(z @ z.T / TEMPERATURE), torch.arange(len(z)).roll(len(z1))
+    return _without_diagonal(z @ z.T / temperature), torch.arange(len(z)).roll(len(z1))
 
 
 def matrix_info_nce(x: Tensor, y: Tensor) -> Tensor:
@@ -100,8 +111,8 @@ def matrix_clip(x: Tensor, y: Tensor) -> Tensor:
     return 0.5 * (F.cross_entropy(s, own) + F.cross_entropy(s.T, own))
 
 
-def matrix_nt_xent(z1: Tensor, z2: Tensor) -> Tensor:
-    return F.cross_entropy(*_two_views(z1, z2))
+def matrix_nt_xent(z1: Tensor, z2: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    return F.cross_entropy(*_two_views(z1, z2, temperature))
 
 
 def matrix_dcl(z1: Tensor, z2: Tensor) -> Tensor:
@@ -132,9 +143,9 @@ def _log_normaliser(D: int, h: float) -> float:
     return D * math.log(h) + 0.5 * D * math.log(2 * math.pi)
 
 
-def matrix_kde_entropy(z: Tensor) -> Tensor:
+def matrix_kde_entropy(z: Tensor, bandwidth: float | None = None) -> Tensor:
     N, D = z.shape
-    h = silverman(D, N)
+    h = bandwidth or silverman(D, N)
     s = _without_diagonal(_log_kernel(z, h))
     return -s.logsumexp(dim=1).mean() + math.log(N - 1) + _log_normaliser(D, h)
 
@@ -174,8 +185,22 @@ PROBLEMS = {
         0.5,
         gradient=False,
     ),
+    "kde_clustered": Problem(
+        lambda z: jk.kde_entropy(z, bandwidth=CLUSTER_BANDWIDTH),
+        lambda z: matrix_kde_entropy(z, CLUSTER_BANDWIDTH),
+        clusters,
+        2,
+        skips=True,
+    ),
+    "nt_xent_trained": Problem(
+        lambda x, y: jk.nt_xent(x, y, temperature=trained.TEMPERATURE),
+        lambda x, y: matrix_nt_xent(x, y, trained.TEMPERATURE),
+        lambda N, D: trained.embeddings(N // 2, D),
+        2,
+        skips=True,
+    ),
 }
-LOSSES = tuple(name for name, problem in PROBLEMS.items() if problem.gradient)
+LOSSES = tuple(name for name, problem in PROBLEMS.items() if problem.gradient and not problem.skips)
 
 
 def evaluate(problem: Problem, function: Callable[..., Tensor], batches: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

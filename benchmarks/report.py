@@ -9,7 +9,9 @@ from pathlib import Path
 from .contenders import label
 from .problems import PROBLEMS
 from .rows import Peaks, Row, peaks, roof_seconds
+from .skipping import skipping
 from .store import Store
+from .words import error_text, memory_text, seconds_text, time_text
 
 SUMMARY = (8192, 128)
 # Within this the two sides are even: a tenth of medians is what a busy machine moves.
@@ -18,6 +20,8 @@ EVEN = 1.1
 
 def markdown(store: Store, found: list[Row], charts: list[Path]) -> str:
     known = peaks(store)
+    skipped = [row for row in found if PROBLEMS[row.problem].skips]
+    found = [row for row in found if not PROBLEMS[row.problem].skips]
     parts = [
         "# Benchmarks",
         _machine(store, known),
@@ -26,6 +30,7 @@ def markdown(store: Store, found: list[Row], charts: list[Path]) -> str:
         *_summary(found),
         *(_problem(name, [row for row in found if row.problem == name], known) for name in PROBLEMS),
         _density(found, known),
+        skipping(skipped),
         _lost(found),
         _left(store),
     ]
@@ -78,7 +83,7 @@ def _how(store: Store, found: list[Row]) -> str:
         "×r beside a rival is its time over ours. Memory is the growth of a process of its own in one call, inputs "
         "excepted. Errors are against the matrix form in fp64; who is wrong by 1e-4 is not timed. The flops of a fraction are "
         "those that the mathematics needs: "
-        + ", ".join(f"`{name}` {problem.products:g}" for name, problem in PROBLEMS.items())
+        + ", ".join(f"`{name}` {problem.products:g}" for name, problem in PROBLEMS.items() if not problem.skips)
         + " products of 2·N²·D; work beyond them counts for nobody."
     )
 
@@ -196,24 +201,6 @@ def _left(store: Store) -> str:
     return f"## Not run\n\nNo time was left for: {', '.join(left)}." if left else ""
 
 
-def time_text(seconds: float | None) -> str:
-    """Three figures with a unit."""
-    if seconds is None:
-        return "–"
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.0f} µs"
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms" if seconds < 0.9995 else "1.00 s"
-    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
-
-
-def seconds_text(row: Row | None) -> str:
-    """The median, or why there is none."""
-    if row is None:
-        return "–"
-    return time_text(row.seconds) if row.status == "ok" else row.status
-
-
 def rival(row: Row | None) -> str:
     """The median and how many times ours it is; bold where it is less."""
     if row is None or row.status != "ok" or row.ratio is None:
@@ -230,19 +217,3 @@ def spread_text(row: Row | None) -> str:
 
 def fraction_text(row: Row | None) -> str:
     return "–" if row is None or row.fraction is None else f"{row.fraction:.2f}"
-
-
-def memory_text(row: Row | None) -> str:
-    if row is None:
-        return "–"
-    if row.peak_mib is None:
-        return row.memory_status or "–"
-    return f"{row.peak_mib:,.0f} MiB" if row.peak_mib >= 9.95 else f"{row.peak_mib:.1f} MiB"
-
-
-def error_text(row: Row | None) -> str:
-    if row is None or row.value_error is None:
-        return "–"
-    gradient = "" if row.gradient_error is None else f", {row.gradient_error:.0e}"
-    rows = f" at {row.checked_rows:,} rows" if row.checked_rows != row.N else ""
-    return f"{row.value_error:.0e}{gradient}{rows}"

@@ -20,6 +20,7 @@ class Row:
     gflops  of the flops that the mathematics needs
     fraction  of the measured peak of torch's matrix product
     peak_mib  growth of a process of its own
+    value_difference, gradient_difference  from ours at full size, where pairs are skipped
     """
 
     problem: str
@@ -41,6 +42,8 @@ class Row:
     value_error: float | None
     gradient_error: float | None
     checked_rows: int | None
+    value_difference: float | None
+    gradient_difference: float | None
     when: str
     commit: str
     cpu: str
@@ -133,6 +136,8 @@ def rows(store: Store) -> list[Row]:
                     result.get("value_error"),
                     result.get("gradient_error"),
                     result.get("checked_rows"),
+                    result.get("value_difference"),
+                    result.get("gradient_difference"),
                     cell["when"],
                     *(same[key] for key in ("commit", "cpu", "level", "simd", "threads")),
                     *(same[key] for key in ("torch", "jessl_kernels", "python")),

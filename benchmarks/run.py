@@ -71,6 +71,8 @@ def _time(cell: Cell, results: dict[str, Any], limits: Limits, box: float, repor
             if event == "error":
                 name, value_error, gradient_error, rows = payload
                 results[name].update(value_error=value_error, gradient_error=gradient_error, checked_rows=rows)
+            elif event == "difference":
+                results[payload[0]].update(value_difference=payload[1], gradient_difference=payload[2])
             elif event == "seconds":
                 results[payload[0]]["seconds"].append(payload[1])
             elif event == "failed":

@@ -14,6 +14,7 @@
 #include "build_info.h"
 #include "cpu/driver.h"
 #include "cpu/labelled.h"
+#include "cpu/order.h"
 #include "cpu/paired.h"
 #include "cpu/spread.h"
 
@@ -63,30 +64,47 @@ struct OwnedProblem {
   OwnedProblem(const BatchArgument& x, const BatchArgument& y, bool symmetric, const std::string& kind, const std::string& phi,
                const std::pair<double, double>& phi_range, double scale, Address row_bias, Address col_bias,
                std::vector<std::int64_t> diagonals_, std::vector<std::int64_t> keep_, const IdsArgument& same,
-               const IdsArgument& different, const std::string& distances, double far_apart, Address center)
+               const IdsArgument& different, const std::string& distances, double far_apart, Address center, double skip_below,
+               const IdsArgument& moved)
       : diagonals(std::move(diagonals_)), keep(std::move(keep_)) {
     const auto ids = [](const IdsArgument& a) { return Ids{at<const std::int32_t>(a.first), at<const std::int32_t>(a.second)}; };
     problem = {batch(x), batch(y), symmetric, kind_of(kind), {phi_of(phi), phi_range.first, phi_range.second}, scale,
                at<const void>(row_bias), at<const void>(col_bias),
-               {diagonals.data(), keep.data(), std::int64_t(diagonals.size()), std::int64_t(keep.size()), ids(same), ids(different)},
-               distances_of(distances), far_apart, at<const void>(center)};
+               {diagonals.data(), keep.data(), std::int64_t(diagonals.size()), std::int64_t(keep.size()), ids(same), ids(different),
+                {at<const std::int64_t>(moved.first), at<const std::int64_t>(moved.second), std::get<1>(y)}},
+               distances_of(distances), far_apart, at<const void>(center), skip_below};
   }
   OwnedProblem(const OwnedProblem&) = delete;
 };
 
-// Run f without the interpreter's lock; it looks for signals now and then, and a KeyboardInterrupt comes back as itself.
+using Tiles = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
+
+// Run f without the interpreter's lock; it looks for signals now and then, and a KeyboardInterrupt comes back as itself. Returns
+// the tiles it computed: looked at beforehand, scored, pulled.
 template <class F>
-auto unlocked(int threads, std::int64_t workspace, F&& f) {
-  const Options options{threads, workspace, chosen_level(), [] {
+Tiles unlocked(int threads, std::int64_t workspace, F&& f) {
+  Work work;
+  const Options options{threads, workspace, chosen_level(),
+                        [] {
                           const py::gil_scoped_acquire lock;
                           return PyErr_CheckSignals() != 0;
-                        }};
+                        },
+                        &work};
   try {
     const py::gil_scoped_release release;
-    return f(options);
+    f(options);
+    return {work.looked, work.scored, work.pulled};
   } catch (const Stopped&) {
     throw py::error_already_set();
   }
+}
+
+// The same for an f that returns a number, which comes first.
+template <class F>
+auto unlocked_number(int threads, std::int64_t workspace, F&& f) {
+  double number = 0;
+  const Tiles tiles = unlocked(threads, workspace, [&](const Options& options) { number = f(options); });
+  return std::tuple_cat(std::tuple(number), tiles);
 }
 
 using Pair = std::pair<Address, Address>;
@@ -131,19 +149,19 @@ PYBIND11_MODULE(_native, module) {
   py::class_<OwnedProblem>(module, "Problem")
       .def(py::init<const BatchArgument&, const BatchArgument&, bool, const std::string&, const std::string&, const std::pair<double, double>&, double,
                     Address, Address, std::vector<std::int64_t>, std::vector<std::int64_t>, const IdsArgument&,
-                    const IdsArgument&, const std::string&, double, Address>());
+                    const IdsArgument&, const std::string&, double, Address, double, const IdsArgument&>());
 
   module.def("reduce", [](const OwnedProblem& owned, const std::string& op, int threads, std::int64_t workspace,
                           const Pair& values) {
     const Problem& p = owned.problem;
-    unlocked(threads, workspace, [&](const Options& options) {
+    return unlocked(threads, workspace, [&](const Options& options) {
       typed(p, [&]<class Real>(Real*) { reduce<Real>(p, op_of(op), options, pair<Sides, Real>(values)); });
     });
   });
   module.def("gradient", [](const OwnedProblem& owned, const std::string& op, int threads, std::int64_t workspace,
                             const Pair& row, const Pair& col, const GradientsArgument& out) {
     const Problem& p = owned.problem;
-    unlocked(threads, workspace, [&](const Options& options) {
+    return unlocked(threads, workspace, [&](const Options& options) {
       typed(p, [&]<class Real>(Real*) {
         gradient<Real>(p, op_of(op), options, pair<Upstream, Real>(row), pair<Upstream, Real>(col), gradients<Real>(out));
       });
@@ -152,7 +170,7 @@ PYBIND11_MODULE(_native, module) {
   module.def("reduce_and_gradient", [](const OwnedProblem& owned, const std::string& op, int threads, std::int64_t workspace,
                                        const Pair& row, const Pair& col, const Pair& values, const GradientsArgument& out) {
     const Problem& p = owned.problem;
-    unlocked(threads, workspace, [&](const Options& options) {
+    return unlocked(threads, workspace, [&](const Options& options) {
       typed(p, [&]<class Real>(Real*) {
         reduce_and_gradient<Real>(p, op_of(op), options, pair<Weighted, Real>(row), pair<Weighted, Real>(col),
                                   pair<Sides, Real>(values), gradients<Real>(out));
@@ -160,7 +178,7 @@ PYBIND11_MODULE(_native, module) {
     });
   });
   module.def("squared_radius", [](const BatchArgument& x, const BatchArgument& y, int threads, Address center) {
-    return unlocked(threads, 0, [&](const Options& options) {
+    return unlocked_number(threads, 0, [&](const Options& options) {
       const Batch of_x = batch(x), of_y = batch(y);
       return of_x.element == Element::f64 ? squared_radius<double>(of_x, of_y, options, at<double>(center))
                                           : squared_radius<float>(of_x, of_y, options, at<float>(center));
@@ -169,7 +187,7 @@ PYBIND11_MODULE(_native, module) {
   module.def("total", [](const OwnedProblem& owned, int threads, std::int64_t workspace, bool with_gradient,
                          const GradientsArgument& out) {
     const Problem& p = owned.problem;
-    return unlocked(threads, workspace, [&](const Options& options) {
+    return unlocked_number(threads, workspace, [&](const Options& options) {
       return typed(p, [&]<class Real>(Real*) {
         const Gradients<Real> to = gradients<Real>(out);
         return total<Real>(p, options, with_gradient ? &to : nullptr);
@@ -181,7 +199,7 @@ PYBIND11_MODULE(_native, module) {
                           const GradientsArgument& out) {
     const Problem& p = owned.problem;
     const Pairing pairing{shift, join_of(join), normalize, columns, weight};
-    return unlocked(threads, workspace, [&](const Options& options) {
+    return unlocked_number(threads, workspace, [&](const Options& options) {
       return typed(p, [&]<class Real>(Real*) {
         const Gradients<Real> to = gradients<Real>(out);
         return paired<Real>(p, op_of(op), options, pairing, with_gradient ? &to : nullptr);
@@ -192,7 +210,7 @@ PYBIND11_MODULE(_native, module) {
                             double weight, bool per_counted, bool normalize, bool with_gradient, const GradientsArgument& out) {
     const Problem& p = owned.problem;
     const Labelling labelling{at<const std::int64_t>(labels), mean_outside, weight, per_counted, normalize};
-    return unlocked(threads, workspace, [&](const Options& options) {
+    return unlocked_number(threads, workspace, [&](const Options& options) {
       return typed(p, [&]<class Real>(Real*) {
         const Gradients<Real> to = gradients<Real>(out);
         return labelled<Real>(p, options, labelling, with_gradient ? &to : nullptr);
@@ -200,6 +218,10 @@ PYBIND11_MODULE(_native, module) {
     });
   });
   module.def("strip_rows", [](const OwnedProblem& owned, std::int64_t workspace) { return strip_rows(owned.problem, workspace); });
+  module.def("put_in_order", [](const BatchArgument& points, Address order) {
+    const py::gil_scoped_release release;
+    put_in_order(batch(points), at<std::int64_t>(order));
+  });
   module.def("top_k", [](const OwnedProblem& owned, std::int64_t k, int threads, std::int64_t workspace, Address values, Address indices) {
     const Problem& p = owned.problem;
     unlocked(threads, workspace, [&](const Options& options) {

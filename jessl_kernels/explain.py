@@ -22,6 +22,7 @@ class Explanation:
     gemms      matrix products of 2·N·M·D flops it spends, on the value alone or on value and gradient
     workspace  bytes at most beyond inputs, outputs and a few vectors
     matrix     bytes of one N×M matrix of scores, which the matrix form keeps three or four of
+    skipping   what becomes of skip_below; "" where it is 0
     declined   the other backends' reasons
     """
 
@@ -31,6 +32,7 @@ class Explanation:
     gemms: float
     workspace: int
     matrix: int
+    skipping: str
     declined: dict[str, list[str]]
 
     def __str__(self) -> str:
@@ -41,6 +43,7 @@ class Explanation:
             f"  products   {self.gemms:g} of 2·N·M·D flops",
             f"  workspace  {workspace:.1f} MiB at most, where one matrix of scores takes {matrix:.1f} MiB",
         ]
+        lines += [f"  skipping   {self.skipping}"] if self.skipping else []
         lines += [f"  declined   {name}: {'; '.join(why)}" for name, why in self.declined.items()]
         return "\n".join(lines)
 
@@ -86,5 +89,6 @@ def explain(
         gemms=plan.gemms,
         workspace=plan.workspace,
         matrix=score.N * score.M * score.dtype.itemsize,
+        skipping=plan.skipping if score.skip_below else "",
         declined={name: why for name, why in refusals(score, op).items() if name != chosen and why},
     )

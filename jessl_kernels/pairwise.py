@@ -202,14 +202,15 @@ def paired_in_one(
     if row_bias is not None:
         row_bias = row_bias.to(accumulation_dtype(x.dtype))
     out = as_exclude("paired", exclude, len(x), len(x if y is None else y), x.device)
-    score, op = Score(x, y, scale, row_bias, None, out, "dot", IDENTITY), psi or "logsumexp"
+    score = Score(x, y, scale, row_bias, None, out, "dot", IDENTITY, settings().skip_below)
+    op = psi or "logsumexp"
     backend = _whole("paired", score, op)
     return ops.paired(score, op, pairing, _needs(score), backend, settings().workspace) if backend else None
 
 
 def labelled_in_one(x: Tensor, *, scale: Tensor, labelling: Labelling) -> Tensor | None:
     """SupCon in one call of the backend, or None as for `paired_in_one`."""
-    score = Score(x, None, scale, None, None, NOTHING, "dot", IDENTITY)
+    score = Score(x, None, scale, None, None, NOTHING, "dot", IDENTITY, settings().skip_below)
     backend = _whole("labelled", score, "logsumexp")
     return ops.labelled(score, labelling, _needs(score), backend, settings().workspace) if backend else None
 
@@ -249,6 +250,7 @@ def _score(
         exclude=as_exclude(function, exclude, N, M, x.device),
         kind=kind,
         phi=_phi(function, phi, kind),
+        skip_below=settings().skip_below,
     )
     if kind == "sqdist":
         return score

@@ -9,7 +9,7 @@ Backends receive a `Score`, and compute any block of it they like.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,10 +25,10 @@ KINDS = ("dot", "sqdist")
 SCHEMA = (
     "Tensor x, Tensor? y, Tensor scale, Tensor? row_bias, Tensor? col_bias, "
     "Tensor? same_rows, Tensor? same_cols, Tensor? different_rows, Tensor? different_cols, "
-    "int[] diagonals, int[] keep, str kind, str phi, float[] phi_parameters"
+    "int[] diagonals, int[] keep, str kind, str phi, float[] phi_parameters, float skip_below"
 )
 TENSORS = 9  # how many of them are tensors, all in front
-FLAT = 14  # how many there are
+FLAT = 15  # how many there are
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,7 @@ class Score:
     y          (M, D), or None where y is x
     scale      0-d fp64 tensor α
     row_bias   (N,) r, or None; col_bias (M,) c, or None; of the accumulation dtype
+    skip_below ε: what a backend may leave out of a row's (and column's) Σ e^s, as a share of it; 0 for nothing
     """
 
     x: Tensor
@@ -49,6 +50,7 @@ class Score:
     exclude: Exclude
     kind: str
     phi: Phi
+    skip_below: float = 0.0
 
     @property
     def keys(self) -> Tensor:
@@ -75,7 +77,8 @@ class Score:
     def transposed(self) -> Score:
         """The scores s_ji, as a problem of its own."""
         x, y = self.keys, None if self.y is None else self.x
-        return Score(x, y, self.scale, self.col_bias, self.row_bias, self.exclude.transposed(), self.kind, self.phi)
+        exclude = self.exclude.transposed()
+        return replace(self, x=x, y=y, row_bias=self.col_bias, col_bias=self.row_bias, exclude=exclude)
 
     def finish(self, u: Tensor, first_row: int, columns: slice) -> Tensor:
         """The scores of a block whose u is given, in place: φ, biases, exclusion."""
@@ -97,17 +100,19 @@ class Score:
             self.kind,
             self.phi.name,
             list(self.phi.parameters),
+            self.skip_below,
         )
         return (*tensors, *words)
 
     @staticmethod
     def unflatten(flat: tuple) -> Score:
         x, y, scale, row_bias, col_bias, same_rows, same_cols, different_rows, different_cols, *words = flat
-        diagonals, keep, kind, phi_name, phi_parameters = words
+        diagonals, keep, kind, phi_name, phi_parameters, skip_below = words
         same = None if same_rows is None else (same_rows, same_cols)
         different = None if different_rows is None else (different_rows, different_cols)
         exclude = Exclude(tuple(diagonals), same, different, tuple(keep))
-        return Score(x, y, scale, row_bias, col_bias, exclude, kind, phi_module.build(phi_name, phi_parameters))
+        phi = phi_module.build(phi_name, phi_parameters)
+        return Score(x, y, scale, row_bias, col_bias, exclude, kind, phi, skip_below)
 
 
 @dataclass

@@ -21,7 +21,7 @@ struct Part {
   Rows<Real> pulled;                 // (rows, ld)
   std::vector<double> p_sum, u_sum;  // Σ_j P_ij and w_i
   double t_dot = 0;                  // Σ_ij U_ij t_ij
-  bool fresh = true;                 // nothing has been pulled yet, and `pulled` holds nothing
+  bool empty = true;                 // no tile was added: numbers are old ones
 };
 
 template <class Real>
@@ -60,15 +60,15 @@ class Collector {
 
   Part<Real>& begin(const Task& t) {
     Part<Real>& part = parts_[t.strip % layout_.plan.slots * layout_.segments + t.segment];
-    part.fresh = true;
-    std::fill(part.p_sum.begin(), part.p_sum.end(), 0.0);
-    std::fill(part.u_sum.begin(), part.u_sum.end(), 0.0);
-    part.t_dot = 0;
+    part.empty = true;
     return part;
   }
 
   // Take in a tile whose scores have become P.
   void add(const TileOps<Real>& ops, Bench<Real>& b, Part<Real>& part, bool diagonal) {
+    const bool fresh = part.empty;  // nothing has been pulled yet: what stands in `pulled` is overwritten
+    if (fresh) clear_sums(part);
+    ++b.work.pulled;
     if (out_.row_bias || out_.col_bias) {
       ops.sum(b.strip, b.tile, b.total);
       for (std::int64_t i = 0; i < b.strip.count; ++i) part.p_sum[i] += b.total.row[i];
@@ -86,8 +86,7 @@ class Collector {
       for (std::int64_t j = 0; columns && j < b.tile.count; ++j) sums[b.tile.first + j] += b.total.col[j];
     }
     Real* const of_columns = columns ? (p_.symmetric ? sums_of_x_ : out_.y) + b.tile.first * p_.D() : nullptr;
-    ops.pull(p_, b.strip, b.tile, {pulls_rows_ ? part.pulled.data : nullptr, ld_}, part.fresh, b.to_columns, of_columns);
-    part.fresh = false;
+    ops.pull(p_, b.strip, b.tile, {pulls_rows_ ? part.pulled.data : nullptr, ld_}, fresh, b.to_columns, of_columns);
   }
 
   // All segments of a strip are done: its rows are complete.
@@ -98,7 +97,8 @@ class Collector {
     double& scale = scale_of_strip_[strip];
     for (std::int64_t segment = layout_.plan.first(strip); segment < layout_.segments; ++segment) {
       const Part<Real>& part = parts_[strip % layout_.plan.slots * layout_.segments + segment];
-      if (to && !part.fresh) ops.add_rows(part.pulled, count, p_.D(), to + first * p_.D());
+      if (part.empty) continue;
+      if (to) ops.add_rows(part.pulled, count, p_.D(), to + first * p_.D());
       for (std::int64_t i = 0; expands_ && i < count; ++i) row_u_sum_[first + i] += part.u_sum[i];
       for (std::int64_t i = 0; out_.row_bias && i < count; ++i) out_.row_bias[first + i] += Real(part.p_sum[i]);
       scale += part.t_dot;
@@ -124,6 +124,13 @@ class Collector {
   }
 
  private:
+  void clear_sums(Part<Real>& part) {
+    std::fill(part.p_sum.begin(), part.p_sum.end(), 0.0);
+    std::fill(part.u_sum.begin(), part.u_sum.end(), 0.0);
+    part.t_dot = 0;
+    part.empty = false;
+  }
+
   void scaled(Real* to, std::int64_t first, std::int64_t count, const Rows<Real>& points, const std::vector<double>& u_sum) {
     const Real factor = Real(p_.kind == Kind::dot ? p_.scale : 2 * p_.scale);
     for (std::int64_t i = 0; i < count; ++i) {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "cpu/layout.h"
 #include "cpu/passes.h"
 
 namespace jessl {
@@ -16,7 +17,8 @@ void read(Op op, const Running& sums, Real* out) {
 
 template <class Real>
 void reduce(const Problem& p, Op op, const Options& options, Sides<Real> values) {
-  const Sums sums = sum_pass<Real>(p, op, options, values.col != nullptr);
+  Skipping<Real> skipping(p, op, rows_for(p), values.col != nullptr);
+  const Sums sums = sum_pass<Real>(p, op, options, values.col != nullptr, skipping);
   read(op, sums.rows, values.row);
   read(op, p.symmetric ? sums.rows : sums.columns, values.col);
 }
@@ -30,7 +32,9 @@ void gradient(const Problem& p, Op op, const Options& options, Upstream<Real> ro
   Weights<Real> cols(col.gradient && !p.symmetric ? p.M() : 0);
   if (col.gradient && !p.symmetric) cols.add(col, powers);
   const Weights<Real>* second = p.symmetric ? &rows : col.gradient ? &cols : nullptr;
-  pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {});
+  Skipping<Real> skipping(p, op, rows_for(p), col.gradient != nullptr);
+  skipping.know(row.lse, col.lse, options);
+  pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {}, skipping, true);
 }
 
 template <class Real>
@@ -38,13 +42,14 @@ void reduce_and_gradient(const Problem& p, Op op, const Options& options, Weight
                          Sides<Real> values, Gradients<Real> out) {
   Weights<Real> rows(p.N()), cols(col.weight && !p.symmetric ? p.M() : 0);
   const Weights<Real>* second = p.symmetric ? &rows : col.weight ? &cols : nullptr;
+  Skipping<Real> skipping(p, op, rows_for(p), col.weight != nullptr);
   if (op == Op::softplus) {
     rows.add(Upstream<Real>{row.weight, nullptr}, true);
     if (col.weight) (p.symmetric ? rows : cols).add(Upstream<Real>{col.weight, nullptr}, true);
-    return pull_pass<Real>(p, op, log_2, options, rows, second, out, values);
+    return pull_pass<Real>(p, op, log_2, options, rows, second, out, values, skipping, false);
   }
   if (!col.weight && strip_pass<Real>(p, options, row, values.row, out)) return;
-  const Sums sums = sum_pass<Real>(p, op, options, col.weight != nullptr);
+  const Sums sums = sum_pass<Real>(p, op, options, col.weight != nullptr, skipping);
   const Running& of_columns = p.symmetric ? sums.rows : sums.columns;
   read(op, sums.rows, values.row);
   if (col.weight) read(op, of_columns, values.col);
@@ -52,7 +57,7 @@ void reduce_and_gradient(const Problem& p, Op op, const Options& options, Weight
                       (!col.weight || powers_suffice(of_columns.m.data(), p.M()));
   rows.add(row, sums.rows, powers);
   if (col.weight) (p.symmetric ? rows : cols).add(col, of_columns, powers);
-  pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {});
+  pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {}, skipping, false);
 }
 
 template <class Real>
@@ -71,7 +76,8 @@ double total(const Problem& p, const Options& options, const Gradients<Real>* ou
     scale(out->col_bias, p.M());
     return std::log(sum) + double(power) * log_2;
   }
-  const Sums sums = sum_pass<Real>(p, Op::logsumexp, options, false);
+  Skipping<Real> skipping(p, Op::logsumexp, rows_for(p), false);
+  const Sums sums = sum_pass<Real>(p, Op::logsumexp, options, false, skipping);
   Running all(1);
   for (std::int64_t i = 0; i < p.N(); ++i) all.merge(0, 1, &sums.rows.m[i], 1.0, &sums.rows.z[i]);
   const double value = std::log(all.z[0]) + all.m[0];
@@ -81,7 +87,7 @@ double total(const Problem& p, const Options& options, const Gradients<Real>* ou
   const bool powers = powers_suffice(sums.rows.m.data(), p.N());
   Weights<Real> rows(p.N());
   rows.add(Weighted<Real>{share.data(), nullptr}, sums.rows, powers);
-  pull_pass<Real>(p, Op::logsumexp, powers ? log_2 : 1, options, rows, p.symmetric ? &rows : nullptr, *out, {});
+  pull_pass<Real>(p, Op::logsumexp, powers ? log_2 : 1, options, rows, p.symmetric ? &rows : nullptr, *out, {}, skipping, false);
   return value;
 }
 

@@ -9,11 +9,19 @@
 
 namespace jessl {
 
+// Tiles of scores that a call computed.
+struct Work {
+  std::int64_t looked = 0;  // beforehand, for lower bounds of sums (skipping.h)
+  std::int64_t scored = 0;  // in all passes
+  std::int64_t pulled = 0;  // of them, those whose gradient was pulled to the embeddings
+};
+
 struct Options {
   int threads;
   std::int64_t workspace;  // bytes
   Level level;
   Interrupted interrupted;
+  Work* work = nullptr;  // added to, where somebody asks
 };
 
 // Null where nobody asks. In a symmetric problem x holds both halves, and y is null.

@@ -18,7 +18,7 @@ namespace jessl {
 
 struct Layout {
   std::int64_t N, M, rows, per_segment, segments;  // rows of a strip, columns of a tile too; tiles of a segment
-  bool symmetric;
+  bool symmetric, interleaved;                     // segment k holds tiles k, k + segments, …; else tiles that follow each other
   Plan plan;
 
   std::int64_t first_row(std::int64_t strip) const { return strip * rows; }
@@ -28,10 +28,11 @@ struct Layout {
   // problems begin at the diagonal.
   template <class Visit>
   void tiles(std::int64_t strip, std::int64_t segment, Visit&& visit) const {
-    const std::int64_t end = std::min(M, (segment + 1) * per_segment * rows);
-    std::int64_t first = segment * per_segment * rows;
-    if (symmetric) first = std::max(first, first_row(strip));
-    for (; first < end; first += rows) visit(first, std::min(rows, end - first), symmetric && first == first_row(strip));
+    const std::int64_t end = interleaved ? M : std::min(M, (segment + 1) * per_segment * rows);
+    const std::int64_t step = interleaved ? segments * rows : rows;
+    std::int64_t first = segment * (interleaved ? rows : per_segment * rows);
+    if (symmetric) first += std::max<std::int64_t>(0, (first_row(strip) - first + step - 1) / step * step);
+    for (; first < end; first += step) visit(first, std::min(rows, end - first), symmetric && first == first_row(strip));
   }
 };
 
@@ -50,25 +51,31 @@ constexpr std::int64_t for_benches(std::int64_t workspace) { return workspace / 
 constexpr std::int64_t for_strips(std::int64_t workspace) { return workspace / 2; }
 
 // bytes_per_segment: what is kept for each segment of each strip in flight.
+//
+// Where tiles fall, those that are left of neighbouring strips mostly stand side by side, and in segments of tiles that follow
+// each other they would wait for each other. So segments are interleaved then, and as each holds little, there are fewer; passes
+// that can have more strips in flight.
 inline Layout cut(const Problem& p, std::int64_t rows, std::int64_t phases, std::int64_t slots,
                   std::int64_t bytes_per_segment, std::int64_t workspace) {
   // Each segment's part is cleared, merged and has its strip made ready again: worth it for several tiles, not for one.
-  constexpr std::int64_t most_segments = 64, fewest_tiles = 3;
+  constexpr std::int64_t fewest_tiles = 3;
+  const bool skips = p.skip_below > 0;
+  const std::int64_t most_segments = skips ? 16 : 64;
   const std::int64_t tiles = (p.M() + rows - 1) / rows;
   const std::int64_t affordable = std::max<std::int64_t>(1, for_parts(workspace) / (slots * bytes_per_segment));
   const std::int64_t most = std::min({(tiles + fewest_tiles - 1) / fewest_tiles, most_segments, affordable});
   const std::int64_t per_segment = (tiles + most - 1) / most, segments = (tiles + per_segment - 1) / per_segment;
-  Layout layout{p.N(), p.M(), rows, per_segment, segments, p.symmetric, {}};
+  Layout layout{p.N(), p.M(), rows, per_segment, segments, p.symmetric, skips, {}};
   layout.plan = {.strips = (p.N() + rows - 1) / rows, .segments = segments, .phases = phases, .slots = slots};
-  if (p.symmetric) layout.plan.first = [per_segment](std::int64_t strip) { return strip / per_segment; };
+  if (p.symmetric && !skips) layout.plan.first = [per_segment](std::int64_t strip) { return strip / per_segment; };
   return layout;
 }
 
 // Threads worth starting, each of which costs about as much as half a million multiplications, and for which there is room.
 template <class Real>
-int useful_threads(const Problem& p, const Layout& layout, Extras extras, const Options& options) {
+int useful_threads(const Problem& p, std::int64_t rows, Extras extras, const Options& options) {
   const double work = double(p.N()) * double(p.M()) * double(p.D() + 16);
-  const double room = double(for_benches(options.workspace)) / double(Bench<Real>::bytes(p, layout.rows, extras));
+  const double room = double(for_benches(options.workspace)) / double(Bench<Real>::bytes(p, rows, extras));
   return int(std::clamp(std::min(work / 2e6, room), 1.0, double(options.threads)));
 }
 
@@ -105,10 +112,20 @@ class Reach {
 };
 
 template <class Real>
-std::deque<Bench<Real>> benches(const Problem& p, const Layout& layout, int threads, Extras extras) {
+std::deque<Bench<Real>> benches(const Problem& p, std::int64_t rows, int threads, Extras extras) {
   std::deque<Bench<Real>> made;  // its elements need not move
-  for (int t = 0; t < threads; ++t) made.emplace_back(p, layout.rows, extras);
+  for (int t = 0; t < threads; ++t) made.emplace_back(p, rows, extras);
   return made;
+}
+
+template <class Real>
+void count_work(const std::deque<Bench<Real>>& all, const Options& options) {
+  for (const Bench<Real>& b : all)
+    if (options.work) {
+      options.work->looked += b.work.looked;
+      options.work->scored += b.work.scored;
+      options.work->pulled += b.work.pulled;
+    }
 }
 
 }  // namespace jessl

@@ -49,7 +49,11 @@ class Partners {
     });
   }
 
-  std::int64_t of(std::int64_t i) const { return (i + shift_) % p_.M(); }
+  // By the numbers that points had before they were moved, if they were.
+  std::int64_t of(std::int64_t i) const {
+    const Moved& moved = p_.exclude.moved;
+    return moved.row_number ? moved.col_place[(moved.row_number[i] + shift_) % p_.M()] : (i + shift_) % p_.M();
+  }
   const std::vector<Real>& scores() const { return score_; }
 
   // Add the gradient of Σ w_i t_i.

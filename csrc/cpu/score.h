@@ -60,6 +60,13 @@ void exclude(const Exclusion& out, std::int64_t first_row, std::int64_t rows, st
              Rows<Real> s) {
   // Pairs of this tile on a diagonal: i runs over those for which j = i + offset + first_row − first_col is a column.
   const auto along = [&](std::int64_t offset, auto&& visit) {
+    for (std::int64_t i = 0; out.moved.row_number && i < rows; ++i) {
+      const std::int64_t number = out.moved.row_number[first_row + i] + offset;
+      if (number < 0 || number >= out.moved.columns) continue;
+      const std::int64_t j = out.moved.col_place[number] - first_col;
+      if (j >= 0 && j < cols) visit(s.data[j * s.ld + i]);
+    }
+    if (out.moved.row_number) return;
     const std::int64_t shift = offset + first_row - first_col;
     for (std::int64_t i = shift < 0 ? -shift : 0; i < rows && i + shift < cols; ++i) visit(s.data[(i + shift) * s.ld + i]);
   };

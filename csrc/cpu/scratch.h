@@ -8,6 +8,7 @@
 #include <new>
 #include <vector>
 
+#include "cpu/driver.h"
 #include "cpu/tile.h"
 
 namespace jessl {
@@ -127,6 +128,7 @@ class Bench {
   Tile<Real> tile{};
   Rows<Real> to_columns{};
   Sides<Real> powers{}, total{};
+  Work work;
 
   static std::int64_t bytes(const Problem& p, std::int64_t count, Extras extras) {
     const std::int64_t D = padded<Real>(p.D()), lanes = padded<Real>(count);

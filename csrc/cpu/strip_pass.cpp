@@ -54,12 +54,14 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const Layout layout = cut(p, rows, 2, slots, Collector<Real>::part_bytes(p, rows), options.workspace);
   const Extras extras{false, false};
-  const int threads = useful_threads<Real>(p, layout, extras, options);
+  const int threads = useful_threads<Real>(p, layout.rows, extras, options);
   const Reach reach(p, layout.rows);
+  Skipping<Real> skipping(p, Op::logsumexp, rows, false);
+  skipping.look_ahead(options);
   Real power = 0;
   const bool bounded = common_power(p, &power);
 
-  auto bench = benches<Real>(p, layout, threads, extras);
+  auto bench = benches<Real>(p, layout.rows, threads, extras);
   Collector<Real> collector(p, layout, out);
   Scratch memory(kept_bytes<Real>(p, rows));
   Real* kept[slots];
@@ -67,27 +69,29 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
   std::vector<Running> parts(slots * layout.segments, Running(layout.rows));
 
   const auto tiles = [&](const Task& t, Bench<Real>& b, auto&& visit) {
-    b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
+    const std::int64_t first_row = layout.first_row(t.strip);
     layout.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool) {
-      const bool last = t.strip == layout.plan.strips - 1;
-      if (reach.empty(b.strip.first, first) && !last) return;
       b.tile.first = first;
       b.tile.count = count;
       b.tile.s = {kept[t.strip % slots] + first * lanes, lanes};
-      visit(last);
+      visit(reach.empty(first_row, first) || (t.phase == 0 ? skipping.falls(first_row, first) : skipping.weightless(first_row, first)));
     });
   };
   const auto absorb = [&](const Task& t, Bench<Real>& b) {
     Running& part = parts[t.strip % slots * layout.segments + t.segment];
     part = Running(layout.rows);
     std::fill_n(b.powers.row, lanes, power);
-    tiles(t, b, [&](bool) {
+    tiles(t, b, [&](bool nothing) {
+      if (nothing) return;
+      b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
       ops.score(p, b.strip, b.tile);
+      ++b.work.scored;
       double unit = log_2;
       if (bounded)
         ops.absorb_bounded(b.strip, b.tile, power, {b.total.row, nullptr}, true);
       else
         unit = ops.absorb_any(b.strip, b.tile, {b.powers.row, nullptr}, {b.total.row, nullptr});
+      skipping.record(b, unit);
       part.merge(0, b.strip.count, b.powers.row, unit, b.total.row);
     });
   };
@@ -115,8 +119,11 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
     b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
     const StripWeights<Real>& known_now = weights_of(t, b.strip.count);
     const SideWeights<Real> weights = known_now.weights.at(0);
-    tiles(t, b, [&](bool last) {
+    const bool last = t.strip == layout.plan.strips - 1;
+    tiles(t, b, [&](bool nothing) {
+      if (nothing && !last) return;
       ops.load_tile(p, b.tile);
+      if (nothing) return collector.finish_columns(b.tile);
       if (bounded)  // e^s / 2^power was kept
         ops.scale_rows(b.strip, b.tile, weights);
       else
@@ -129,6 +136,7 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
   const auto finish = [&](std::int64_t strip, int thread) { collector.finish(ops, bench[thread], strip); };
   run(layout.plan, threads, options.interrupted, task, finish);
   collector.finish_all();
+  count_work(bench, options);
   return true;
 }
 

@@ -8,19 +8,20 @@
 namespace jessl {
 
 template <class Real>
-Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns) {
+Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns, Skipping<Real>& skipping) {
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
-  constexpr std::int64_t slots = 4;
+  const std::int64_t slots = skipping.on() ? 16 : 4;
   const std::int64_t per_segment = most_rows * std::int64_t(sizeof(Real) + sizeof(double));
   const Layout layout = cut(p, rows_for(p), 1, slots, per_segment, options.workspace);
   const Extras extras{false, false};
-  const int threads = useful_threads<Real>(p, layout, extras, options);
+  const int threads = useful_threads<Real>(p, layout.rows, extras, options);
   const Reach reach(p, layout.rows);
   columns = columns || p.symmetric;
+  skipping.look_ahead(options);
 
   Real power = 0;
   const bool bounded = op == Op::logsumexp && common_power(p, &power);
-  auto bench = benches<Real>(p, layout, threads, extras);
+  auto bench = benches<Real>(p, layout.rows, threads, extras);
   if (bounded || op != Op::logsumexp)  // all sums are measured from one power
     for (auto& b : bench)
       for (std::int64_t i = 0; i < layout.rows; ++i) b.powers.row[i] = b.powers.col[i] = power;
@@ -40,13 +41,16 @@ Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns) {
     Bench<Real>& b = bench[thread];
     Running& part = parts[t.strip % slots * layout.segments + t.segment];
     part = Running(layout.rows);
-    b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
+    const std::int64_t first_row = layout.first_row(t.strip);
     layout.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool diagonal) {
-      if (reach.empty(b.strip.first, first)) return;
+      if (reach.empty(first_row, first) || skipping.falls(first_row, first)) return;
+      b.load(ops, p, first_row, layout.rows_of(t.strip));
       b.tile.first = first;
       b.tile.count = count;
       ops.score(p, b.strip, b.tile);
+      ++b.work.scored;
       const double unit = absorb(b);
+      skipping.record(b, unit);
       part.merge(0, b.strip.count, b.powers.row, unit, b.total.row);
       if (columns && !diagonal) cols.merge(first, count, b.powers.col, unit, b.total.col);
     });
@@ -58,10 +62,11 @@ Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns) {
     }
   };
   run(layout.plan, threads, options.interrupted, task, finish);
+  count_work(bench, options);
   return sums;
 }
 
-template Sums sum_pass<float>(const Problem&, Op, const Options&, bool);
-template Sums sum_pass<double>(const Problem&, Op, const Options&, bool);
+template Sums sum_pass<float>(const Problem&, Op, const Options&, bool, Skipping<float>&);
+template Sums sum_pass<double>(const Problem&, Op, const Options&, bool, Skipping<double>&);
 
 }  // namespace jessl

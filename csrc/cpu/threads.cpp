@@ -2,9 +2,6 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
-#if defined(__SSE2__)
-#include <xmmintrin.h>
-#endif
 
 #include <atomic>
 #include <chrono>
@@ -20,19 +17,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto patience = std::chrono::milliseconds(100);  // between two looks at `interrupted`
-
-// Results below the smallest normal number become 0 while this lives: weights that small count for nothing, and processors take
-// 20 to 40 times longer over them. (Kernel density of 16,384 points in 2 dimensions: a fifth of the time.)
-class FlushSubnormals {
- public:
-#if defined(__SSE2__)
-  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8000); }
-  ~FlushSubnormals() { _mm_setcsr(before_); }
-
- private:
-  const unsigned before_;
-#endif
-};
 
 // The tasks in order: phase p of strip b stands between phase 0 of strips b + p and b + p + 1. So while the last tasks of a
 // phase run, others find work in the next strip.
@@ -74,7 +58,6 @@ class Team {
   }
 
   void work(int thread) noexcept {
-    const FlushSubnormals flush;
     try {
       for (std::optional<Task> next; !stop_ && (next = order_.next());) {
         if (thread == 0) look_up();

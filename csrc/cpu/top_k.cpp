@@ -32,8 +32,8 @@ void top_k(const Problem& p, std::int64_t k, const Options& options, Real* value
   Layout layout = cut(p, rows_for(p), 1, 1, options.workspace, options.workspace);  // one segment: a strip's heaps have one owner
   layout.plan.in_order = false;
   const Extras extras{false, false};
-  const int threads = useful_threads<Real>(p, layout, extras, options);
-  auto bench = benches<Real>(p, layout, threads, extras);
+  const int threads = useful_threads<Real>(p, layout.rows, extras, options);
+  auto bench = benches<Real>(p, layout.rows, threads, extras);
   const auto task = [&](const Task& t, int thread) {
     Bench<Real>& b = bench[thread];
     b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));

@@ -13,9 +13,9 @@ double total_pass(const Problem& p, const Options& options, Real power, Gradient
   const std::int64_t rows = rows_for(p);
   const Layout layout = cut(p, rows, 1, 2, Collector<Real>::part_bytes(p, rows), options.workspace);
   const Extras extras = Collector<Real>::extras(p, out);
-  const int threads = useful_threads<Real>(p, layout, extras, options);
+  const int threads = useful_threads<Real>(p, layout.rows, extras, options);
   const Reach reach(p, layout.rows);
-  auto bench = benches<Real>(p, layout, threads, extras);
+  auto bench = benches<Real>(p, layout.rows, threads, extras);
   Collector<Real> collector(p, layout, out);
   std::vector<double> sum_of_strip(layout.plan.strips), sum_parts(layout.plan.slots * layout.segments);
 
@@ -31,6 +31,7 @@ double total_pass(const Problem& p, const Options& options, Real power, Gradient
       b.tile.first = first;
       b.tile.count = count;
       ops.score(p, b.strip, b.tile);
+      ++b.work.scored;
       ops.absorb_bounded(b.strip, b.tile, power, {b.total.row, nullptr}, true);
       const double twice = p.symmetric && !diagonal ? 2 : 1;
       for (std::int64_t i = 0; i < b.strip.count; ++i) sum += twice * double(b.total.row[i]);
@@ -45,6 +46,7 @@ double total_pass(const Problem& p, const Options& options, Real power, Gradient
   };
   run(layout.plan, threads, options.interrupted, task, finish);
   collector.finish_all();
+  count_work(bench, options);
   double sum = 0;
   for (const double strip : sum_of_strip) sum += strip;
   return sum;

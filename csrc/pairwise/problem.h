@@ -48,11 +48,19 @@ struct Ids {
 
 inline constexpr int most_kept = 4;  // diagonals in `keep`
 
-// A pair (i, j) is out if j − i is a listed diagonal, or by its ids; unless j − i is kept.
+// Points that were put into another order: the number row i had before, and the place where column number j stands now.
+struct Moved {
+  const std::int64_t *row_number = nullptr, *col_place = nullptr;
+  std::int64_t columns = 0;
+};
+
+// A pair (i, j) is out if j − i is a listed diagonal, or by its ids; unless j − i is kept. Diagonals go by the numbers before
+// points were moved, ids by where they stand.
 struct Exclusion {
   const std::int64_t *diagonals = nullptr, *keep = nullptr;
   std::int64_t diagonal_count = 0, keep_count = 0;
   Ids same, different;
+  Moved moved = {};
 };
 
 struct Problem {
@@ -66,6 +74,7 @@ struct Problem {
   Distances distances;
   double far_apart;
   const void* center;  // (D,) of the real type, subtracted before a square is expanded; null for none
+  double skip_below = 0;  // ε: what a row's Σ e^s may lose of itself (cpu/skipping.h); 0 for nothing
 
   std::int64_t N() const { return x.rows; }
   std::int64_t M() const { return y.rows; }

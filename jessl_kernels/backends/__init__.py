@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
-from .._checks import fail, wrong_type
+from .._checks import fail, number, wrong_type
 from ..native import native_status
 from ..score import Score
 from . import chunked, cpu, reference
@@ -37,10 +37,11 @@ WORKSPACE = 64 << 20  # bytes a backend may use beyond inputs, outputs and a few
 
 @dataclass(frozen=True)
 class Settings:
-    """What `use_backend` sets: a backend's name or None for the first willing one, and the workspace in bytes."""
+    """What `use_backend` sets: a backend's name or None for the first willing one, the workspace in bytes, and ε."""
 
     backend: str | None
     workspace: int
+    skip_below: float = 0.0
 
 
 class _Local(threading.local):
@@ -62,18 +63,33 @@ def settings() -> Settings:
 
 
 @contextlib.contextmanager
-def use_backend(name: str | None = None, *, workspace: int | None = None) -> Iterator[None]:
+def use_backend(
+    name: str | None = None, *, workspace: int | None = None, skip_below: float | None = None
+) -> Iterator[None]:
     """Within the block, let this backend compute, or none: there is no fallback from a backend asked for by name.
 
     name       "cpu", "chunked" or "reference"; None keeps the choice in force
     workspace  bytes a backend may use beyond inputs, outputs and a few vectors (default 64 MiB)
+    skip_below ε, 0 <= ε < 1 (default 0: every pair counts): pairs may be left out that are together at most a share ε of
+               the Σ_j e^{s_ij} of their row, and of their column where columns are reduced
 
-    A backward pass uses the backend and workspace of its forward pass. Holds for the current thread.
+    What is None stays as it is outside the block. A backward pass uses the settings of its forward pass. Holds for the
+    current thread.
 
-    Raises ValueError if there is no such backend, or the workspace is not positive.
+    With skip_below a log-sum-exp comes out low by at most −log(1 − ε) ≈ ε, and the weights p_ij = e^{s_ij − row_i} of its
+    gradient are off by at most 2ε, summed over the row; with an anchor by at most 2ε of what the row's negatives weigh, so that
+    a converged batch keeps its gradient. Rounding comes on top. "cpu" leaves out tiles of up to 192 × 192 pairs, and puts the
+    points into an order in which tiles are compact; it pays where most pairs hardly count: a bandwidth or temperature small
+    against the distances, and points in clusters. The other backends compute all pairs, and so do sums of softplus and
+    top-k.
+
+    Raises ValueError if there is no such backend, the workspace is not positive or ε is out of range; TypeError if they are of
+    another type.
 
     >>> with jk.use_backend("reference"):
     ...     loss = jk.nt_xent(z1, z2)
+    >>> with jk.use_backend(skip_below=1e-6):
+    ...     entropy = jk.kde_entropy(z, bandwidth=0.05)
     """
     if name is not None and name not in BACKENDS:
         fail("use_backend", "name", repr(name), f"must be one of {', '.join(BACKENDS)}")
@@ -82,8 +98,13 @@ def use_backend(name: str | None = None, *, workspace: int | None = None) -> Ite
     if workspace is not None and workspace <= 0:
         fail("use_backend", "workspace", workspace, "must be > 0 (bytes)")
     outer = settings()
+    if skip_below is None:
+        skip_below = outer.skip_below
+    skip_below = number("use_backend", "skip_below", skip_below)
+    if not 0 <= skip_below < 1:
+        fail("use_backend", "skip_below", skip_below, "must be >= 0 and < 1 (the share of a sum that may be left out)")
     before = _local.settings
-    _local.settings = Settings(name or outer.backend, workspace or outer.workspace)
+    _local.settings = Settings(name or outer.backend, workspace or outer.workspace, skip_below)
     try:
         yield
     finally:

@@ -73,8 +73,10 @@ class Plan:
     path       its own words for the route taken, and why that route
     gemms      matrix products of 2·N·M·D flops spent on value and gradient
     workspace  bytes beyond inputs, outputs and a few vectors
+    skipping   what it would make of skip_below
     """
 
     path: str
     gemms: float
     workspace: int
+    skipping: str = "this backend computes every pair"

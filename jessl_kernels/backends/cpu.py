@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..native import native, native_status
 from ..score import Gradients, Needs, Score
-from . import expansion
+from . import expansion, ordering
 from .contract import Labelling, Pairing, Plan, Upstream, Weighted
 
 _STATUS = native_status()
@@ -27,6 +27,8 @@ _core: Any = native() if _STATUS.available else None
 NAME = "cpu"
 DESCRIPTION = "C++, tiles in cache, CPU tensors"
 MISSING = _STATUS.reason
+
+_Side = Upstream | Weighted
 
 MOST_KEPT = 4  # diagonals in `keep`, csrc/pairwise/problem.h
 FEW_DIMENSIONS = 16  # up to here differences cost no more than an expanded square and its corrections
@@ -45,15 +47,15 @@ def declines(score: Score, op: str) -> list[str]:
 
 def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
     row, col = _new(score, score.N), _new(score, score.M if cols else 0)
-    problem = _Problem(score)
+    problem = _Problem(score, op)
     _core.reduce(problem.native, op, torch.get_num_threads(), workspace, (_address(row), _address(col)))
-    return row, col
+    return problem.order.back(row, col)
 
 
 def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
-    problem = _Problem(score)
+    problem = _Problem(score, op)
     out = _Out(problem, needs)
-    sides = problem.pair(row), (0, 0) if col is None else problem.pair(col)
+    sides = problem.sides(row, col)
     _core.gradient(problem.native, op, torch.get_num_threads(), workspace, *sides, out.addresses())
     return out.gradients()
 
@@ -61,44 +63,44 @@ def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: 
 def reduce_and_gradient(
     score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
 ) -> tuple[Tensor, Tensor, Gradients]:
-    problem = _Problem(score)
+    problem = _Problem(score, op)
     out = _Out(problem, needs)
     values = _new(score, score.N), _new(score, 0 if col is None else score.M)
-    sides = problem.pair(row), (0, 0) if col is None else problem.pair(col)
+    sides = problem.sides(row, col)
     addresses = tuple(_address(value) for value in values)
     _core.reduce_and_gradient(
         problem.native, op, torch.get_num_threads(), workspace, *sides, addresses, out.addresses()
     )
-    return *values, out.gradients()
+    return *problem.order.back(*values), out.gradients()
 
 
 def total(score: Score, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-    problem = _Problem(score)
+    problem = _Problem(score, "logsumexp")
     out = _Out(problem, needs)
-    value = _core.total(problem.native, torch.get_num_threads(), workspace, any(needs.flatten()), out.addresses())
+    value, *_ = _core.total(problem.native, torch.get_num_threads(), workspace, any(needs.flatten()), out.addresses())
     return score.x.new_full((), value, dtype=score.dtype), out.gradients()
 
 
 def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-    problem = _Problem(score)
+    problem = _Problem(score, op)
     out = _Out(problem, needs)
-    value = _core.paired(
+    value, *_ = _core.paired(
         problem.native, op, torch.get_num_threads(), workspace, *pairing, any(needs.flatten()), out.addresses()
     )
     return score.x.new_full((), value, dtype=score.dtype), out.gradients()
 
 
 def labelled(score: Score, labelling: Labelling, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-    problem = _Problem(score)
+    problem = _Problem(score, "logsumexp", moved=False)  # into the order of their labels
     out = _Out(problem, needs)
     labels, form, *rest = labelling
     arguments = problem.vector(labels), form == "out", *rest, any(needs.flatten()), out.addresses()
-    value = _core.labelled(problem.native, torch.get_num_threads(), workspace, *arguments)
+    value, *_ = _core.labelled(problem.native, torch.get_num_threads(), workspace, *arguments)
     return score.x.new_full((), value, dtype=score.dtype), out.gradients()
 
 
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
-    problem = _Problem(score, symmetric=False)
+    problem = _Problem(score, "top_k", symmetric=False)
     values, indices = _new(score, score.N, k), torch.empty(score.N, k, dtype=torch.int64)
     _core.top_k(problem.native, k, torch.get_num_threads(), workspace, _address(values), _address(indices))
     return values, indices
@@ -111,22 +113,35 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream:
         gemms, route = share, "one pass"
     elif op != "logsumexp" and known_upstream:
         gemms, route = 3 * share, "one pass"
-    elif known_upstream and not cols and (rows := _core.strip_rows(_Problem(score).native, workspace)):
+    elif known_upstream and not cols and (rows := _core.strip_rows(_Problem(score, "plan").native, workspace)):
         gemms, route = 3.0, f"scores of {rows} rows kept for the gradient"
     else:
         gemms, route = 4 * share, "two passes"
     tiles = "triangular tiles" if symmetric else "tiles"
-    squares = f"; {_Problem(score).squares.why}" if score.kind == "sqdist" else ""
-    return Plan(f"{tiles}, {route}, {_core.simd_level()}{squares}", gemms, workspace)
+    squares = f"; {_Problem(score, op).squares.why}" if score.kind == "sqdist" else ""
+    return Plan(f"{tiles}, {route}, {_core.simd_level()}{squares}", gemms, workspace, _skipping(score, op))
+
+
+def _skipping(score: Score, op: str) -> str:
+    if op != "logsumexp":
+        return "none: only sums of exponentials leave pairs out"
+    order = "points put in order" if ordering.pays(score) else "points stay in their order"
+    return (
+        f"tiles of {score.skip_below:g} of their row together, or less, by bounds and by what they add up to; {order}"
+    )
 
 
 class _Problem:
     """A score as the core takes it, and the tensors it points into, which must live as long."""
 
-    def __init__(self, score: Score, symmetric: bool | None = None):
+    def __init__(self, score: Score, op: str, symmetric: bool | None = None, moved: bool = True):
         self.score = score
         self.symmetric = _is_symmetric(score) if symmetric is None else symmetric
         self.keep: list[Tensor] = []
+        skip_below = score.skip_below if op == "logsumexp" else 0.0
+        moved = moved and skip_below > 0 and ordering.pays(score)
+        self.order = ordering.order(score, self._put_in_order) if moved else ordering.NONE
+        score = self.order.apply(score)
         exclude = score.exclude
         x, y = self._batch(score.x), self._batch(score.keys)
         self.squares = squares = _squares(score, x, y)
@@ -147,7 +162,14 @@ class _Problem:
             squares.taken,
             squares.far_apart,
             self.vector(squares.center),
+            skip_below,
+            (self.vector(self.order.rows), self.vector(self.order.place_of_column)),
         )
+
+    def _put_in_order(self, points: Tensor) -> Tensor:
+        order = torch.empty(len(points), dtype=torch.int64)
+        _core.put_in_order(self._batch(points), order.data_ptr())
+        return order
 
     def _batch(self, t: Tensor) -> tuple:
         t = t.detach().resolve_neg()
@@ -160,9 +182,10 @@ class _Problem:
         self.keep.append(t.detach().resolve_neg().contiguous())
         return self.keep[-1].data_ptr()
 
-    def pair(self, side: tuple[Tensor, Tensor | None]) -> tuple[int, int]:
-        """The addresses of an `Upstream` or `Weighted`."""
-        return self.vector(side[0]), self.vector(side[1])
+    def sides(self, row: _Side, col: _Side | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The addresses of two `Upstream` or `Weighted`, in the order of the points."""
+        rows = tuple(self.vector(self.order.of_rows(t)) for t in row)
+        return rows, (0, 0) if col is None else tuple(self.vector(self.order.of_columns(t)) for t in col)
 
     def _ids(self, pair: tuple[Tensor, Tensor] | None) -> tuple[int, int]:
         """As 32-bit numbers: they are compared N·M times. Negative ones become −1 among rows and −2 among columns."""
@@ -193,7 +216,7 @@ def _squares(score: Score, x: tuple, y: tuple) -> _Squares:
     if score.kind == "dot" or score.D <= FEW_DIMENSIONS:
         return _Squares("differences", 0.0, None, f"differences: only {score.D} dimensions")
     center = _new(score, score.D)
-    radius = _core.squared_radius(x, y, torch.get_num_threads(), center.data_ptr())
+    radius, *_ = _core.squared_radius(x, y, torch.get_num_threads(), center.data_ptr())
     spread = abs(float(score.scale)) * radius
     if spread == 0 or not spread < torch.inf:
         return _Squares("differences", 0.0, None, f"differences: scale·radius² = {spread:.3g}")
@@ -211,7 +234,7 @@ class _Out:
     """Gradients for the core to write. Where y is x but the pairs are not symmetric, the halves are made apart."""
 
     def __init__(self, problem: _Problem, needs: Needs):
-        self.grads = Gradients.zeros(problem.score, needs)
+        self.grads, self.order = Gradients.zeros(problem.score, needs), problem.order
         apart = needs.x and problem.score.y is None and not problem.symmetric
         self.other_half = torch.zeros_like(self.grads.x) if apart else self.grads.y
 
@@ -222,7 +245,7 @@ class _Out:
     def gradients(self) -> Gradients:
         if self.other_half is not self.grads.y:
             self.grads.x += self.other_half
-        return self.grads
+        return self.order.gradients_back(self.grads)
 
 
 def _new(score: Score, *shape: int) -> Tensor:

@@ -32,7 +32,8 @@ std::string words(const Shape& s) {
   line << s.N << "×" << s.M << " D=" << s.D << " " << elements[int(s.element)] << (s.symmetric ? ", symmetric" : "")
        << (s.kind == Kind::dot ? ", dot" : ", ") << (s.kind == Kind::dot ? "" : distances[int(s.distances)]) << phis[int(s.phi)]
        << ", sharpness " << s.sharpness << ", exclusion " << s.exclusion << (s.row_bias ? ", row bias" : "")
-       << (s.col_bias ? ", col bias" : "") << (s.strided ? ", strided" : "") << ", workspace " << s.workspace;
+       << (s.col_bias ? ", col bias" : "") << (s.strided ? ", strided" : "") << ", workspace " << s.workspace
+       << ", skipping below " << s.skip_below;
   return line.str();
 }
 
@@ -48,6 +49,7 @@ Given<Real>::Given(const Shape& shape, std::uint64_t seed)
     fill(y_data_, y_, p.y, M, random);
   p.symmetric = shape.symmetric;
   p.kind = shape.kind;
+  p.skip_below = shape.skip_below;
   p.distances = shape.distances;
   p.scale = shape.sharpness * (shape.kind == Kind::dot ? 2 / std::sqrt(double(D)) : 1.0 / double(D));
   p.far_apart = -2 * shape.sharpness;  // clusters are 4 apart, so that some tiles are far and some are close

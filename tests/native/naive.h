@@ -22,6 +22,7 @@ struct Shape {
   unsigned exclusion = 0;  // of the bits below
   bool row_bias = false, col_bias = false, strided = false;
   std::int64_t workspace = 64 << 20;
+  double skip_below = 0;
 };
 enum : unsigned { main_diagonal = 1, side_diagonals = 2, kept = 4, same_ids = 8, different_ids = 16 };
 

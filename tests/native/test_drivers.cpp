@@ -57,6 +57,20 @@ std::vector<Shape> large_shapes() {
   return all;
 }
 
+// With an ε far below their rounding, so that plain loops remain the truth although tiles fall.
+std::vector<Shape> skipping_shapes() {
+  std::vector<Shape> all = {{600, 600, 2, true}, {500, 450, 3}, {700, 300, 20}};
+  for (Shape& s : all) s.kind = Kind::sqdist;
+  all.push_back({600, 500, 4});
+  all.push_back({500, 400, 3, false, Element::f64, Kind::sqdist, PhiName::laplace});
+  for (Shape& s : all) {
+    s.sharpness = 20;
+    s.exclusion = main_diagonal | side_diagonals;
+    s.skip_below = s.element == Element::f64 ? 1e-17 : 1e-9;
+  }
+  return all;
+}
+
 template <class Real>
 bool near(const Given<Real>& given, Real ours, const Sized& truth) {
   if (!std::isfinite(truth.value)) return double(ours) == truth.value;
@@ -284,6 +298,13 @@ FACT(values_of_large_problems_have_the_same_bits_on_1_2_and_5_threads) { judge_a
 FACT(gradients_of_large_problems_have_the_same_bits_on_1_2_and_5_threads) { judge_all(large_shapes(), judge_gradients); }
 FACT(values_and_gradients_of_large_problems_in_one_call_have_the_same_bits_on_1_2_and_5_threads) {
   judge_all({{400, 390, 7}, {390, 1160, 20}, {700, 300, 16}}, judge_both_at_once);
+}
+FACT(values_of_problems_that_skip_have_the_same_bits_on_1_2_and_5_threads) { judge_all(skipping_shapes(), judge_values); }
+FACT(gradients_of_problems_that_skip_have_the_same_bits_on_1_2_and_5_threads) { judge_all(skipping_shapes(), judge_gradients); }
+FACT(values_and_gradients_of_problems_that_skip_in_one_call_have_the_same_bits_on_1_2_and_5_threads) {
+  std::vector<Shape> all = skipping_shapes();
+  std::erase_if(all, [](const Shape& s) { return s.symmetric; });
+  judge_all(all, judge_both_at_once);
 }
 
 // A bound on the scores of a batch's first rows against all of it needs the norms of all.

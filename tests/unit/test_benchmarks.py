@@ -5,6 +5,7 @@ import math
 import re
 import sys
 import time
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -59,6 +60,8 @@ def store(tmp_path):
 )
 def test_contender_computes_its_problem(problem, name):
     N, D = (64, 5)
+    if problem == "nt_xent_trained" and find_spec("mnist") is None:
+        pytest.skip("MNIST comes with the demo's requirements")
     batches = PROBLEMS[problem].batches(N, D)
     function = contenders(problem)[name].make()
     value, gradient = errors(evaluate(PROBLEMS[problem], function, batches), in_double(PROBLEMS[problem], batches))
@@ -82,6 +85,8 @@ def test_full_grid_is_what_the_report_promises():
     alone = [cell for cell in grid if cell.N == 65_536]
     assert {cell.problem for cell in alone} == set(LOSSES)
     assert all(cell.contenders == ("ours",) for cell in alone)
+    skipping = {cell.key for cell in grid if cell.contenders == ("ours", "skip_1e-6", "skip_1e-3")}
+    assert skipping == {"kde_clustered/100000/2", "kde_clustered/100000/16", "nt_xent_trained/16384/128"}
     with_keops = {cell.key for cell in grid if "keops" in cell.contenders}
     assert with_keops == {f"kde_entropy/16384/{D}" for D in (2, 4, 16, 128)}
 
@@ -185,6 +190,15 @@ def test_report_shows_who_lost_who_ran_out_and_where_we_are_slower(store, tmp_pa
     first, *lines = (tmp_path / "results.csv").read_text().splitlines()
     assert first.startswith("problem,N,D,dtype,contender,status")
     assert len(lines) == 4
+
+
+def test_report_shows_what_skipping_gains_and_what_it_changes(store):
+    skips = result([0.1], value_difference=3e-7, gradient_difference=2e-6)
+    none = result([2.0], value_difference=0.0, gradient_difference=0.0)
+    store.add(record("kde_clustered", 1000, 2, ours=none, **{"skip_1e-6": skips}))
+    text = markdown(store, rows(store), [])
+    assert "| `kde_clustered` | 1,000 | 2 | skip_below=1e-6 | 100 ms | ×20.00 | 12 MiB | 3e-07, 2e-06 |" in text
+    assert "## `kde_clustered`" not in text  # in its own section alone
 
 
 def test_fraction_above_one_is_explained(store):
