@@ -57,8 +57,8 @@ constexpr std::int64_t for_strips(std::int64_t workspace) { return workspace / 2
 // that can have more strips in flight.
 inline Layout cut(const Problem& p, std::int64_t rows, std::int64_t phases, std::int64_t slots,
                   std::int64_t bytes_per_segment, std::int64_t workspace) {
-  // Each segment's part is cleared, merged and has its strip made ready again: worth it for several tiles, not for one.
-  constexpr std::int64_t fewest_tiles = 3;
+  // Each segment's part is cleared, merged and has its strip made ready again: worth it for two tiles, not for one; with more, threads wait for each other at the end.
+  constexpr std::int64_t fewest_tiles = 2;
   const bool skips = p.skip_below > 0;
   const std::int64_t most_segments = skips ? 16 : 64;
   const std::int64_t tiles = (p.M() + rows - 1) / rows;
