@@ -49,7 +49,8 @@ void reduce_and_gradient(const Problem& p, Op op, const Options& options, Weight
     return pull_pass<Real>(p, op, log_2, options, rows, second, out, values, skipping, false);
   }
   if (!col.weight && strip_pass<Real>(p, options, row, values.row, out)) return;
-  const Sums sums = sum_pass<Real>(p, op, options, col.weight != nullptr, skipping);
+  Kept<Real> kept(p, rows_for(p), options.workspace);
+  const Sums sums = sum_pass<Real>(p, op, options, col.weight != nullptr, skipping, &kept);
   const Running& of_columns = p.symmetric ? sums.rows : sums.columns;
   read(op, sums.rows, values.row);
   if (col.weight) read(op, of_columns, values.col);
@@ -57,7 +58,7 @@ void reduce_and_gradient(const Problem& p, Op op, const Options& options, Weight
                       (!col.weight || powers_suffice(of_columns.m.data(), p.M()));
   rows.add(row, sums.rows, powers);
   if (col.weight) (p.symmetric ? rows : cols).add(col, of_columns, powers);
-  pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {}, skipping, false);
+  pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {}, skipping, false, &kept);
 }
 
 template <class Real>
@@ -77,7 +78,8 @@ double total(const Problem& p, const Options& options, const Gradients<Real>* ou
     return std::log(sum) + double(power) * log_2;
   }
   Skipping<Real> skipping(p, Op::logsumexp, rows_for(p), false);
-  const Sums sums = sum_pass<Real>(p, Op::logsumexp, options, false, skipping);
+  Kept<Real> kept(p, rows_for(p), out ? options.workspace : 0);
+  const Sums sums = sum_pass<Real>(p, Op::logsumexp, options, false, skipping, &kept);
   Running all(1);
   for (std::int64_t i = 0; i < p.N(); ++i) all.merge(0, 1, &sums.rows.m[i], 1.0, &sums.rows.z[i]);
   const double value = std::log(all.z[0]) + all.m[0];
@@ -87,7 +89,7 @@ double total(const Problem& p, const Options& options, const Gradients<Real>* ou
   const bool powers = powers_suffice(sums.rows.m.data(), p.N());
   Weights<Real> rows(p.N());
   rows.add(Weighted<Real>{share.data(), nullptr}, sums.rows, powers);
-  pull_pass<Real>(p, Op::logsumexp, powers ? log_2 : 1, options, rows, p.symmetric ? &rows : nullptr, *out, {}, skipping, false);
+  pull_pass<Real>(p, Op::logsumexp, powers ? log_2 : 1, options, rows, p.symmetric ? &rows : nullptr, *out, {}, skipping, false, &kept);
   return value;
 }
 

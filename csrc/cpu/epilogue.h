@@ -286,13 +286,16 @@ template <class V>
 }
 
 template <class V>
-void scale_rows(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, SideWeights<typename V::Real> row) {
-  const Lines<typename V::Real> rows(row, strip.count);
-  for (std::int64_t j = 0; j < tile.count; ++j)
+void scale(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, SideWeights<typename V::Real> row,
+           SideWeights<typename V::Real> col) {
+  const Lines<typename V::Real> rows(row, strip.count), cols(col, col.factor ? tile.count : 0);
+  for (std::int64_t j = 0; j < tile.count; ++j) {
+    const V of_column(cols.factor[j]);
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
       auto* s = tile.s.data + j * tile.s.ld + i;
-      (V::load(s) * V::load(rows.factor + i)).store(s);
+      (V::load(s) * (V::load(rows.factor + i) + of_column)).store(s);
     }
+  }
 }
 
 template <class V>

@@ -2,24 +2,27 @@
 #pragma once
 
 #include "cpu/driver.h"
+#include "cpu/kept.h"
 #include "cpu/running.h"
 #include "cpu/skipping.h"
 #include "cpu/weights.h"
 
 namespace jessl {
 
-// Sums of rows and, if asked for, of columns. Of a symmetric problem the rows' are the columns'. What falls is looked for first.
+// Sums of rows and, if asked for, of columns. Of a symmetric problem the rows' are the columns'. What falls is looked for first; scores stay where
+// `kept` is on.
 struct Sums {
   Running rows, columns;
 };
 template <class Real>
-Sums sum_pass(const Problem&, Op, const Options&, bool columns, Skipping<Real>&);
+Sums sum_pass(const Problem&, Op, const Options&, bool columns, Skipping<Real>&, Kept<Real>* kept = nullptr);
 
 // Gradients for the weights of rows and, if not null, of columns; for a symmetric problem of both. A sum's values come along
 // unless their pointers are null. `measure`: no pass over the scores has told yet which tiles are weightless.
+// Scores are made again unless they were kept.
 template <class Real>
 void pull_pass(const Problem&, Op, double unit, const Options&, const Weights<Real>& row, const Weights<Real>* col,
-               Gradients<Real>, Sides<Real> values, Skipping<Real>&, bool measure);
+               Gradients<Real>, Sides<Real> values, Skipping<Real>&, bool measure, const Kept<Real>* kept = nullptr);
 
 // ΣΣ e^s / 2^power over all pairs, and its gradient, not divided by anything yet: in one pass, since no weight is needed.
 // A pair of a symmetric problem that stands for two, (i, j) and (j, i), is counted twice in the sum and once in the gradient.

@@ -11,7 +11,8 @@ namespace jessl {
 
 template <class Real>
 void pull_pass(const Problem& p, Op op, double unit, const Options& options, const Weights<Real>& row,
-               const Weights<Real>* col, Gradients<Real> out, Sides<Real> values, Skipping<Real>& skipping, bool measure) {
+               const Weights<Real>* col, Gradients<Real> out, Sides<Real> values, Skipping<Real>& skipping, bool measure,
+               const Kept<Real>* kept) {
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const std::int64_t rows = rows_for(p);
   const std::int64_t slots = skipping.on() ? 8 : 2;
@@ -21,6 +22,8 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
   const Reach reach(p, layout.rows);
   auto bench = benches<Real>(p, layout.rows, threads, extras);
   Collector<Real> collector(p, layout, out);
+
+  if (kept && !kept->on()) kept = nullptr;
 
   // Values of a sum, where somebody asks: measured from 0, so that the sums are plain ones.
   const bool sums_rows = values.row != nullptr, sums_columns = values.col != nullptr || (sums_rows && p.symmetric);
@@ -35,9 +38,14 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
     if (sums_rows) std::fill(sum_parts[slot].begin(), sum_parts[slot].end(), 0.0);
     const std::int64_t first_row = layout.first_row(t.strip);
     const auto add = [&](std::int64_t first, bool diagonal) {
-      b.load(ops, p, first_row, layout.rows_of(t.strip));
-      ops.score(p, b.strip, b.tile);
-      ++b.work.scored;
+      b.load(ops, p, first_row, layout.rows_of(t.strip), kept == nullptr);
+      if (kept) {
+        kept->fetch(b.tile, first_row);
+        ops.load_tile(p, b.tile);
+      } else {
+        ops.score(p, b.strip, b.tile);
+        ++b.work.scored;
+      }
       if (measure && skipping.on()) {
         skipping.record(b, ops.absorb_any(b.strip, b.tile, {b.powers.row, col ? b.powers.col : nullptr},
                                           {b.total.row, col ? b.total.col : nullptr}));
@@ -48,6 +56,8 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
         ops.absorb_and_weigh_softplus(b.strip, b.tile, {b.total.row, sums_columns ? b.total.col : nullptr}, of_rows, of_columns);
         for (std::int64_t i = 0; i < b.strip.count; ++i) sum_parts[slot][i] += b.total.row[i];
         for (std::int64_t j = 0; sums_columns && !diagonal && j < b.tile.count; ++j) col_sum[first + j] += b.total.col[j];
+      } else if (kept && kept->terms) {
+        ops.scale(b.strip, b.tile, of_rows, of_columns);
       } else {
         ops.weigh(op, unit, b.strip, b.tile, of_rows, of_columns);
       }
@@ -78,8 +88,8 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
 }
 
 template void pull_pass<float>(const Problem&, Op, double, const Options&, const Weights<float>&, const Weights<float>*,
-                               Gradients<float>, Sides<float>, Skipping<float>&, bool);
+                               Gradients<float>, Sides<float>, Skipping<float>&, bool, const Kept<float>*);
 template void pull_pass<double>(const Problem&, Op, double, const Options&, const Weights<double>&, const Weights<double>*,
-                                Gradients<double>, Sides<double>, Skipping<double>&, bool);
+                                Gradients<double>, Sides<double>, Skipping<double>&, bool, const Kept<double>*);
 
 }  // namespace jessl

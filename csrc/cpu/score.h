@@ -24,7 +24,7 @@ void load_bias(const void* bias, std::int64_t first, std::int64_t count, Real* o
 }
 
 template <class V>
-void load_strip(const Problem& p, Strip<typename V::Real>& strip) {
+void load_strip(const Problem& p, Strip<typename V::Real>& strip, bool across) {
   using Real = typename V::Real;
   strip.lanes = (strip.count + V::lanes - 1) / V::lanes * V::lanes;
   load_bias(p.row_bias, strip.first, strip.count, strip.bias);
@@ -32,11 +32,11 @@ void load_strip(const Problem& p, Strip<typename V::Real>& strip) {
   for (std::int64_t i = strip.count; i < strip.lanes; ++i) strip.bias[i] = minus_infinity<Real>;
   if (p.takes_differences()) {
     load_rows<Real>(p.x, strip.first, strip.count, nullptr, strip.plain_rows);
-    transpose(strip.plain_rows, strip.count, p.D(), strip.lanes, strip.plain_across);
+    if (across) transpose(strip.plain_rows, strip.count, p.D(), strip.lanes, strip.plain_across);
   }
   if (p.kind == Kind::dot || p.expands_squares()) {
     load_rows<Real>(p.x, strip.first, strip.count, static_cast<const Real*>(p.center), strip.rows);
-    transpose(strip.rows, strip.count, p.D(), strip.lanes, strip.across);
+    if (across) transpose(strip.rows, strip.count, p.D(), strip.lanes, strip.across);
   }
   if (p.expands_squares()) minus_squares(strip.rows, strip.count, p.D(), p.scale, strip.inside);
 }
@@ -50,6 +50,7 @@ void load_tile(const Problem& p, Tile<typename V::Real>& tile) {
     load_rows<Real>(p.y, tile.first, tile.count, nullptr, tile.plain_rows);
     return;
   }
+  if (tile.close) load_rows<Real>(p.y, tile.first, tile.count, nullptr, tile.plain_rows);
   load_rows<Real>(p.y, tile.first, tile.count, static_cast<const Real*>(p.center), tile.rows);
   if (p.expands_squares()) minus_squares(tile.rows, tile.count, p.D(), p.scale, tile.inside);
 }
@@ -170,6 +171,7 @@ void leave_out(const Problem& p, const Strip<typename V::Real>& strip, Tile<type
 template <class V>
 void score(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
   using Real = typename V::Real;
+  tile.close = false;
   load_tile<V>(p, tile);
   tile.close = p.kind == Kind::sqdist && p.distances == Distances::differences;
   if (!tile.close) fill_by_product<V>(p, strip, tile);

@@ -28,22 +28,23 @@ class SpareBlocks {
         const Block found = blocks[i];
         blocks[i] = blocks.back();
         blocks.pop_back();
+        mine().held -= found.size;
         return found;
       }
     return {static_cast<char*>(::operator new(bytes, std::align_val_t(64))), bytes};
   }
   static void give_back(Block block) {
-    std::vector<Block>& blocks = mine().blocks;
-    if (block.size > largest || blocks.size() >= most)
-      ::operator delete(block.data, std::align_val_t(64));
-    else
-      blocks.push_back(block);
+    SpareBlocks& own = mine();
+    if (own.held + block.size > most_held || own.blocks.size() >= most) return ::operator delete(block.data, std::align_val_t(64));
+    own.blocks.push_back(block);
+    own.held += block.size;
   }
 
  private:
-  static constexpr std::int64_t largest = 1 << 20;
+  static constexpr std::int64_t most_held = 8 << 20;
   static constexpr std::size_t most = 8;
   std::vector<Block> blocks;
+  std::int64_t held = 0;
   static SpareBlocks& mine() {
     thread_local SpareBlocks own;
     return own;
@@ -116,11 +117,11 @@ class Bench {
   }
 
   // A strip is loaded once, when the thread meets it first.
-  void load(const TileOps<Real>& ops, const Problem& p, std::int64_t first, std::int64_t count) {
+  void load(const TileOps<Real>& ops, const Problem& p, std::int64_t first, std::int64_t count, bool across = true) {
     if (loaded_ && strip.first == first) return;
     strip.first = first;
     strip.count = count;
-    ops.load_strip(p, strip);
+    ops.load_strip(p, strip, across);
     loaded_ = true;
   }
 

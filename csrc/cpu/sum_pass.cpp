@@ -8,7 +8,7 @@
 namespace jessl {
 
 template <class Real>
-Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns, Skipping<Real>& skipping) {
+Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns, Skipping<Real>& skipping, Kept<Real>* kept) {
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const std::int64_t slots = skipping.on() ? 16 : 4;
   const std::int64_t per_segment = most_rows * std::int64_t(sizeof(Real) + sizeof(double));
@@ -21,6 +21,8 @@ Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns, Ski
 
   Real power = 0;
   const bool bounded = op == Op::logsumexp && common_power(p, &power);
+  if (kept && !kept->on()) kept = nullptr;
+  if (kept) kept->terms = bounded;
   auto bench = benches<Real>(p, layout.rows, threads, extras);
   if (bounded || op != Op::logsumexp)  // all sums are measured from one power
     for (auto& b : bench)
@@ -33,7 +35,7 @@ Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns, Ski
   const auto absorb = [&](Bench<Real>& b) {
     const Sides<Real> total{b.total.row, columns ? b.total.col : nullptr};
     if (op == Op::softplus) ops.absorb_softplus(b.strip, b.tile, total);
-    if (bounded) ops.absorb_bounded(b.strip, b.tile, power, total, false);
+    if (bounded) ops.absorb_bounded(b.strip, b.tile, power, total, kept != nullptr);
     if (bounded || op == Op::softplus) return log_2;
     return ops.absorb_any(b.strip, b.tile, {b.powers.row, columns ? b.powers.col : nullptr}, total);
   };
@@ -47,7 +49,9 @@ Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns, Ski
       b.load(ops, p, first_row, layout.rows_of(t.strip));
       b.tile.first = first;
       b.tile.count = count;
+      if (kept) kept->place(b.tile, first_row);
       ops.score(p, b.strip, b.tile);
+      if (kept) kept->store(b.tile, first_row);
       ++b.work.scored;
       const double unit = absorb(b);
       skipping.record(b, unit);
@@ -66,7 +70,7 @@ Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns, Ski
   return sums;
 }
 
-template Sums sum_pass<float>(const Problem&, Op, const Options&, bool, Skipping<float>&);
-template Sums sum_pass<double>(const Problem&, Op, const Options&, bool, Skipping<double>&);
+template Sums sum_pass<float>(const Problem&, Op, const Options&, bool, Skipping<float>&, Kept<float>*);
+template Sums sum_pass<double>(const Problem&, Op, const Options&, bool, Skipping<double>&, Kept<double>*);
 
 }  // namespace jessl

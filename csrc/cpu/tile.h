@@ -68,8 +68,8 @@ template <class Real>
 struct TileOps {
   const char* name;
 
-  // Load rows of X, or of Y; load a tile and compute its scores.
-  void (*load_strip)(const Problem&, Strip<Real>&);
+  // Load rows of X, and their transpose where scores will be made of it, or of Y (a close tile's as they are, too); load a tile and compute its scores.
+  void (*load_strip)(const Problem&, Strip<Real>&, bool across);
   void (*load_tile)(const Problem&, Tile<Real>&);
   void (*score)(const Problem&, const Strip<Real>&, Tile<Real>&);
 
@@ -85,7 +85,7 @@ struct TileOps {
   // Sums of softplus as absorb_softplus has them, and P as weigh does, from one exponential.
   void (*absorb_and_weigh_softplus)(const Strip<Real>&, Tile<Real>&, Sides<Real> total, SideWeights<Real> row, SideWeights<Real> col);
   // Terms that absorb_bounded kept become P.
-  void (*scale_rows)(const Strip<Real>&, Tile<Real>&, SideWeights<Real> row);
+  void (*scale)(const Strip<Real>&, Tile<Real>&, SideWeights<Real> row, SideWeights<Real> col);
   void (*sum)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total);
   void (*apply_slope)(const Strip<Real>&, Tile<Real>&);
   double (*dot_t)(const Strip<Real>&, const Tile<Real>&);

@@ -1,0 +1,57 @@
+// The scores of all tiles, kept between the pass that sums them and the pass that pulls, where half of the workspace holds them:
+// a product less. Up to N ≈ 3600 symmetric or 2700 two-sided rows in the usual 64 MiB; beyond, scores are made again.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "cpu/layout.h"
+#include "cpu/scratch.h"
+
+namespace jessl {
+
+template <class Real>
+class Kept {
+ public:
+  Kept(const Problem& p, std::int64_t rows, std::int64_t workspace)
+      : rows_(rows), lanes_(padded<Real>(rows)), tiles_((p.M() + rows - 1) / rows), symmetric_(p.symmetric) {
+    constexpr std::int64_t fewest_dimensions = 32;  // below, a score is made sooner than it is fetched
+    const std::int64_t strips = (p.N() + rows - 1) / rows;
+    const std::int64_t count = symmetric_ ? strips * (strips + 1) / 2 : strips * tiles_;
+    const std::int64_t bytes = count * Scratch::size_of<Real>(rows_ * lanes_);
+    // Where tiles are passed by, keeping all is no gain; and what φ' needs beside its scores is not kept.
+    on_ = bytes <= for_strips(workspace) && p.D() >= fewest_dimensions && p.phi.name == PhiName::identity && p.skip_below == 0 &&
+          !p.exclude.different.row;
+    if (!on_) return;
+    memory_.emplace(bytes);
+    scores_ = memory_->template take<Real>(count * rows_ * lanes_);
+    close_.resize(count);
+  }
+
+  bool on() const { return on_; }
+  // Where this tile's scores go, or are.
+  void place(Tile<Real>& tile, std::int64_t first_row) const { tile.s = {scores_ + at(first_row, tile.first) * rows_ * lanes_, lanes_}; }
+  void store(const Tile<Real>& tile, std::int64_t first_row) { close_[at(first_row, tile.first)] = tile.close; }
+  void fetch(Tile<Real>& tile, std::int64_t first_row) const {
+    place(tile, first_row);
+    tile.close = close_[at(first_row, tile.first)] != 0;
+  }
+
+  bool terms = false;  // e^s / 2^power stands there, not s
+
+ private:
+  std::int64_t at(std::int64_t first_row, std::int64_t first_column) const {
+    const std::int64_t strip = first_row / rows_, tile = first_column / rows_;
+    return symmetric_ ? strip * tiles_ - strip * (strip - 1) / 2 + tile - strip : strip * tiles_ + tile;
+  }
+
+  const std::int64_t rows_, lanes_, tiles_;
+  const bool symmetric_;
+  bool on_ = false;
+  std::optional<Scratch> memory_;
+  Real* scores_ = nullptr;
+  std::vector<std::uint8_t> close_;  // whether a tile's squares were taken by differences
+};
+
+}  // namespace jessl
