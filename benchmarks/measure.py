@@ -169,26 +169,14 @@ def product_seconds() -> float:
 
 
 def machine() -> Iterator[Event]:
-    """Products on one thread and on all, and what e^t costs on one."""
+    """Products on one thread and on all."""
     yield "begin", (None, "machine", COMPILING)
     threads = torch.get_num_threads()
     product_seconds()
     several = [product_seconds() for _ in range(3)]
     torch.set_num_threads(1)
-    yield "machine", {"products": several, "one_thread": [product_seconds() for _ in range(3)], "exp": exp_seconds()}
+    yield "machine", {"products": several, "one_thread": [product_seconds() for _ in range(3)]}
     torch.set_num_threads(threads)
-
-
-def exp_seconds(numbers: int = 32_768, calls: int = 200) -> float:
-    """Seconds of e^t for one number on one thread: torch.exp on a block that stays in cache, the least of five medians."""
-    t, out = torch.linspace(-20, 0, numbers), torch.empty(numbers)
-    found = []
-    for _ in range(5):
-        start = time.perf_counter()
-        for _ in range(calls):
-            torch.exp(t, out=out)
-        found.append((time.perf_counter() - start) / calls / numbers)
-    return min(found)
 
 
 def _reason(error: RuntimeError | MemoryError) -> tuple[str, str]:

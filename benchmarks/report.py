@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .contenders import label
 from .problems import PROBLEMS
-from .rows import Peaks, Row, peaks, roof_seconds
+from .rows import EXP, Peaks, Row, peaks, roof_seconds
 from .skipping import skipping
 from .store import Store
 from .words import error_text, memory_text, seconds_text, time_text
@@ -51,9 +51,6 @@ def _machine(store: Store, known: Peaks) -> str:
             f"| {known.product / 1e9:,.0f} |",
             f"| the same on 1 thread | {known.one_thread / 1e9:,.0f} |",
             f"| best rate seen, on necessary flops: {known.best_of} | {known.best / 1e9:,.0f} |",
-            "",
-            f"One e^t costs {known.exp_seconds * 1e9:.2f} ns on one thread (torch.exp on 32,768 numbers in cache), as much as "
-            f"{known.exp:.1f} lane operations.",
             "",
             _meaning(known),
             "",
@@ -160,8 +157,8 @@ def _density(found: list[Row], known: Peaks) -> str:
         "In few dimensions e^t and differences are the work, not products. The roof counts lane operations: N²/2·(e + 2D) "
         "for the value, N²/2·(2e + 8D + 4) with the gradient, e being one e^t; at "
         f"{known.lanes / 1e9:,.0f}·10⁹ lane operations per second (half the best rate seen, a multiply-add being two "
-        f"flops) and e = {known.exp:.1f}, that of torch.exp: a cheaper e^t can come in under this roof. With D in the "
-        "hundreds products are the work, and the fraction of peak above says more.",
+        f"flops) and e = {EXP}, the instructions of exp_over in csrc/cpu/math.h with AVX-512. With D in the hundreds products "
+        "are the work, and the fraction of peak above says more.",
         "",
         "| | N | D | ours | roof | of roof | lane operations a pair: ours | roof |",
         "|---|---|---|---|---|---|---|---|",

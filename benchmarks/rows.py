@@ -12,6 +12,9 @@ from .cells import Cell
 from .problems import PROBLEMS
 from .store import Store
 
+# What one e^t costs in lane operations: the instructions of exp_over in csrc/cpu/math.h, AVX-512.
+EXP = 18
+
 
 @dataclass(frozen=True)
 class Row:
@@ -62,7 +65,6 @@ class Peaks:
     product  torch's matrix product of 4096³ on the run's threads, median of all that stood between the runs
     one_thread  the same on one thread
     best  the best rate of our kernels in any cell, on the flops that the mathematics needs, or `product` if that is more
-    exp  what one e^t costs, in lane operations: its seconds on one thread times the lane operations of that thread
     """
 
     product: float
@@ -70,8 +72,6 @@ class Peaks:
     one_thread: float
     best: float
     best_of: str
-    exp: float
-    exp_seconds: float
 
     @property
     def lanes(self) -> float:
@@ -90,9 +90,7 @@ def peaks(store: Store) -> Peaks:
         seconds = cell["results"].get("ours", {}).get("seconds")
         if seconds and _flops(cell) / statistics.median(seconds) > best:
             best, best_of = _flops(cell) / statistics.median(seconds), f"ours, `{cell['key']}`"
-    # One thread reaches its share of the best rate: the same kernels run there.
-    lanes = one_thread * (best / product) / 2
-    return Peaks(product, len(products), one_thread, best, best_of, machine["exp"] * lanes, machine["exp"])
+    return Peaks(product, len(products), one_thread, best, best_of)
 
 
 def roof_seconds(problem: str, N: int, D: int, known: Peaks) -> float:
@@ -100,7 +98,7 @@ def roof_seconds(problem: str, N: int, D: int, known: Peaks) -> float:
 
     N²/2 pairs, each one e^t and 2D lane operations for the value; two e^t and 8D + 4 with the gradient.
     """
-    each = known.exp + 2 * D if problem == "kde_value" else 2 * known.exp + 8 * D + 4
+    each = EXP + 2 * D if problem == "kde_value" else 2 * EXP + 8 * D + 4
     return N * N / 2 * each / known.lanes
 
 
