@@ -26,7 +26,7 @@ from .run import run
 from .store import Store, open_store, read
 
 RESULTS = Path(__file__).with_name("results")
-BOX, QUICK_BOX = 3.0, 1.0  # seconds for the rounds of a cell
+BOX, QUICK_BOX = 2.0, 1.0  # seconds for the rounds of a cell
 MINUTES, QUICK_MINUTES = 60.0, 2.75
 
 

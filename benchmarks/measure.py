@@ -33,7 +33,8 @@ CHECKED_ROWS, CHECKED_IF_LARGER = 4096, 1024
 # fp32 rounds scores up to 1/τ = 10 by 1e-6; what is 1e-4 off computes something else.
 WRONG, DIFFERENT_AT_FULL_SIZE = 1e-4, 1e-3
 SLOW = 3.0  # seconds; such a call needs no warm-up beside its own length, and is timed once or twice
-MOST_ROUNDS, FEWEST_ROUNDS = 15, 3
+# Python itself takes some tens of calls until it runs a function at its speed.
+MOST_ROUNDS, FEWEST_ROUNDS = 200, 3
 MIDDLING = 1024  # rows from which a product stands between the rounds: it takes longer than all of a smaller cell
 PRODUCT = 4096  # the side of the square matrices whose product is the measured peak
 COMPILING = 120.0  # seconds that compiling, or the truth in fp64, may take beyond the limit of one call

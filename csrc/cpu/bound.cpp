@@ -11,23 +11,24 @@ namespace {
 
 template <class Real>
 double largest_norm(const Batch& batch, const Real* center) {
-  constexpr std::int64_t block = 64;
-  const std::int64_t ld = padded<Real>(batch.columns);
-  Scratch memory(Scratch::size_of<Real>(block * ld));
-  const Rows<Real> rows{memory.take<Real>(block * ld), ld};
+  const std::int64_t D = batch.columns, ld = padded<Real>(D);
+  Scratch memory(Scratch::size_of<Real>(ld));
+  const Rows<Real> place{memory.take<Real>(ld), ld};
   Real most = 0;
-  for (std::int64_t first = 0; first < batch.rows; first += block) {
-    const std::int64_t count = std::min(block, batch.rows - first);
-    load_rows<Real>(batch, first, count, center, rows);
-    for (std::int64_t i = 0; i < count; ++i) {
-      Real parts[16] = {};  // side by side, so that the compiler can use vectors
-      for (std::int64_t d = 0; d < ld; d += 16)
-        for (std::int64_t k = 0; k < 16 && d + k < ld; ++k) parts[k] += rows.data[i * ld + d + k] * rows.data[i * ld + d + k];
-      Real square = 0;
-      for (const Real part : parts) square += part;
-      if (!(square <= most)) most = square;  // a NaN stays
-      if (std::isnan(square)) return square;
+  for (std::int64_t i = 0; i < batch.rows; ++i) {
+    const Real* row = center ? nullptr : row_in_place<Real>(batch, i);
+    if (!row) {
+      load_rows<Real>(batch, i, 1, center, place);
+      row = place.data;
     }
+    Real parts[16] = {}, square = 0;  // side by side, so that the compiler can use vectors
+    std::int64_t d = 0;
+    for (; d + 16 <= D; d += 16)
+      for (std::int64_t k = 0; k < 16; ++k) parts[k] += row[d + k] * row[d + k];
+    for (; d < D; ++d) square += row[d] * row[d];
+    for (const Real part : parts) square += part;
+    if (!(square <= most)) most = square;  // a NaN stays
+    if (std::isnan(square)) return square;
   }
   return std::sqrt(double(most));
 }

@@ -22,15 +22,15 @@
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
 
-// Measured from a power 80 too large, the weights that fall below the smallest float are those under 2^{−125 + 80} = 3e-14 of
-// their row: a million of them are below its rounding. (Rows of a normal sample in 128 dimensions lie up to 75 apart.)
+// Measured from a power 80 too large, what falls below the smallest float is under 2^{−125 + 80} = 3e-14 of its row: a million
+// of such terms are below its rounding. (Rows of a normal sample in 128 dimensions lie up to 75 apart.)
 constexpr double reach = 80;
 
-// The power of 2 to measure from, given a maximum: a multiple of 16, so that it seldom changes from tile to tile and sums can
-// be added as they are. Where every score is −inf, or one is +inf, it is 0.
+// The power of 2 to measure from, given a maximum: the multiple of 16 below it, so that it seldom changes from tile to tile and
+// sums can be added as they are. Where every score is −inf, or one is +inf, it is 0.
 template <class Real>
 Real power_for(Real most) {
-  return std::isfinite(most) ? 16 * std::ceil(most * Real(1 / (16 * log_2))) : Real(0);
+  return std::isfinite(most) ? 16 * std::floor(most * Real(1 / (16 * log_2))) : Real(0);
 }
 
 template <class V>
@@ -286,9 +286,12 @@ template <class V>
 }
 
 template <class V>
-void scale(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, SideWeights<typename V::Real> row,
-           SideWeights<typename V::Real> col) {
-  const Lines<typename V::Real> rows(row, strip.count), cols(col, col.factor ? tile.count : 0);
+void scale(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, typename V::Real power,
+           SideWeights<typename V::Real> row, SideWeights<typename V::Real> col) {
+  const std::int64_t columns = col.factor ? tile.count : 0;
+  Lines<typename V::Real> rows(row, strip.count), cols(col, columns);
+  rows.template rescale<V>(strip.count, power);
+  cols.template rescale<V>(columns, power);
   for (std::int64_t j = 0; j < tile.count; ++j) {
     const V of_column(cols.factor[j]);
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {

@@ -14,14 +14,15 @@ namespace jessl {
 template <class Real>
 class Kept {
  public:
-  Kept(const Problem& p, std::int64_t rows, std::int64_t workspace)
+  // extras: what the gradient asks of a tile beside its scores, which is not kept.
+  Kept(const Problem& p, std::int64_t rows, Extras extras, std::int64_t workspace)
       : rows_(rows), lanes_(padded<Real>(rows)), tiles_((p.M() + rows - 1) / rows), symmetric_(p.symmetric) {
     constexpr std::int64_t fewest_dimensions = 32;  // below, a score is made sooner than it is fetched
     const std::int64_t strips = (p.N() + rows - 1) / rows;
     const std::int64_t count = symmetric_ ? strips * (strips + 1) / 2 : strips * tiles_;
     const std::int64_t bytes = count * Scratch::size_of<Real>(rows_ * lanes_);
-    // Where tiles are passed by, keeping all is no gain; and what φ' needs beside its scores is not kept.
-    on_ = bytes <= for_strips(workspace) && p.D() >= fewest_dimensions && p.phi.name == PhiName::identity && p.skip_below == 0 &&
+    // Where tiles are passed by, keeping all is no gain.
+    on_ = bytes <= for_strips(workspace) && p.D() >= fewest_dimensions && !extras.slope && !extras.t && p.skip_below == 0 &&
           !p.exclude.different.row;
     if (!on_) return;
     memory_.emplace(bytes);
@@ -38,7 +39,7 @@ class Kept {
     tile.close = close_[at(first_row, tile.first)] != 0;
   }
 
-  bool terms = false;  // e^s / 2^power stands there, not s
+  std::optional<Real> power;  // if there is one, e^s / 2^power stands there and not s
 
  private:
   std::int64_t at(std::int64_t first_row, std::int64_t first_column) const {

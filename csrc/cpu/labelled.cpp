@@ -120,11 +120,8 @@ class SupCon {
   std::vector<double> means() const {
     std::vector<double> mean(p_.N());
     for_classes([&](std::int64_t first, std::int64_t end, const std::vector<double>& sum) {
-      for (std::int64_t i = first; i < end && end - first > 1; ++i) {
-        double inner = 0;
-        for (std::int64_t d = 0; d < p_.D(); ++d) inner += double(row(i)[d]) * (sum[d] - double(row(i)[d]));
-        mean[i] = p_.scale * inner / double(end - first - 1);
-      }
+      for (std::int64_t i = first; i < end && end - first > 1; ++i)
+        mean[i] = p_.scale * dot_without(row(i), sum.data(), p_.D()) / double(end - first - 1);
     });
     return mean;
   }

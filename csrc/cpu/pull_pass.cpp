@@ -56,8 +56,8 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
         ops.absorb_and_weigh_softplus(b.strip, b.tile, {b.total.row, sums_columns ? b.total.col : nullptr}, of_rows, of_columns);
         for (std::int64_t i = 0; i < b.strip.count; ++i) sum_parts[slot][i] += b.total.row[i];
         for (std::int64_t j = 0; sums_columns && !diagonal && j < b.tile.count; ++j) col_sum[first + j] += b.total.col[j];
-      } else if (kept && kept->terms) {
-        ops.scale(b.strip, b.tile, of_rows, of_columns);
+      } else if (kept && kept->power) {
+        ops.scale(b.strip, b.tile, *kept->power, of_rows, of_columns);
       } else {
         ops.weigh(op, unit, b.strip, b.tile, of_rows, of_columns);
       }

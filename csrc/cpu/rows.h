@@ -60,6 +60,14 @@ void load_rows(const Batch& batch, std::int64_t first, std::int64_t count, const
   }
 }
 
+// Row i where it stands, if it is there as load_rows would make it; else null.
+template <class Real>
+const Real* row_in_place(const Batch& batch, std::int64_t i) {
+  const bool same = batch.element == (sizeof(Real) == sizeof(float) ? Element::f32 : Element::f64);
+  if (!same || batch.column_stride != 1 || batch.row_factor) return nullptr;
+  return static_cast<const Real*>(batch.data) + i * batch.row_stride;
+}
+
 // The transpose of (count, D) rows, (D, lanes); zeros beyond count. In blocks, so that a cache line that is
 // written to is written to 16 times while it is there.
 template <class Real>

@@ -125,7 +125,7 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
       ops.load_tile(p, b.tile);
       if (nothing) return collector.finish_columns(b.tile);
       if (bounded)  // e^s / 2^power was kept
-        ops.scale(b.strip, b.tile, weights, {});
+        ops.scale(b.strip, b.tile, power, weights, {});
       else
         ops.weigh(Op::logsumexp, known_now.powers ? log_2 : 1, b.strip, b.tile, weights, {});
       collector.add(ops, b, part, false);

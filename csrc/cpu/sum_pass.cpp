@@ -22,7 +22,7 @@ Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns, Ski
   Real power = 0;
   const bool bounded = op == Op::logsumexp && common_power(p, &power);
   if (kept && !kept->on()) kept = nullptr;
-  if (kept) kept->terms = bounded;
+  if (kept && bounded) kept->power = power;
   auto bench = benches<Real>(p, layout.rows, threads, extras);
   if (bounded || op != Op::logsumexp)  // all sums are measured from one power
     for (auto& b : bench)

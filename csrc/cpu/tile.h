@@ -85,7 +85,7 @@ struct TileOps {
   // Sums of softplus as absorb_softplus has them, and P as weigh does, from one exponential.
   void (*absorb_and_weigh_softplus)(const Strip<Real>&, Tile<Real>&, Sides<Real> total, SideWeights<Real> row, SideWeights<Real> col);
   // Terms that absorb_bounded kept become P.
-  void (*scale)(const Strip<Real>&, Tile<Real>&, SideWeights<Real> row, SideWeights<Real> col);
+  void (*scale)(const Strip<Real>&, Tile<Real>&, Real power, SideWeights<Real> row, SideWeights<Real> col);
   void (*sum)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total);
   void (*apply_slope)(const Strip<Real>&, Tile<Real>&);
   double (*dot_t)(const Strip<Real>&, const Tile<Real>&);

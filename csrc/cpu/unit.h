@@ -37,6 +37,7 @@ class RowReader {
     for (int t = 0; t < threads; ++t) place_.push_back(memory_.take<Real>(ld_));
   }
   const Real* row(std::int64_t i, int thread) const {
+    if (const Real* there = row_in_place<Real>(batch_, i)) return there;
     load_rows<Real>(batch_, i, 1, nullptr, {place_[thread], ld_});
     return place_[thread];
   }

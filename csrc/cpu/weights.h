@@ -47,21 +47,31 @@ class Weights {
   // w σ(L − anchor) / z.
   void add(const Weighted<Real>& side, const Running& sums, bool powers) {
     for (std::size_t i = 0; i < from_.size(); ++i) {
-      const double z = sums.z[i];
+      double z = sums.z[i];
       if (z == 0) continue;
       place(i, sums.m[i], powers);
       // How far the rounding of m to Real, or to a power, has moved it: a sum that began among scores beyond the powers may be
       // measured from a maximum although all are small now. A power stands for itself, though m rounds its product with log 2.
       const bool is_power = powers && sums.m[i] == double(from_[i]) * log_2;
-      const long double own = measured_from(i, powers), moved = is_power ? 0 : own - sums.m[i];
-      const long double share = side.anchor ? 1 / (1 + std::exp(side.anchor[i] - own + moved) / z) : 1;
-      factor_[i] += Real(double(side.weight[i]) * double(share * std::exp(moved)) / z);
+      const long double moved = is_power ? 0 : measured_from(i, powers) - sums.m[i];
+      if (powers && std::isfinite(z)) {
+        // m may be the power of another row, or of another tile, far above L_i. What a weight is measured from must not be:
+        // whether one exponential can serve several rows is judged by it.
+        const int far = std::ilogb(z);
+        from_[i] += Real(far);
+        z = std::ldexp(z, -far);
+      }
+      const long double own = measured_from(i, powers);
+      const double share = side.anchor ? 1 / (1 + double(exponential(side.anchor[i] - own + moved)) / z) : 1;
+      factor_[i] += Real(double(side.weight[i]) * share * (moved == 0 ? 1 : double(exponential(moved))) / z);
     }
   }
 
   SideWeights<Real> at(std::int64_t first) const { return {from_.data() + first, factor_.data() + first}; }
 
  private:
+  // In fp64 longer than a double; a float needs no more than one, at a tenth of the time.
+  static long double exponential(long double x) { return sizeof(Real) == sizeof(float) ? std::exp(double(x)) : std::exp(x); }
   void place(std::int64_t i, double value, bool powers) { from_[i] = Real(powers ? std::round(value / log_2) : value); }
   // Longer than a double, whose rounding of a large L's neighbour would show in fp64.
   long double measured_from(std::int64_t i, bool powers) const { return (powers ? log_2_long : 1) * (long double)from_[i]; }

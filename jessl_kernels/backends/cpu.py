@@ -30,6 +30,12 @@ MISSING = _STATUS.reason
 
 _Side = Upstream | Weighted
 
+DTYPES = {
+    torch.float64: "float64",
+    torch.float32: "float32",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
 MOST_KEPT = 4  # diagonals in `keep`, csrc/pairwise/problem.h
 FEW_DIMENSIONS = 16  # up to here differences cost no more than an expanded square and its corrections
 
@@ -172,9 +178,10 @@ class _Problem:
         return order
 
     def _batch(self, t: Tensor) -> tuple:
-        t = t.detach().resolve_neg()
+        if t.is_neg():
+            t = t.detach().resolve_neg()
         self.keep.append(t)
-        return (t.data_ptr(), *t.shape, *t.stride(), str(t.dtype).removeprefix("torch."))
+        return (t.data_ptr(), *t.shape, *t.stride(), DTYPES[t.dtype])
 
     def vector(self, t: Tensor | None) -> int:
         if t is None:

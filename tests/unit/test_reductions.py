@@ -261,6 +261,42 @@ def test_row_lse_of_fully_excluded_row_is_minus_inf_and_with_an_anchor_0_and_has
 
 
 @cases.backends
+@pytest.mark.parametrize("dim", ["row", "col", "both"])
+def test_log_sum_exps_hundreds_of_powers_of_two_apart(backend, dim):
+    """One exponential serves several rows where their sums are not far apart; here they are, within one tile and between tiles."""
+    x, y = data.pairs("random", 150, 8, seed=0)
+    inputs = {"x": x, "y": y[:140], "scale": torch.tensor(1.0)}
+    for name, n in (("row_bias", 150), ("col_bias", 140)):
+        inputs[name] = torch.linspace(-150, 150, n)[torch.randperm(n, generator=torch.Generator().manual_seed(n))]
+    options = {"dim": dim, "reduction": "mean", "exclude": {"diagonals": (0,)}}
+    judge_on(backend, f"far apart, {dim}", lse_of("dot", None, **options), lse_oracle("dot", None, **options), inputs)
+
+
+@cases.backends
+def test_points_in_512_dimensions_whose_densities_lie_2_to_the_130_apart(backend):
+    """A row's sum may be measured from the power of another row's tile, far above its own; its weights must not be."""
+    x = torch.randn(256, 512, generator=torch.Generator().manual_seed(0))
+    inputs = {"x": x, "scale": torch.tensor(0.52)}  # about Silverman's bandwidth
+    options = {"dim": "row", "reduction": "mean", "exclude": {"diagonals": (0,)}}
+    ours, truth = lse_of("sqdist", None, **options), lse_oracle("sqdist", None, **options)
+    with jk.use_backend(backend):
+        judge("512 dimensions", ours, truth, inputs, seed=0)
+
+
+@cases.backends
+@scores
+@dims
+@pytest.mark.parametrize("symmetric", [False, True], ids=["", "symmetric"])
+def test_where_the_workspace_holds_everything(backend, score, dim, symmetric):
+    kind, phi, oracle_phi = score
+    options = {"dim": dim, "reduction": "mean", "exclude": {"diagonals": (0,)}}
+    inputs = given((150, 150 if symmetric else 140, 40), torch.float32, dim=dim, symmetric=symmetric, biased=not symmetric)
+    ours, truth = lse_of(kind, phi, **options), lse_oracle(kind, oracle_phi, **options)
+    with jk.use_backend(backend):
+        judge("all at once", ours, truth, inputs, seed=0, floors=HALVES if symmetric else FLUSHED)
+
+
+@cases.backends
 def test_alpha_0_is_legal_and_has_a_gradient(backend):
     for kind in ("dot", "sqdist"):
         x, y = data.pairs("random", 7, 3, seed=0)
