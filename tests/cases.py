@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-BACKENDS = ("reference", "chunked", "cpu")
+BACKENDS = ("reference", "chunked", "cpu", "triton")
 DTYPES = {
     "fp64": torch.float64,
     "fp32": torch.float32,

@@ -5,6 +5,7 @@
 #include "cpu/passes.h"
 #include "cpu/rows.h"
 #include "cpu/scratch.h"
+#include "cpu/weights.h"
 
 namespace jessl {
 namespace {
@@ -63,6 +64,7 @@ bool common_power(const Problem& p, Real* power) {
   const double most = std::abs(p.scale) * (p.kind == Kind::dot ? x * y : (x + y) * (x + y));
   const double low = p.kind == Kind::dot || p.scale > 0 ? -most : 0, high = p.kind == Kind::dot || p.scale < 0 ? most : 0;
   if (!((high - low) + (row_high - row_low) + (col_high - col_low) <= spread)) return false;
+  if (std::abs(low + row_low + col_low) > largest_from_powers || std::abs(high + row_high + col_high) > largest_from_powers) return false;
   *power = Real(std::ceil((high + row_high + col_high) / log_2));
   return true;
 }

@@ -210,11 +210,14 @@ struct Lines {
     for (std::int64_t i = 0; side.factor && i < n; ++i) factor[i] = side.factor[i];
     for (std::int64_t i = 0; side.from && i < n; ++i) from[i] = side.from[i];
   }
-  // The factors for another power of 2, exactly.
+  // The factors for another power of 2, exactly. Those that are 0, of rows without a pair and beyond the end, are measured from
+  // 0, which may be too far away for a power.
   template <class V>
   void rescale(std::int64_t n, Real power) {
-    for (std::int64_t i = 0; i < n; i += V::lanes)
-      scale_by_power(V::load(factor + i), V(power) - V::load(from + i)).store(factor + i);
+    for (std::int64_t i = 0; i < n; i += V::lanes) {
+      const V f = V::load(factor + i);
+      select(f == V(Real(0)), f, scale_by_power(f, V(power) - V::load(from + i))).store(factor + i);
+    }
   }
 };
 

@@ -35,16 +35,16 @@ template <class Real>
 class SupCon {
  public:
   SupCon(const Problem& p, const Options& options, const Labelling& labelling)
-      : p_(p), options_(options), labelling_(labelling), classes_(labelling.labels, p.N()), rows_(p.N() * p.D()) {
+      : p_(p), options_(options), labelling_(labelling), classes_(labelling.labels, p.N()), memory_(bytes()), rows_(memory_.take<Real>(p.N() * p.D())) {
     if (labelling.normalize) unit_.emplace(p_.x, options);
     const RowReader<Real> reader(p_.x, options.threads);
     for_rows(p.N(), p.D(), options, [&](std::int64_t first, std::int64_t end, int thread) {
       for (std::int64_t i = first; i < end; ++i)
-        std::copy_n(reader.row(classes_.order[i], thread), p.D(), rows_.data() + i * p.D());
+        std::copy_n(reader.row(classes_.order[i], thread), p.D(), rows_ + i * p.D());
     });
     const Element element = sizeof(Real) == 8 ? Element::f64 : Element::f32;
     Problem sorted = p;
-    sorted.x = sorted.y = {rows_.data(), p.N(), p.D(), p.D(), 1, element};
+    sorted.x = sorted.y = {rows_, p.N(), p.D(), p.D(), 1, element};
     const Ids ids{classes_.id.data(), classes_.id.data()};
     sorted.exclude.diagonals = &itself_;
     sorted.exclude.diagonal_count = 1;
@@ -58,7 +58,7 @@ class SupCon {
     const std::int64_t N = p_.N(), D = p_.D();
     std::vector<Real> positive(N), negative(N), anchor(N), weight(N);
     reduce<Real>(positives_, Op::logsumexp, options_, {positive.data(), nullptr});
-    const std::vector<double> mean = labelling_.mean_outside ? means() : std::vector<double>(N);
+    const std::vector<double> inner = labelling_.mean_outside ? means() : std::vector<double>(N);
     double counted = 0;
     for (std::int64_t i = 0; i < N; ++i) counted += classes_.positives(i) > 0;
     const double share = labelling_.weight / (labelling_.per_counted ? std::max(counted, 1.0) : 1.0);
@@ -66,11 +66,15 @@ class SupCon {
       weight[i] = Real(classes_.positives(i) > 0 ? share : 0);
       anchor[i] = classes_.positives(i) > 0 ? positive[i] : Real(0);
     }
-    std::vector<Real> to_rows(out && out->x ? N * D : 0), to_positives(to_rows.size());
+    const bool pulls = out && out->x;
+    Scratch memory(pulls ? 2 * bytes() : 0);
+    Real *to_rows = nullptr, *to_positives = nullptr;
+    for (Real** to : {&to_rows, &to_positives})
+      if (pulls) std::fill_n(*to = memory.take<Real>(N * D), N * D, Real(0));
     Gradients<Real> of_negatives{}, of_positives{};
     if (out) {
-      of_negatives = {to_rows.empty() ? nullptr : to_rows.data(), nullptr, out->scale, nullptr, nullptr};
-      of_positives = {to_rows.empty() ? nullptr : to_positives.data(), nullptr, out->scale, nullptr, nullptr};
+      of_negatives = {to_rows, nullptr, out->scale, nullptr, nullptr};
+      of_positives = {to_positives, nullptr, out->scale, nullptr, nullptr};
       reduce_and_gradient<Real>(negatives_, Op::logsumexp, options_, {weight.data(), anchor.data()}, {}, {negative.data(), nullptr},
                                 of_negatives);
     } else {
@@ -86,7 +90,7 @@ class SupCon {
       by_positive[i] = Real(-share * logistic(gap));
       double own = labelling_.mean_outside ? 0 : std::log(double(count));
       if (labelling_.mean_outside && count > 1) {  // the mean of one score is its log-sum-exp, also in the last digit
-        own = double(positive[i]) - mean[i];
+        own = double(positive[i]) - p_.scale * inner[i];
         by_positive[i] = Real(share * logistic(-gap));
         by_mean[i] = Real(-share);
       }
@@ -95,14 +99,15 @@ class SupCon {
     if (out) {
       gradient<Real>(positives_, Op::logsumexp, options_, {by_positive.data(), positive.data()}, {}, of_positives);
       if (out->scale)
-        for (std::int64_t i = 0; i < N; ++i) *out->scale += double(by_mean[i]) * mean[i] / p_.scale;
-      if (out->x) bring_back(to_rows, to_positives, by_mean, out->x);
+        for (std::int64_t i = 0; i < N; ++i) *out->scale += double(by_mean[i]) * inner[i];
+      if (pulls) bring_back(to_rows, to_positives, by_mean, out->x);
     }
     return share * total;
   }
 
  private:
-  const Real* row(std::int64_t i) const { return rows_.data() + i * p_.D(); }
+  std::int64_t bytes() const { return Scratch::size_of<Real>(p_.N() * p_.D()); }
+  const Real* row(std::int64_t i) const { return rows_ + i * p_.D(); }
 
   // f(first row, end, Σ of the class's rows), for every class.
   template <class F>
@@ -116,19 +121,19 @@ class SupCon {
     }
   }
 
-  // mean_p s_ip; 0 without a positive.
+  // The mean of ⟨x_i, x_p⟩ over the positives p; 0 without one.
   std::vector<double> means() const {
     std::vector<double> mean(p_.N());
     for_classes([&](std::int64_t first, std::int64_t end, const std::vector<double>& sum) {
       for (std::int64_t i = first; i < end && end - first > 1; ++i)
-        mean[i] = p_.scale * dot_without(row(i), sum.data(), p_.D()) / double(end - first - 1);
+        mean[i] = dot_without(row(i), sum.data(), p_.D()) / double(end - first - 1);
     });
     return mean;
   }
 
   // All gradients of the sorted rows, with that of the means, become gradients of the batch's rows. A class's means have one
   // weight w, and each of its rows receives 2α w (C − x_i) / |P|, once as i and once as a positive.
-  void bring_back(const std::vector<Real>& a, const std::vector<Real>& b, const std::vector<Real>& by_mean, Real* to) const {
+  void bring_back(const Real* a, const Real* b, const std::vector<Real>& by_mean, Real* to) const {
     const std::int64_t D = p_.D();
     for_classes([&](std::int64_t first, std::int64_t end, const std::vector<double>& sum) {
       const double factor = end - first > 1 ? 2 * p_.scale * double(by_mean[first]) / double(end - first - 1) : 0;
@@ -147,7 +152,8 @@ class SupCon {
   const Options& options_;
   const Labelling labelling_;
   const Classes classes_;
-  std::vector<Real> rows_;  // sorted, (N, D)
+  Scratch memory_;
+  Real* rows_;  // sorted, (N, D)
   std::optional<UnitRows<Real>> unit_;
   Problem positives_, negatives_;
 };

@@ -131,12 +131,10 @@ class Team {
 using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
 std::atomic<bool> forked{false};
+[[maybe_unused]] const int watching = pthread_atfork(nullptr, nullptr, [] { forked = true; });  // from the moment this is loaded
 
 Parallel loaded_openmp() {
-  static const Parallel found = [] {
-    pthread_atfork(nullptr, nullptr, [] { forked = true; });
-    return reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-  }();
+  static const Parallel found = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
   return forked ? nullptr : found;
 }
 

@@ -27,11 +27,11 @@ from types import ModuleType
 from .._checks import fail, number, wrong_type
 from ..native import native_status
 from ..score import Score
-from . import chunked, cpu, reference
+from . import chunked, cpu, reference, triton
 
 BACKENDS: dict[str, ModuleType] = {
-    module.NAME: module for module in (cpu, chunked, reference)
-}  # in order of preference
+    module.NAME: module for module in (cpu, triton, chunked, reference)
+}  # by device, and then in order of preference
 WORKSPACE = 64 << 20  # bytes a backend may use beyond inputs, outputs and a few vectors
 
 
@@ -68,7 +68,7 @@ def use_backend(
 ) -> Iterator[None]:
     """Within the block, let this backend compute, or none: there is no fallback from a backend asked for by name.
 
-    name       "cpu", "chunked" or "reference"; None keeps the choice in force
+    name       "cpu", "triton", "chunked" or "reference"; None keeps the choice in force
     workspace  bytes a backend may use beyond inputs, outputs and a few vectors (default 64 MiB)
     skip_below ε, 0 <= ε < 1 (default 0: every pair counts): pairs may be left out that are together at most a share ε of
                the Σ_j e^{s_ij} of their row, and of their column where columns are reduced
@@ -112,7 +112,7 @@ def use_backend(
 
 
 def refusals(score: Score, op: str) -> dict[str, list[str]]:
-    """Every backend's reasons not to compute this problem, in order of preference."""
+    """Every backend's reasons not to compute this problem, by device, and then in order of preference."""
     return {name: _refusal(name, score, op) for name in BACKENDS}
 
 
@@ -154,6 +154,7 @@ def backends() -> BackendReport:
 
     >>> print(jk.backends())
     cpu        available: C++, tiles in cache, CPU tensors
+    triton     available: Triton, fused tiles or strips around the library's products, CUDA tensors
     chunked    available: pure torch, strips of rows, any device
     reference  available: pure torch, the matrix form, any device; only when asked for by name
     native     built: compiler gcc 12.2.0, cxx_standard C++20 (202002), …, simd_cpu portable avx2 avx512, cuda no

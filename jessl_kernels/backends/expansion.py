@@ -24,8 +24,12 @@ def spread(score: Score) -> float:
 
 def exact_enough(score: Score, spread: float, dtype: torch.dtype) -> bool:
     """Whether an expansion computed in this dtype may stand for the distances of any two points."""
-    bar = BAR[score.dtype] if score.phi.lipschitz else BAR[score.dtype] ** 2  # √ turns an error δ near 0 into √δ
-    return spread * torch.finfo(dtype).eps <= bar
+    return spread * torch.finfo(dtype).eps <= bar(score)
+
+
+def bar(score: Score) -> float:
+    """The rounding of u that this problem admits."""
+    return BAR[score.dtype] if score.phi.lipschitz else BAR[score.dtype] ** 2  # √ turns an error δ near 0 into √δ
 
 
 def far_apart(score: Score, spread: float) -> float | None:

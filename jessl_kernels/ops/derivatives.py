@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from ..score import FLAT, TENSORS, Needs, Score
 from . import real
@@ -149,7 +149,9 @@ class WithGradients(_Once):
 
 def with_gradients(make: Callable[[], tuple[Tensor, ...]], score: Score, *anchors: Tensor | None) -> Tensor:
     tensors = (score.x, score.y, score.scale, score.row_bias, score.col_bias, *anchors)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+    # A tangent of forward mode needs no gradient, and must be refused as well.
+    differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if differentiated or forward_ad._current_level >= 0:
         return WithGradients.apply(make, *tensors)
     return make()[0]
 

@@ -100,7 +100,7 @@ def test_environment_variable_chooses_the_backend():
     assert run(code, JESSL_BACKEND="reference").stdout.strip() == "reference"
     wrong = run(code, JESSL_BACKEND="fast")
     assert wrong.returncode != 0
-    assert "JESSL_BACKEND is 'fast', must be one of cpu, chunked, reference" in wrong.stderr
+    assert "JESSL_BACKEND is 'fast', must be one of cpu, triton, chunked, reference" in wrong.stderr
 
 
 def test_python_m_jessl_kernels_prints_the_report():
@@ -112,7 +112,7 @@ def test_python_m_jessl_kernels_prints_the_report():
 
 def test_backends_reports_who_computes_and_what_is_missing():
     report = jk.backends()
-    assert list(report.computing) == ["cpu", "chunked", "reference"]
+    assert list(report.computing) == ["cpu", "triton", "chunked", "reference"]
     assert str(report).count("\n") >= 2
     with jk.use_backend("reference"):
         assert "forced: reference" in str(jk.backends())

@@ -315,3 +315,40 @@ def test_an_infinite_log_sum_exp_gives_weights_where_the_matrix_form_does(infini
         found.append([leaf.grad for leaf in leaves])
     for ours, matrix in zip(*found, strict=True):
         torch.testing.assert_close(ours, matrix, equal_nan=True)
+
+
+@pytest.mark.parametrize("bias", [-2000.0, -1200.0, 1500.0, 0.0])
+def test_scores_beyond_1000_that_lie_close_together_keep_their_gradients(bias):
+    """Bounded scores are measured from one power of 2, which has no exact whole part there."""
+    x, y = data.pairs("random", 70, 32, seed=0)
+    inputs = {"x": x, "y": y[:66], "scale": torch.tensor(0.02), "row_bias": torch.full((70,), bias)}
+    for dim in ("row", "both"):
+
+        def ours(dim=dim, **given):
+            return jk.pairwise_logsumexp(dim=dim, reduction="sum", **given)
+
+        def truth(x, y, scale, row_bias, dim=dim):
+            s = scale * x @ y.T + row_bias[:, None]
+            return s.logsumexp(1).sum() + (s.logsumexp(0).sum() if dim == "both" else 0)
+
+        with jk.use_backend("cpu"):
+            judge(f"bias {bias}, {dim}", ours, truth, inputs, seed=0)
+
+
+@pytest.mark.parametrize("N", [1, 7, 193])
+@pytest.mark.parametrize("excluded", [False, True], ids=["", "a row without pairs"])
+def test_gradients_where_a_log_sum_exp_is_near_the_128th_power_of_2(N, excluded):
+    """0 · 2^128 must not become NaN in lanes beyond the last row, or in rows without a pair."""
+    for L in (-89.0, -88.7, -88.4, 88.4, 88.7, 89.0):
+        row_bias = torch.full((N,), L)
+        if excluded:
+            row_bias[-1] = -torch.inf
+        x = (0.01 * data.pairs("random", N, 2, seed=0)[0]).requires_grad_()
+        y = (0.01 * data.pairs("random", 5, 2, seed=1)[0]).requires_grad_()
+        bias = torch.zeros(5, requires_grad=True)
+        with jk.use_backend("cpu"):
+            row = jk.pairwise_logsumexp(x, y, row_bias=row_bias, col_bias=bias, kind="sqdist", reduction="none")
+            total = row[row.isfinite()].sum() if excluded else row.sum()
+            gradients = torch.autograd.grad(total, (x, y, bias))
+        assert all(g.isfinite().all() for g in gradients)
+        assert float(gradients[2].sum()) == pytest.approx(N - excluded, rel=1e-5)

@@ -263,7 +263,7 @@ def test_row_lse_of_fully_excluded_row_is_minus_inf_and_with_an_anchor_0_and_has
 @cases.backends
 @pytest.mark.parametrize("dim", ["row", "col", "both"])
 def test_log_sum_exps_hundreds_of_powers_of_two_apart(backend, dim):
-    """One exponential serves several rows where their sums are not far apart; here they are, within one tile and between tiles."""
+    """One exponential serves several rows where their sums are not far apart; here they are, in a tile and between tiles."""
     x, y = data.pairs("random", 150, 8, seed=0)
     inputs = {"x": x, "y": y[:140], "scale": torch.tensor(1.0)}
     for name, n in (("row_bias", 150), ("col_bias", 140)):
@@ -290,7 +290,9 @@ def test_points_in_512_dimensions_whose_densities_lie_2_to_the_130_apart(backend
 def test_where_the_workspace_holds_everything(backend, score, dim, symmetric):
     kind, phi, oracle_phi = score
     options = {"dim": dim, "reduction": "mean", "exclude": {"diagonals": (0,)}}
-    inputs = given((150, 150 if symmetric else 140, 40), torch.float32, dim=dim, symmetric=symmetric, biased=not symmetric)
+    inputs = given(
+        (150, 150 if symmetric else 140, 40), torch.float32, dim=dim, symmetric=symmetric, biased=not symmetric
+    )
     ours, truth = lse_of(kind, phi, **options), lse_oracle(kind, oracle_phi, **options)
     with jk.use_backend(backend):
         judge("all at once", ours, truth, inputs, seed=0, floors=HALVES if symmetric else FLUSHED)

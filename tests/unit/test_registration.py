@@ -206,6 +206,8 @@ def test_vmap_and_jvp_are_refused_by_name(loss):
     z = rows(0, 2 * N, D)
     with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
         torch.func.jvp(loss, (z,), (z,))
+    with torch.autograd.forward_ad.dual_level(), pytest.raises(NotImplementedError, match="no forward-mode derivative"):
+        loss(torch.autograd.forward_ad.make_dual(z, z))
 
 
 @losses

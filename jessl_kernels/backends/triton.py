@@ -1,0 +1,90 @@
+"""Triton on the GPU: fused kernels over tiles, or strips whose products are the library's; `jessl_kernels/triton` computes.
+
+Products of 2·N·M·D flops, value and gradient:
+
+    fused: bf16 and fp16 of at most 256 dimensions; no N×M object, not even a strip
+        one side, upstream known      4      L and Σ p_ij y_j in one sweep (2), which is the gradient of x; then that of y (2)
+        symmetric                     3      L (1), then rows and columns of U at once (2), since U is symmetric too
+        both sides, or "none"         5      L of both in one sweep (1), gradient of x (2), of y (2)
+    fused: distances in at most 16 dimensions: no product, differences in registers
+    strips: everything else
+        one side, upstream known      3
+        both sides, or "none"         4
+
+No atomics; parts are merged in a fixed order: the same bits on every run on the same kind of device. Triton is imported when
+it is first needed.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..score import Gradients, Needs, Score
+from .contract import Plan, Upstream, Weighted
+
+NAME = "triton"
+DESCRIPTION = "Triton, fused tiles or strips around the library's products, CUDA tensors"
+MISSING = "" if importlib.util.find_spec("triton") else "not installed (pip install triton)"
+
+MOST_OFFSETS = 64  # diagonals, and kept diagonals: the kernels unroll them
+
+
+def declines(score: Score, op: str) -> list[str]:
+    reasons = [MISSING] if MISSING else []
+    if score.x.device.type != "cuda":
+        reasons.append(f"x is on {score.x.device}")
+    elif torch.version.hip is None and _capability(score.x.device) < (8, 0):
+        reasons.append("the GPU is older than Ampere (compute capability 8.0)")
+    if score.phi.name not in ("identity", "clamp", "laplace"):
+        reasons.append(f"φ {score.phi.name!r} is not compiled into it")
+    if max(len(score.exclude.diagonals), len(score.exclude.keep)) > MOST_OFFSETS:
+        reasons.append(f"more than {MOST_OFFSETS} diagonals to exclude or to keep")
+    if max(score.N, score.M) >= 2**31:
+        reasons.append("2³¹ rows or more")
+    return reasons
+
+
+def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
+    return _run("reduce", score, op, cols, workspace)
+
+
+def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
+    return _run("gradient", score, op, row, col, needs, workspace)
+
+
+def reduce_and_gradient(
+    score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
+) -> tuple[Tensor, Tensor, Gradients]:
+    return _run("reduce_and_gradient", score, op, row, col, needs, workspace)
+
+
+def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
+    return _run("top_k", score, k, workspace)
+
+
+def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream: bool, workspace: int) -> Plan:
+    return _driver().plan(score, op, cols, with_gradient, known_upstream, workspace)
+
+
+def _run(function: str, score: Score, *args: Any) -> Any:
+    # Triton launches on the current device, which need not be that of x.
+    with torch.cuda.device_of(score.x):
+        return getattr(_driver(), function)(score, *args)
+
+
+@functools.cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
+
+
+@functools.cache
+def _driver() -> ModuleType:
+    from ..triton import driver
+
+    return driver

@@ -1,0 +1,173 @@
+"""Which kernels a reduction takes, and what becomes of their results: gradients with upstream and scale multiplied in.
+
+Upstream gradients never meet a half-precision weight unscaled: they are taken out as a common `unit`, or multiplied into the
+result, so that the weights of a batch of any size, multiplied by any loss scale, keep their digits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..backends.contract import Plan, Upstream, Weighted, arriving
+from ..score import Gradients, Needs, Score
+from . import launch, shapes, strips
+from .launch import Problem, Side
+
+HALF_SHIFT = 13  # weights in fp16 are kept 2^13 times larger: what is below 4e-9 of a row's sum is lost, not below 6e-5
+
+
+def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
+    if not shapes.is_fused(score, op):
+        return strips.reduce(score, op, cols, workspace)
+    if cols and _is_symmetric(score):
+        row, _ = launch.sums(Problem.of(score), op, False, workspace)
+        return row, row.clone()
+    return launch.sums(Problem.of(score), op, cols, workspace)
+
+
+def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
+    grads = Gradients.zeros(score, needs)
+    if shapes.is_fused(score, op):
+        _pull(score, op, row, col, grads, workspace)
+        return grads
+    unit = _unit(score, row, col)
+    sides = _over(row, unit), _over(col, unit)
+    for strip in strips.Strips(score, workspace, gradient=True):
+        strip.pull_back(op, *sides, unit, grads)
+    return grads
+
+
+def reduce_and_gradient(
+    score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
+) -> tuple[Tensor, Tensor, Gradients]:
+    if col is None and not shapes.is_fused(score, op):
+        return _strip_by_strip(score, op, row, needs, workspace)
+    if col is None and op == "logsumexp" and _attends(score):
+        return _attend(score, row, needs, workspace)
+    row_value, col_value = reduce(score, op, col is not None, workspace)
+    upstream = arriving(op, row, row_value), None if col is None else arriving(op, col, col_value)
+    return row_value, col_value, gradient(score, op, *upstream, needs, workspace)
+
+
+def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
+    return strips.top_k(score, k, workspace)
+
+
+def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream: bool, workspace: int) -> Plan:
+    one_sided = known_upstream and not cols
+    if not shapes.is_fused(score, op):
+        rows, _ = strips.sizes(score, workspace, gradient=with_gradient)
+        gemms = 1 if not with_gradient else 3 if one_sided else 4
+        return Plan(f"strips of {rows} rows, products by the library", gemms, workspace)
+    tile = shapes.pull_shape(score) if with_gradient else shapes.sums_shape(score)
+    what = f"fused, tiles of {tile.rows} × {tile.cols}"
+    if score.kind == "sqdist":
+        return Plan(f"{what}, distances by differences", 0, 0)
+    if not with_gradient:
+        return Plan(what, 1, 0)
+    if _is_symmetric(score):
+        return Plan(f"{what}, rows and columns at once", 3, 0)
+    attended = one_sided and op == "logsumexp" and _attends(score)
+    return Plan(what, 4 if attended else 5, 0)
+
+
+def _is_symmetric(score: Score) -> bool:
+    biased = score.row_bias is not None or score.col_bias is not None
+    return score.y is None and score.exclude.symmetric and not biased
+
+
+def _attends(score: Score) -> bool:
+    """Whether a row's gradient is its softmax times y, so that the sweep for the values can make it."""
+    return score.kind == "dot" and score.phi.name == "identity" and not _is_symmetric(score)
+
+
+def _attend(score: Score, row: Weighted, needs: Needs, workspace: int) -> tuple[Tensor, Tensor, Gradients]:
+    grads = Gradients.zeros(score, needs)
+    lse, attended, mean = launch.attend(Problem.of(score), needs.scale, _half_shift(score), workspace)
+    upstream = arriving("logsumexp", row, lse)
+    g = upstream.gradient[:, None]
+    if mean is not None:
+        grads.scale += (mean * upstream.gradient).sum(dtype=torch.float64)
+    if needs.row_bias:
+        grads.row_bias += torch.where(lse == -torch.inf, 0.0, upstream.gradient + 0.0 * lse)  # a NaN stays one
+    if needs.x:
+        grads.x += attended * (g * score.scale)
+    if needs.y or needs.col_bias or (needs.x and score.y is None):
+        _pull_rows(score.transposed(), "logsumexp", None, upstream, _transposed(score, grads), False, workspace)
+    return lse, lse.new_empty(0), grads
+
+
+def _strip_by_strip(
+    score: Score, op: str, row: Weighted, needs: Needs, workspace: int
+) -> tuple[Tensor, Tensor, Gradients]:
+    """A strip's rows are complete when it is, and its gradient is made from the same t."""
+    grads = Gradients.zeros(score, needs)
+    value = score.x.new_zeros(score.N, dtype=score.dtype)
+    gradient = torch.zeros_like(value)
+    for strip in strips.Strips(score, workspace, gradient=True):
+        here = slice(strip.first, strip.last)
+        value[here], _ = strip.absorb(op, False)
+        part = Weighted(row.weight[here], None if row.anchor is None else row.anchor[here])
+        arrived = arriving(op, part, value[here])
+        unit = _unit(score, arrived, None)
+        gradient[here] = arrived.gradient / unit
+        side = Side(gradient, value if op == "logsumexp" else None)
+        strip.pull_back(op, side, None, unit, grads)
+    return value, value.new_empty(0), grads
+
+
+def _pull(score: Score, op: str, row: Upstream, col: Upstream | None, grads: Gradients, workspace: int) -> None:
+    """All gradients by the fused kernel: rows, then columns as the rows of the transposed problem."""
+    if _is_symmetric(score):
+        # s_ij = s_ji, so U + Uᵀ is the U of a problem in which each row counts as a column too. Of dα that is twice the half.
+        both = row if col is None else Upstream(row.gradient + col.gradient, row.lse)
+        _pull_rows(score, op, both, both, grads, True, workspace)
+        grads.scale *= 0.5
+        return
+    if grads.x.numel() or grads.scale.numel() or grads.row_bias.numel():
+        _pull_rows(score, op, row, col, grads, True, workspace)
+    if grads.y.numel() or grads.col_bias.numel() or (grads.x.numel() and score.y is None):
+        _pull_rows(score.transposed(), op, col, row, _transposed(score, grads), False, workspace)
+
+
+def _pull_rows(
+    score: Score, op: str, row: Upstream | None, col: Upstream | None, grads: Gradients, scale: bool, workspace: int
+) -> None:
+    shift = 0
+    if row is not None and col is None and op == "logsumexp":
+        shift = _half_shift(score)
+        sides, factor = (Side(None, row.lse), None), row.gradient * 2.0**-shift
+    else:
+        unit = _unit(score, row, col)
+        sides, factor = (_over(row, unit), _over(col, unit)), unit.expand(score.N)
+    bias, scale = bool(grads.row_bias.numel()), scale and bool(grads.scale.numel())
+    found = launch.pull(Problem.of(score), *sides, op, shift, bias, scale, workspace)
+    if grads.x.numel():
+        grads.x += found.embedding * (factor * score.scale * (2 if score.kind == "sqdist" else 1))[:, None]
+    if found.bias is not None:
+        grads.row_bias += found.bias * factor
+    if found.scale is not None:
+        grads.scale += (found.scale * factor).sum(dtype=torch.float64)
+
+
+def _half_shift(score: Score) -> int:
+    return HALF_SHIFT if score.x.dtype == torch.float16 else 0
+
+
+def _unit(score: Score, row: Upstream | None, col: Upstream | None) -> Tensor:
+    """What weights are taken out of, 0-d: the largest upstream gradient, so that they do not depend on what the loss was
+    multiplied by, over 2^HALF_SHIFT in fp16."""
+    largest = torch.stack([side.gradient.abs().amax() for side in (row, col) if side is not None]).amax()
+    usual = (largest > torch.finfo(largest.dtype).tiny * 2.0**HALF_SHIFT) & largest.isfinite()
+    return torch.where(usual, largest, 1.0) * 2.0 ** -_half_shift(score)
+
+
+def _over(side: Upstream | None, unit: Tensor) -> Side | None:
+    return None if side is None else Side(side.gradient / unit, side.lse)
+
+
+def _transposed(score: Score, grads: Gradients) -> Gradients:
+    """Where the gradients of the transposed problem's x and row bias belong."""
+    none = grads.x.new_empty(0)
+    return Gradients(grads.x if score.y is None else grads.y, none, none, grads.col_bias, none)

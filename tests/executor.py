@@ -1,0 +1,32 @@
+"""A GPU for the tests of the triton backend where there is none: ttsem compiles each launch with Triton's own front end, to
+the intermediate representation that a GPU's code is made from, and executes that on the CPU.
+
+It rounds bf16 and TF32 as hardware does, which Triton's interpreter does not, and it is a sanitizer: what is read or written
+outside a tensor, and what two programs of a launch both touch, is an error with kernel and line. While it is in place every
+tensor says that it lies on a CUDA device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+
+import pytest
+
+
+@contextlib.contextmanager
+def gpu() -> Iterator[None]:
+    for name in ("triton", "ttsem"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    import torch
+    from ttsem.sanitize import session
+
+    # Memory that nobody has written to yet holds NaN.
+    torch.use_deterministic_algorithms(True)
+    try:
+        with session():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -1,0 +1,50 @@
+"""Reductions whose launches cover every kernel, as the compile matrix and the cost model take them."""
+
+from __future__ import annotations
+
+import torch
+
+from jessl_kernels import phi
+from jessl_kernels.backends.contract import Upstream, Weighted
+from jessl_kernels.exclude import Exclude
+from jessl_kernels.score import Needs, Score
+from jessl_kernels.triton import driver
+
+ALL = Needs(True, True, True, True, True)
+EMBEDDINGS = Needs(True, True, True, False, False)
+WORKSPACE = 64 << 20
+
+
+def score(
+    dtype: torch.dtype,
+    D: int,
+    *,
+    N: int = 4096,
+    kind: str = "dot",
+    symmetric: bool = False,
+    exclude: Exclude | None = None,
+    biased: bool = False,
+    of: phi.Phi = phi.IDENTITY,
+    offset: int = 0,
+) -> Score:
+    """Zeros: only shapes, strides, alignment and dtypes matter. `offset` elements lie before the first row."""
+    x, y = (torch.zeros(N * D + offset, dtype=dtype)[offset:].view(N, D) for _ in range(2))
+    bias = torch.zeros(N, dtype=torch.float32) if biased else None
+    scale = torch.ones((), dtype=torch.float64)
+    return Score(x, None if symmetric else y, scale, bias, bias, exclude or Exclude((0,)), kind, of)
+
+
+def one_sided(s: Score, op: str = "logsumexp", needs: Needs = EMBEDDINGS) -> None:
+    weight = torch.ones(s.N, dtype=s.dtype)
+    driver.reduce_and_gradient(s, op, Weighted(weight, weight if op == "logsumexp" else None), None, needs, WORKSPACE)
+
+
+def both_sided(s: Score, op: str = "logsumexp", needs: Needs = EMBEDDINGS) -> None:
+    weight = torch.ones(s.N, dtype=s.dtype)
+    driver.reduce_and_gradient(s, op, Weighted(weight, None), Weighted(weight, None), needs, WORKSPACE)
+
+
+def recomputed(s: Score, needs: Needs = EMBEDDINGS) -> None:
+    vector = torch.ones(s.N, dtype=s.dtype)
+    driver.reduce(s, "logsumexp", False, WORKSPACE)
+    driver.gradient(s, "logsumexp", Upstream(vector, vector), None, needs, WORKSPACE)
