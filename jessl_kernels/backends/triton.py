@@ -39,7 +39,7 @@ def declines(score: Score, op: str) -> list[str]:
     reasons = [MISSING] if MISSING else []
     if score.x.device.type != "cuda":
         reasons.append(f"x is on {score.x.device}")
-    elif torch.version.hip is None and _capability(score.x.device) < (8, 0):
+    elif torch.cuda.is_available() and torch.version.hip is None and _capability(score.x.device) < (8, 0):
         reasons.append("the GPU is older than Ampere (compute capability 8.0)")
     if score.phi.name not in ("identity", "clamp", "laplace"):
         reasons.append(f"φ {score.phi.name!r} is not compiled into it")
