@@ -74,6 +74,11 @@ class Score:
         """The dtype of scores, sums and gradients while they are made."""
         return accumulation_dtype(self.x.dtype)
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether s_ij = s_ji, as far as that can be told without reading the ids."""
+        return self.y is None and self.row_bias is None and self.col_bias is None and self.exclude.symmetric
+
     def transposed(self) -> Score:
         """The scores s_ji, as a problem of its own."""
         x, y = self.keys, None if self.y is None else self.x

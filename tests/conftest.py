@@ -1,5 +1,6 @@
 """Scratch memory of the C++ core holds NaN until it is written to (csrc/cpu/scratch.h), and Triton runs, in every test."""
 
+import contextlib
 import os
 
 import pytest
@@ -17,24 +18,23 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _is_repeated(item) -> bool:
-    called = getattr(item, "callspec", None)
-    options = {} if called is None else called.params
+    options = _parameters(item)
     if options.get("backend") != "triton":
         return False
-    if (
-        item.originalname == "test_gradcheck_in_fp64"
-    ):  # hundreds of calls each; the oracles have the same gradients in fp64
-        return True
+    if item.originalname == "test_gradcheck_in_fp64":
+        return True  # hundreds of calls each; the oracles have the same gradients in fp64
     matrix = item.originalname == "test_every_option_of_logsumexp"
     return matrix and (options["anchored"] or options["reduction"] == "sum")
+
+
+def _parameters(item) -> dict:
+    called = getattr(item, "callspec", None)
+    return {} if called is None else called.params
 
 
 @pytest.fixture(autouse=True)
 def _gpu_in_place(request):
     """For tests of the triton backend: a GPU, or what stands for one."""
-    called = getattr(request.node, "callspec", None)
-    if called is None or called.params.get("backend") != "triton":
-        yield
-        return
-    with executor.gpu():
+    on_gpu = _parameters(request.node).get("backend") == "triton"
+    with executor.gpu() if on_gpu else contextlib.nullcontext():
         yield

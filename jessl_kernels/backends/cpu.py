@@ -113,7 +113,7 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
 
 
 def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream: bool, workspace: int) -> Plan:
-    symmetric = _is_symmetric(score)
+    symmetric = score.symmetric
     share = 0.5 if symmetric else 1.0
     if not with_gradient:
         gemms, route = share, "one pass"
@@ -142,7 +142,7 @@ class _Problem:
 
     def __init__(self, score: Score, op: str, symmetric: bool | None = None, moved: bool = True):
         self.score = score
-        self.symmetric = _is_symmetric(score) if symmetric is None else symmetric
+        self.symmetric = score.symmetric if symmetric is None else symmetric
         self.keep: list[Tensor] = []
         skip_below = score.skip_below if op == "logsumexp" else 0.0
         moved = moved and skip_below > 0 and ordering.pays(score)
@@ -204,10 +204,6 @@ class _Problem:
             negative = torch.cat([rows, cols]) < 0
             rows, cols = both.masked_fill(negative, -1).split([len(rows), len(cols)])
         return self.vector(rows.clamp_min(-1).int()), self.vector(torch.where(cols < 0, -2, cols).int())
-
-
-def _is_symmetric(score: Score) -> bool:
-    return score.y is None and score.row_bias is None and score.col_bias is None and score.exclude.symmetric
 
 
 class _Squares(NamedTuple):

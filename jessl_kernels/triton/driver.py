@@ -20,7 +20,7 @@ HALF_SHIFT = 13  # weights in fp16 are kept 2^13 times larger: what is below 4e-
 def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
     if not shapes.is_fused(score, op):
         return strips.reduce(score, op, cols, workspace)
-    if cols and _is_symmetric(score):
+    if cols and score.symmetric:
         row, _ = launch.sums(Problem.of(score), op, False, workspace)
         return row, row.clone()
     return launch.sums(Problem.of(score), op, cols, workspace)
@@ -66,20 +66,15 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream:
         return Plan(f"{what}, distances by differences", 0, 0)
     if not with_gradient:
         return Plan(what, 1, 0)
-    if _is_symmetric(score):
+    if score.symmetric:
         return Plan(f"{what}, rows and columns at once", 3, 0)
     attended = one_sided and op == "logsumexp" and _attends(score)
     return Plan(what, 4 if attended else 5, 0)
 
 
-def _is_symmetric(score: Score) -> bool:
-    biased = score.row_bias is not None or score.col_bias is not None
-    return score.y is None and score.exclude.symmetric and not biased
-
-
 def _attends(score: Score) -> bool:
     """Whether a row's gradient is its softmax times y, so that the sweep for the values can make it."""
-    return score.kind == "dot" and score.phi.name == "identity" and not _is_symmetric(score)
+    return score.kind == "dot" and score.phi.name == "identity" and not score.symmetric
 
 
 def _attend(score: Score, row: Weighted, needs: Needs, workspace: int) -> tuple[Tensor, Tensor, Gradients]:
@@ -119,7 +114,7 @@ def _strip_by_strip(
 
 def _pull(score: Score, op: str, row: Upstream, col: Upstream | None, grads: Gradients, workspace: int) -> None:
     """All gradients by the fused kernel: rows, then columns as the rows of the transposed problem."""
-    if _is_symmetric(score):
+    if score.symmetric:
         # s_ij = s_ji, so U + Uᵀ is the U of a problem in which each row counts as a column too. Of dα that is twice the half.
         both = row if col is None else Upstream(row.gradient + col.gradient, row.lse)
         _pull_rows(score, op, both, both, grads, True, workspace)

@@ -1,8 +1,8 @@
 """Strips: t of B rows by the library's product, the kernels of `epilogue.py`, and the library's products again.
 
-For fp32 and fp64, for more than 256 dimensions, for sums of ψ, and
-for distances in more than 16. Where only rows are reduced and the upstream is known, a strip gives values and gradients at 3
-products of 2·N·M·D flops; else a pass of 1 for the values and one of 3 for the gradients.
+For fp32 and fp64, for more than 256 dimensions, for sums of ψ, and for distances in more than 16. Where only rows are reduced
+and the upstream is known, a strip gives values and gradients at 3 products of 2·N·M·D flops; else a pass of 1 for the values
+and one of 3 for the gradients.
 """
 
 # pyright: reportArgumentType=false
