@@ -5,36 +5,31 @@
 
 namespace jessl {
 
-// Eight sums side by side, which the compiler can keep in vectors, and which round eight times less.
-template <class Real>
-double dot(const Real* a, const Real* b, std::int64_t n) {
+// Σ_d term(d): eight sums side by side, which the compiler can keep in vectors, and which round eight times less.
+template <class Term>
+double sum_of(std::int64_t n, Term&& term) {
   double parts[8] = {};
   std::int64_t d = 0;
   for (; d + 8 <= n; d += 8)
-    for (int k = 0; k < 8; ++k) parts[k] += double(a[d + k]) * double(b[d + k]);
-  for (; d < n; ++d) parts[d % 8] += double(a[d]) * double(b[d]);
+    for (int k = 0; k < 8; ++k) parts[k] += term(d + k);
+  for (; d < n; ++d) parts[d % 8] += term(d);
   return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
+}
+
+template <class Real>
+double dot(const Real* a, const Real* b, std::int64_t n) {
+  return sum_of(n, [=](std::int64_t d) { return double(a[d]) * double(b[d]); });
 }
 
 // ⟨a, sum − a⟩.
 template <class Real>
 double dot_without(const Real* a, const double* sum, std::int64_t n) {
-  double parts[8] = {};
-  std::int64_t d = 0;
-  for (; d + 8 <= n; d += 8)
-    for (int k = 0; k < 8; ++k) parts[k] += double(a[d + k]) * (sum[d + k] - double(a[d + k]));
-  for (; d < n; ++d) parts[d % 8] += double(a[d]) * (sum[d] - double(a[d]));
-  return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
+  return sum_of(n, [=](std::int64_t d) { return double(a[d]) * (sum[d] - double(a[d])); });
 }
 
 template <class Real>
 double squared_distance(const Real* a, const Real* b, std::int64_t n) {
-  double parts[8] = {};
-  std::int64_t d = 0;
-  for (; d + 8 <= n; d += 8)
-    for (int k = 0; k < 8; ++k) parts[k] += (double(a[d + k]) - double(b[d + k])) * (double(a[d + k]) - double(b[d + k]));
-  for (; d < n; ++d) parts[d % 8] += (double(a[d]) - double(b[d])) * (double(a[d]) - double(b[d]));
-  return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
+  return sum_of(n, [=](std::int64_t d) { return (double(a[d]) - double(b[d])) * (double(a[d]) - double(b[d])); });
 }
 
 }  // namespace jessl
