@@ -21,8 +21,10 @@ def gpu() -> Iterator[None]:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
     import torch
+    from triton.runtime import driver
     from ttsem.sanitize import session
 
+    before, active = dict(vars(torch.cuda)), driver._active
     # Memory that nobody has written to yet holds NaN.
     torch.use_deterministic_algorithms(True)
     try:
@@ -30,3 +32,7 @@ def gpu() -> Iterator[None]:
             yield
     finally:
         torch.use_deterministic_algorithms(False)
+        # The session leaves its answers for torch.cuda behind; to the next test the machine has no GPU again.
+        driver._active = active
+        for name, was in before.items():
+            setattr(torch.cuda, name, was)
