@@ -7,11 +7,11 @@ import torch
 
 pytest.importorskip("triton")
 
+from benchmarks.static_gpu import problems
+from benchmarks.static_gpu.compiled import TARGETS, Compiled, launches
 from jessl_kernels import phi
 from jessl_kernels.exclude import Exclude
 from jessl_kernels.score import Score
-from tests.gpu import problems
-from tests.gpu.compiled import TARGETS, Compiled, launches
 
 HALF, WIDE = (torch.bfloat16, torch.float16), (torch.float32, torch.float64)
 WIDTHS = (5, 64, 128, 256)  # one that is padded, and each row of the tables of shapes
