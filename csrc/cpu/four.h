@@ -71,8 +71,9 @@ Four<V> select(FourMasks<M> m, Four<V> x, Four<V> y) {
   return {select(m.a, x.a, y.a), select(m.b, x.b, y.b), select(m.c, x.c, y.c), select(m.d, x.d, y.d)};
 }
 template <class V>
-Four<V> scale_by_power(Four<V> x, Four<V> n) {
-  return {scale_by_power(x.a, n.a), scale_by_power(x.b, n.b), scale_by_power(x.c, n.c), scale_by_power(x.d, n.d)};
+Four<V> scale_within(Four<V> x, Four<V> n, Four<V> least) {
+  return {scale_within(x.a, n.a, least.a), scale_within(x.b, n.b, least.b), scale_within(x.c, n.c, least.c),
+          scale_within(x.d, n.d, least.d)};
 }
 
 }  // namespace

@@ -53,6 +53,12 @@ inline F32 scale_by_power(F32 a, F32 n) {
   return _mm256_mul_ps(a.v, _mm256_castsi256_ps(bits));
 }
 
+// The same for any n and a: 0 where n < least, and +inf where n is above 126.
+inline F32 scale_within(F32 a, F32 n, F32 least) {
+  a = select(n < least, F32(0.0f), scale_by_power(a, n));
+  return select(F32(126.0f) < n, F32(__builtin_inff()), a);
+}
+
 struct F64 {
   using Real = double;
   static constexpr int lanes = 4;
@@ -92,6 +98,10 @@ inline F64 scale_by_power(F64 a, F64 n) {
   const __m256i whole = _mm256_cvtepi32_epi64(_mm256_cvtpd_epi32(n.v));
   const __m256i bits = _mm256_slli_epi64(_mm256_add_epi64(whole, _mm256_set1_epi64x(1023)), 52);
   return _mm256_mul_pd(a.v, _mm256_castsi256_pd(bits));
+}
+inline F64 scale_within(F64 a, F64 n, F64 least) {
+  a = select(n < least, F64(0.0), scale_by_power(a, n));
+  return select(F64(1022.0) < n, F64(__builtin_inf()), a);
 }
 
 }  // namespace jessl::avx2

@@ -37,6 +37,10 @@ inline float sum(F32 a) { return _mm512_reduce_add_ps(a.v); }
 inline float largest(F32 a) { return _mm512_reduce_max_ps(a.v); }
 // a · 2^n for a whole n, |n| ≤ 126.
 inline F32 scale_by_power(F32 a, F32 n) { return _mm512_scalef_ps(a.v, n.v); }
+// The same for any n and a: 0 where n < least, and +inf where the result is too large, also where a is NaN and n +inf.
+inline F32 scale_within(F32 a, F32 n, F32 least) {
+  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(n.v, least.v, _CMP_NLT_UQ), a.v, n.v);
+}
 
 struct F64 {
   using Real = double;
@@ -65,5 +69,8 @@ inline bool any(__mmask8 m) { return m != 0; }
 inline double sum(F64 a) { return _mm512_reduce_add_pd(a.v); }
 inline double largest(F64 a) { return _mm512_reduce_max_pd(a.v); }
 inline F64 scale_by_power(F64 a, F64 n) { return _mm512_scalef_pd(a.v, n.v); }
+inline F64 scale_within(F64 a, F64 n, F64 least) {
+  return _mm512_maskz_scalef_pd(_mm512_cmp_pd_mask(n.v, least.v, _CMP_NLT_UQ), a.v, n.v);
+}
 
 }  // namespace jessl::avx512

@@ -89,6 +89,11 @@ struct Vector {
     const Bits whole = (Bits)(n.v + one_and_a_half.v) - (Bits)one_and_a_half.v;
     return a.v * (Lanes)((whole + exponent_bias) << mantissa_bits);
   }
+  // The same for any n and a: 0 where n < least, and +inf where n is above 126 (1022).
+  friend Vector scale_within(Vector a, Vector n, Vector least) {
+    a = select(n < least, Vector(R(0)), scale_by_power(a, n));
+    return select(Vector(R(exponent_bias - 1)) < n, Vector(R(__builtin_inf())), a);
+  }
 };
 
 using F32 = Vector<float>;
