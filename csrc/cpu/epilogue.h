@@ -168,16 +168,42 @@ void absorb_apart(const Strip<typename V::Real>& strip, const Tile<typename V::R
   }
 }
 
+// Sums measured from a power that two columns suggest, which saves finding the maxima. False if a sum turns out too small or too
+// large to be measured from it: then `total` says nothing.
+template <class V>
+bool absorb_as_guessed(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, typename V::Real& power,
+                       Sides<typename V::Real> total) {
+  using Real = typename V::Real;
+  const Real guess = largest_of<V>(strip, tile, tile.count < 2 ? tile.count : 2);
+  // Then no score whose row has a sum of the right size lies beyond 1000: see beyond_powers.
+  if (!(std::abs(guess) <= Real(850))) return false;
+  power = power_for(guess);
+  absorb_bounded<V>(strip, tile, power, total, false);
+  constexpr Real least = Real(1) / (std::uint64_t(1) << 40) / (std::uint64_t(1) << 40), most = 1 / least;
+  static_assert(reach == 80);
+  const auto suits = [=](const Real* sums, std::int64_t n) {
+    bool all = true;
+    for (std::int64_t i = 0; i < n; ++i) all &= least <= sums[i] && sums[i] <= most;
+    return all;
+  };
+  return suits(total.row, strip.count) && (!total.col || suits(total.col, tile.count));
+}
+
 template <class V>
 [[gnu::flatten]] double absorb_any(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Sides<typename V::Real> from,
                   Sides<typename V::Real> total) {
   using Real = typename V::Real;
-  find_maxima<V>(strip, tile, from);
   const std::int64_t columns = from.col ? tile.count : 0;
   const auto each = [&](auto&& f) {
     for (std::int64_t i = 0; i < strip.lanes; ++i) from.row[i] = f(from.row[i]);
     for (std::int64_t j = 0; j < columns; ++j) from.col[j] = f(from.col[j]);
   };
+  Real power;
+  if (absorb_as_guessed<V>(strip, tile, power, total)) {
+    each([&](Real) { return power; });
+    return log_2;
+  }
+  find_maxima<V>(strip, tile, from);
   if (beyond_powers(from.row, strip.count) || beyond_powers(from.col, columns)) {
     each([](Real most) { return std::isinf(most) ? Real(0) : most; });
     absorb_apart<V>(strip, tile, from, total, [](auto s, auto most) { return exp_over(s - most, decltype(s)(Real(0))); });
@@ -185,7 +211,7 @@ template <class V>
   }
   const Real most = largest_of(from.row, strip.count);
   const bool one = std::isfinite(most) && within_reach(from.row, strip.count, most) && within_reach(from.col, columns, most);
-  const Real power = power_for(most);
+  power = power_for(most);
   each([&](Real own) { return one ? power : power_for(own); });
   if (one)
     absorb_bounded<V>(strip, tile, power, total, false);

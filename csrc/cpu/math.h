@@ -8,8 +8,6 @@
 //   logistic      its slope 1 / (1 + e^{−s}): at most 3 ulp off
 #pragma once
 
-#include <iterator>
-
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
 
@@ -44,7 +42,7 @@ V exp_over(V x, V power) {
   const V shift(Exp::round), n = fma(x, V(Real(1.4426950408889634L)), shift) - shift;
   V r = fma(n, V(-Exp::log2_high), x);
   r = fma(n, V(-Exp::log2_low), r);
-  constexpr int last = std::size(Exp::terms) - 1;
+  constexpr int last = sizeof(Exp::terms) / sizeof(Real) - 1;
   V p(Exp::terms[last]);
 #pragma GCC unroll 16
   for (int k = last - 1; k >= 0; --k) p = fma(p, r, V(Exp::terms[k]));

@@ -128,10 +128,11 @@ void fill_by_product(const Problem& p, const Strip<typename V::Real>& strip, Til
   }
 }
 
+// The largest score of the first columns.
 template <class V>
-typename V::Real largest_of(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile) {
+typename V::Real largest_of(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, std::int64_t columns) {
   V most(minus_infinity<typename V::Real>);
-  for (std::int64_t j = 0; j < tile.count; ++j)
+  for (std::int64_t j = 0; j < columns; ++j)
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) most = max(V::load(tile.s.data + j * tile.s.ld + i), most);
   return largest(most);
 }
@@ -177,7 +178,7 @@ void score(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename
   if (!tile.close) fill_by_product<V>(p, strip, tile);
   if (p.kind == Kind::sqdist && p.distances == Distances::product_if_far) {
     leave_out<V>(p, strip, tile);
-    tile.close = !(largest_of<V>(strip, tile) <= Real(p.far_apart));
+    tile.close = !(largest_of<V>(strip, tile, tile.count) <= Real(p.far_apart));
     if (tile.close) load_rows<Real>(p.y, tile.first, tile.count, nullptr, tile.plain_rows);
   }
   if (tile.close) fill_by_differences<V>(p, strip, tile);

@@ -352,3 +352,22 @@ def test_gradients_where_a_log_sum_exp_is_near_the_128th_power_of_2(N, excluded)
             gradients = torch.autograd.grad(total, (x, y, bias))
         assert all(g.isfinite().all() for g in gradients)
         assert float(gradients[2].sum()) == pytest.approx(N - excluded, rel=1e-5)
+
+
+@pytest.mark.parametrize("first", [-3000.0, -700.0, -150.0, 70.0, 150.0, 700.0])
+def test_the_first_columns_of_a_tile_may_lie_anywhere(first):
+    """A tile's power of 2 is guessed from two columns of it; where sums turn out too small or too large for it, it is found."""
+    x, y = data.pairs("random", 300, 2, seed=0)
+    col_bias = torch.zeros(300)
+    col_bias[::192], col_bias[1::192] = first, first
+
+    def ours(**given):
+        return jk.pairwise_logsumexp(dim="both", kind="sqdist", reduction="sum", **given)
+
+    def truth(x, y, scale, col_bias):
+        s = col_bias - scale * (x[:, None] - y).square().sum(dim=2)
+        return s.logsumexp(1).sum() + s.logsumexp(0).sum()
+
+    inputs = {"x": x, "y": y, "scale": torch.tensor(2.0), "col_bias": col_bias}
+    with jk.use_backend("cpu"):
+        judge(f"first columns at {first}", ours, truth, inputs, seed=0)
