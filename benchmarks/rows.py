@@ -13,7 +13,7 @@ from .problems import PROBLEMS
 from .store import Store
 
 # What one e^t costs in lane operations: the instructions of exp_over in csrc/cpu/math.h, AVX-512.
-EXP = 18
+EXP = 13
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,9 @@ PYBIND11_MODULE(_native, module) {
     });
   });
   module.def("strip_rows", [](const OwnedProblem& owned, std::int64_t workspace) { return strip_rows(owned.problem, workspace); });
+  module.def("keeps_scores", [](const OwnedProblem& owned, bool of_scale, std::int64_t workspace) {
+    return keeps_scores(owned.problem, of_scale, workspace);
+  });
   module.def("put_in_order", [](const BatchArgument& points, Address order) {
     const py::gil_scoped_release release;
     put_in_order(batch(points), at<std::int64_t>(order));

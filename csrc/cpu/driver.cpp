@@ -62,6 +62,15 @@ void reduce_and_gradient(const Problem& p, Op op, const Options& options, Weight
   pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {}, skipping, false, &kept);
 }
 
+bool keeps_scores(const Problem& p, bool of_scale, std::int64_t workspace) {
+  double somewhere;
+  const auto fit = [&]<class Real>(Gradients<Real> wanted) {
+    wanted.scale = of_scale ? &somewhere : nullptr;
+    return Kept<Real>::fit(p, rows_for(p), Collector<Real>::extras(p, wanted), workspace);
+  };
+  return p.wide() ? fit(Gradients<double>{}) : fit(Gradients<float>{});
+}
+
 template <class Real>
 double total(const Problem& p, const Options& options, const Gradients<Real>* out) {
   Real power = 0;

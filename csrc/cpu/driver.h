@@ -68,6 +68,10 @@ double total(const Problem&, const Options&, const Gradients<Real>* out);
 // a φ, symmetric) or not even few rows fit the workspace: then two passes are taken.
 std::int64_t strip_rows(const Problem&, std::int64_t workspace);
 
+// Whether the scores of a log-sum-exp are kept between the passes for its sums and its gradients, that of the scale among them if
+// `of_scale`; where they are not they are made twice.
+bool keeps_scores(const Problem&, bool of_scale, std::int64_t workspace);
+
 // The k largest scores of each row in descending order, (N, k) each.
 template <class Real>
 void top_k(const Problem&, std::int64_t k, const Options&, Real* values, std::int64_t* indices);

@@ -220,26 +220,30 @@ template <class V>
   return log_2;
 }
 
-// Whether all of these powers lie within reach of the largest of them.
-template <class Real>
-bool powers_meet(const Real* powers, std::int64_t n, Real largest) {
-  for (std::int64_t i = 0; i < n; ++i)
-    if (!(powers[i] >= largest - Real(reach))) return false;
-  return true;
-}
-
-// One side's weights on lines of whole vectors, zeros beyond n.
-template <class Real>
+// One side's weights on lines of whole vectors. Factors of no side, and beyond the end, are 0, measured from where the last one is.
+template <class V>
 struct Lines {
-  alignas(64) Real from[most_rows + 16] = {}, factor[most_rows + 16] = {};
-  Lines(SideWeights<Real> side, std::int64_t n) {
-    for (std::int64_t i = 0; side.factor && i < n; ++i) factor[i] = side.factor[i];
-    for (std::int64_t i = 0; side.from && i < n; ++i) from[i] = side.from[i];
+  using Real = typename V::Real;
+  alignas(64) Real from[most_rows + 16], factor[most_rows + 16];
+  std::int64_t n;  // 0 where there is no side
+  Lines(SideWeights<Real> side, std::int64_t count) : n(side.factor ? count : 0) {
+    for (std::int64_t i = 0; i < count; ++i) factor[i] = side.factor ? side.factor[i] : Real(0);
+    for (std::int64_t i = 0; i < count; ++i) from[i] = side.from ? side.from[i] : Real(0);
+    for (std::int64_t i = count; i < count + V::lanes; ++i) factor[i] = 0, from[i] = count > 0 ? from[count - 1] : Real(0);
   }
-  // The factors for another power of 2, exactly. Those that are 0, of rows without a pair and beyond the end, are measured from
-  // 0, which may be too far away for a power.
-  template <class V>
-  void rescale(std::int64_t n, Real power) {
+  Real largest_power() const {
+    V most(minus_infinity<Real>);
+    for (std::int64_t i = 0; i < n; i += V::lanes) most = max(V::load(from + i), most);
+    return largest(most);
+  }
+  bool within_reach_of(Real power) const {
+    V furthest(Real(0));
+    for (std::int64_t i = 0; i < n; i += V::lanes) furthest = max(V(power) - V::load(from + i), furthest);
+    return largest(furthest) <= Real(reach);
+  }
+  // The factors for another power of 2, exactly. Those that are 0, of rows without a pair, are measured from 0, which may be too
+  // far away for a power.
+  void rescale(Real power) {
     for (std::int64_t i = 0; i < n; i += V::lanes) {
       const V f = V::load(factor + i);
       select(f == V(Real(0)), f, scale_by_power(f, V(power) - V::load(from + i))).store(factor + i);
@@ -264,8 +268,7 @@ template <class V>
 [[gnu::flatten]] void weigh(Op op, double unit, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
            SideWeights<typename V::Real> row, SideWeights<typename V::Real> col) {
   using Real = typename V::Real;
-  const std::int64_t columns = col.factor ? tile.count : 0;
-  Lines<Real> rows(row, strip.count), cols(col, columns);
+  Lines<V> rows(row, strip.count), cols(col, tile.count);
   const auto each = [&](auto&& weight) {
     const std::int64_t ld = tile.s.ld;
     std::int64_t j = 0;
@@ -284,10 +287,10 @@ template <class V>
     return each([&](auto s, std::int64_t i, std::int64_t j) {
       return logistic(s) * (at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j));
     });
-  const Real power = largest_of(rows.from, strip.count, largest_of(cols.from, columns));
-  if (unit == log_2 && std::isfinite(power) && powers_meet(rows.from, strip.count, power) && powers_meet(cols.from, columns, power)) {
-    rows.template rescale<V>(strip.count, power);
-    cols.template rescale<V>(columns, power);
+  const Real of_rows = rows.largest_power(), of_columns = cols.largest_power(), power = of_rows < of_columns ? of_columns : of_rows;
+  if (unit == log_2 && std::isfinite(power) && rows.within_reach_of(power) && cols.within_reach_of(power)) {
+    rows.rescale(power);
+    cols.rescale(power);
     return each([&](auto s, std::int64_t i, std::int64_t j) {
       return exp_over(s, decltype(s)(power)) * (at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j));
     });
@@ -298,7 +301,7 @@ template <class V>
   };
   each([&](auto s, std::int64_t i, std::int64_t j) {
     const auto p = term(s, at_rows<V>(s, rows.from + i), at_rows<V>(s, rows.factor + i));
-    return columns ? p + term(s, at_columns<V>(s, cols.from + j), at_columns<V>(s, cols.factor + j)) : p;
+    return cols.n ? p + term(s, at_columns<V>(s, cols.from + j), at_columns<V>(s, cols.factor + j)) : p;
   });
 }
 
@@ -306,7 +309,7 @@ template <class V>
 [[gnu::flatten]] void absorb_and_weigh_softplus(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
                                                 Sides<typename V::Real> total, SideWeights<typename V::Real> row,
                                                 SideWeights<typename V::Real> col) {
-  const Lines<typename V::Real> rows(row, strip.count), cols(col, col.factor ? tile.count : 0);
+  const Lines<V> rows(row, strip.count), cols(col, tile.count);
   sum_over<V, true>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
     const auto e = exp_of_minus_abs(s), value = softplus_from(s, e);
     s = logistic_from(s, e) * (at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j));
@@ -317,10 +320,9 @@ template <class V>
 template <class V>
 void scale(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, typename V::Real power,
            SideWeights<typename V::Real> row, SideWeights<typename V::Real> col) {
-  const std::int64_t columns = col.factor ? tile.count : 0;
-  Lines<typename V::Real> rows(row, strip.count), cols(col, columns);
-  rows.template rescale<V>(strip.count, power);
-  cols.template rescale<V>(columns, power);
+  Lines<V> rows(row, strip.count), cols(col, tile.count);
+  rows.rescale(power);
+  cols.rescale(power);
   for (std::int64_t j = 0; j < tile.count; ++j) {
     const V of_column(cols.factor[j]);
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {

@@ -17,17 +17,19 @@ class Kept {
   // extras: what the gradient asks of a tile beside its scores, which is not kept.
   Kept(const Problem& p, std::int64_t rows, Extras extras, std::int64_t workspace)
       : rows_(rows), lanes_(padded<Real>(rows)), tiles_((p.M() + rows - 1) / rows), symmetric_(p.symmetric) {
-    constexpr std::int64_t fewest_dimensions = 32;  // below, a score is made sooner than it is fetched
-    const std::int64_t strips = (p.N() + rows - 1) / rows;
-    const std::int64_t count = symmetric_ ? strips * (strips + 1) / 2 : strips * tiles_;
-    const std::int64_t bytes = count * Scratch::size_of<Real>(rows_ * lanes_);
-    // Where tiles are passed by, keeping all is no gain.
-    on_ = bytes <= for_strips(workspace) && p.D() >= fewest_dimensions && !extras.slope && !extras.t && p.skip_below == 0 &&
-          !p.exclude.different.row;
+    on_ = fit(p, rows, extras, workspace);
     if (!on_) return;
-    memory_.emplace(bytes);
+    const std::int64_t count = tiles_kept(p, rows);
+    memory_.emplace(bytes(p, rows));
     scores_ = memory_->template take<Real>(count * rows_ * lanes_);
     close_.resize(count);
+  }
+
+  static bool fit(const Problem& p, std::int64_t rows, Extras extras, std::int64_t workspace) {
+    constexpr std::int64_t fewest_dimensions = 32;  // below, a score is made sooner than it is fetched
+    // Where tiles are passed by, keeping all is no gain.
+    return bytes(p, rows) <= for_strips(workspace) && p.D() >= fewest_dimensions && !extras.slope && !extras.t &&
+           p.skip_below == 0 && !p.exclude.different.row;
   }
 
   bool on() const { return on_; }
@@ -42,6 +44,13 @@ class Kept {
   std::optional<Real> power;  // if there is one, e^s / 2^power stands there and not s
 
  private:
+  static std::int64_t tiles_kept(const Problem& p, std::int64_t rows) {
+    const std::int64_t strips = (p.N() + rows - 1) / rows, tiles = (p.M() + rows - 1) / rows;
+    return p.symmetric ? strips * (strips + 1) / 2 : strips * tiles;
+  }
+  static std::int64_t bytes(const Problem& p, std::int64_t rows) {
+    return tiles_kept(p, rows) * Scratch::size_of<Real>(rows * padded<Real>(rows));
+  }
   std::int64_t at(std::int64_t first_row, std::int64_t first_column) const {
     const std::int64_t strip = first_row / rows_, tile = first_column / rows_;
     return symmetric_ ? strip * tiles_ - strip * (strip - 1) / 2 + tile - strip : strip * tiles_ + tile;

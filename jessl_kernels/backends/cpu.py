@@ -119,8 +119,10 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream:
         gemms, route = share, "one pass"
     elif op != "logsumexp" and known_upstream:
         gemms, route = 3 * share, "one pass"
-    elif known_upstream and not cols and (rows := _core.strip_rows(_Problem(score, "plan").native, workspace)):
+    elif known_upstream and not cols and (rows := _core.strip_rows(_Problem(score, op).native, workspace)):
         gemms, route = 3.0, f"scores of {rows} rows kept for the gradient"
+    elif known_upstream and _core.keeps_scores(_Problem(score, op).native, score.scale.requires_grad, workspace):
+        gemms, route = 3 * share, "two passes, scores kept for the second"
     else:
         gemms, route = 4 * share, "two passes"
     tiles = "triangular tiles" if symmetric else "tiles"
@@ -158,7 +160,7 @@ class _Problem:
             score.kind,
             score.phi.name,
             score.phi.parameters or (0.0, 0.0),
-            float(score.scale),
+            float(score.scale.detach()),
             self.vector(score.row_bias),
             self.vector(score.col_bias),
             list(exclude.diagonals),
@@ -220,7 +222,7 @@ def _squares(score: Score, x: tuple, y: tuple) -> _Squares:
         return _Squares("differences", 0.0, None, f"differences: only {score.D} dimensions")
     center = _new(score, score.D)
     radius, *_ = _core.squared_radius(x, y, torch.get_num_threads(), center.data_ptr())
-    spread = abs(float(score.scale)) * radius
+    spread = abs(float(score.scale.detach())) * radius
     if spread == 0 or not spread < torch.inf:
         return _Squares("differences", 0.0, None, f"differences: scale·radius² = {spread:.3g}")
     if expansion.exact_enough(score, spread, score.dtype):

@@ -157,6 +157,17 @@ def test_explain_tells_whether_the_workspace_holds_a_strip():
     assert explanation.gemms == 4
 
 
+def test_explain_tells_whether_the_workspace_holds_all_scores():
+    z, alone = torch.zeros(500, 64, requires_grad=True), torch.ones((), requires_grad=True)
+    kept = jk.explain(z)
+    assert "scores kept" in kept.path and kept.gemms == 1.5
+    assert jk.explain(z, z + 1, dim="both").gemms == 3
+    with jk.use_backend(workspace=1000):
+        assert jk.explain(z).gemms == 2
+    assert jk.explain(z, scale=alone).gemms == 1.5
+    assert jk.explain(z, scale=alone, kind="sqdist").gemms == 2  # the gradient of a bandwidth needs distances too
+
+
 def test_explain_counts_products_of_sums():
     z = torch.zeros(8, 4, requires_grad=True)
     assert jk.explain(z, psi="softplus").gemms == 1.5

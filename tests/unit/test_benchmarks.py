@@ -154,8 +154,8 @@ def test_fractions_and_roofs_are_of_the_measured_rates(store):
     assert found["matrix"].ratio == pytest.approx(3.0)
     known = peaks(store)
     assert known.best == pytest.approx(150e9)
-    value = 1024**2 / 2 * (18 + 2 * 4) / 75e9
-    gradient = 1024**2 / 2 * (2 * 18 + 8 * 4 + 4) / 75e9
+    value = 1024**2 / 2 * (13 + 2 * 4) / 75e9
+    gradient = 1024**2 / 2 * (2 * 13 + 8 * 4 + 4) / 75e9
     assert roof_seconds("kde_value", 1024, 4, known) == pytest.approx(value)
     assert roof_seconds("kde_entropy", 1024, 4, known) == pytest.approx(gradient)
 
