@@ -112,13 +112,16 @@ class SupCon {
   // f(first row, end, Σ of the class's rows), for every class.
   template <class F>
   void for_classes(F&& f) const {
-    std::vector<double> sum(p_.D());
-    for (std::size_t k = 0; k + 1 < classes_.begin.size(); ++k) {
-      std::fill(sum.begin(), sum.end(), 0.0);
-      for (std::int64_t i = classes_.begin[k]; i < classes_.begin[k + 1]; ++i)
-        for (std::int64_t d = 0; d < p_.D(); ++d) sum[d] += row(i)[d];
-      f(classes_.begin[k], classes_.begin[k + 1], sum);
-    }
+    const std::int64_t count = std::int64_t(classes_.begin.size()) - 1;
+    for_rows(count, p_.N() * p_.D() / std::max<std::int64_t>(count, 1), options_, [&](std::int64_t first, std::int64_t end, int) {
+      std::vector<double> sum(p_.D());
+      for (std::int64_t k = first; k < end; ++k) {
+        std::fill(sum.begin(), sum.end(), 0.0);
+        for (std::int64_t i = classes_.begin[k]; i < classes_.begin[k + 1]; ++i)
+          for (std::int64_t d = 0; d < p_.D(); ++d) sum[d] += row(i)[d];
+        f(classes_.begin[k], classes_.begin[k + 1], sum);
+      }
+    });
   }
 
   // The mean of ⟨x_i, x_p⟩ over the positives p; 0 without one.
