@@ -36,6 +36,7 @@ def versions() -> dict[str, Any]:
         "triton": triton.__version__,
         "system": platform.platform(),
         "cores": os.cpu_count(),
+        "compiler": next(filter(shutil.which, ("gcc", "clang", "cc")), "none: Triton builds its launchers with one"),
         "commit": commit(),
         "installed": [name for name in PACKAGES if find_spec(name)],
     }

@@ -1,15 +1,20 @@
 """`make gpu-check` without a GPU: every section of its dry mode runs, and what it could not find out it does not claim."""
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
+import torch
 
 from benchmarks.gpu_check import __main__ as command
-from benchmarks.gpu_check import suite
+from benchmarks.gpu_check import contenders, suite, timing
+from benchmarks.gpu_check.cells import Cell, cells
+from benchmarks.gpu_check.device import Gpu, Pretended
 from benchmarks.gpu_check.journal import DeviceLost, Journal, NotRun, Step, run
 from benchmarks.gpu_check.report import DRY, markdown
 from tests import executor
@@ -152,3 +157,132 @@ def test_a_suite_on_the_executor_proves_nothing_about_a_gpu(tmp_path):
     results.write_text("\n".join(map(json.dumps, lines)) + "\n")
     assert suite.judged(suite.summary([results]), [0], [log], dry=False)["status"] == "not finished"
     assert suite.judged(suite.summary([results]), [0], [log], dry=True)["status"] == "ok"
+
+
+class Clocked(Pretended):
+    """A clock on which every call takes as long, and needs as much."""
+
+    def seconds(self, call):
+        call()
+        return 0.25
+
+    def peak_bytes(self, call):
+        call()
+        return 3 << 20
+
+
+def raising(error: Exception):
+    def loss(*batches):
+        raise error
+
+    return contenders.Contender(type(error).__name__, lambda: loss)
+
+
+def absent():
+    raise ImportError("No module named 'rival'")
+
+
+def off_by(factor: float):
+    return lambda x, y: factor * timing.PROBLEMS["clip_loss"].matrix(x, y)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """A cell with a rival of each kind, on a clock."""
+    rivals = {
+        "ours": contenders.contenders("clip_loss")["ours"],
+        "matrix": contenders.contenders("clip_loss")["matrix"],
+        "full": raising(torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 16 GiB")),
+        "broken": raising(RuntimeError("no kernel image")),
+        "absent": contenders.Contender("absent", absent),
+        "wrong": contenders.Contender("wrong", lambda: off_by(1.1)),
+        "other": contenders.Contender("another quantity", lambda: off_by(7.0), products=2),
+        "compiled": contenders.Contender("compiled", lambda: off_by(1.0), compiles=True),
+    }
+    monkeypatch.setattr(timing, "contenders", lambda problem: rivals)
+    pytest.importorskip("ttsem")
+
+    def measure():
+        with executor.gpu():
+            return timing.measure(Clocked(), Cell("clip_loss", 32, 16, "fp32"))
+
+    return measure, rivals
+
+
+def test_whoever_is_wrong_absent_or_out_of_memory_is_a_row_and_not_timed(measured):
+    found = measured[0]()
+    rows = {row["contender"]: row for row in found["rows"]}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "ours": "ok",
+        "matrix": "ok",
+        "full": "out of memory",
+        "broken": "failed",
+        "absent": "not installed",
+        "wrong": "wrong",
+        "other": "ok",
+        "compiled": "left out",
+    }
+    for name, row in rows.items():
+        assert (row["seconds"] is not None) == (name in ("ours", "matrix", "other")), name
+    ours = rows["ours"]
+    assert ours["seconds"] == ours["p20"] == ours["p80"] == 0.25 and ours["peak_bytes"] == 3 << 20
+    # 4 products of 2·32²·16 flops in the time of one of 2·64³.
+    assert ours["fraction"] == pytest.approx(4 * 32**2 * 16 / 64**3)
+    assert rows["other"]["fraction"] == pytest.approx(2 * 32**2 * 16 / 64**3)
+    steps = [{"name": "cell", "status": "ok", **found}]
+    sections = {name: {"status": "ok", "steps": steps if name == "timing" else []} for name in command.LIMITS}
+    text = markdown({"label": "", "dry": False, "sections": sections})
+    for words in (
+        "| ours | 250 ms | 250 ms – 250 ms | ×1.00 | 0.25 | 3 MiB |",
+        "out of memory: CUDA out of memory",
+        "No module",
+    ):
+        assert words in text
+
+
+def test_a_cell_in_which_ours_is_wrong_fails(measured):
+    measured[1]["ours"] = contenders.Contender("ours", lambda: off_by(1.001))
+    found = measured[0]()
+    assert found["status"] == "failed" and "ours, wrong" in found["why"]
+
+
+def test_a_lost_device_is_no_row(measured):
+    measured[1]["broken"] = raising(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(DeviceLost, match="illegal memory access"):
+        measured[0]()
+
+
+def test_sizes_are_asked_for_once_and_the_foremost_come_first():
+    grid = cells(dry=False)
+    assert len({cell.name for cell in grid}) == len(grid) > 160
+    assert {cell.problem for cell in grid[:5]} == {"clip_loss", "nt_xent", "siglip_loss", "info_nce", "kde_entropy"}
+    assert {cell.N for cell in grid} >= {4096, 262144} and {cell.D for cell in grid} == {128, 256, 512, 1024}
+
+
+def test_the_calls_of_a_real_device_fit_torch():
+    """No GPU answers them here; but their names and arguments are torch's."""
+    functions = (
+        *("synchronize", "device_count", "mem_get_info", "empty_cache", "reset_peak_memory_stats", "memory_allocated"),
+        *("max_memory_allocated", "current_stream", "get_sync_debug_mode", "set_sync_debug_mode", "stream"),
+    )
+    classes = ("Event", "Stream", "CUDAGraph", "graph")
+    with contextlib.ExitStack() as stack:
+        found = {
+            name: stack.enter_context(mock.patch.object(torch.cuda, name, autospec=True))
+            for name in (*functions, *classes)
+        }
+        found["memory_allocated"].return_value, found["max_memory_allocated"].return_value = 100, 350
+        found["mem_get_info"].return_value = (5, 10)
+        found["Event"].return_value = mock.Mock(elapsed_time=lambda _: 500.0)
+        device = Gpu()
+        device._flushed = torch.empty(1)
+        call = mock.Mock(return_value=[torch.ones(1)])
+        assert device.seconds(call) == 0.5
+        assert device.peak_bytes(call) == 250
+        assert device.free_bytes() == 5
+        with device.another_stream(), device.without_waiting():
+            device.wait()
+            assert found["set_sync_debug_mode"].call_args.args == ("error",)
+        outputs, replay = device.captured(call)
+        replay()
+        assert outputs == [torch.ones(1)] and call.call_count == 5
