@@ -29,6 +29,7 @@ ATEN = torch.ops.aten
 COPIES = {ATEN.copy_, ATEN._to_copy, ATEN.index, ATEN.set_}
 # Elsewhere a host tensor may be a number, that is, have no dimension.
 STRICT = {ATEN.cat, ATEN.stack}
+NUMPY = {Tensor.numpy, Tensor.__array__}
 
 
 class Placed(TorchFunctionMode):
@@ -40,11 +41,14 @@ class Placed(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        made = func(*args, **kwargs)
+        made = self.call(func, args, kwargs)
         by_a_test = sys._getframe(1).f_code.co_filename.startswith(TESTS)
         if not (by_a_test and _makes(func, args) and kwargs.get("device") is None):
             return self.found(func, args, kwargs, made)
         return self.put(made.detach()).requires_grad_(made.requires_grad)
+
+    def call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        return func(*args, **kwargs)
 
     def put(self, made: Tensor) -> Tensor:
         return made.to(self.device)
@@ -59,6 +63,11 @@ class PretendedlyPlaced(Placed):
     def __init__(self, book: Book):
         super().__init__("cuda")
         self.book = book
+
+    def call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        if func in NUMPY and self.book.place(args[0]) == THERE and not _within("ttsem"):
+            raise TypeError(f"a tensor on the GPU has no {func.__name__}")
+        return func(*args, **kwargs)
 
     def put(self, made: Tensor) -> Tensor:
         return self.book.enter(made, THERE)
@@ -117,6 +126,16 @@ class Book(TorchDispatchMode):
         for t in _tensors(args):
             if self.place(t) == HERE:
                 raise RuntimeError(f"{kernel.__name__} would be handed a host tensor, of shape {tuple(t.shape)}")
+
+
+def _within(package: str) -> bool:
+    """Whether the nearest caller outside of torch and of this file is one of its files: kernels are executed with numpy."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (
+        frame.f_code.co_filename == __file__ or f"{os.sep}torch{os.sep}" in frame.f_code.co_filename
+    ):
+        frame = frame.f_back
+    return f"{os.sep}{package}{os.sep}" in frame.f_code.co_filename
 
 
 def _makes(func: Any, args: Any) -> bool:

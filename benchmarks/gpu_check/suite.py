@@ -39,7 +39,7 @@ def environment() -> dict[str, str]:
 
 
 def run(out: Path, dry: bool, deadline: float) -> dict[str, Any]:
-    of = 2 if dry else max(1, min(MOST_PROCESSES, (os.cpu_count() or 2) // 2))
+    of = 2 if dry else max(1, min(MOST_PROCESSES, os.cpu_count() or 1))
     results = [out / f"suite-{part}.jsonl" for part in range(of)]
     logs = [path.with_suffix(".log") for path in results]
     for path in (*results, *logs):

@@ -1,5 +1,6 @@
 """The pretended GPU refuses what a GPU would: two memories in one operation, a host tensor for a kernel."""
 
+import numpy
 import pytest
 import torch
 
@@ -36,6 +37,14 @@ def test_two_memories_in_one_operation_are_refused_and_numbers_are_not():
     assert (x * torch.ones(()).cpu()).shape == x.shape
     assert (x + rows().cpu().to(x.device)).shape == x.shape
     assert (x + x.new_ones(16)).shape == x.shape
+
+
+@pytest.mark.usefixtures("gpu")
+def test_numpy_does_not_see_the_gpu():
+    for convert in (torch.Tensor.numpy, numpy.asarray):
+        with pytest.raises(TypeError):
+            convert(rows())
+        assert convert(rows().cpu()).shape == (4, 16)
 
 
 @pytest.mark.usefixtures("gpu")
