@@ -21,7 +21,9 @@ from .report import write
 LIMITS = {"environment": 40, "suite": 240, "sanitizer": 50, "behaviour": 80, "timing": 600}
 MINUTES = 8.9
 LEAVING = 20.0  # seconds that a section has from its deadline, when nothing more is begun, until it is ended
+LATE = "stopped at the section's time limit"
 MOST_STARTS = 6  # of one section whose process dies
+PATIENCE = {"environment": 40.0, "behaviour": 45.0, "timing": 75.0}  # seconds of one step; the others have their own
 WITHOUT_DEVICE = ("suite", "sanitizer")
 
 
@@ -87,23 +89,33 @@ def supervised(name: str, chosen: argparse.Namespace, limit: float) -> dict[str,
                 command, cwd=Path(__file__).resolve().parents[2], stdout=said, stderr=said, start_new_session=True
             )
             try:
-                code = process.wait(timeout=max(0.0, deadline - time.time()) + LEAVING)
-            except subprocess.TimeoutExpired:
-                code = None
+                why = watched(process, journal, deadline + LEAVING, PATIENCE.get(name))
             finally:
                 end(process)
+        code = process.returncode
         died_in = [step for step, entry in journal.steps().items() if entry["status"] == "begun"]
         for step in died_in:
-            why = "stopped at the section's time limit" if code is None else f"its process ended with status {code}"
-            journal.write(name=step, status="not finished" if code is None else "failed", why=why)
-        if code == 0 or code is None:
+            journal.write(name=step, status="failed" if why != LATE else "not finished", why=why)
+        if code == 0 or why == LATE or time.time() > deadline:
             break
         if not died_in and code != DEVICE_LOST:
-            problems.append(f"ended with status {code}: {tail(log)}")
-            break
-        if time.time() > deadline:
+            problems.append(f"{why}: {tail(log)}")
             break
     return judged(journal, problems, round(time.time() - started, 1))
+
+
+def watched(process: subprocess.Popen, journal: Journal, latest: float, patience: float | None) -> str:
+    """Wait for a process and say how it ended, or why it must end: it is late, or hangs in a step."""
+    heard = time.time()
+    while process.poll() is None:
+        time.sleep(0.05)
+        if journal.path.exists():
+            heard = max(heard, journal.path.stat().st_mtime)
+        if time.time() > latest:
+            return LATE
+        if patience is not None and time.time() > heard + patience:
+            return f"stopped: it took more than {patience:.0f} s"
+    return f"its process ended with status {process.returncode}"
 
 
 def end(process: subprocess.Popen) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+NOT_REACHED = "not reached"
 DEVICE_LOST = 3  # exit status of a section whose GPU answers nothing but errors any more
 
 
@@ -48,13 +49,13 @@ class Journal:
 
 
 def run(steps: list[Step], journal: Journal, deadline: float) -> None:
-    """Run the steps that the journal does not know; those that have not begun by the deadline are not reached."""
-    begun = journal.steps()
+    """Run the steps that have not begun yet, as far as the journal knows, but none after the deadline."""
+    known = journal.steps()
     for step in steps:
-        if step.name in begun:
-            continue
-        if time.time() > deadline:
-            journal.write(name=step.name, status="not reached")
+        if step.name not in known:
+            journal.write(name=step.name, status=NOT_REACHED)
+    for step in steps:
+        if known.get(step.name, {}).get("status", NOT_REACHED) != NOT_REACHED or time.time() > deadline:
             continue
         journal.write(name=step.name, status="begun")
         started = time.monotonic()
