@@ -115,6 +115,19 @@ def test_steps_are_isolated_and_a_lost_device_ends_the_process_but_not_the_secti
     assert command.judged(journal, [], 1.0)["status"] == "failed"
 
 
+def test_a_process_that_hangs_in_a_step_is_stopped_and_one_that_dies_is_named(tmp_path):
+    def watched(code: str, latest: float, patience: float | None) -> str:
+        process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+        try:
+            return command.watched(process, Journal(tmp_path / "none.jsonl"), time.time() + latest, patience)
+        finally:
+            command.end(process)
+
+    assert watched("import time; time.sleep(60)", 30, 0.3) == "stopped: it took more than 0 s"
+    assert watched("import time; time.sleep(60)", 0.3, None) == command.LATE
+    assert watched("import os; os.abort()", 30, 30) == "its process ended with status -6"
+
+
 def test_what_is_not_begun_by_the_deadline_is_not_reached(tmp_path):
     journal = Journal(tmp_path / "steps.jsonl")
     run([Step("late", dict)], journal, time.time() - 1)
