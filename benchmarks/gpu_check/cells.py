@@ -27,7 +27,7 @@ class Cell:
 
 def cells(dry: bool) -> list[Cell]:
     if dry:
-        bf16 = [Cell(problem, 64, 16, "bf16") for problem in (*LOSSES, "sup_con")]
+        bf16 = [Cell(problem, 64, 16, "bf16") for problem in LOSSES]
         return [*bf16, Cell("nt_xent", 64, 16, "fp32", compilers=True)]
     first = [Cell(problem, *FOREMOST, "bf16") for problem in LOSSES]
     first += [Cell(problem, *FOREMOST_FP32, "fp32") for problem in LOSSES]

@@ -34,15 +34,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     option = config.getoption
     named = option("named") or ""
     kept = [item for item in items if _backend(item) == "triton" and named in item.nodeid]
-    part, of = map(int, str(option("shard")).split("/"))
-    # Neighbours share kernels, which a process compiles once; runs of them are short enough for all processes to end together.
-    together = max(1, min(TOGETHER, len(kept) // (4 * of)))
-    kept = [item for n, item in enumerate(kept) if n // together % of == part][: option("first")]
+    kept = share(kept, *map(int, str(option("shard")).split("/")))[: option("first")]
     dropped = set(items) - set(kept)
     config.hook.pytest_deselected(items=list(dropped))
     items[:] = kept
     on = torch.cuda.get_device_name() if executor.REAL else "the executor"
     _write(config, test="", outcome="collected", count=len(kept), on=on)
+
+
+def share(items: list[Any], part: int, of: int) -> list[Any]:
+    """Neighbours share kernels, which a process compiles once; runs of them are short enough for all to end together."""
+    together = max(1, min(TOGETHER, len(items) // (4 * of)))
+    return [item for n, item in enumerate(items) if n // together % of == part]
 
 
 def _backend(item: pytest.Item) -> Any:

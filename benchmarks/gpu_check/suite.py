@@ -19,7 +19,7 @@ TESTS = ("tests/unit", "tests/property")
 # A process holds half a GiB of the GPU's memory and a core; all of them compile some 1,800 kernels, half a second each.
 MOST_PROCESSES = 12
 MOST_FAILURES = 40
-DRY = ("--first", "2", "--named", "test_rivals")
+DRY = ("--first", "4", "--named", "test_rivals")
 
 
 def steps(out: Path, dry: bool, deadline: float) -> list[Step]:
@@ -39,7 +39,7 @@ def environment() -> dict[str, str]:
 
 
 def run(out: Path, dry: bool, deadline: float) -> dict[str, Any]:
-    of = 2 if dry else max(1, min(MOST_PROCESSES, os.cpu_count() or 1))
+    of = 1 if dry else max(1, min(MOST_PROCESSES, os.cpu_count() or 1))
     results = [out / f"suite-{part}.jsonl" for part in range(of)]
     logs = [path.with_suffix(".log") for path in results]
     for path in (*results, *logs):

@@ -17,6 +17,7 @@ from benchmarks.gpu_check.cells import Cell, cells
 from benchmarks.gpu_check.device import Gpu, Pretended
 from benchmarks.gpu_check.journal import DeviceLost, Journal, NotRun, Step, run
 from benchmarks.gpu_check.report import DRY, markdown
+from benchmarks.gpu_check.shards import share
 from tests import executor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,9 +62,7 @@ def test_nothing_is_claimed_as_measured(dry):
 
 def test_ours_and_the_matrix_form_are_right_in_every_cell_and_the_absent_are_named(dry):
     cells = [step for step in dry[1]["sections"]["timing"]["steps"] if "rows" in step]
-    assert {cell["problem"] for cell in cells} == {
-        *("clip_loss", "nt_xent", "siglip_loss", "info_nce", "kde_entropy", "sup_con")
-    }
+    assert {cell["problem"] for cell in cells} == {*("clip_loss", "nt_xent", "siglip_loss", "info_nce", "kde_entropy")}
     for cell in cells:
         rows = {row["contender"]: row for row in cell["rows"]}
         for name in ("ours", "matrix"):
@@ -158,6 +157,13 @@ def test_a_suite_that_was_stopped_is_not_finished_and_its_failures_are_told(tmp_
     }
     text = markdown({"label": "", "dry": False, "sections": sections})
     assert "AssertionError: NaN" in text and "hypothesis is not installed" in text
+
+
+def test_every_test_is_in_one_share_and_shares_are_alike():
+    for count, of in ((11, 2), (1461, 8), (3, 12), (0, 4)):
+        shares = [share(list(range(count)), part, of) for part in range(of)]
+        assert sorted(n for one in shares for n in one) == list(range(count))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 16
 
 
 def test_a_suite_on_the_executor_proves_nothing_about_a_gpu(tmp_path):
