@@ -14,10 +14,12 @@ WORKERS ?= 2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 REPORT_ARGS ?=
+GPU_OUT ?= runs/gpu-check
+GPU_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test native-test sanitize lint bench bench-quick report clean
+.PHONY: help demo test native-test sanitize lint bench bench-quick report gpu-check gpu-check-dry clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
@@ -26,6 +28,7 @@ help:
 	@echo "make lint    ruff (rules and format) and pyright"
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
 	@echo "make report  an hour: every loss against its rivals, into benchmarks/results; REPORT_ARGS=--quick: 3 minutes"
+	@echo "make gpu-check  nine minutes on a GPU: tests, graphs, streams, times; installs nothing, PYTHON=… has torch, triton, pytest"
 	@echo "make clean   remove .venv, build products and caches; runs/ stays"
 	@echo "The first run of each makes .venv and installs what is missing; PYTHON=… chooses the interpreter."
 
@@ -58,6 +61,14 @@ bench-quick: $(VENV)/test.stamp $(VENV)/demo.stamp
 
 report: $(VENV)/test.stamp $(VENV)/demo.stamp
 	$(BIN)/python -m benchmarks $(REPORT_ARGS)
+
+# In the environment that is there: what a GPU's driver, torch and Triton fit together in is not for us to install.
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu_check --out $(GPU_OUT) $(if $(DRY),--dry) $(GPU_ARGS)
+
+# The same code without a GPU, in a minute.
+gpu-check-dry: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks.gpu_check --out $(GPU_OUT)-dry --dry $(GPU_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks

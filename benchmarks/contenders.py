@@ -94,11 +94,13 @@ def _lightly_dcl() -> Function:
 
 def _metric_learning_sup_con() -> Function:
     loss = _installed().metric_learning.SupConLoss(TEMPERATURE)
-    return lambda z1, z2: loss(torch.cat([z1, z2]), labels(2 * len(z1)))
+    return lambda z1, z2: loss(torch.cat([z1, z2]), labels(2 * len(z1), z1.device))
 
 
 def _reference_sup_con() -> Function:
-    return lambda z1, z2: reference_sup_con(F.normalize(torch.cat([z1, z2]), dim=1), labels(2 * len(z1)), TEMPERATURE)
+    return lambda z1, z2: reference_sup_con(
+        F.normalize(torch.cat([z1, z2]), dim=1), labels(2 * len(z1), z1.device), TEMPERATURE
+    )
 
 
 def reference_sup_con(z: Tensor, label: Tensor, temperature: float) -> Tensor:
@@ -107,7 +109,7 @@ def reference_sup_con(z: Tensor, label: Tensor, temperature: float) -> Tensor:
 
         −1/|P(i)| Σ_{p ∈ P(i)} log( exp(z_i·z_p/τ) / Σ_{a ≠ i} exp(z_i·z_a/τ) ), mean over i
     """
-    others = 1 - torch.eye(len(z))
+    others = 1 - torch.eye(len(z), device=z.device)
     mask = torch.eq(label[:, None], label[None, :]).to(z.dtype) * others
     s = z @ z.T / temperature
     s = s - s.max(dim=1, keepdim=True).values.detach()
@@ -126,7 +128,7 @@ def _keops() -> Function:
     def entropy(z: Tensor) -> Tensor:
         N, D = z.shape
         h = silverman(D, N)
-        index = torch.arange(N, dtype=z.dtype)[:, None]  # exact in fp32 up to 2^24
+        index = torch.arange(N, dtype=z.dtype, device=z.device)[:, None]  # exact in fp32 up to 2^24
         s = -((Vi(z) - Vj(z)) ** 2).sum(-1) / (2 * h * h)
         itself = (0.5 - (Vi(index) - Vj(index)).abs()).step()
         density = (s - itself * 1e30).logsumexp(dim=1).mean() - math.log(N - 1)

@@ -82,9 +82,9 @@ def clusters(N: int, D: int) -> list[Tensor]:
     return [centers[torch.randint(100, (N,), generator=torch.Generator().manual_seed(1))] + noise]
 
 
-def labels(N: int) -> Tensor:
+def labels(N: int, device: torch.device | None = None) -> Tensor:
     """Classes of eight rows each."""
-    return torch.arange(N) % max(N // 8, 1)
+    return torch.arange(N, device=device) % max(N // 8, 1)
 
 
 def silverman(D: int, N: int) -> float:
@@ -93,21 +93,21 @@ def silverman(D: int, N: int) -> float:
 
 
 def _without_diagonal(s: Tensor) -> Tensor:
-    return s.masked_fill(torch.eye(len(s), dtype=torch.bool), -torch.inf)
+    return s.masked_fill(torch.eye(len(s), dtype=torch.bool, device=s.device), -torch.inf)
 
 
 def _two_views(z1: Tensor, z2: Tensor, temperature: float = TEMPERATURE) -> tuple[Tensor, Tensor]:
     z = F.normalize(torch.cat([z1, z2]), dim=1)
-    return _without_diagonal(z @ z.T / temperature), torch.arange(len(z)).roll(len(z1))
+    return _without_diagonal(z @ z.T / temperature), torch.arange(len(z), device=z.device).roll(len(z1))
 
 
 def matrix_info_nce(x: Tensor, y: Tensor) -> Tensor:
     s = F.normalize(x, dim=1) @ F.normalize(y, dim=1).T / TEMPERATURE
-    return F.cross_entropy(s, torch.arange(len(x)))
+    return F.cross_entropy(s, torch.arange(len(x), device=x.device))
 
 
 def matrix_clip(x: Tensor, y: Tensor) -> Tensor:
-    s, own = SCALE * x @ y.T, torch.arange(len(x))
+    s, own = SCALE * x @ y.T, torch.arange(len(x), device=x.device)
     return 0.5 * (F.cross_entropy(s, own) + F.cross_entropy(s.T, own))
 
 
@@ -123,13 +123,13 @@ def matrix_dcl(z1: Tensor, z2: Tensor) -> Tensor:
 
 def matrix_siglip(x: Tensor, y: Tensor) -> Tensor:
     s = SCALE * x @ y.T + BIAS
-    return F.softplus(torch.where(torch.eye(len(s), dtype=torch.bool), -s, s)).sum() / len(s)
+    return F.softplus(torch.where(torch.eye(len(s), dtype=torch.bool, device=s.device), -s, s)).sum() / len(s)
 
 
 def matrix_sup_con(z1: Tensor, z2: Tensor) -> Tensor:
     s, _ = _two_views(z1, z2)
-    label = labels(len(s))
-    positive = (label[:, None] == label[None, :]) & ~torch.eye(len(s), dtype=torch.bool)
+    label = labels(len(s), s.device)
+    positive = (label[:, None] == label[None, :]) & ~torch.eye(len(s), dtype=torch.bool, device=s.device)
     log_p = s.log_softmax(dim=1)
     return -(log_p.masked_fill(~positive, 0.0).sum(dim=1) / positive.sum(dim=1)).mean()
 
@@ -163,7 +163,7 @@ def matrix_uniformity(x: Tensor) -> Tensor:
 
 
 def _sup_con(z1: Tensor, z2: Tensor) -> Tensor:
-    return jk.sup_con(torch.cat([z1, z2]), labels(2 * len(z1)), temperature=TEMPERATURE)
+    return jk.sup_con(torch.cat([z1, z2]), labels(2 * len(z1), z1.device), temperature=TEMPERATURE)
 
 
 PROBLEMS = {

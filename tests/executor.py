@@ -3,35 +3,44 @@ the intermediate representation that a GPU's code is made from, and executes tha
 
 It rounds bf16 and TF32 as hardware does, which Triton's interpreter does not, and it is a sanitizer: what is read or written
 outside a tensor, and what two programs of a launch both touch, is an error with kernel and line. While it is in place every
-tensor says that it lies on a CUDA device.
+tensor says that it lies on a CUDA device. Where there is a GPU, tests of the triton backend run on that.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Iterator
 
 import pytest
+import torch
+
+from tests import placement
+
+REAL = torch.cuda.is_available()  # asked before anything pretends
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch's deterministic mode wants of cuBLAS
 
 
 @contextlib.contextmanager
 def gpu() -> Iterator[None]:
-    for name in ("triton", "ttsem"):
+    for name in ("triton",) if REAL else ("triton", "ttsem"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
-    import torch
+    with placement.poisoned(warn_only=REAL), placement.Placed("cuda") if REAL else _pretended():
+        yield
+
+
+@contextlib.contextmanager
+def _pretended() -> Iterator[None]:
     from triton.runtime import driver
     from ttsem.sanitize import session
 
     before, active = dict(vars(torch.cuda)), driver._active
-    # Memory that nobody has written to yet holds NaN.
-    torch.use_deterministic_algorithms(True)
     try:
-        with session():
+        with session(), placement.pretended():
             yield
     finally:
-        torch.use_deterministic_algorithms(False)
         # The session leaves its answers for torch.cuda behind; to the next test the machine has no GPU again.
         driver._active = active
         for name, was in before.items():

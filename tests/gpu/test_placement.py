@@ -1,0 +1,88 @@
+"""The pretended GPU refuses what a GPU would: two memories in one operation, a host tensor for a kernel."""
+
+import numpy
+import pytest
+import torch
+
+import jessl_kernels as jk
+from jessl_kernels import _checks
+from tests import executor, placement
+
+
+def rows(n: int = 4) -> torch.Tensor:
+    return torch.randn(n, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def gpu():
+    with executor.gpu():
+        yield
+
+
+@pytest.mark.usefixtures("gpu")
+def test_what_a_test_makes_lies_on_the_gpu_and_keeps_its_numbers_and_its_gradient():
+    x = torch.tensor([1.5, 2.5], requires_grad=True)
+    assert x.is_leaf and x.requires_grad
+    (x * torch.arange(2)).sum().backward()
+    assert x.grad.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_two_memories_in_one_operation_are_refused_and_numbers_are_not():
+    x = rows()
+    with pytest.raises(RuntimeError, match="would mix two devices"):
+        x + rows().cpu()
+    with pytest.raises(RuntimeError, match="would mix two devices"):
+        torch.stack([torch.ones(()), torch.ones(()).cpu()])
+    assert (x * torch.ones(()).cpu()).shape == x.shape
+    assert (x + rows().cpu().to(x.device)).shape == x.shape
+    assert (x + x.new_ones(16)).shape == x.shape
+
+
+@pytest.mark.usefixtures("gpu")
+def test_numpy_does_not_see_the_gpu():
+    for convert in (torch.Tensor.numpy, numpy.asarray):
+        with pytest.raises(TypeError):
+            convert(rows())
+        assert convert(rows().cpu()).shape == (4, 16)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_tensors_from_before_lie_on_the_host():
+    with pytest.raises(RuntimeError, match="would mix two devices"):
+        rows() + BEFORE
+
+
+BEFORE = torch.ones(16)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_device_that_the_package_forgets_to_name_is_refused(monkeypatch):
+    """A scale that was made on the host goes unnoticed on the CPU, and is an address that no kernel may read on a GPU."""
+    x = rows().bfloat16()
+    # Compiled under another name, since what a file of the tests makes is moved.
+    forgetful = eval(compile("lambda full: lambda *a, device, **k: full(*a, **k)", "package.py", "eval"))
+    with jk.use_backend("triton"):
+        jk.pairwise_logsumexp(x, scale=2.0)
+        monkeypatch.setattr(_checks.torch, "full", forgetful(torch.full))
+        with pytest.raises(RuntimeError, match="row_sums would be handed a host tensor"):
+            jk.pairwise_logsumexp(x, scale=2.0)
+
+
+@pytest.mark.skipif(executor.REAL, reason="there is a GPU")
+def test_afterwards_nothing_is_pretended():
+    with executor.gpu():
+        assert rows().device.type == "cuda"
+    assert rows().device.type == "cpu"
+    assert not torch.cuda.is_available()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_on_a_gpu_the_same_mode_moves_instead():
+    """Any other device will do to see it."""
+    with placement.Placed("meta"):
+        assert torch.ones(2).is_meta
+        assert torch.ones(2, device="cpu").device.type == "cpu"
+        assert torch.randn(2, generator=torch.Generator().manual_seed(0), requires_grad=True).is_meta
+        assert rows().is_meta
+        assert not jk.nn.NTXent(learnable=True).log_temperature.is_meta  # what the package makes stays where it asked
