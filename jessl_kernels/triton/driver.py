@@ -107,7 +107,7 @@ def _strip_by_strip(
         arrived = arriving(op, part, value[here])
         unit = _unit(score, arrived, None)
         gradient[here] = arrived.gradient / unit
-        side = Side(gradient, value if op == "logsumexp" else None)
+        side = Side(gradient, value)
         strip.pull_back(op, side, None, unit, grads)
     return value, value.new_empty(0), grads
 
@@ -130,7 +130,7 @@ def _pull_rows(
     score: Score, op: str, row: Upstream | None, col: Upstream | None, grads: Gradients, scale: bool, workspace: int
 ) -> None:
     shift = 0
-    if row is not None and col is None and op == "logsumexp":
+    if row is not None and col is None and row.lse is not None:
         shift = _half_shift(score)
         sides, factor = (Side(None, row.lse), None), row.gradient * 2.0**-shift
     else:
@@ -159,7 +159,10 @@ def _unit(score: Score, row: Upstream | None, col: Upstream | None) -> Tensor:
 
 
 def _over(side: Upstream | None, unit: Tensor) -> Side | None:
-    return None if side is None else Side(side.gradient / unit, side.lse)
+    if side is None:
+        return None
+    gradient = side.gradient / unit
+    return Side(gradient, gradient if side.lse is None else side.lse)
 
 
 def _transposed(score: Score, grads: Gradients) -> Gradients:

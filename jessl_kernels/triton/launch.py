@@ -45,10 +45,14 @@ class Pairs(NamedTuple):
 
 
 class Side(NamedTuple):
-    """Upstream gradient and log-sum-exp of each row, or column; see `tile.weights` for what may be None."""
+    """Upstream gradient and log-sum-exp of each row, or column; see `tile.weights` for when the gradient may be None.
+
+    A sum of ψ has no log-sum-exp, and reads none; some tensor stands there, since Triton 3.6 compiles no comparison of a side
+    with None if the side holds one.
+    """
 
     gradient: Tensor | None
-    lse: Tensor | None
+    lse: Tensor
 
 
 class Pulled(NamedTuple):

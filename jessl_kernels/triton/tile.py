@@ -187,7 +187,7 @@ def sigmoid(s):
 
 @triton.jit
 def weights(s, row, col, i, j, N, M, SHIFT: tl.constexpr, LSE: tl.constexpr):
-    """P of a tile, given row = (g, L) and col = (h, C) (L and C None for a sum of ψ); either side may be None.
+    """P of a tile, given row = (g, L) and col = (h, C); a sum of ψ reads neither L nor C. Either side may be None.
 
     For the log-sum-exps of rows alone P stands over 2^−SHIFT, and g may be None: then the caller multiplies rows by it. One
     exponential serves rows and columns whose log-sum-exps are not far apart.
