@@ -9,9 +9,13 @@ tensor says that it lies on a CUDA device. Where there is a GPU, tests of the tr
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,6 +40,7 @@ def _pretended() -> Iterator[None]:
     from triton.runtime import driver
     from ttsem.sanitize import session
 
+    _compile_once()
     before, active = dict(vars(torch.cuda)), driver._active
     try:
         with session(), placement.pretended():
@@ -45,3 +50,36 @@ def _pretended() -> Iterator[None]:
         driver._active = active
         for name, was in before.items():
             setattr(torch.cuda, name, was)
+
+
+@functools.cache
+def _compile_once() -> None:
+    """A kernel's representation is made once for the arguments that it is specialised on, and kept where Triton keeps kernels.
+
+    ttsem parses it at every launch, two thirds of a test's time, and asks for machine code besides, a second a kernel, which
+    tests/gpu look at and nobody runs here. And it spells out each tensor that it asks whether it names a CUDA device.
+    """
+    import torch
+    import triton
+    from triton.runtime.cache import get_cache_manager
+    from ttsem import harness, mlir, sanitize
+
+    texts: dict[str, str] = {}
+    is_cuda = sanitize._is_cuda
+
+    def representation(record: harness.LaunchRecord, stage: str, target: Any) -> str:
+        specialised = harness._specialize(record.fn, record.args, record.kwargs, target)
+        source = triton.__version__, record.fn.cache_key, stage, target
+        key = hashlib.sha256(repr((source, specialised)).encode()).hexdigest()
+        if key not in texts:
+            kept = get_cache_manager(key)
+            path = kept.get_file("generic") or kept.put(
+                harness._stage_text(record, stage, target), "generic", binary=False
+            )
+            texts[key] = Path(path).read_text()
+        return texts[key]
+
+    mlir.enable_generic_printing()
+    mlir.parse = functools.cache(mlir.parse)
+    harness.ir_for_launch = representation
+    sanitize._is_cuda = lambda device: not isinstance(device, torch.Tensor) and is_cuda(device)
