@@ -35,6 +35,7 @@ BARS = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2.0**-7, torc
 class Given:
     """The problem of a check, and on what it runs.
 
+    whole       numbers: scores, distances that lie on a bound
     near        rows of y that lie as close to a row of x as rounding does not reach
     spread      by how much biases grow from row to row, and column to column, in nats
     programs    that a launch should have: 1 makes programs of several tiles, many of one each
@@ -47,6 +48,7 @@ class Given:
     exclude: str = "nothing"
     of: phi.Phi = phi.IDENTITY
     scale: float = 0.3
+    whole: bool = False
     near: int = 0
     spread: float = 0.0
     special: bool = False
@@ -64,6 +66,12 @@ def problem_of(given: Given) -> Score:
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
     x, y = normal(N, D), normal(M, D)
+    if given.whole:
+        x, y = (0.6 * x).round(), (0.6 * y).round()
+        y[M // 2 :] = -y[: M - M // 2]  # their mean is 0
+        x[0] = 2.0 * (
+            torch.arange(D) < 16
+        )  # a squared radius of 64, so that 16 is the squared distance of close pairs, to the last bit
     if given.near:
         pick = torch.arange(given.near)
         y[(pick * 29) % M] = x[(pick * 11) % N] + 1e-3 * normal(given.near, D)
@@ -231,7 +239,7 @@ def _compare(ours: Gradients, truth: Gradients, given: Given) -> None:
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 FUSED = Given(dtype=BF16, shape=(133, 140, 5), workspace=SCANT_SUMS)
 APART = Given("sqdist", shape=(21, 75, 3))  # by differences
-EXPANDED = Given("sqdist", shape=(21, 140, 18), near=12)
+EXPANDED = Given("sqdist", shape=(21, 140, 18), near=12)  # in fp64 only φ = laplace minds close pairs
 STRIP = Given()
 CLAMP = phi.clamp(-1.0, 0.9)
 FAR = phi.clamp(-3.0, -0.4)  # of distances
@@ -243,7 +251,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "strip gradients": lambda: gradients(replace(STRIP, exclude="same", of=CLAMP), LSE, "both"),
     "fused attention": lambda: at_once(replace(FUSED, exclude="different"), LSE, "rows", anchored=True),
     "near gradients": lambda: gradients(replace(APART, of=phi.LAPLACE, exclude="same"), LSE, "both"),
-    "expanded gradients": lambda: gradients(replace(EXPANDED, exclude="same", scale=0.1), LSE, "both"),
+    "expanded gradients": lambda: gradients(replace(EXPANDED, exclude="same", of=phi.LAPLACE), LSE, "both"),
     "strip softplus": lambda: values(replace(STRIP, exclude="different", scale=3.0), PSI, True),
     # strips of products
     "strip top-k": lambda: best(replace(STRIP, exclude="same", of=CLAMP, workspace=SCANT)),
@@ -258,12 +266,18 @@ CHECKS: dict[str, Callable[[], None]] = {
     "strip of half precision": lambda: at_once(replace(STRIP, dtype=FP16, exclude="same"), PSI, "both"),
     # strips of distances
     "expanded rows": lambda: values(replace(EXPANDED, of=phi.LAPLACE), LSE, True),
-    "expanded gradients, laplace": lambda: gradients(replace(EXPANDED, of=phi.LAPLACE, programs=9), LSE, "both"),
+    "expanded gradients, fp32": lambda: gradients(replace(EXPANDED, dtype=FP32, programs=9), LSE, "both"),
     "expanded gradients, clamp": lambda: gradients(
         replace(EXPANDED, of=phi.clamp(-3.0, -1e-5), scale=0.1), PSI, "rows"
     ),
     "expanded at once": lambda: at_once(
-        replace(EXPANDED, symmetric=True, exclude="diagonals", workspace=SCANT, scale=0.1), LSE, "rows"
+        replace(EXPANDED, symmetric=True, exclude="diagonals", workspace=SCANT, of=phi.LAPLACE), LSE, "rows"
+    ),
+    "expanded gradients, at the limit": lambda: gradients(
+        replace(EXPANDED, of=phi.LAPLACE, whole=True, near=0), LSE, "both"
+    ),
+    "strip gradients, at the bounds": lambda: gradients(
+        replace(STRIP, of=phi.clamp(-1.0, 1.0), whole=True, scale=0.5), LSE, "both"
     ),
     # fused products
     "fused columns": lambda: values(replace(FUSED, exclude="same"), LSE, True),
