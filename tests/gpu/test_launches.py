@@ -1,0 +1,100 @@
+"""Grids that a GPU accepts, at every size: reductions over meta tensors, whose launches are noted instead of run."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from triton.runtime.jit import JITFunction
+
+from benchmarks.static_gpu.problems import ALL, EMBEDDINGS
+from jessl_kernels import phi
+from jessl_kernels.backends.contract import Upstream, Weighted
+from jessl_kernels.exclude import Exclude
+from jessl_kernels.score import Score
+from jessl_kernels.triton import driver, launch
+
+MOST = (2**31 - 1, 65_535, 65_535)  # programs along each axis, of CUDA
+WORKSPACE = 1 << 30  # strips of many rows
+SIZES = [(1, 1), (300, 300), (70_000, 70_000), (3, 5_000_000), (5_000_000, 3)]
+ROUTES = {
+    "fused": ("dot", torch.bfloat16, 64),
+    "differences": ("sqdist", torch.float32, 3),
+    "strips": ("dot", torch.float32, 64),
+    "wide strips": ("dot", torch.float16, 300),
+    "strips of distances": ("sqdist", torch.float64, 20),
+}
+
+
+class Launched(NamedTuple):
+    """A launch as it was asked for; constants are all that a kernel is compiled with."""
+
+    kernel: str
+    grid: tuple[int, ...]
+    constants: tuple[tuple[str, object], ...]
+
+
+@contextlib.contextmanager
+def noted(processors: int) -> Iterator[list[Launched]]:
+    found: list[Launched] = []
+    run, before = JITFunction.run, launch.processors
+
+    def note(kernel, *args, grid, warmup, **options):
+        found.append(Launched(kernel.__name__, tuple(grid), tuple(sorted(options.items(), key=str))))
+
+    JITFunction.run, launch.processors = note, lambda device: processors
+    try:
+        yield found
+    finally:
+        JITFunction.run, launch.processors = run, before
+
+
+def reduced(route: str, N: int, M: int, processors: int, symmetric: bool = False) -> list[Launched]:
+    """The launches of every reduction, each with every gradient."""
+    kind, dtype, D = ROUTES[route]
+    with torch.device("meta"):
+        x, y = torch.empty(N, D, dtype=dtype), None if symmetric else torch.empty(M, D, dtype=dtype)
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        row, col = torch.empty(N, dtype=wide), torch.empty(M, dtype=wide)
+        ids = torch.empty(N, dtype=torch.int64), torch.empty(M, dtype=torch.int64)
+        scale = torch.empty((), dtype=torch.float64)
+    exclude = Exclude(diagonals=(0, 1, -1)) if symmetric else Exclude((0,), ids, ids, (1,))
+    bias = (None, None) if symmetric else (row, col)
+    score = Score(x, y, scale, *bias, exclude, kind, phi.IDENTITY)
+    needs = EMBEDDINGS if symmetric else ALL
+    with noted(processors) as found:
+        for op in ("logsumexp", "softplus"):
+            lse = (row, col) if op == "logsumexp" else (None, None)
+            for both in (False, True):
+                upstream = Upstream(row, lse[0]), Upstream(col, lse[1]) if both else None
+                driver.gradient(score, op, *upstream, needs, WORKSPACE)
+                weighted = Weighted(row, None), Weighted(col, None) if both else None
+                driver.reduce_and_gradient(score, op, *weighted, needs, WORKSPACE)
+        driver.top_k(score, min(2, M), WORKSPACE)
+    return found
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(("N", "M"), SIZES)
+def test_grids_are_within_what_a_gpu_takes(route, N, M):
+    found = reduced(route, N, M, 132)
+    assert found
+    for one in found:
+        assert all(1 <= count <= most for count, most in zip(one.grid, MOST, strict=False)), one
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_symmetric_problem_is_within_them_too(route):
+    for one in reduced(route, 70_000, 70_000, 132, symmetric=True):
+        assert all(1 <= count <= most for count, most in zip(one.grid, MOST, strict=False)), one
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_kernels_are_compiled_with_the_same_constants_at_every_size(route):
+    """So what `test_compiled.py` says of shared memory and registers holds for all of them."""
+    every = {size: {(one.kernel, one.constants) for one in reduced(route, *size, 132)} for size in SIZES}
+    assert all(constants == every[300, 300] for constants in every.values())

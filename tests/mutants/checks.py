@@ -1,0 +1,295 @@
+"""What a mutant must pass to survive: reductions on small odd shapes, each against the matrix form in fp64.
+
+Every check is one call of the driver. Between them they take every branch of every kernel, in a program of several tiles and in
+several programs; `test_mutants.py` sees to it that the kernels themselves pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from jessl_kernels import phi
+from jessl_kernels.backends import reference
+from jessl_kernels.backends.contract import Upstream, Weighted
+from jessl_kernels.exclude import Exclude
+from jessl_kernels.score import Gradients, Needs, Score
+from jessl_kernels.triton import driver, launch
+
+ALL = Needs(True, True, True, True, True)
+FEW = Needs(True, False, False, False, False)
+UNBIASED = Needs(True, True, True, False, False)
+PLENTY = 64 << 20
+SCANT, SCANT_SUMS = 40_000, 1000  # a few strips of the shapes below; one tile of rows, and one range, at a time
+# Of the largest element. In a row of up to 150 scores, sums and what is made of them round a few times; weights that meet a
+# product in half precision are rounded to it once.
+BARS = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
+
+
+@dataclass(frozen=True)
+class Given:
+    """The problem of a check, and on what it runs.
+
+    whole       numbers: scores, distances that lie on a bound
+    near        rows of y that lie as close to a row of x as rounding does not reach
+    spread      by how much biases grow from row to row, and column to column, in nats
+    programs    that a launch should have: 1 makes programs of several tiles, many of one each
+    """
+
+    kind: str = "dot"
+    dtype: torch.dtype = torch.float64
+    shape: tuple[int, int, int] = (21, 140, 5)
+    symmetric: bool = False
+    exclude: str = "nothing"
+    of: phi.Phi = phi.IDENTITY
+    scale: float = 0.3
+    whole: bool = False
+    near: int = 0
+    spread: float = 0.0
+    special: bool = False
+    biased: bool = True
+    workspace: int = PLENTY
+    programs: int = 1
+
+
+@functools.cache
+def problem_of(given: Given) -> Score:
+    N, M, D = given.shape
+    generator = torch.Generator().manual_seed(N + M + D)
+
+    def normal(*shape: int, dtype: torch.dtype = given.dtype) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    x, y = normal(N, D), normal(M, D)
+    if given.whole:
+        x, y = (0.6 * x).round(), (0.6 * y).round()
+        y[M // 2 :] = -y[: M - M // 2]  # their mean is 0
+        x[0] = 2.0 * (
+            torch.arange(D) < 16
+        )  # a squared radius of 64, so that 16 is the squared distance of close pairs, to the last bit
+    if given.near:
+        pick = torch.arange(given.near)
+        y[(pick * 29) % M] = x[(pick * 11) % N] + 1e-3 * normal(given.near, D)
+    wide = torch.float64 if given.dtype == torch.float64 else torch.float32
+    row, col = normal(N, dtype=wide), normal(M, dtype=wide)
+    if given.spread:
+        row, col = row + given.spread * (torch.arange(N) % 5), col + given.spread * (torch.arange(M) % 7)
+    if given.special:
+        row[3], col[7], row[5] = -torch.inf, -torch.inf, torch.nan
+    bias = (row, col) if given.biased else (None, None)
+    exclude = EXCLUSIONS[given.exclude](N, N if given.symmetric else M, generator)
+    scale = torch.tensor(given.scale, dtype=torch.float64)
+    return Score(x, None if given.symmetric else y, scale, *bias, exclude, given.kind, given.of)
+
+
+def _ids(n: int, generator: torch.Generator, classes: int = 6) -> Tensor:
+    return torch.randint(-1, classes, (n,), generator=generator)
+
+
+EXCLUSIONS: dict[str, Callable[[int, int, torch.Generator], Exclude]] = {
+    "nothing": lambda N, M, g: Exclude(),
+    "diagonals": lambda N, M, g: Exclude(diagonals=(0, N // 2, -(N // 2))),
+    "same": lambda N, M, g: Exclude(same=(_ids(N, g), _ids(M, g)), keep=(0, M - N - 2)),
+    "different": lambda N, M, g: Exclude(different=(_ids(N, g), _ids(M, g)), diagonals=(1, 66), keep=(-1, 70)),
+    # Rows without a pair, and columns.
+    "most": lambda N, M, g: Exclude(different=(_ids(N, g, 3), 1 + _ids(M, g, 4)), diagonals=(0, 1), keep=(1,)),
+}
+
+
+def _with_tensors(score: Score, change: Callable[[Tensor], Tensor]) -> Score:
+    changed = [None if v is None else change(v) for v in (score.x, score.y, score.row_bias, score.col_bias)]
+    return replace(score, x=changed[0], y=changed[1], row_bias=changed[2], col_bias=changed[3])
+
+
+def score_of(given: Given) -> Score:
+    """For one call: a mutant may write where it should not."""
+    return _with_tensors(problem_of(given), torch.clone)
+
+
+@functools.cache
+def exact(given: Given) -> Score:
+    return _with_tensors(problem_of(given), torch.Tensor.double)
+
+
+@functools.cache
+def exact_sums(given: Given, op: str) -> tuple[Tensor, Tensor]:
+    return reference.reduce(exact(given), op, True, PLENTY)
+
+
+def assert_near(what: str, ours: Tensor, truth: Tensor, bar: float) -> None:
+    """Element by element, relative to the largest; infinities and NaN where the truth has them."""
+    assert ours.shape == truth.shape, what
+    a, t = ours.double(), truth.double()
+    usual = t.isfinite()
+    same = (a == t) | (a.isnan() & t.isnan())
+    assert bool((a.isfinite() & usual | same).all()), f"{what}: other special values"
+    if bool(usual.any()):
+        size, error = float(t[usual].abs().amax()), float((a - t)[usual].abs().amax())
+        assert error <= bar * size, f"{what}: {error / max(size, 1e-300):.3g} of the largest, allowed {bar:.3g}"
+
+
+@contextlib.contextmanager
+def device(programs: int) -> Iterator[None]:
+    before = launch.processors, launch.PROGRAMS_EACH
+    launch.processors, launch.PROGRAMS_EACH = lambda device: programs, 1
+    try:
+        yield
+    finally:
+        launch.processors, launch.PROGRAMS_EACH = before
+
+
+@functools.cache
+def vectors(given: Given, seed: int = 5) -> tuple[Tensor, Tensor]:
+    """A number for each row and for each column, which the dtype of scores holds exactly."""
+    score, generator = problem_of(given), torch.Generator().manual_seed(seed)
+    row, col = (torch.randn(n, generator=generator, dtype=torch.float32) for n in (score.N, score.M))
+    return row.to(score.dtype), col.to(score.dtype)
+
+
+def _compare_sums(given: Given, op: str, ours: tuple[Tensor, Tensor]) -> None:
+    for name, a, t in zip(("rows", "columns"), ours, exact_sums(given, op), strict=True):
+        if a.numel():
+            assert_near(name, a, t, min(BARS[given.dtype], BARS[torch.float32]))
+
+
+def values(given: Given, op: str, cols: bool) -> None:
+    with device(given.programs):
+        ours = driver.reduce(score_of(given), op, cols, given.workspace)
+    assert bool(ours[1].numel()) == cols
+    _compare_sums(given, op, ours)
+
+
+@functools.cache
+def _upstream(given: Given, op: str, sides: str, dtype: torch.dtype) -> tuple[Upstream | None, Upstream | None]:
+    """A row without pairs arrives with a gradient all the same."""
+    width = problem_of(given).dtype
+    lse = [v.to(width).to(dtype) if op == LSE else None for v in exact_sums(given, op)]
+    row, col = (Upstream(g.to(dtype), v) for g, v in zip(vectors(given), lse, strict=True))
+    return row, col if sides == "both" else None
+
+
+@functools.cache
+def _exact_gradients(given: Given, op: str, sides: str, needs: Needs) -> Gradients:
+    return reference.gradient(exact(given), op, *_upstream(given, op, sides, torch.float64), needs, PLENTY)
+
+
+def gradients(given: Given, op: str, sides: str, needs: Needs = ALL) -> None:
+    """By recomputation."""
+    score = score_of(given)
+    with device(given.programs):
+        ours = driver.gradient(score, op, *_upstream(given, op, sides, score.dtype), needs, given.workspace)
+    _compare(ours, _exact_gradients(given, op, sides, needs), given)
+
+
+@functools.cache
+def _weighted(given: Given, sides: str, anchored: bool, dtype: torch.dtype) -> tuple[Weighted | None, Weighted | None]:
+    anchors = vectors(given, 6) if anchored else (None, None)
+    row, col = (
+        Weighted(g.to(dtype), None if a is None else a.to(dtype)) for g, a in zip(vectors(given), anchors, strict=True)
+    )
+    return row, col if sides == "both" else None
+
+
+@functools.cache
+def _exact_at_once(given: Given, op: str, sides: str, needs: Needs, anchored: bool) -> Gradients:
+    sent = _weighted(given, sides, anchored, torch.float64)
+    return reference.reduce_and_gradient(exact(given), op, *sent, needs, PLENTY)[2]
+
+
+def at_once(given: Given, op: str, sides: str, needs: Needs = ALL, anchored: bool = False) -> None:
+    """Values and gradients of constant weights."""
+    score = score_of(given)
+    sent = _weighted(given, sides, anchored, score.dtype)
+    with device(given.programs):
+        *sums, ours = driver.reduce_and_gradient(score, op, *sent, needs, given.workspace)
+    _compare_sums(given, op, sums)
+    _compare(ours, _exact_at_once(given, op, sides, needs, anchored), given)
+
+
+@functools.cache
+def _exact_best(given: Given) -> tuple[Tensor, Tensor]:
+    return reference.top_k(exact(given), 4, PLENTY)
+
+
+def best(given: Given) -> None:
+    with device(given.programs):
+        values, places = driver.top_k(score_of(given), 4, given.workspace)
+    expected, there = _exact_best(given)
+    assert_near("values", values, expected, min(BARS[given.dtype], BARS[torch.float32]))
+    found = expected > -torch.inf
+    assert torch.equal(places[found], there[found]), "places"
+
+
+def _compare(ours: Gradients, truth: Gradients, given: Given) -> None:
+    bar = BARS[given.dtype]
+    for name in ("x", "y", "row_bias", "col_bias"):
+        a, t = getattr(ours, name), getattr(truth, name)
+        if a.numel() or t.numel():
+            rounded = name in ("x", "y")  # biases' are sums of weights that meet no product
+            assert_near(f"gradient of {name}", a, t, bar if rounded else min(bar, BARS[torch.float32]))
+    if truth.scale.numel():
+        assert_near("gradient of scale", ours.scale, truth.scale, min(bar, 1e-4))  # terms of both signs, unrounded
+
+
+BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
+FUSED = Given(dtype=BF16, shape=(133, 140, 5), workspace=SCANT_SUMS)
+APART = Given("sqdist", shape=(21, 75, 3))  # by differences
+EXPANDED = Given("sqdist", shape=(21, 140, 18), near=12)  # in fp64 only φ = laplace minds close pairs
+STRIP = Given()
+CLAMP = phi.clamp(-1.0, 0.9)
+FAR = phi.clamp(-3.0, -0.4)  # of distances
+LSE, PSI = "logsumexp", "softplus"
+
+CHECKS: dict[str, Callable[[], None]] = {
+    # those that catch most
+    "strip columns": lambda: values(replace(STRIP, exclude="most"), LSE, True),
+    "strip gradients": lambda: gradients(replace(STRIP, exclude="same", of=CLAMP), LSE, "both"),
+    "fused attention": lambda: at_once(replace(FUSED, exclude="different"), LSE, "rows", anchored=True),
+    "near gradients": lambda: gradients(replace(APART, of=phi.LAPLACE, exclude="same"), LSE, "both"),
+    "expanded gradients": lambda: gradients(replace(EXPANDED, exclude="same", of=phi.LAPLACE), LSE, "both"),
+    "strip softplus": lambda: values(replace(STRIP, exclude="different", scale=3.0), PSI, True),
+    # strips of products
+    "strip top-k": lambda: best(replace(STRIP, exclude="same", of=CLAMP, workspace=SCANT)),
+    "strip rows": lambda: values(replace(STRIP, exclude="diagonals", programs=9, workspace=SCANT), LSE, False),
+    "strip columns, far apart": lambda: values(replace(STRIP, spread=30.0, programs=9), LSE, True),
+    "strip rows, far apart": lambda: values(replace(STRIP, spread=400.0), LSE, False),
+    "strip special values": lambda: values(replace(STRIP, special=True), LSE, True),
+    "strip gradients, far apart": lambda: gradients(replace(STRIP, spread=30.0), LSE, "both"),
+    "strip gradients of rows": lambda: gradients(replace(STRIP, exclude="most", programs=9), LSE, "rows"),
+    "strip gradients of softplus": lambda: gradients(replace(STRIP, of=CLAMP), PSI, "both"),
+    "strip at once, softplus": lambda: at_once(replace(STRIP, workspace=SCANT, special=True), PSI, "rows"),
+    "strip of half precision": lambda: at_once(replace(STRIP, dtype=FP16, exclude="same"), PSI, "both"),
+    # strips of distances
+    "expanded rows": lambda: values(replace(EXPANDED, of=phi.LAPLACE), LSE, True),
+    "expanded gradients, fp32": lambda: gradients(replace(EXPANDED, dtype=FP32, programs=9), LSE, "both"),
+    "expanded gradients, clamp": lambda: gradients(
+        replace(EXPANDED, of=phi.clamp(-3.0, -1e-5), scale=0.1), PSI, "rows"
+    ),
+    "expanded at once": lambda: at_once(
+        replace(EXPANDED, symmetric=True, exclude="diagonals", workspace=SCANT, of=phi.LAPLACE), LSE, "rows"
+    ),
+    "expanded gradients, at the limit": lambda: gradients(
+        replace(EXPANDED, of=phi.LAPLACE, whole=True, near=0), LSE, "both"
+    ),
+    "strip gradients, at the bounds": lambda: gradients(
+        replace(STRIP, of=phi.clamp(-1.0, 1.0), whole=True, scale=0.5), LSE, "both"
+    ),
+    # fused products
+    "fused columns": lambda: values(replace(FUSED, exclude="same"), LSE, True),
+    "fused columns, far apart": lambda: values(replace(FUSED, spread=12.0, programs=9), LSE, True),
+    "fused attention, fp16": lambda: at_once(replace(FUSED, dtype=FP16, programs=9, exclude="most"), LSE, "rows"),
+    "fused gradients": lambda: gradients(replace(FUSED, of=CLAMP), LSE, "both"),
+    "fused gradients, far apart": lambda: gradients(replace(FUSED, spread=12.0, programs=9), LSE, "both"),
+    "fused gradients, fp16": lambda: gradients(replace(FUSED, dtype=FP16), LSE, "rows"),
+    "fused, as wide as padded": lambda: at_once(replace(FUSED, shape=(70, 67, 16)), LSE, "both"),
+    # distances by differences
+    "near columns": lambda: values(replace(APART, dtype=FP32, programs=9), LSE, True),
+    "near softplus": lambda: values(replace(APART, of=FAR, special=True), PSI, True),
+    "near gradients of rows": lambda: gradients(replace(APART, exclude="most", workspace=SCANT_SUMS), LSE, "rows"),
+    "near gradients of softplus": lambda: gradients(replace(APART, of=FAR, programs=9), PSI, "both"),
+}

@@ -1,0 +1,114 @@
+"""The executor with the arithmetic of a worse GPU: what the kernels' bars must hold against.
+
+    last_bits   exp, exp2, log and log2 off by up to 2 ulp, at random: hardware's are approximations
+    flushed     fp32 numbers below 2⁻¹²⁶ are 0: hardware's fast functions, and compilers' defaults
+    truncated   a product's sum is cut off, not rounded, after every 16 terms: what tensor cores have been seen to do
+    shuffled    the programs of a launch in another order
+
+For use within `executor.gpu()`: they exchange entries of ttsem's table of operations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+ULPS, STEP = 2, 16
+TINY = np.finfo(np.float32).tiny
+
+
+@contextlib.contextmanager
+def _exchanged(names: list[str], changed: Callable[[np.ndarray], np.ndarray]) -> Iterator[None]:
+    """What these operations return, changed where it is a float of 32 or 64 bits."""
+    from ttsem.ops import OPS
+
+    before = {name: OPS[name] for name in names}
+
+    def around(handler):
+        def handle(*given):
+            return [changed(np.asarray(r)) if getattr(r, "dtype", None) in FLOATS else r for r in handler(*given)]
+
+        return handle
+
+    OPS.update({name: around(handler) for name, handler in before.items()})
+    try:
+        yield
+    finally:
+        OPS.update(before)
+
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@contextlib.contextmanager
+def last_bits(seed: int = 0) -> Iterator[None]:
+    generator = np.random.default_rng(seed)
+
+    def off(value: np.ndarray) -> np.ndarray:
+        # 0, infinities and NaN are exact; e⁰ = 1 and log 1 = 0 are not taken to be.
+        usual = np.isfinite(value) & (value != 0)
+        step = generator.integers(-ULPS, ULPS + 1, value.shape)
+        with np.errstate(all="ignore"):
+            return np.where(usual, value + step.astype(value.dtype) * np.spacing(np.abs(value)), value).astype(
+                value.dtype
+            )
+
+    with _exchanged(["math.exp", "math.exp2", "math.log", "math.log2"], off):
+        yield
+
+
+@contextlib.contextmanager
+def flushed() -> Iterator[None]:
+    from ttsem.ops import OPS
+
+    def flush(value: np.ndarray) -> np.ndarray:
+        return value if value.dtype != np.float32 else np.where(np.abs(value) < TINY, np.float32(0.0), value)
+
+    names = [name for name in OPS if name.startswith(("math.", "arith.")) and name.endswith("f")]
+    with _exchanged([*names, "math.exp", "math.exp2", "math.log", "math.log2", "math.sqrt", "tt.dot"], flush):
+        yield
+
+
+@contextlib.contextmanager
+def truncated() -> Iterator[None]:
+    from ttsem import ops
+
+    rounded = ops._fma_chain
+
+    def cut(a: np.ndarray, b: np.ndarray, c: np.ndarray, dtype: type) -> np.ndarray:
+        if dtype != np.float32:
+            return rounded(a, b, c, dtype)  # fp64 is added as it is
+        total = np.asarray(c, np.float32)
+        for k in range(0, a.shape[-1], STEP):
+            wide = (
+                np.matmul(a[..., k : k + STEP].astype(np.float64), b[..., k : k + STEP, :].astype(np.float64)) + total
+            )
+            near = wide.astype(np.float32)
+            total = np.where(np.abs(near) > np.abs(wide), np.nextafter(near, np.float32(0.0)), near)
+        return total
+
+    ops._fma_chain = cut
+    try:
+        yield
+    finally:
+        ops._fma_chain = rounded
+
+
+@contextlib.contextmanager
+def shuffled(seed: int = 0) -> Iterator[None]:
+    before = os.environ.get("TTSEM_GRID_ORDER")
+    os.environ["TTSEM_GRID_ORDER"] = f"shuffle:{seed}"
+    try:
+        yield
+    finally:
+        del os.environ["TTSEM_GRID_ORDER"]
+        if before is not None:
+            os.environ["TTSEM_GRID_ORDER"] = before
+
+
+@contextlib.contextmanager
+def nothing() -> Iterator[None]:
+    yield
