@@ -51,8 +51,9 @@ def draw(figures: list[Figure], path: Path) -> None:
         labels = [
             who + (" (by hand)" if "attention" in who else "") for who in COLORS if any(f.who == who for f in shown)
         ]
+        inch = 1 / plot.get_figheight()
         plot.suptitle("Modelled, not measured: least time of value and gradients, per pair of rows", x=0.02, ha="left")
-        plot.legend(handles, labels, loc="upper right", ncols=len(handles), fontsize=8, bbox_to_anchor=(0.99, 0.985))
-        plot.tight_layout(rect=(0, 0, 1, 0.97))
+        plot.legend(handles, labels, loc="lower center", ncols=len(handles), fontsize=8)
+        plot.tight_layout(rect=(0, 0.3 * inch, 1, 1 - 0.05 * inch))
         plot.savefig(path)
         plt.close(plot)

@@ -62,20 +62,22 @@ def bound(work: Work, device: Device) -> tuple[float, str]:
     return sum(spent.values()), max(spent, key=lambda resource: spent[resource])
 
 
+def executed(contender: Contender, device: Device, N: int, height: int | None = None) -> Work:
+    """The work of one call at N rows, in strips of `height` rows of scores."""
+    with pretended(device.capability, cuda=not device.is_amd), counting() as work:
+        contender.run(N, height)
+    return dict(work)
+
+
 def counted(contender: Contender, device: Device) -> Work:
     """Work per pair at ROWS rows. Counted at N and 2N rows; strips, whose number grows too, once more with two of them."""
-
-    def at(N: int, height: int | None) -> Work:
-        with pretended(device.capability, cuda=not device.is_amd), counting() as work:
-            contender.run(N, height)
-        return dict(work)
-
     N, rows = contender.N, contender.rows * contender.N
-    once = at(N, None)
-    work = per_pair(once, at(2 * N, None), rows)
+    once = executed(contender, device, N)
+    work = per_pair(once, executed(contender, device, 2 * N), rows)
     if contender.height is not None:
         strips = -(-ROWS // contender.height(device.capability))
-        another = plus(at(N, rows // 2), once, -1.0)  # a strip more costs what grows with the columns alone
+        # A strip more costs what grows with the columns alone.
+        another = plus(executed(contender, device, N, rows // 2), once, -1.0)
         work = plus(work, another, (strips - 1) / (rows * ROWS))
     return work
 
