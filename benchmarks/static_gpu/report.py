@@ -48,7 +48,10 @@ def markdown(figures: list[Figure], compiled: list[Fit]) -> str:
 
 def _claims(figures: list[Figure], compiled: list[Fit]) -> str:
     lines = [f"- {claim}: {verdict}" for claim, verdict in claims(figures, compiled)]
-    return "\n".join(["## Claims of ours\n", *lines, ""])
+    widths = ", ".join(str(D) for D in sorted({f.D for f in figures if f.work}))
+    targets = ", ".join(sorted({k.target for k in compiled})) or "nothing"
+    scope = f"Of what stands on this page, and of nothing else: D = {widths}; kernels compiled for {targets}.\n"
+    return "\n".join(["## Claims of ours\n", scope, *lines, ""])
 
 
 def _work(figures: list[Figure], names: list[str]) -> str:
@@ -65,7 +68,7 @@ def _order(f: Figure) -> tuple:
 
 
 def _line(by_device: dict[str, Figure], names: list[str]) -> list[str]:
-    first = by_device[names[0]]
+    first = next(iter(by_device.values()))
     lead = [first.loss, str(first.D), first.who + (" (by hand)" if first.analytic else "")]
     if first.missing:
         return [*lead, first.missing] + [""] * (5 + len(names))
@@ -74,7 +77,11 @@ def _line(by_device: dict[str, Figure], names: list[str]) -> list[str]:
     traffic = ["", ""] if usual.analytic else [f"{s.loaded + s.stored:.1f}", f"{max(0.0, s.memory):.1f}"]
     products = f"{usual.products:.2f} {usual.units}".strip()
     work = [products, f"{s.exponentials:.2f}", f"{max(0.0, s.special):.2f}", *traffic, f"{s.atomics:.2f}"]
-    return [*lead, *work, *(f"{by_device[n].seconds * 1e12:.2f} {by_device[n].busiest}" for n in names)]
+    return [*lead, *work, *(_time(by_device.get(n)) for n in names)]
+
+
+def _time(f: Figure | None) -> str:
+    return f"{f.seconds * 1e12:.2f} {f.busiest}" if f and f.work else "not counted"
 
 
 def _kernels(compiled: list[Fit]) -> str:
