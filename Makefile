@@ -26,7 +26,7 @@ help:
 	@echo "make lint    ruff (rules and format) and pyright"
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
 	@echo "make report  an hour: every loss against its rivals, into benchmarks/results; REPORT_ARGS=--quick: 3 minutes"
-	@echo "make static-gpu  half an hour: work and registers of the GPU kernels beside their rivals', without a GPU"
+	@echo "make static-gpu  many minutes: work and registers of the GPU kernels beside their rivals', without a GPU"
 	@echo "make clean   remove .venv, build products and caches; runs/ stays"
 	@echo "The first run of each makes .venv and installs what is missing; PYTHON=… chooses the interpreter."
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks.static_gpu`: what the Triton kernels cost on GPUs that are not here, beside those of installed rivals.
 
 Writes report.md, report.json and chart.png to --out. Work is counted by executing every kernel on the CPU, registers and shared
-memory by compiling it for each GPU, and time is modelled from both; nothing is measured. Half an hour on two cores; --quick
+memory by compiling it for each GPU, and time is modelled from both; nothing is measured. Many minutes; --quick
 takes one D and one GPU.
 """
 
