@@ -19,7 +19,7 @@ GPU_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test native-test sanitize lint bench bench-quick report gpu-check gpu-check-dry clean
+.PHONY: help demo test native-test sanitize lint bench bench-quick report static-gpu gpu-check gpu-check-dry clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
 	@echo "make report  an hour: every loss against its rivals, into benchmarks/results; REPORT_ARGS=--quick: 3 minutes"
 	@echo "make gpu-check  nine minutes on a GPU: tests, graphs, streams, times; installs nothing, PYTHON=… has torch, triton, pytest"
+	@echo "make static-gpu  many minutes: work and registers of the GPU kernels beside their rivals', without a GPU"
 	@echo "make clean   remove .venv, build products and caches; runs/ stays"
 	@echo "The first run of each makes .venv and installs what is missing; PYTHON=… chooses the interpreter."
 
@@ -70,6 +71,9 @@ gpu-check:
 gpu-check-dry: $(VENV)/test.stamp
 	$(BIN)/python -m benchmarks.gpu_check --out $(GPU_OUT)-dry --dry $(GPU_ARGS)
 
+static-gpu: $(VENV)/test.stamp $(VENV)/demo.stamp $(VENV)/gpu-rivals.stamp
+	PYTHONPATH=$(VENV)/gpu-rivals $(BIN)/python -m benchmarks.static_gpu
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
 	rm -f jessl_kernels/_native*.so jessl_kernels/_native_status.json
@@ -95,6 +99,12 @@ $(VENV)/demo.stamp: $(VENV)/base.stamp examples/requirements.txt
 	@echo "installing the demo's requirements"
 	$(PIP) "jessl_kernels[demo]"
 	$(PIP) --no-deps -r examples/requirements.txt
+	@touch $@
+
+# Apart from the rest, since what they require is a GPU's build of torch.
+$(VENV)/gpu-rivals.stamp: $(VENV)/test.stamp benchmarks/requirements-gpu-rivals.txt
+	@echo "installing the GPU kernels to compare with"
+	$(PIP) --no-deps --ignore-requires-python --upgrade --target $(VENV)/gpu-rivals -r benchmarks/requirements-gpu-rivals.txt
 	@touch $@
 
 $(VENV)/lint.stamp: $(VENV)/test.stamp $(VENV)/demo.stamp

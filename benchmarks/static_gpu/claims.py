@@ -1,0 +1,85 @@
+"""What the package claims of its kernels, checked against the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .contenders import OURS
+from .model import Figure
+from .occupancy import Fit
+
+
+def claims(figures: list[Figure], compiled: list[Fit]) -> list[tuple[str, str]]:
+    """Each claim, and "holds", or where it does not."""
+    mine = [f for f in figures if f.who == OURS and f.work]
+    built = [k for k in compiled if k.who == OURS]
+    rows = [(f, g) for f in mine for g in figures if _rival(f, g)]
+    spilling = sorted({(f"{k.kernel} of {k.loss}, D = {k.D}, {k.target}", k.spilled) for k in built if k.spilled})
+    return [
+        (
+            "no more tensor-core passes than any rival",
+            _holds(f"{f.loss}, D = {f.D}: {f.products:.2f}, {g.who} {g.products:.2f}" for f, g in rows if _more(f, g)),
+        ),
+        ("CLIP in at most 5 products up to D = 256, in 4 above; SigLIP in 3", _holds(_too_many(mine))),
+        (
+            "one exponential a score and pass (rows add one for each tile)",
+            _holds(
+                f"{f.loss}, D = {f.D}, {name}: {step.exponentials:.2f} in {passes(f, name)} passes"
+                for f in mine
+                for name, step in f.work.items()
+                if passes(f, name) and step.exponentials > 1.2 * passes(f, name)
+            ),
+        ),
+        ("no atomics", _holds(f"{k.kernel}, {k.target}" for k in built if k.atomics)),
+        ("no registers spilled", _holds(f"{what}: {spilled} bytes" for what, spilled in spilling)),
+        (
+            "one program at least on each multiprocessor",
+            _holds(f"{k.kernel} of {k.loss}, D = {k.D}, {k.target}" for k in built if not k.programs),
+        ),
+        (
+            "modelled no slower than any rival",
+            _holds(_slower(rows)),
+        ),
+    ]
+
+
+def passes(figure: Figure, kernel: str) -> int:
+    """How many times a kernel sweeps over all scores."""
+    return (
+        2
+        if kernel == "pull" and figure.loss == "CLIP"
+        else 1
+        if kernel in ("row_sums", "pull", "absorb", "weigh")
+        else 0
+    )
+
+
+def _rival(f: Figure, g: Figure) -> bool:
+    return g.who != OURS and bool(g.work) and (f.loss, f.D, f.device) == (g.loss, g.D, g.device)
+
+
+def _more(f: Figure, g: Figure) -> bool:
+    return f.products > g.products + 0.01
+
+
+def _slower(rows: list[tuple[Figure, Figure]]) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for f, g in rows:
+        if f.seconds > 1.01 * g.seconds:
+            found.setdefault(f"{f.loss}, D = {f.D}, {g.who}", []).append(f"{f.device} ×{f.seconds / g.seconds:.2f}")
+    return [f"{what}: {', '.join(times)} of its time" for what, times in found.items()]
+
+
+def _too_many(mine: list[Figure]) -> list[str]:
+    most = {"CLIP": lambda D: 5 if D <= 256 else 4, "SigLIP": lambda D: 3}
+    over = {
+        f"{f.loss}, D = {f.D}: {f.products:.2f}"
+        for f in mine
+        if f.loss in most and f.products > most[f.loss](f.D) + 0.01
+    }
+    return sorted(over)
+
+
+def _holds(exceptions: Iterable[str]) -> str:
+    found = list(dict.fromkeys(exceptions))
+    return "holds" if not found else "does not hold: " + "; ".join(found)

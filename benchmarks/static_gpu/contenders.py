@@ -1,0 +1,138 @@
+"""Who is counted: each loss of ours, and the installed rivals that compute the same one, by their public functions."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import jessl_kernels as jk
+from jessl_kernels.triton import launch
+
+ROWS = 16_384  # of the score matrix for which the model speaks: strips are as high as there
+WORKSPACE = 64 << 20  # the default of `use_backend`
+TEMPERATURE, BIAS = 0.07, -10.0
+OURS = "jessl_kernels"
+RIVALS = {"inf-cl": "1.2.1", "memeff": "0.3.1", "siglip-kernel": "0.1.2"}  # benchmarks/requirements-gpu-rivals.txt
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One who computes a loss and its gradients by all embeddings.
+
+    run     takes N, and the rows of a strip (None: all of them)
+    rows    of the score matrix for each of N
+    N       a multiple of the tiles, so that no lane is masked
+    height  rows of a strip at ROWS rows, given the compute capability; None where there are no strips
+    varies  whether the shapes depend on the compute capability
+    """
+
+    who: str
+    loss: str
+    D: int
+    run: Callable[[int, int | None], None]
+    rows: int = 1
+    N: int = 256
+    height: Callable[[tuple[int, int]], int] | None = None
+    varies: bool = False
+
+
+def pairs(N: int, D: int) -> tuple[Tensor, Tensor]:
+    """Random unit vectors: any two rows, or columns, share their exponential (`tile.APART`)."""
+    drawn = torch.randn(2, N, D, generator=torch.Generator().manual_seed(0))
+    x, y = F.normalize(drawn, dim=2).bfloat16()
+    return x.requires_grad_(), y.requires_grad_()
+
+
+@contextlib.contextmanager
+def one_range() -> Iterator[None]:
+    """Columns in one range, as with many rows, where row tiles alone fill the device."""
+    before = launch.PROGRAMS_EACH
+    launch.PROGRAMS_EACH = 0
+    try:
+        yield
+    finally:
+        launch.PROGRAMS_EACH = before
+
+
+def ours(loss: str, D: int) -> Contender:
+    functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "InfoNCE": lambda x, y: jk.info_nce(x, y, temperature=TEMPERATURE, normalize=False),
+        "CLIP": lambda x, y: jk.clip_loss(x, y, 1 / TEMPERATURE),
+        "NT-Xent": lambda x, y: jk.nt_xent(x, y, temperature=TEMPERATURE, normalize=False),
+        "SigLIP": lambda x, y: jk.siglip_loss(x, y, *_learned(1 / TEMPERATURE, BIAS)),
+        "KDE entropy": lambda x, y: jk.kde_entropy(x.detach().float().requires_grad_(), bandwidth=1.0),
+    }
+    in_strips = D > 256 or loss == "SigLIP"
+    rows = 2 if loss == "NT-Xent" else 1
+
+    def run(N: int, height: int | None) -> None:
+        # A strip holds t in fp32 and U in bf16.
+        workspace = WORKSPACE if height is None or not in_strips else height * rows * N * 6
+        with one_range(), jk.use_backend("triton", workspace=workspace):
+            functions[loss](*pairs(N, D)).backward()
+
+    height = (lambda capability: WORKSPACE // (ROWS * 6)) if in_strips else None
+    return Contender(OURS, loss, D, run, rows, N=128 if loss == "NT-Xent" else 256, height=height)
+
+
+def _learned(*values: float) -> list[Tensor]:
+    return [torch.tensor(value, requires_grad=True) for value in values]
+
+
+def rivals(loss: str, D: int) -> list[Contender]:
+    """Installed or not: running one that is not raises ImportError."""
+    if loss == "InfoNCE":
+        return [Contender("inf-cl", loss, D, lambda N, _: _inf_cl(*pairs(N, D)).backward())]
+    if loss == "CLIP":
+        return [
+            Contender("inf-cl", loss, D, lambda N, _: _inf_cl_both(*pairs(N, D)).backward()),
+            Contender("memeff", loss, D, lambda N, _: _memeff(*pairs(N, D)).backward(), varies=True),
+        ]
+    if loss == "SigLIP":
+        chunk = lambda capability: 4096 if capability >= (9, 0) else 1024  # noqa: E731
+        run = lambda N, height: _siglip_kernel(*pairs(N, D), height or N).backward()  # noqa: E731
+        return [Contender("siglip-kernel", loss, D, run, height=chunk)]
+    return []
+
+
+def _imported(package: str, module: str) -> Any:
+    """The rival's module, of the version that the report names."""
+    try:
+        found = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ImportError(f"{package} is not installed") from error
+    if found != RIVALS[package]:
+        raise ImportError(f"{package} {found} is installed, {RIVALS[package]} is counted")
+    return importlib.import_module(module)
+
+
+def _inf_cl(x: Tensor, y: Tensor) -> Tensor:
+    scale = torch.tensor(1 / TEMPERATURE)
+    return _imported("inf-cl", "inf_cl.flash").cal_flash_loss(x, y, scale=scale, head_dim=min(256, x.shape[1])).mean()
+
+
+def _inf_cl_both(x: Tensor, y: Tensor) -> Tensor:
+    return 0.5 * (_inf_cl(x, y) + _inf_cl(y, x))
+
+
+def _memeff(x: Tensor, y: Tensor) -> Tensor:
+    loss = _imported("memeff", "memeff").MemoryEfficientCLIPLoss
+    return loss(temperature=TEMPERATURE, normalized_inputs=True, stable=False)(x, y)
+
+
+def _siglip_kernel(x: Tensor, y: Tensor, chunk: int) -> Tensor:
+    """What its `fused_siglip_loss` takes for bf16, at a chunk that is given."""
+    kernels = _imported("siglip-kernel", "siglip_kernel.triton_sigmoid_bce")
+    # It reads rows in blocks of 2048, of which few rows would leave lanes masked; many rows leave none.
+    kernels._select_block_size = lambda B: min(B, 2048)
+    function = _imported("siglip-kernel", "siglip_kernel").fused_chunked_bf16_siglip_loss
+    log_temperature, bias = _learned(torch.tensor(1 / TEMPERATURE).log().item(), BIAS)
+    return function(x, y, log_temperature, bias, chunk_size=chunk)
