@@ -187,7 +187,7 @@ def counting() -> Iterator[Work]:
         if name in names or name in ("tt.load", "tt.store") or name.startswith(("tt.atomic", "tt.descriptor")):
             OPS[name] = counted(handler)
     OPS["tt.dot"] = counted(_plain_dot)
-    JITFunction.run = launched
+    JITFunction.run = launched  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with _Library(counter):
             yield counter.work

@@ -54,5 +54,7 @@ def test_the_kernels_themselves_pass(bench, check):
 
 def test_a_sample_is_caught_as_the_table_says(bench, mutants):
     listed = table.committed()
-    sample = sorted((m for m in mutants if listed[m.key] in CHECKS), key=lambda m: zlib.crc32(m.source.encode()))[:SAMPLE]
+    sample = sorted((m for m in mutants if listed[m.key] in CHECKS), key=lambda m: zlib.crc32(m.source.encode()))[
+        :SAMPLE
+    ]
     assert {m.key: bench.catching(m) for m in sample} == {m.key: listed[m.key] for m in sample}
