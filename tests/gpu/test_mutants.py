@@ -30,11 +30,11 @@ def test_the_committed_table_lists_the_mutants_of_this_source(mutants):
     assert set(table.committed()) == {mutant.key for mutant in mutants}
 
 
-@pytest.mark.xfail(reason="a run of all takes ten minutes on two idle cores, and has not been made yet", strict=True)
 def test_every_mutant_has_been_run():
     assert table.NOT_RUN not in table.committed().values()
 
 
+@pytest.mark.xfail(reason="of some survivors it is not known yet whether a check is missing", strict=True)
 def test_every_survivor_is_explained_and_nothing_else():
     """A reason for a mutant that is caught, or that is gone, would hide the next one of its name."""
     survivors = {key for key, outcome in table.committed().items() if outcome is None}
