@@ -36,5 +36,6 @@ def _parameters(item) -> dict:
 def _gpu_in_place(request):
     """For tests of the triton backend: a GPU, or what stands for one."""
     on_gpu = _parameters(request.node).get("backend") == "triton"
-    with executor.gpu() if on_gpu else contextlib.nullcontext():
+    memories = 1 if "peers" in request.node.path.parts else 2
+    with executor.gpu(memories) if on_gpu else contextlib.nullcontext():
         yield
