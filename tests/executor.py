@@ -38,19 +38,13 @@ def gpu(memories: int = 2) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _pretended(memories: int) -> Iterator[None]:
-    from triton.runtime import driver
     from ttsem.sanitize import session
 
+    from benchmarks.static_gpu.restored import restored
+
     _compile_once()
-    before, active = dict(vars(torch.cuda)), driver._active
-    try:
-        with session(), placement.pretended() if memories == 2 else contextlib.nullcontext():
-            yield
-    finally:
-        # The session leaves its answers for torch.cuda behind; to the next test the machine has no GPU again.
-        driver._active = active
-        for name, was in before.items():
-            setattr(torch.cuda, name, was)
+    with restored(), session(), placement.pretended() if memories == 2 else contextlib.nullcontext():
+        yield
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from unittest import mock
 
 import numpy as np
 
@@ -25,19 +26,14 @@ def _exchanged(names: list[str], changed: Callable[[np.ndarray], np.ndarray]) ->
     """What these operations return, changed where it is a float of 32 or 64 bits."""
     from ttsem.ops import OPS
 
-    before = {name: OPS[name] for name in names}
-
     def around(handler):
         def handle(*given):
             return [changed(np.asarray(r)) if getattr(r, "dtype", None) in FLOATS else r for r in handler(*given)]
 
         return handle
 
-    OPS.update({name: around(handler) for name, handler in before.items()})
-    try:
+    with mock.patch.dict(OPS, {name: around(OPS[name]) for name in names}):
         yield
-    finally:
-        OPS.update(before)
 
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -90,25 +86,9 @@ def truncated() -> Iterator[None]:
             total = np.where(np.abs(near) > np.abs(wide), np.nextafter(near, np.float32(0.0)), near)
         return total
 
-    ops._fma_chain = cut
-    try:
+    with mock.patch.object(ops, "_fma_chain", cut):
         yield
-    finally:
-        ops._fma_chain = rounded
 
 
-@contextlib.contextmanager
-def shuffled(seed: int = 0) -> Iterator[None]:
-    before = os.environ.get("TTSEM_GRID_ORDER")
-    os.environ["TTSEM_GRID_ORDER"] = f"shuffle:{seed}"
-    try:
-        yield
-    finally:
-        del os.environ["TTSEM_GRID_ORDER"]
-        if before is not None:
-            os.environ["TTSEM_GRID_ORDER"] = before
-
-
-@contextlib.contextmanager
-def nothing() -> Iterator[None]:
-    yield
+def shuffled(seed: int = 0) -> contextlib.AbstractContextManager[object]:
+    return mock.patch.dict(os.environ, TTSEM_GRID_ORDER=f"shuffle:{seed}")

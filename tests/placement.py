@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -181,9 +182,5 @@ def pretended() -> Iterator[None]:
         book.launched(kernel, args)
         return run(kernel, *args, **options)
 
-    JITFunction.run = checked  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        with PretendedlyPlaced(book), book:
-            yield
-    finally:
-        JITFunction.run = run
+    with mock.patch.object(JITFunction, "run", checked), PretendedlyPlaced(book), book:
+        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -228,8 +227,8 @@ def second(device: Gpu) -> dict[str, Any]:
     there = [t.to(torch.device("cuda", 1)) for t in given]
     found = ours(problem, there)
     assert all(t.device.index == 1 for t in flat(found)), "an answer is not on the device of its inputs"
-    back: Callable[[Tensor], Tensor] = lambda t: t.to(device.where)  # noqa: E731
     kinds = {torch.cuda.get_device_name(i) for i in (0, 1)}
     if len(kinds) == 1:
-        same((back(found[0]), [back(t) for t in found[1]]), ours(problem, given), "the second GPU and the first")
+        value, *gradients = (t.to(device.where) for t in flat(found))
+        same((value, gradients), ours(problem, given), "the second GPU and the first")
     return {}

@@ -103,13 +103,6 @@ class Pretended(Gpu):
     """What stands for it where there is none: results are those of the executor, times and bytes are None."""
 
     dry = True
-    absent = (
-        "times (CUDA events), peak memory and the fraction of the peak",
-        "CUDA graphs: replay calls again",
-        "a stream beside the default one, and waiting for the device",
-        "Inductor: torch.compile runs eagerly, and code on the executor's tensors is not traced",
-        "autograd's own thread for a device: a backward of CPU tensors runs in the caller's",
-    )
 
     def wait(self) -> None:
         pass

@@ -59,8 +59,6 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"compiling {contender.loss}, D = {contender.D}: {contender.who}", markup=False)
         compiled += [found for device in reversed(targets.values()) for found in fits(contender, device)]
         write(figures, compiled, out)
-
-    write(figures, compiled, out)
     console.print(f"report: {out / 'report.md'}", markup=False)
     return 0
 

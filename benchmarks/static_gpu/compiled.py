@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import triton
@@ -105,19 +106,18 @@ class _Driver(DriverBase):
 def launches(name: str) -> Iterator[list[Compiled]]:
     """Within the block launches are compiled for this target instead of run, and gathered; outputs keep what they held."""
     found: list[Compiled] = []
-    run, driver = JITFunction.run, triton.runtime.driver
-    before = driver._active
+    run = JITFunction.run
 
     def compile_only(kernel: JITFunction, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
         made = run(kernel, *args, grid=grid, warmup=True, **options)
         found.append(_examined(kernel.__name__, name, options, made))
 
-    driver.set_active(_Driver(TARGETS[name].target))
-    JITFunction.run = compile_only  # pyright: ignore[reportAttributeAccessIssue]
-    try:
+    driver = _Driver(TARGETS[name].target)
+    with (
+        mock.patch.object(triton.runtime.driver, "_active", driver),
+        mock.patch.object(JITFunction, "run", compile_only),
+    ):
         yield found
-    finally:
-        JITFunction.run, driver._active = run, before
 
 
 def _examined(kernel: str, target: str, options: dict[str, Any], made: Any) -> Compiled:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -51,17 +51,6 @@ def pairs(N: int, D: int) -> tuple[Tensor, Tensor]:
     return x.requires_grad_(), y.requires_grad_()
 
 
-@contextlib.contextmanager
-def one_range() -> Iterator[None]:
-    """Columns in one range, as with many rows, where row tiles alone fill the device."""
-    before = launch.PROGRAMS_EACH
-    launch.PROGRAMS_EACH = 0
-    try:
-        yield
-    finally:
-        launch.PROGRAMS_EACH = before
-
-
 def ours(loss: str, D: int) -> Contender:
     functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "InfoNCE": lambda x, y: jk.info_nce(x, y, temperature=TEMPERATURE, normalize=False),
@@ -76,7 +65,8 @@ def ours(loss: str, D: int) -> Contender:
     def run(N: int, height: int | None) -> None:
         # A strip holds t in fp32 and U in bf16.
         workspace = WORKSPACE if height is None or not in_strips else height * rows * N * 6
-        with one_range(), jk.use_backend("triton", workspace=workspace):
+        # Columns in one range, as with many rows, where row tiles alone fill the device.
+        with mock.patch.object(launch, "PROGRAMS_EACH", 0), jk.use_backend("triton", workspace=workspace):
             functions[loss](*pairs(N, D)).backward()
 
     height = (lambda capability: WORKSPACE // (ROWS * 6)) if in_strips else None
@@ -97,9 +87,15 @@ def rivals(loss: str, D: int) -> list[Contender]:
             Contender("memeff", loss, D, lambda N, _: _memeff(*pairs(N, D)).backward(), varies=True),
         ]
     if loss == "SigLIP":
-        chunk = lambda capability: 4096 if capability >= (9, 0) else 1024  # noqa: E731
-        run = lambda N, height: _siglip_kernel(*pairs(N, D), height or N).backward()  # noqa: E731
-        return [Contender("siglip-kernel", loss, D, run, height=chunk)]
+        return [
+            Contender(
+                "siglip-kernel",
+                loss,
+                D,
+                lambda N, height: _siglip_kernel(*pairs(N, D), height or N).backward(),
+                height=lambda capability: 4096 if capability >= (9, 0) else 1024,
+            )
+        ]
     return []
 
 

@@ -11,12 +11,14 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.jit import JITFunction
 
+from .restored import restored
 from .work import Step, Work
 
 EXPONENTIALS = ("math.exp", "math.exp2")
@@ -187,12 +189,10 @@ def counting() -> Iterator[Work]:
         if name in names or name in ("tt.load", "tt.store") or name.startswith(("tt.atomic", "tt.descriptor")):
             OPS[name] = counted(handler)
     OPS["tt.dot"] = counted(_plain_dot)
-    JITFunction.run = launched  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        with _Library(counter):
+        with mock.patch.object(JITFunction, "run", launched), _Library(counter):
             yield counter.work
     finally:
-        JITFunction.run = run
         OPS.update(handlers)
 
 
@@ -200,17 +200,10 @@ def counting() -> Iterator[Work]:
 def pretended(capability: tuple[int, int] = (9, 0), *, cuda: bool = True) -> Iterator[None]:
     """A GPU of this compute capability, whose kernels the executor runs; with `cuda` False, an AMD GPU as far as torch can
     say. Behind it nothing stays changed."""
-    from triton.runtime import driver
     from ttsem.sanitize import session
 
-    before, active, version = dict(vars(torch.cuda)), driver._active, torch.version.cuda
     known = capability if capability in ((8, 0), (9, 0), (10, 0)) else (9, 0)
-    try:
-        with session(10 * known[0] + known[1], races="off"):
-            torch.cuda.get_device_capability = lambda device=None: capability
-            torch.version.cuda = "12.8" if cuda else None
+    with restored(), session(10 * known[0] + known[1], races="off"):
+        torch.cuda.get_device_capability = lambda device=None: capability
+        with mock.patch.object(torch.version, "cuda", "12.8" if cuda else None):
             yield
-    finally:
-        torch.version.cuda, driver._active = version, active
-        for name, was in before.items():
-            setattr(torch.cuda, name, was)

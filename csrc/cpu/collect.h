@@ -53,11 +53,6 @@ class Collector {
     return Scratch::size_of<Real>(rows * padded<Real>(p.D())) + 2 * rows * std::int64_t(sizeof(double));
   }
 
-  // Whether anybody needs φ'(u), or the squared distances themselves.
-  static Extras extras(const Problem& p, const Gradients<Real>& out) {
-    return {p.phi.name != PhiName::identity, out.scale && p.kind == Kind::sqdist};
-  }
-
   Part<Real>& begin(const Task& t) {
     Part<Real>& part = parts_[t.strip % layout_.plan.slots * layout_.segments + t.segment];
     part.empty = true;

@@ -2,9 +2,9 @@
 
 #include <cmath>
 
-#include "cpu/collect.h"
 #include "cpu/layout.h"
 #include "cpu/passes.h"
+#include "cpu/scratch.h"
 
 namespace jessl {
 namespace {
@@ -50,7 +50,7 @@ void reduce_and_gradient(const Problem& p, Op op, const Options& options, Weight
     return pull_pass<Real>(p, op, log_2, options, rows, second, out, values, skipping, false);
   }
   if (!col.weight && strip_pass<Real>(p, options, row, values.row, out)) return;
-  Kept<Real> kept(p, rows_for(p), Collector<Real>::extras(p, out), options.workspace);
+  Kept<Real> kept(p, rows_for(p), extras_of(p, out.scale), options.workspace);
   const Sums sums = sum_pass<Real>(p, op, options, col.weight != nullptr, skipping, &kept);
   const Running& of_columns = p.symmetric ? sums.rows : sums.columns;
   read(op, sums.rows, values.row);
@@ -63,12 +63,8 @@ void reduce_and_gradient(const Problem& p, Op op, const Options& options, Weight
 }
 
 bool keeps_scores(const Problem& p, bool of_scale, std::int64_t workspace) {
-  double somewhere;
-  const auto fit = [&]<class Real>(Gradients<Real> wanted) {
-    wanted.scale = of_scale ? &somewhere : nullptr;
-    return Kept<Real>::fit(p, rows_for(p), Collector<Real>::extras(p, wanted), workspace);
-  };
-  return p.wide() ? fit(Gradients<double>{}) : fit(Gradients<float>{});
+  const Extras extras = extras_of(p, of_scale);
+  return p.wide() ? Kept<double>::fit(p, rows_for(p), extras, workspace) : Kept<float>::fit(p, rows_for(p), extras, workspace);
 }
 
 template <class Real>
@@ -88,7 +84,7 @@ double total(const Problem& p, const Options& options, const Gradients<Real>* ou
     return std::log(sum) + double(power) * log_2;
   }
   Skipping<Real> skipping(p, Op::logsumexp, rows_for(p), false);
-  Kept<Real> kept(p, rows_for(p), out ? Collector<Real>::extras(p, *out) : Extras{}, out ? options.workspace : 0);
+  Kept<Real> kept(p, rows_for(p), out ? extras_of(p, out->scale) : Extras{}, out ? options.workspace : 0);
   const Sums sums = sum_pass<Real>(p, Op::logsumexp, options, false, skipping, &kept);
   Running all(1);
   for (std::int64_t i = 0; i < p.N(); ++i) all.merge(0, 1, &sums.rows.m[i], 1.0, &sums.rows.z[i]);

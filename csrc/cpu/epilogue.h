@@ -179,8 +179,7 @@ bool absorb_as_guessed(const Strip<typename V::Real>& strip, Tile<typename V::Re
   if (!(std::abs(guess) <= Real(850))) return false;
   power = power_for(guess);
   absorb_bounded<V>(strip, tile, power, total, false);
-  constexpr Real least = Real(1) / (std::uint64_t(1) << 40) / (std::uint64_t(1) << 40), most = 1 / least;
-  static_assert(reach == 80);
+  const Real least = std::ldexp(Real(1), -int(reach)), most = 1 / least;
   const auto suits = [=](const Real* sums, std::int64_t n) {
     bool all = true;
     for (std::int64_t i = 0; i < n; ++i) all &= least <= sums[i] && sums[i] <= most;

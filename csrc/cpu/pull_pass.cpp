@@ -17,7 +17,7 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
   const std::int64_t rows = rows_for(p);
   const std::int64_t slots = skipping.on() ? 8 : 2;
   const Layout layout = cut(p, rows, 1, slots, Collector<Real>::part_bytes(p, rows), options.workspace);
-  const Extras extras = Collector<Real>::extras(p, out);
+  const Extras extras = extras_of(p, out.scale);
   const int threads = useful_threads<Real>(p, layout.rows, extras, options);
   const Reach reach(p, layout.rows);
   auto bench = benches<Real>(p, layout.rows, threads, extras);

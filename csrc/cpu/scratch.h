@@ -94,6 +94,11 @@ struct Extras {
   bool slope, t;
 };
 
+// For gradients: φ'(u), and the squared distances themselves for that of the scale.
+inline Extras extras_of(const Problem& p, bool of_scale) {
+  return {p.phi.name != PhiName::identity, of_scale && p.kind == Kind::sqdist};
+}
+
 // One thread's strip, tile and lines.
 template <class Real>
 class Bench {

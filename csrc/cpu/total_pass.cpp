@@ -12,7 +12,7 @@ double total_pass(const Problem& p, const Options& options, Real power, Gradient
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const std::int64_t rows = rows_for(p);
   const Layout layout = cut(p, rows, 1, 2, Collector<Real>::part_bytes(p, rows), options.workspace);
-  const Extras extras = Collector<Real>::extras(p, out);
+  const Extras extras = extras_of(p, out.scale);
   const int threads = useful_threads<Real>(p, layout.rows, extras, options);
   const Reach reach(p, layout.rows);
   auto bench = benches<Real>(p, layout.rows, threads, extras);

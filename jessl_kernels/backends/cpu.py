@@ -113,20 +113,20 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
 
 
 def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream: bool, workspace: int) -> Plan:
-    symmetric = score.symmetric
+    symmetric, problem = score.symmetric, _Problem(score, op, moved=False)
     share = 0.5 if symmetric else 1.0
     if not with_gradient:
         gemms, route = share, "one pass"
     elif op != "logsumexp" and known_upstream:
         gemms, route = 3 * share, "one pass"
-    elif known_upstream and not cols and (rows := _core.strip_rows(_Problem(score, op).native, workspace)):
+    elif known_upstream and not cols and (rows := _core.strip_rows(problem.native, workspace)):
         gemms, route = 3.0, f"scores of {rows} rows kept for the gradient"
-    elif known_upstream and _core.keeps_scores(_Problem(score, op).native, score.scale.requires_grad, workspace):
+    elif known_upstream and _core.keeps_scores(problem.native, score.scale.requires_grad, workspace):
         gemms, route = 3 * share, "two passes, scores kept for the second"
     else:
         gemms, route = 4 * share, "two passes"
     tiles = "triangular tiles" if symmetric else "tiles"
-    squares = f"; {_Problem(score, op).squares.why}" if score.kind == "sqdist" else ""
+    squares = f"; {problem.squares.why}" if score.kind == "sqdist" else ""
     return Plan(f"{tiles}, {route}, {_core.simd_level()}{squares}", gemms, workspace, _skipping(score, op))
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -133,14 +134,8 @@ def assert_near(what: str, ours: Tensor, truth: Tensor, bar: float) -> None:
         assert error <= bar * size, f"{what}: {error / max(size, 1e-300):.3g} of the largest, allowed {bar:.3g}"
 
 
-@contextlib.contextmanager
-def device(programs: int) -> Iterator[None]:
-    before = launch.processors, launch.PROGRAMS_EACH
-    launch.processors, launch.PROGRAMS_EACH = lambda device: programs, 1
-    try:
-        yield
-    finally:
-        launch.processors, launch.PROGRAMS_EACH = before
+def device(programs: int) -> contextlib.AbstractContextManager[object]:
+    return mock.patch.multiple(launch, processors=lambda device: programs, PROGRAMS_EACH=1)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import torch
 from triton.runtime.jit import JITFunction
@@ -76,11 +77,8 @@ def _watched(seen: set[str]) -> Iterator[None]:
         seen.add(kernel.__name__)
         return run(kernel, *args, **options)
 
-    JITFunction.run = noted
-    try:
+    with mock.patch.object(JITFunction, "run", noted):
         yield
-    finally:
-        JITFunction.run = run
 
 
 @contextlib.contextmanager
