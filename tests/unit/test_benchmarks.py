@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import subprocess
 import sys
 import time
 from importlib.util import find_spec
@@ -14,7 +15,7 @@ from benchmarks import __main__ as command
 from benchmarks import cells, measure
 from benchmarks.contenders import contenders
 from benchmarks.problems import LOSSES, PROBLEMS, errors, evaluate, in_double
-from benchmarks.processes import Limits, supervise
+from benchmarks.processes import ROOT, Limits, supervise
 from benchmarks.report import markdown, time_text
 from benchmarks.rows import peaks, percentile, roof_seconds, rows, write_csv
 from benchmarks.run import run, why_hopeless
@@ -232,6 +233,20 @@ def test_processes_are_stopped_and_limited_and_their_events_kept():
     ((_, _), (_, (status, why))) = supervise(allocate, (), {}, small).events
     assert status == "out of memory"
     assert why.startswith("can't allocate memory")
+
+
+def test_server_of_processes_does_not_load_our_package():
+    # Forked after it was loaded, they would be timed on threads of our own, which no user's process computes on.
+    loads = "import sys, benchmarks.preload; sys.exit('jessl_kernels' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loads], cwd=ROOT).returncode == 0
+
+
+def test_quick_calls_are_not_disturbed_by_words_between_them():
+    found = [
+        event for event, _ in measure.time_cell(cells.cell("nt_xent", 64, 16), ("ours", "matrix"), box=0.1, limit=10)
+    ]
+    assert found.count("seconds") >= 2 * measure.FEWEST_ROUNDS
+    assert set(found[found.index("seconds") :]) == {"seconds"}
 
 
 def test_wrong_contender_is_not_timed(monkeypatch):
