@@ -14,6 +14,7 @@ was found before a process dies, or is stopped, is not lost.
 from __future__ import annotations
 
 import ctypes
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,7 @@ WARM_UP_ROWS = 256
 
 
 def time_cell(cell: Cell, names: tuple[str, ...], *, box: float, limit: float) -> Iterator[Event]:
-    """Errors of each contender, then seconds of all that are right, in turn, for about `box` seconds."""
+    """Errors of each contender, then seconds of all that are right, interleaved, for about `box` seconds."""
     problem, batches = PROBLEMS[cell.problem], PROBLEMS[cell.problem].batches(cell.N, cell.D)
     functions: dict[str, Any] = {}
     yield from _check(cell, problem, names, functions, limit)
@@ -79,7 +80,7 @@ def time_cell(cell: Cell, names: tuple[str, ...], *, box: float, limit: float) -
     for name in functions:
         if first[name] > SLOW:
             yield "seconds", (name, first[name])
-    timed = _in_turn(cell, problem, batches, functions, rounds(first, box), limit)
+    timed = _interleaved(cell, problem, batches, functions, rounds(first, box), limit)
     if max(first.values(), default=SLOW) < QUICK:
         yield "begin", (None, "timing", limit + box)
         yield from [event for event in timed if event[0] != "begin"]
@@ -87,20 +88,22 @@ def time_cell(cell: Cell, names: tuple[str, ...], *, box: float, limit: float) -
         yield from timed
 
 
-def _in_turn(
+def _interleaved(
     cell: Cell, problem: Problem, batches: list[Tensor], functions: dict[str, Any], counts: dict[str, int], limit: float
 ) -> Iterator[Event]:
     """Seconds of each contender in as many rounds as `counts` has for it."""
+    order = random.Random(cell.N)
     for round_ in range(max(counts.values(), default=0)):
         if round_ == 0 and cell.N >= MIDDLING:
             yield "begin", (None, "product", limit + COMPILING)  # not on the clock of the contender before it
             yield "product", product_seconds()
-        for name, function in functions.items():
+        # Who comes before leaves caches and threads in some state; in random order nobody always has the same one before it.
+        for name in order.sample(list(functions), len(functions)):
             if round_ < counts[name]:
                 yield "begin", (name, "timing", limit)
                 try:
                     start = time.perf_counter()
-                    evaluate(problem, function, batches)
+                    evaluate(problem, functions[name], batches)
                     yield "seconds", (name, time.perf_counter() - start)
                 except (RuntimeError, MemoryError) as error:
                     counts[name] = 0
