@@ -10,6 +10,7 @@
 // Functions are `flatten`: four vectors handed by way of memory to a function that was not inlined take twice the time.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -129,21 +130,6 @@ void find_maxima(const Strip<typename V::Real>& strip, const Tile<typename V::Re
   }
 }
 
-// Whether all of these, except −inf, lie within reach of `most`, as powers of 2.
-template <class Real>
-bool within_reach(const Real* values, std::int64_t n, Real most) {
-  const Real least = most - Real(reach * log_2);
-  for (std::int64_t i = 0; i < n; ++i)
-    if (!(values[i] >= least || values[i] == minus_infinity<Real>)) return false;
-  return true;
-}
-
-template <class Real>
-Real largest_of(const Real* values, std::int64_t n, Real most = minus_infinity<Real>) {
-  for (std::int64_t i = 0; i < n; ++i) most = most < values[i] ? values[i] : most;
-  return most;
-}
-
 // Whether some score is so large that its product with log2 e has no exact whole part: then e^s is measured from a maximum,
 // which near it is exact again.
 template <class Real>
@@ -168,54 +154,88 @@ void absorb_apart(const Strip<typename V::Real>& strip, const Tile<typename V::R
   }
 }
 
-// Sums measured from a power that two columns suggest, which saves finding the maxima. False if a sum turns out too small or too
-// large to be measured from it: then `total` says nothing.
+// Whether a sum measured from a power of 2 has lost nothing to it.
+template <class Real>
+bool suits(Real sum) {
+  const Real least = std::ldexp(Real(1), -int(reach));
+  return least <= sum && sum <= 1 / least;
+}
+
+// Powers and sums anew of the rows whose sums do not suit, a vector of rows at a time. False if a score is beyond powers.
 template <class V>
-bool absorb_as_guessed(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, typename V::Real& power,
+bool mend_rows(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real* from,
+               typename V::Real* total) {
+  using Real = typename V::Real;
+  for (std::int64_t i = 0; i < strip.count; i += V::lanes) {
+    bool fine = true;
+    for (std::int64_t k = i; k < i + V::lanes && k < strip.count; ++k) fine &= suits(total[k]);
+    if (fine) continue;
+    const Real* s = tile.s.data + i;
+    V most(minus_infinity<Real>), sums(Real(0));
+    for (std::int64_t j = 0; j < tile.count; ++j) most = max(V::load(s + j * tile.s.ld), most);
+    most.store(from + i);
+    if (beyond_powers(from + i, V::lanes)) return false;
+    for (std::int64_t k = i; k < i + V::lanes; ++k) from[k] = power_for(from[k]);
+    const V power = V::load(from + i);
+    for (std::int64_t j = 0; j < tile.count; ++j) sums = sums + exp_over(V::load(s + j * tile.s.ld), power);
+    sums.store(total + i);
+  }
+  return true;
+}
+
+template <class V>
+bool mend_columns(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real* from,
+                  typename V::Real* total) {
+  using Real = typename V::Real;
+  for (std::int64_t j = 0; j < tile.count; ++j) {
+    if (suits(total[j])) continue;
+    const Real* s = tile.s.data + j * tile.s.ld;
+    V most(minus_infinity<Real>), sums(Real(0));
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) most = max(V::load(s + i), most);
+    from[j] = largest(most);
+    if (beyond_powers(from + j, 1)) return false;
+    from[j] = power_for(from[j]);
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) sums = sums + exp_over(V::load(s + i), V(from[j]));
+    total[j] = sum(sums);
+  }
+  return true;
+}
+
+// Sums measured from a power that two columns suggest, which saves finding the maxima; rows and columns far below it, or above, get
+// powers of their own. False if a score is beyond powers: then `total` says nothing.
+template <class V>
+bool absorb_as_guessed(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Sides<typename V::Real> from,
                        Sides<typename V::Real> total) {
   using Real = typename V::Real;
-  const Real guess = largest_of<V>(strip, tile, tile.count < 2 ? tile.count : 2);
+  Real guess = largest_of<V>(strip, tile, tile.count < 2 ? tile.count : 2);
+  if (guess == minus_infinity<Real>) guess = largest_of<V>(strip, tile, tile.count);
   // Then no score whose row has a sum of the right size lies beyond 1000: see beyond_powers.
   if (!(std::abs(guess) <= Real(850))) return false;
-  power = power_for(guess);
+  const Real power = power_for(guess);
   absorb_bounded<V>(strip, tile, power, total, false);
-  const Real least = std::ldexp(Real(1), -int(reach)), most = 1 / least;
-  const auto suits = [=](const Real* sums, std::int64_t n) {
-    bool all = true;
-    for (std::int64_t i = 0; i < n; ++i) all &= least <= sums[i] && sums[i] <= most;
-    return all;
-  };
-  return suits(total.row, strip.count) && (!total.col || suits(total.col, tile.count));
+  clear(from.row, strip.lanes, power);
+  if (from.col) clear(from.col, tile.count, power);
+  return mend_rows<V>(strip, tile, from.row, total.row) && (!from.col || mend_columns<V>(strip, tile, from.col, total.col));
 }
 
 template <class V>
 [[gnu::flatten]] double absorb_any(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Sides<typename V::Real> from,
                   Sides<typename V::Real> total) {
   using Real = typename V::Real;
+  if (absorb_as_guessed<V>(strip, tile, from, total)) return log_2;
   const std::int64_t columns = from.col ? tile.count : 0;
   const auto each = [&](auto&& f) {
     for (std::int64_t i = 0; i < strip.lanes; ++i) from.row[i] = f(from.row[i]);
     for (std::int64_t j = 0; j < columns; ++j) from.col[j] = f(from.col[j]);
   };
-  Real power;
-  if (absorb_as_guessed<V>(strip, tile, power, total)) {
-    each([&](Real) { return power; });
-    return log_2;
-  }
   find_maxima<V>(strip, tile, from);
   if (beyond_powers(from.row, strip.count) || beyond_powers(from.col, columns)) {
     each([](Real most) { return std::isinf(most) ? Real(0) : most; });
     absorb_apart<V>(strip, tile, from, total, [](auto s, auto most) { return exp_over(s - most, decltype(s)(Real(0))); });
     return 1;
   }
-  const Real most = largest_of(from.row, strip.count);
-  const bool one = std::isfinite(most) && within_reach(from.row, strip.count, most) && within_reach(from.col, columns, most);
-  power = power_for(most);
-  each([&](Real own) { return one ? power : power_for(own); });
-  if (one)
-    absorb_bounded<V>(strip, tile, power, total, false);
-  else
-    absorb_apart<V>(strip, tile, from, total, [](auto s, auto own) { return exp_over(s, own); });
+  each([](Real own) { return power_for(own); });
+  absorb_apart<V>(strip, tile, from, total, [](auto s, auto own) { return exp_over(s, own); });
   return log_2;
 }
 
@@ -223,9 +243,11 @@ template <class V>
 template <class V>
 struct Lines {
   using Real = typename V::Real;
-  alignas(64) Real from[most_rows + 16], factor[most_rows + 16];
-  std::int64_t n;  // 0 where there is no side
-  Lines(SideWeights<Real> side, std::int64_t count) : n(side.factor ? count : 0) {
+  alignas(64) Real from[most_rows + 16], factor[most_rows + 16], shared[most_rows + 16];
+  static constexpr int together = V::lanes < 4 ? 4 : V::lanes;  // a vector of rows, four columns
+  bool far[most_rows / together + 1];
+  std::int64_t size, n;  // n is 0 where there is no side
+  Lines(SideWeights<Real> side, std::int64_t count) : size(count), n(side.factor ? count : 0) {
     for (std::int64_t i = 0; i < count; ++i) factor[i] = side.factor ? side.factor[i] : Real(0);
     for (std::int64_t i = 0; i < count; ++i) from[i] = side.from ? side.from[i] : Real(0);
     for (std::int64_t i = count; i < count + V::lanes; ++i) factor[i] = 0, from[i] = count > 0 ? from[count - 1] : Real(0);
@@ -235,17 +257,14 @@ struct Lines {
     for (std::int64_t i = 0; i < n; i += V::lanes) most = max(V::load(from + i), most);
     return largest(most);
   }
-  bool within_reach_of(Real power) const {
-    V furthest(Real(0));
-    for (std::int64_t i = 0; i < n; i += V::lanes) furthest = max(V(power) - V::load(from + i), furthest);
-    return largest(furthest) <= Real(reach);
-  }
-  // The factors for another power of 2, exactly. Those that are 0, of rows without a pair, are measured from 0, which may be too
-  // far away for a power.
-  void rescale(Real power) {
-    for (std::int64_t i = 0; i < n; i += V::lanes) {
-      const V f = V::load(factor + i);
-      select(f == V(Real(0)), f, scale_by_power(f, V(power) - V::load(from + i))).store(factor + i);
+  // The factors for another power of 2, exactly; far says where, within so many, some power is too far below it for that.
+  // Factors that are 0, of rows without a pair, are measured from 0, which may be too far away for a power.
+  void share(Real power) {
+    std::fill_n(far, most_rows / together + 1, false);
+    for (std::int64_t i = 0; i < size; i += V::lanes) {
+      const V f = V::load(factor + i), gap = V(power) - V::load(from + i);
+      select(f == V(Real(0)), f, scale_by_power(f, gap)).store(shared + i);
+      far[i / together] |= n > 0 && !(largest(gap) <= Real(reach));
     }
   }
 };
@@ -286,21 +305,21 @@ template <class V>
     return each([&](auto s, std::int64_t i, std::int64_t j) {
       return logistic(s) * (at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j));
     });
-  const Real of_rows = rows.largest_power(), of_columns = cols.largest_power(), power = of_rows < of_columns ? of_columns : of_rows;
-  if (unit == log_2 && std::isfinite(power) && rows.within_reach_of(power) && cols.within_reach_of(power)) {
-    rows.rescale(power);
-    cols.rescale(power);
-    return each([&](auto s, std::int64_t i, std::int64_t j) {
-      return exp_over(s, decltype(s)(power)) * (at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j));
-    });
-  }
   // Each side with an exponential of its own.
   const auto term = [&](auto s, auto from, auto factor) {
     return unit == log_2 ? exp_over(s, from) * factor : exp_over(s - from, decltype(s)(Real(0))) * factor;
   };
-  each([&](auto s, std::int64_t i, std::int64_t j) {
+  const auto apart = [&](auto s, std::int64_t i, std::int64_t j) {
     const auto p = term(s, at_rows<V>(s, rows.from + i), at_rows<V>(s, rows.factor + i));
     return cols.n ? p + term(s, at_columns<V>(s, cols.from + j), at_columns<V>(s, cols.factor + j)) : p;
+  };
+  const Real of_rows = rows.largest_power(), of_columns = cols.largest_power(), power = of_rows < of_columns ? of_columns : of_rows;
+  if (unit != log_2 || !std::isfinite(power)) return each(apart);
+  rows.share(power);
+  cols.share(power);
+  each([&](auto s, std::int64_t i, std::int64_t j) {
+    if (rows.far[i / rows.together] || cols.far[j / cols.together]) return apart(s, i, j);
+    return exp_over(s, decltype(s)(power)) * (at_rows<V>(s, rows.shared + i) + at_columns<V>(s, cols.shared + j));
   });
 }
 
@@ -320,13 +339,13 @@ template <class V>
 void scale(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, typename V::Real power,
            SideWeights<typename V::Real> row, SideWeights<typename V::Real> col) {
   Lines<V> rows(row, strip.count), cols(col, tile.count);
-  rows.rescale(power);
-  cols.rescale(power);
+  rows.share(power);
+  cols.share(power);
   for (std::int64_t j = 0; j < tile.count; ++j) {
-    const V of_column(cols.factor[j]);
+    const V of_column(cols.shared[j]);
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
       auto* s = tile.s.data + j * tile.s.ld + i;
-      (V::load(s) * (V::load(rows.factor + i) + of_column)).store(s);
+      (V::load(s) * (V::load(rows.shared + i) + of_column)).store(s);
     }
   }
 }

@@ -371,3 +371,39 @@ def test_the_first_columns_of_a_tile_may_lie_anywhere(first):
     inputs = {"x": x, "y": y, "scale": torch.tensor(2.0), "col_bias": col_bias}
     with jk.use_backend("cpu"):
         judge(f"first columns at {first}", ours, truth, inputs, seed=0)
+
+
+@levels
+@pytest.mark.usefixtures("at_level")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dim", ["row", "both"])
+def test_single_rows_and_columns_far_from_the_others_of_their_tile(level, dim, dtype):
+    """They are measured from powers of their own, in sums and in weights; the others share one exponential."""
+    x, y = (0.5 * z.to(dtype) for z in data.pairs("random", 210, 2, seed=0))
+    row_bias, col_bias = torch.zeros(210, dtype=dtype), torch.zeros(210, dtype=dtype)
+    row_bias[[2, 40, 41, 100, 209]] = torch.tensor([-70.0, -150.0, -500.0, 20.0, -60.0], dtype=dtype)
+    col_bias[[5, 44, 191, 209]] = torch.tensor([-65.0, -450.0, 20.0, -900.0], dtype=dtype)
+
+    def ours(x, y):
+        biases = {"row_bias": row_bias, "col_bias": col_bias}
+        return jk.pairwise_logsumexp(x, y, dim=dim, kind="sqdist", reduction="sum", **biases)
+
+    def truth(x, y):
+        s = row_bias[:, None] + col_bias - (x[:, None] - y).square().sum(dim=2)
+        return s.logsumexp(1).sum() + (s.logsumexp(0).sum() if dim == "both" else 0)
+
+    if dtype == torch.float32:
+        judge("far rows", ours, truth, {"x": x, "y": y}, seed=0)
+    else:  # a score of −500 rounds by 1e-13
+        found = (torch.autograd.functional.jacobian(f, (x, y)) for f in (ours, truth))
+        for a, t in zip(*found, strict=True):
+            assert ((a - t).norm(dim=1) <= 2e-13 * t.norm(dim=1)).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_subnormal_numbers_are_as_before_after_a_call(threads):
+    """While the core computes they are flushed."""
+    torch.set_num_threads(threads)
+    jk.kde_entropy(torch.randn(300, 2), bandwidth=0.05)
+    many = torch.full((100_000,), 1e-38)
+    assert (many * 0.1 > 0).all()
