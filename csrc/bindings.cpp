@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -117,10 +118,17 @@ Struct<Real> pair(const Pair& a) {
 
 using GradientsArgument = std::tuple<Address, Address, Address, Address, Address>;
 
+// Cleared, since the core adds to them; by one thread, where torch takes all of its own from 32,768 elements on: to call them costs
+// more than the loss of 64 rows.
 template <class Real>
-Gradients<Real> gradients(const GradientsArgument& a) {
+Gradients<Real> gradients(const Problem& p, const GradientsArgument& a) {
+  const auto cleared = []<class T>(T* to, std::int64_t n) {
+    if (to) std::fill_n(to, n, T(0));
+    return to;
+  };
   const auto [x, y, scale, row_bias, col_bias] = a;
-  return {at<Real>(x), at<Real>(y), at<double>(scale), at<Real>(row_bias), at<Real>(col_bias)};
+  return {cleared(at<Real>(x), p.N() * p.D()), cleared(at<Real>(y), p.M() * p.D()), cleared(at<double>(scale), 1),
+          cleared(at<Real>(row_bias), p.N()), cleared(at<Real>(col_bias), p.M())};
 }
 
 // f with a null pointer of the problem's real type, to tell it which.
@@ -163,7 +171,7 @@ PYBIND11_MODULE(_native, module) {
     const Problem& p = owned.problem;
     return unlocked(threads, workspace, [&](const Options& options) {
       typed(p, [&]<class Real>(Real*) {
-        gradient<Real>(p, op_of(op), options, pair<Upstream, Real>(row), pair<Upstream, Real>(col), gradients<Real>(out));
+        gradient<Real>(p, op_of(op), options, pair<Upstream, Real>(row), pair<Upstream, Real>(col), gradients<Real>(p, out));
       });
     });
   });
@@ -173,7 +181,7 @@ PYBIND11_MODULE(_native, module) {
     return unlocked(threads, workspace, [&](const Options& options) {
       typed(p, [&]<class Real>(Real*) {
         reduce_and_gradient<Real>(p, op_of(op), options, pair<Weighted, Real>(row), pair<Weighted, Real>(col),
-                                  pair<Sides, Real>(values), gradients<Real>(out));
+                                  pair<Sides, Real>(values), gradients<Real>(p, out));
       });
     });
   });
@@ -189,7 +197,7 @@ PYBIND11_MODULE(_native, module) {
     const Problem& p = owned.problem;
     return unlocked_number(threads, workspace, [&](const Options& options) {
       return typed(p, [&]<class Real>(Real*) {
-        const Gradients<Real> to = gradients<Real>(out);
+        const Gradients<Real> to = gradients<Real>(p, out);
         return total<Real>(p, options, with_gradient ? &to : nullptr);
       });
     });
@@ -201,7 +209,7 @@ PYBIND11_MODULE(_native, module) {
     const Pairing pairing{shift, join_of(join), normalize, columns, weight};
     return unlocked_number(threads, workspace, [&](const Options& options) {
       return typed(p, [&]<class Real>(Real*) {
-        const Gradients<Real> to = gradients<Real>(out);
+        const Gradients<Real> to = gradients<Real>(p, out);
         return paired<Real>(p, op_of(op), options, pairing, with_gradient ? &to : nullptr);
       });
     });
@@ -212,7 +220,7 @@ PYBIND11_MODULE(_native, module) {
     const Labelling labelling{at<const std::int64_t>(labels), mean_outside, weight, per_counted, normalize};
     return unlocked_number(threads, workspace, [&](const Options& options) {
       return typed(p, [&]<class Real>(Real*) {
-        const Gradients<Real> to = gradients<Real>(out);
+        const Gradients<Real> to = gradients<Real>(p, out);
         return labelled<Real>(p, options, labelling, with_gradient ? &to : nullptr);
       });
     });

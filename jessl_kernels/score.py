@@ -135,9 +135,11 @@ class Gradients:
     col_bias: Tensor
 
     @staticmethod
-    def zeros(score: Score, needs: Needs) -> Gradients:
+    def empty(score: Score, needs: Needs) -> Gradients:
+        """To be written to."""
+
         def new(needed: bool, shape: tuple[int, ...], dtype: torch.dtype = score.dtype) -> Tensor:
-            return score.x.new_zeros(shape, dtype=dtype) if needed else score.x.new_empty(0, dtype=dtype)
+            return score.x.new_empty(shape if needed else 0, dtype=dtype)
 
         return Gradients(
             new(needs.x, score.x.shape),
@@ -146,6 +148,14 @@ class Gradients:
             new(needs.row_bias, (score.N,)),
             new(needs.col_bias, (score.M,)),
         )
+
+    @staticmethod
+    def zeros(score: Score, needs: Needs) -> Gradients:
+        """To be added to."""
+        made = Gradients.empty(score, needs)
+        for gradient in made.flatten():
+            gradient.zero_()
+        return made
 
     def flatten(self) -> tuple[Tensor, ...]:
         return (self.x, self.y, self.scale, self.row_bias, self.col_bias)

@@ -39,8 +39,8 @@ struct Layout {
 // Fewer rows than this in a strip, and the products lose their speed; more than this many strips, and threads find no work.
 // Pairs within classes alone are few, and small tiles pass by more of the others.
 inline std::int64_t rows_for(const Problem& p) {
-  if (p.exclude.different.row) return most_rows / 3;
   const std::int64_t larger = std::max(p.N(), p.M());
+  if (p.exclude.different.row) return larger > most_rows / 2 ? most_rows / 3 : most_rows / 12;
   return larger > 1152 ? most_rows : larger > 384 ? most_rows / 2 : most_rows / 3;
 }
 

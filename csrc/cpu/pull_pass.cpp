@@ -6,6 +6,7 @@
 #include "cpu/collect.h"
 #include "cpu/layout.h"
 #include "cpu/passes.h"
+#include "cpu/subnormal.h"
 
 namespace jessl {
 
@@ -52,7 +53,7 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
         if (skipping.weightless(first_row, first)) return;
       }
       const SideWeights<Real> of_rows = row.at(b.strip.first), of_columns = col ? col->at(first) : SideWeights<Real>{};
-      if (sums_rows) {
+      if (const FlushesSubnormals here; sums_rows) {
         ops.absorb_and_weigh_softplus(b.strip, b.tile, {b.total.row, sums_columns ? b.total.col : nullptr}, of_rows, of_columns);
         for (std::int64_t i = 0; i < b.strip.count; ++i) sum_parts[slot][i] += b.total.row[i];
         for (std::int64_t j = 0; sums_columns && !diagonal && j < b.tile.count; ++j) col_sum[first + j] += b.total.col[j];

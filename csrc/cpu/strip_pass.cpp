@@ -11,6 +11,7 @@
 #include "cpu/collect.h"
 #include "cpu/layout.h"
 #include "cpu/passes.h"
+#include "cpu/subnormal.h"
 
 namespace jessl {
 
@@ -124,7 +125,7 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
       if (nothing && !last) return;
       ops.load_tile(p, b.tile);
       if (nothing) return collector.finish_columns(b.tile);
-      if (bounded)  // e^s / 2^power was kept
+      if (const FlushesSubnormals here; bounded)  // e^s / 2^power was kept
         ops.scale(b.strip, b.tile, power, weights, {});
       else
         ops.weigh(Op::logsumexp, known_now.powers ? log_2 : 1, b.strip, b.tile, weights, {});

@@ -2,9 +2,6 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
-#ifdef __SSE2__
-#include <xmmintrin.h>
-#endif
 
 #include <atomic>
 #include <chrono>
@@ -45,25 +42,6 @@ class Order {
   std::int64_t step_ = 0, phase_ = 0, segment_;
 };
 
-// While it lives this thread's results that would be subnormal are 0. A weight of 2^−110 times a gradient of 2^−20 is one, and
-// takes 20 to 40 times longer than another product: where scores reach far down (a small bandwidth), half of all the time. On
-// other processors than x86 they are kept.
-class FlushesSubnormals {
-#ifdef __SSE2__
- public:
-  FlushesSubnormals() { _mm_setcsr(before_ | _MM_FLUSH_ZERO_ON); }
-  ~FlushesSubnormals() { _mm_setcsr(before_); }
-  FlushesSubnormals(const FlushesSubnormals&) = delete;
-  FlushesSubnormals& operator=(const FlushesSubnormals&) = delete;
-
- private:
-  const unsigned before_ = _mm_getcsr();
-#else
- public:
-  FlushesSubnormals() {}  // so that an instance is not unused
-#endif
-};
-
 class Team {
  public:
   Team(const Plan& plan, const Interrupted& interrupted, const std::function<void(const Task&, int)>& task,
@@ -80,7 +58,6 @@ class Team {
   }
 
   void work(int thread) noexcept {
-    const FlushesSubnormals here;
     try {
       for (std::optional<Task> next; !stop_ && (next = order_.next());) {
         if (thread == 0) look_up();

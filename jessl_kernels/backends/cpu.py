@@ -239,9 +239,9 @@ class _Out:
     """Gradients for the core to write. Where y is x but the pairs are not symmetric, the halves are made apart."""
 
     def __init__(self, problem: _Problem, needs: Needs):
-        self.grads, self.order = Gradients.zeros(problem.score, needs), problem.order
+        self.grads, self.order = Gradients.empty(problem.score, needs), problem.order
         apart = needs.x and problem.score.y is None and not problem.symmetric
-        self.other_half = torch.zeros_like(self.grads.x) if apart else self.grads.y
+        self.other_half = torch.empty_like(self.grads.x) if apart else self.grads.y
 
     def addresses(self) -> tuple[int, ...]:
         g = self.grads

@@ -121,6 +121,13 @@ class _Once(Function):
     jvp = staticmethod(_no_jvp)
 
 
+def _is_one(upstream: Tensor) -> bool:
+    """Whether gradients need no product and may be handed out as they are: `loss.backward()` of a batch whose pages, new from
+    the system, would take longer to touch than its loss. Not asked of a GPU, which would have to be waited for."""
+    plain = type(upstream) is Tensor and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return plain and upstream.device.type == "cpu" and upstream.item() == 1.0
+
+
 class WithGradients(_Once):
     """A value that brings the gradients of some tensors along. `make` returns it and them, empty where nobody asked.
 
@@ -140,7 +147,7 @@ class WithGradients(_Once):
     def backward(ctx: Any, upstream: Tensor) -> tuple:
         saved = ctx.saved_tensors  # once: activation checkpointing lets nobody unpack them twice
         tensors, gradients = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        made = _times(upstream, gradients, tensors)
+        made = gradients if _is_one(upstream) else _times(upstream, gradients, tensors)
         return None, *(
             g.to(tensor.dtype) if tensor is not None and needed and g.numel() else None
             for g, tensor, needed in zip(made, tensors, ctx.needs_input_grad[1:], strict=True)
