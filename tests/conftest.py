@@ -4,6 +4,7 @@ import contextlib
 import os
 
 import pytest
+import torch
 
 from tests import executor
 
@@ -30,6 +31,15 @@ def _is_repeated(item) -> bool:
 def _parameters(item) -> dict:
     called = getattr(item, "callspec", None)
     return {} if called is None else called.params
+
+
+@pytest.fixture
+def tf32_allowed():
+    """torch's switch for products of fp32 by tensor cores, on."""
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision = before
 
 
 @pytest.fixture(autouse=True)

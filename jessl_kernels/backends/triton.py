@@ -2,9 +2,9 @@
 
 Products of 2·N·M·D flops, value and gradient:
 
-    fused: bf16 and fp16 of at most 256 dimensions; no N×M object, not even a strip
+    fused: bf16 and fp16 of at most 256 dimensions, fp32 of 128 where torch's switch allows TF32; no N×M object, not even a strip
         one side, upstream known      4      L and Σ p_ij y_j in one sweep (2), which is the gradient of x; then that of y (2)
-        symmetric                     3      L (1), then rows and columns of U at once (2), since U is symmetric too
+        symmetric                     2½     L from half the tiles (½), then rows and columns of U at once (2)
         both sides, or "none"         5      L of both in one sweep (1), gradient of x (2), of y (2)
     fused: distances in at most 16 dimensions: no product, differences in registers
     strips: everything else
@@ -13,6 +13,9 @@ Products of 2·N·M·D flops, value and gradient:
 
 No atomics; parts are merged in a fixed order: the same bits on every run on the same kind of device. Triton is imported when
 it is first needed.
+
+    JESSL_SAFE=1       no software pipelining, for a compiler whose pipeliner is suspected
+    JESSL_AUTOTUNE=1   shapes of tiles by timing on the device at hand, kept in ~/.cache/jessl_kernels/shapes.json
 """
 
 from __future__ import annotations

@@ -20,9 +20,6 @@ HALF_SHIFT = 13  # weights in fp16 are kept 2^13 times larger: what is below 4e-
 def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
     if not shapes.is_fused(score, op):
         return strips.reduce(score, op, cols, workspace)
-    if cols and score.symmetric:
-        row, _ = launch.sums(Problem.of(score), op, False, workspace)
-        return row, row.clone()
     return launch.sums(Problem.of(score), op, cols, workspace)
 
 
@@ -60,14 +57,14 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream:
         rows, _ = strips.sizes(score, workspace, gradient=with_gradient)
         gemms = 1 if not with_gradient else 3 if one_sided else 4
         return Plan(f"strips of {rows} rows, products by the library", gemms, workspace)
-    tile = shapes.pull_shape(score) if with_gradient else shapes.sums_shape(score)
+    tile = shapes.of("pull" if with_gradient else "sums", score)
     what = f"fused, tiles of {tile.rows} × {tile.cols}"
     if score.kind == "sqdist":
         return Plan(f"{what}, distances by differences", 0, 0)
+    if score.symmetric:
+        return Plan(f"{what}, rows and columns at once", 2.5 if with_gradient else 0.5, 0)
     if not with_gradient:
         return Plan(what, 1, 0)
-    if score.symmetric:
-        return Plan(f"{what}, rows and columns at once", 3, 0)
     attended = one_sided and op == "logsumexp" and _attends(score)
     return Plan(what, 4 if attended else 5, 0)
 

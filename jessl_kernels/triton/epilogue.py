@@ -54,7 +54,7 @@ def settle(
     inside = (i < last_row)[:, None] & (j < M)[None, :]
     product = load(strip, first_row, last_row, i, j, M, ld, 0.0)
     DTYPE: tl.constexpr = strip.dtype.element_ty
-    t = 2.0 * product - vector(x_squares, i, last_row, DTYPE)[:, None] - vector(y_squares, j, M, DTYPE)[None, :]
+    t = 2.0 * product - vector(x_squares, i, last_row)[:, None] - vector(y_squares, j, M)[None, :]
     # Whatever is not known to be far, NaN included.
     if tl.max((inside & ~(t <= tl.load(close_above))).to(tl.int32)) > 0:
         t = differences(x, y, i, j, last_row, M, D, DTYPE)
@@ -161,14 +161,13 @@ def close(
     for start in range(0, count, BM if COLS else BN):
         i = first_row + (start if COLS else tl.program_id(0) * BM) + tl.arange(0, BM)
         j = (tl.program_id(0) * BN if COLS else start) + tl.arange(0, BN)
-        inside = (i < last_row)[:, None] & (j < M)[None, :]
-        t = load(strip, first_row, last_row, i, j, M, ld, float("-inf"))
-        near = inside & ~(t <= limit)
+        t = load(strip, first_row, last_row, i, j, M, ld, float("-inf"))  # out of range is far, and weighs nothing
+        near = ~(t <= limit)
         if tl.max(near.to(tl.int32)) > 0:
             s = finished(tl.where(near, t, 0.0), alpha, i, j, last_row, M, out, PHI, LOW, HIGH)
             u = tl.where(near, weights(s, row, col, i, j, last_row, M, 0, LSE), 0.0)
             if PHI != "identity":
-                u *= phi_slope(tl.where(near, t, 0.0) * alpha, PHI, LOW, HIGH)
+                u *= phi_slope(t * alpha, PHI, LOW, HIGH)
             for d in range(D):
                 if COLS:
                     at = target + j.to(tl.int64) * D + d

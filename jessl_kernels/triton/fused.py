@@ -33,10 +33,14 @@ from .tile import (
 def row_sums(
     x, y, scale, out, row_part, col_part, pulled_part, mean_part, first_row, N, M, columns_each,
     D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr, LSE: tl.constexpr,
-    ATTEND: tl.constexpr, SHIFT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr, DTYPE: tl.constexpr,
+    ATTEND: tl.constexpr, HALF: tl.constexpr, SHIFT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr,
+    HIGH: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """row_part (ranges, N); col_part (row tiles of this launch, M) or None. With ATTEND pulled_part (ranges, N, D), and
     mean_part (ranges, N) Σ_j e^{s_ij − L_i} t_ij or None: from weights that are not rounded, since it cancels.
+
+    With HALF, of a symmetric problem, tiles left of the diagonal are not made, and those on it count for rows alone: so a
+    row's sum and a column's share no pair. What is not made is not stored.
     """
     tile, part = tl.program_id(0), tl.program_id(1)
     i = first_row + tile * BM + tl.arange(0, BM)
@@ -49,7 +53,11 @@ def row_sums(
         o = tl.zeros([BM, BD], tl.float32)
         mean = tl.zeros([BM], DTYPE)
     begin = part * columns_each
-    for start in range(begin, tl.minimum(begin + columns_each, M), BN):
+    end = tl.minimum(begin + columns_each, M)
+    if HALF:
+        tl.static_assert(BM % BN == 0)
+        begin = tl.maximum(begin, first_row + tile * BM)
+    for start in range(begin, end, BN):
         j = start + tl.arange(0, BN)
         if KIND == "dot":
             y_tile = rows_of(y, j, M, D, BD)
@@ -60,7 +68,10 @@ def row_sums(
         if LSE and col_part is not None:
             s = tl.where((i < N)[:, None], s, float("-inf"))
             largest, total, cols = absorbed_both(largest, total, s)
-            tl.store(col_part + tile.to(tl.int64) * M + j, cols, mask=j < M)
+            stored = M
+            if HALF:
+                stored = tl.where(start < first_row + tile * BM + BM, 0, M)
+            tl.store(col_part + tile.to(tl.int64) * M + j, cols, mask=j < stored)
         elif LSE:
             largest, total, e, shrunk = absorbed(largest, total, s)
             if ATTEND:

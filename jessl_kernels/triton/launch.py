@@ -19,7 +19,7 @@ import triton
 from torch import Tensor
 
 from ..score import Score
-from . import fused, shapes
+from . import fused, shapes, tune
 from .shapes import Shape
 
 PROGRAMS_EACH = 4  # programs a processor should have to choose from
@@ -121,43 +121,54 @@ def ranges(problem: Problem, shape: Shape, rows: int, most: int | None = None) -
     return triton.cdiv(problem.score.M, each), each
 
 
-def sums(problem: Problem, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
+def sums(problem: Problem, op: str, cols: bool, workspace: int, shape: Shape | None = None) -> tuple[Tensor, Tensor]:
     """Row and column sums by the fused kernel."""
-    score, shape = problem.score, shapes.sums_shape(problem.score)
+    score = problem.score
+    shape = shape or tune.chosen("sums", score, functools.partial(sums, problem, op, cols, workspace))
+    # Half the tiles of a symmetric problem, whose columns are parts of rows too; of distances, parts cost more than they save.
+    half = score.symmetric and score.kind == "dot"
+    with_columns = half or (cols and not score.symmetric)
     # Column parts are one number for each row tile and column, so rows are launched a block of tiles at a time.
     tiles = triton.cdiv(score.N, shape.rows)
-    most = max(1, workspace // (score.M * score.dtype.itemsize)) if cols else tiles
+    most = max(1, workspace // (score.M * score.dtype.itemsize)) if with_columns else tiles
     row = score.x.new_empty(score.N, dtype=score.dtype)
-    col: Tensor | None = None
+    col = row.new_empty(0)
     for first in range(0, tiles, most):
         begin, end = first * shape.rows, min(score.N, (first + most) * shape.rows)
         count, each = ranges(problem, shape, end - begin)
-        row_part = score.x.new_empty(count, score.N, dtype=score.dtype)
-        col_part = score.x.new_empty(triton.cdiv(end - begin, shape.rows), score.M, dtype=score.dtype) if cols else None
+        row_part = row.new_empty(count, score.N)
+        col_part = row.new_full((triton.cdiv(end - begin, shape.rows), score.M), -torch.inf) if with_columns else None
         fused.row_sums[(triton.cdiv(end - begin, shape.rows), count)](
             problem.x, problem.y, score.scale, problem.pairs, row_part, col_part, None, None, begin, score.N, score.M, each,
-            LSE=op == "logsumexp", ATTEND=False, SHIFT=0, **problem.fused_options(shape),
+            LSE=op == "logsumexp", ATTEND=False, HALF=half, SHIFT=0, **problem.fused_options(shape),
         )  # fmt: skip
         row[begin:end] = merged(row_part[:, begin:end], op)
         if col_part is not None:
             found = merged(col_part, op)
-            col = found if col is None else merged(torch.stack([col, found]), op)
-    return row, score.x.new_empty(0, dtype=score.dtype) if col is None else col
+            col = merged(torch.stack([col, found]), op) if col.numel() else found
+    if half:
+        row = merged(torch.stack([row, col]), op)
+    if score.symmetric:
+        return row, row.clone() if cols else row.new_empty(0)
+    return row, col
 
 
-def attend(problem: Problem, mean: bool, shift: int, workspace: int) -> tuple[Tensor, Tensor, Tensor | None]:
+def attend(
+    problem: Problem, mean: bool, shift: int, workspace: int, shape: Shape | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """L (N,), Σ_j e^{s_ij − L_i} y_j (N, D), and where it is wanted Σ_j e^{s_ij − L_i} t_ij (N,).
 
     Weights are 2^shift times larger on the way through the product.
     """
-    score, shape = problem.score, shapes.pull_shape(problem.score)
+    score = problem.score
+    shape = shape or tune.chosen("attend", score, functools.partial(attend, problem, mean, shift, workspace))
     count, each = ranges(problem, shape, score.N, most=parts_within(problem, workspace))
     row_part = score.x.new_empty(count, score.N, dtype=score.dtype)
     pulled = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
     mean_part = torch.empty_like(row_part) if mean else None
     fused.row_sums[(triton.cdiv(score.N, shape.rows), count)](
         problem.x, problem.y, score.scale, problem.pairs, row_part, None, pulled, mean_part, 0, score.N, score.M, each,
-        LSE=True, ATTEND=True, SHIFT=shift, **problem.fused_options(shape),
+        LSE=True, ATTEND=True, HALF=False, SHIFT=shift, **problem.fused_options(shape),
     )  # fmt: skip
     if count == 1:
         return row_part[0], pulled[0], None if mean_part is None else mean_part[0]
@@ -168,10 +179,13 @@ def attend(problem: Problem, mean: bool, shift: int, workspace: int) -> tuple[Te
 
 
 def pull(
-    problem: Problem, row: Side | None, col: Side | None, op: str, shift: int, bias: bool, scale: bool, workspace: int
-) -> Pulled:
+    problem: Problem, row: Side | None, col: Side | None, op: str, shift: int, bias: bool, scale: bool, workspace: int,
+    shape: Shape | None = None,
+) -> Pulled:  # fmt: skip
     """What U sums to over the columns."""
-    score, shape = problem.score, shapes.pull_shape(problem.score)
+    score = problem.score
+    again = functools.partial(pull, problem, row, col, op, shift, bias, scale, workspace)
+    shape = shape or tune.chosen("pull", score, again)
     count, each = ranges(problem, shape, score.N, most=parts_within(problem, workspace))
     embedding = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
     of_bias, of_scale = (score.x.new_empty(count, score.N, dtype=score.dtype) if on else None for on in (bias, scale))

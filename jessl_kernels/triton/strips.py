@@ -87,14 +87,14 @@ class Strip:
             grads.col_bias += bias_col.sum(dim=0) * unit
         if scale_part is not None:
             grads.scale += scale_part.sum(dtype=torch.float64) * unit
-        u, factor = u[:, :M], unit * score.scale * (2 if distances else 1)
+        u, factor = u[:, :M], (unit * score.scale * (2 if distances else 1)).to(score.dtype)
         if grads.x.numel():
             toward_y = strips.product(u, strips.y)
             if distances:
                 assert u_row is not None
                 toward_y -= u_row.sum(dim=0)[:, None] * strips.x[here]
                 self._add_close(toward_y, False, row, col, lse)
-            grads.x[here] += toward_y * factor
+            grads.x[here].addcmul_(toward_y, factor)
         target = grads.x if score.y is None else grads.y
         if target.numel():
             toward_x = strips.product(u.T, strips.x[here])
@@ -102,7 +102,7 @@ class Strip:
                 assert u_col is not None
                 toward_x -= u_col.sum(dim=0)[:, None] * strips.y
                 self._add_close(toward_x, True, row, col, lse)
-            target += toward_x * factor
+            target.addcmul_(toward_x, factor)  # of M × D for every strip: read and written once
 
     def _add_close(self, target: Tensor, cols: bool, row: Side | None, col: Side | None, lse: bool) -> None:
         problem, shape = self.strips.problem, shapes.STRIP
@@ -141,7 +141,7 @@ class Strips:
         self._y_squares = self._x_squares if score.y is None else self.y.square().sum(dim=1)
         radius = torch.maximum(self._x_squares.amax(), self._y_squares.amax())
         # TF32 keeps 10 bits: then a product is exact enough for small radii, and no distance is large enough otherwise.
-        tf32 = score.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
+        tf32 = shapes.tf32(score.dtype)
         eps = 2.0**-11 if tf32 else torch.finfo(score.dtype).eps
         harmless = (score.scale.abs() * radius).double() * eps <= expansion.bar(score)
         close = torch.full_like(radius, -torch.inf) if tf32 else -expansion.CLOSE * radius

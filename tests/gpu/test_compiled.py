@@ -1,6 +1,6 @@
 """Every kernel for every GPU: it compiles, fits, and consists of what it should."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
@@ -26,7 +26,10 @@ FUSED: dict[str, tuple[Callable, Callable[[], Score]]] = {
         for D in (WIDTHS if dtype == torch.bfloat16 else (128,))
         for what in (problems.one_sided, problems.both_sided)
     },
-    "symmetric": (problems.one_sided, lambda: problems.score(torch.bfloat16, 128, symmetric=True)),
+    **{
+        f"symmetric-D{D}": (problems.one_sided, lambda D=D: problems.score(torch.bfloat16, D, symmetric=True))
+        for D in WIDTHS[1:]
+    },
     "recomputed": (problems.recomputed, lambda: problems.score(torch.float16, 128)),
     "everything": (
         lambda s: problems.both_sided(s, needs=problems.ALL),
@@ -34,6 +37,11 @@ FUSED: dict[str, tuple[Callable, Callable[[], Score]]] = {
     ),
     "unaligned": (problems.one_sided, lambda: problems.score(torch.bfloat16, 128, offset=1)),
     "one row": (problems.one_sided, lambda: problems.score(torch.bfloat16, 64, N=1)),
+}
+TF32 = {
+    f"{what.__name__}-tf32-D{D}": (what, lambda D=D: problems.score(torch.float32, D))
+    for D in WIDTHS[:-1]
+    for what in (problems.one_sided, problems.both_sided)
 }
 DISTANCES = {
     f"{name}-{str(dtype)[6:]}-D{D}": (
@@ -76,24 +84,25 @@ def compiled(target: str, case: tuple[Callable, Callable[[], Score]]) -> list[Co
 SPILLING = {
     ("one_sided-bfloat16-D256", "gfx942"),
     ("both_sided-bfloat16-D256", "gfx942"),
+    ("symmetric-D256", "gfx942"),
     ("recomputed", "sm_80"),
     ("everything", "sm_80"),
     *((f"laplace-float64-D{D}", target) for D in (2, 16) for target in ("sm_90", "sm_100", "sm_120")),
-    ("both_sided-sqdist-bfloat16", "sm_90"),
+    ("both_sided-sqdist-float64", "sm_80"),
     ("one_sided-sqdist-float32", "sm_90"),
     ("both_sided-sqdist-float64", "sm_120"),
 }
 MOST_SPILLED = 96  # bytes
 
 
-def over(cases: dict) -> Callable:
+def over(cases: dict, targets: Iterable[str] = TARGETS) -> Callable:
     """Every case for every target."""
     return pytest.mark.parametrize(
         ("case", "target", "spilled"),
         [
             pytest.param(case, target, MOST_SPILLED if (name, target) in SPILLING else 0, id=f"{name}-{target}")
             for name, case in cases.items()
-            for target in TARGETS
+            for target in targets
         ],
     )
 
@@ -112,6 +121,15 @@ def test_fused_kernels_fit_and_use_tensor_cores(case, target, spilled):
         assert_fits(kernel, spilled)
         assert kernel.products > 0, f"{kernel.name} for {target} has no tensor-core instruction"
         assert kernel.count("tf32") == 0
+
+
+@over(TF32, [target for target in TARGETS if not target.startswith("gfx")])
+def test_fused_kernels_of_tf32_fit_and_use_tensor_cores(case, target, spilled, tf32_allowed):
+    for kernel in compiled(target, case):
+        assert_fits(kernel, spilled)
+        assert kernel.name in ("row_sums", "pull")
+        products = r"(mma\.sync|wgmma\.mma_async|tcgen05\.mma)\S*tf32"
+        assert kernel.count(products) == kernel.products > 0, f"{kernel.name} for {target}"
 
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_86", "sm_90", "sm_120"])

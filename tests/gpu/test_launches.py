@@ -10,10 +10,12 @@ import torch
 
 pytest.importorskip("triton")
 
+from torch.utils._pytree import tree_leaves
 from triton.runtime.jit import JITFunction
 
 from benchmarks.static_gpu.problems import ALL, EMBEDDINGS
 from jessl_kernels import phi
+from jessl_kernels.backends import triton as backend
 from jessl_kernels.backends.contract import Upstream, Weighted
 from jessl_kernels.exclude import Exclude
 from jessl_kernels.score import Score
@@ -100,3 +102,32 @@ def test_kernels_are_compiled_with_the_same_constants_at_every_size(route):
     """So what `test_compiled.py` says of shared memory and registers holds for all of them."""
     every = {size: {(one.kernel, one.constants) for one in reduced(route, *size, 132)} for size in SIZES}
     assert all(constants == every[300, 300] for constants in every.values())
+
+
+def test_launches_and_all_that_they_are_handed_are_on_the_device_of_x(monkeypatch):
+    """Meta stands for a device that is not the current one, unless `device_of` makes it that."""
+    current, seen = [torch.device("cpu")], set()
+
+    @contextlib.contextmanager
+    def device_of(tensor: torch.Tensor) -> Iterator[None]:
+        current.append(tensor.device)
+        yield
+        current.pop()
+
+    def note(kernel, *args, grid, warmup, **options):
+        seen.add((current[-1], *(a.device for a in tree_leaves(args) if isinstance(a, torch.Tensor))))
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    monkeypatch.setattr(launch, "processors", lambda device: 132)
+    with mock.patch.object(JITFunction, "run", note):
+        for kind, dtype, D in ROUTES.values():
+            with torch.device("meta"):
+                x, y = (torch.empty(70, D, dtype=dtype) for _ in range(2))
+                scale = torch.ones((), dtype=torch.float64)
+            score = Score(x, y, scale, None, None, Exclude((0,)), kind, phi.IDENTITY)
+            row = x.new_ones(70, dtype=score.dtype)
+            backend.reduce(score, "logsumexp", True, WORKSPACE)
+            backend.reduce_and_gradient(score, "logsumexp", Weighted(row, row), None, ALL, WORKSPACE)
+            backend.gradient(score, "softplus", Upstream(row, None), Upstream(row, None), ALL, WORKSPACE)
+            backend.top_k(score, 3, WORKSPACE)
+    assert {device for devices in seen for device in devices} == {x.device}

@@ -38,7 +38,9 @@ class Given:
 
     whole       numbers: scores, distances that lie on a bound
     near        rows of y that lie as close to a row of x as rounding does not reach
-    spread      by how much biases grow from row to row, and column to column, in nats
+    clustered   all points in two places far from each other, those of a tile in one
+    spread      by how much biases grow from row to row, and from column to column, in nats
+    special     biases that are infinite or NaN; a NaN among the columns' points
     programs    that a launch should have: 1 makes programs of several tiles, many of one each
     """
 
@@ -51,8 +53,9 @@ class Given:
     scale: float = 0.3
     whole: bool = False
     near: int = 0
-    spread: float = 0.0
-    special: bool = False
+    clustered: bool = False
+    spread: tuple[float, float] = (0.0, 0.0)
+    special: str = ""
     biased: bool = True
     workspace: int = PLENTY
     programs: int = 1
@@ -73,15 +76,20 @@ def problem_of(given: Given) -> Score:
         x[0] = 2.0 * (
             torch.arange(D) < 16
         )  # a squared radius of 64, so that 16 is the squared distance of close pairs, to the last bit
+    if given.clustered:
+        x, y = (torch.where(torch.arange(len(z))[:, None] < n, 3.0, -3.0) + 1e-6 * z for z, n in ((x, 16), (y, 64)))
     if given.near:
         pick = torch.arange(given.near)
         y[(pick * 29) % M] = x[(pick * 11) % N] + 1e-3 * normal(given.near, D)
     wide = torch.float64 if given.dtype == torch.float64 else torch.float32
     row, col = normal(N, dtype=wide), normal(M, dtype=wide)
-    if given.spread:
-        row, col = row + given.spread * (torch.arange(N) % 5), col + given.spread * (torch.arange(M) % 7)
-    if given.special:
+    row, col = row + given.spread[0] * (torch.arange(N) % 5), col + given.spread[1] * (torch.arange(M) % 7)
+    if given.special == "empty":
         row[3], col[7], row[5] = -torch.inf, -torch.inf, torch.nan
+    if given.special == "infinite":
+        row[3] = torch.inf
+    if given.special == "point":
+        y[5] = torch.nan
     bias = (row, col) if given.biased else (None, None)
     exclude = EXCLUSIONS[given.exclude](N, N if given.symmetric else M, generator)
     scale = torch.tensor(given.scale, dtype=torch.float64)
@@ -98,7 +106,9 @@ EXCLUSIONS: dict[str, Callable[[int, int, torch.Generator], Exclude]] = {
     "same": lambda N, M, g: Exclude(same=(_ids(N, g), _ids(M, g)), keep=(0, M - N - 2)),
     "different": lambda N, M, g: Exclude(different=(_ids(N, g), _ids(M, g)), diagonals=(1, 66), keep=(-1, 70)),
     # Rows without a pair, and columns.
-    "most": lambda N, M, g: Exclude(different=(_ids(N, g, 3), 1 + _ids(M, g, 4)), diagonals=(0, 1), keep=(1,)),
+    "most": lambda N, M, g: Exclude(different=(_ids(N, g, 3), 1 + _ids(M, g, 4)), diagonals=(0, 1), keep=(130,)),
+    # Tiles without one.
+    "blocks": lambda N, M, g: Exclude(different=tuple((torch.arange(n) >= k).long() for n, k in ((N, 16), (M, 64)))),
 }
 
 
@@ -233,6 +243,10 @@ def _compare(ours: Gradients, truth: Gradients, given: Given) -> None:
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 FUSED = Given(dtype=BF16, shape=(133, 140, 5), workspace=SCANT_SUMS)
+HALVED = Given(dtype=BF16, shape=(300, 300, 5), symmetric=True, biased=False, exclude="diagonals", workspace=2500)
+HALF = Given(
+    dtype=BF16, shape=(300, 300, 5), symmetric=True, biased=False, exclude="diagonals"
+)  # of the tiles are made
 APART = Given("sqdist", shape=(21, 75, 3))  # by differences
 EXPANDED = Given("sqdist", shape=(21, 140, 18), near=12)  # in fp64 only φ = laplace minds close pairs
 STRIP = Given()
@@ -251,13 +265,23 @@ CHECKS: dict[str, Callable[[], None]] = {
     # strips of products
     "strip top-k": lambda: best(replace(STRIP, exclude="same", of=CLAMP, workspace=SCANT)),
     "strip rows": lambda: values(replace(STRIP, exclude="diagonals", programs=9, workspace=SCANT), LSE, False),
-    "strip columns, far apart": lambda: values(replace(STRIP, spread=30.0, programs=9), LSE, True),
-    "strip rows, far apart": lambda: values(replace(STRIP, spread=400.0), LSE, False),
-    "strip special values": lambda: values(replace(STRIP, special=True), LSE, True),
-    "strip gradients, far apart": lambda: gradients(replace(STRIP, spread=30.0), LSE, "both"),
+    "strip columns, far apart": lambda: values(replace(STRIP, spread=(30.0, 30.0), programs=9), LSE, True),
+    "strip rows, far apart": lambda: values(replace(STRIP, spread=(400.0, 400.0)), LSE, False),
+    "strip rows, far below": lambda: values(replace(STRIP, spread=(-400.0, 0.0)), LSE, True),
+    "strip columns, far below": lambda: values(replace(STRIP, spread=(0.0, -400.0)), LSE, True),
+    "strip columns, far below and empty": lambda: values(
+        replace(STRIP, spread=(0.0, -400.0), exclude="most"), LSE, True
+    ),
+    "strip gradients, columns far below": lambda: gradients(replace(STRIP, spread=(0.0, -400.0)), LSE, "both"),
+    "strip columns, empty tiles": lambda: values(replace(STRIP, exclude="blocks"), LSE, True),
+    "strip infinite rows": lambda: values(replace(STRIP, special="infinite"), LSE, False),
+    "strip infinite rows and columns": lambda: values(replace(STRIP, special="infinite"), LSE, True),
+    "strip gradients, empty": lambda: gradients(replace(STRIP, exclude="most"), LSE, "both"),
+    "strip special values": lambda: values(replace(STRIP, special="empty"), LSE, True),
+    "strip gradients, far apart": lambda: gradients(replace(STRIP, spread=(30.0, 30.0)), LSE, "both"),
     "strip gradients of rows": lambda: gradients(replace(STRIP, exclude="most", programs=9), LSE, "rows"),
     "strip gradients of softplus": lambda: gradients(replace(STRIP, of=CLAMP), PSI, "both"),
-    "strip at once, softplus": lambda: at_once(replace(STRIP, workspace=SCANT, special=True), PSI, "rows"),
+    "strip at once, softplus": lambda: at_once(replace(STRIP, workspace=SCANT, special="empty"), PSI, "rows"),
     "strip of half precision": lambda: at_once(replace(STRIP, dtype=FP16, exclude="same"), PSI, "both"),
     # strips of distances
     "expanded rows": lambda: values(replace(EXPANDED, of=phi.LAPLACE), LSE, True),
@@ -268,6 +292,11 @@ CHECKS: dict[str, Callable[[], None]] = {
     "expanded at once": lambda: at_once(
         replace(EXPANDED, symmetric=True, exclude="diagonals", workspace=SCANT, of=phi.LAPLACE), LSE, "rows"
     ),
+    "expanded, no padding": lambda: values(replace(EXPANDED, shape=(21, 144, 18)), LSE, True),
+    "expanded, clusters": lambda: values(
+        replace(EXPANDED, near=0, clustered=True, exclude="blocks", of=phi.LAPLACE), LSE, False
+    ),
+    "expanded gradients, a NaN": lambda: gradients(replace(EXPANDED, special="point", of=FAR, scale=0.1), PSI, "both"),
     "expanded gradients, at the limit": lambda: gradients(
         replace(EXPANDED, of=phi.LAPLACE, whole=True, near=0), LSE, "both"
     ),
@@ -276,15 +305,23 @@ CHECKS: dict[str, Callable[[], None]] = {
     ),
     # fused products
     "fused columns": lambda: values(replace(FUSED, exclude="same"), LSE, True),
-    "fused columns, far apart": lambda: values(replace(FUSED, spread=12.0, programs=9), LSE, True),
+    "fused, symmetric": lambda: values(HALF, LSE, True),
+    "fused, symmetric, in blocks and ranges": lambda: values(
+        replace(HALF, workspace=SCANT_SUMS, programs=9), LSE, False
+    ),
+    "fused columns, far apart": lambda: values(replace(FUSED, spread=(12.0, 12.0), programs=9), LSE, True),
     "fused attention, fp16": lambda: at_once(replace(FUSED, dtype=FP16, programs=9, exclude="most"), LSE, "rows"),
     "fused gradients": lambda: gradients(replace(FUSED, of=CLAMP), LSE, "both"),
-    "fused gradients, far apart": lambda: gradients(replace(FUSED, spread=12.0, programs=9), LSE, "both"),
+    "fused gradients, far apart": lambda: gradients(replace(FUSED, spread=(12.0, 12.0), programs=9), LSE, "both"),
     "fused gradients, fp16": lambda: gradients(replace(FUSED, dtype=FP16), LSE, "rows"),
     "fused, as wide as padded": lambda: at_once(replace(FUSED, shape=(70, 67, 16)), LSE, "both"),
+    # the tiles right of the diagonal, in blocks of two rows of tiles and of one
+    "fused halves": lambda: values(HALVED, LSE, True),
+    "fused halves in ranges": lambda: values(replace(HALVED, programs=9), LSE, True),
     # distances by differences
     "near columns": lambda: values(replace(APART, dtype=FP32, programs=9), LSE, True),
-    "near softplus": lambda: values(replace(APART, of=FAR, special=True), PSI, True),
+    "near columns, half precision": lambda: values(replace(APART, dtype=BF16), LSE, True),
+    "near softplus": lambda: values(replace(APART, of=FAR, special="empty"), PSI, True),
     "near gradients of rows": lambda: gradients(replace(APART, exclude="most", workspace=SCANT_SUMS), LSE, "rows"),
     "near gradients of softplus": lambda: gradients(replace(APART, of=FAR, programs=9), PSI, "both"),
 }

@@ -1,0 +1,122 @@
+"""Shapes by timing: every shape that may be chosen computes what it should, and what is chosen is kept. No clock runs here."""
+
+import json
+from unittest import mock
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+pytest.importorskip("ttsem")
+
+from triton.runtime.errors import OutOfResources
+
+from jessl_kernels import phi
+from jessl_kernels.exclude import Exclude
+from jessl_kernels.score import Score
+from jessl_kernels.triton import launch, shapes, tune
+from jessl_kernels.triton.launch import Problem, Side
+from jessl_kernels.triton.shapes import Shape
+
+N = tune.FEWEST
+
+
+def score(rows: int = N, kind: str = "dot", dtype: torch.dtype = torch.bfloat16) -> Score:
+    with torch.device("meta"):
+        x, y, scale = torch.empty(rows, 64, dtype=dtype), torch.empty(N, 64, dtype=dtype), torch.empty(())
+    return Score(x, y, scale, None, None, Exclude(), kind, phi.IDENTITY)
+
+
+@pytest.fixture
+def tuned(tmp_path, monkeypatch):
+    """Switched on, with a cache of its own, for a device that is named and does not capture."""
+    monkeypatch.setattr(tune, "ENABLED", True)
+    monkeypatch.setattr(tune, "CACHE", tmp_path / "below" / "shapes.json")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    tune._known.cache_clear()
+    yield tune.CACHE
+    tune._known.cache_clear()
+
+
+def timed(seconds: dict[Shape, float]) -> mock._patch:
+    """Each launch tells its shape; what is not in the table of seconds does not fit."""
+
+    def bench(run, return_mode):
+        shape = run()
+        if shape not in seconds:
+            raise OutOfResources(1, 0, "shared memory")
+        return seconds[shape]
+
+    return mock.patch.object(tune.triton.testing, "do_bench", bench)
+
+
+def test_without_the_switch_it_is_the_table():
+    with mock.patch.object(tune.triton.testing, "do_bench", side_effect=AssertionError):
+        assert tune.chosen("pull", score(), lambda shape: shape) == shapes.of("pull", score())
+
+
+def test_the_fastest_that_fits_is_chosen_once_and_kept(tuned):
+    table, other, slow = shapes.of("pull", score()), Shape(128, 64, 8, 3), Shape(64, 64, 4, 2)
+    assert {other, slow} <= set(shapes.around("pull", score()))
+    with timed({table: 2.0, other: 1.0, slow: 3.0}):
+        assert tune.chosen("pull", score(), lambda shape: shape) == other
+    assert list(json.loads(tuned.read_text()).values()) == [list(other)]
+    tune._known.cache_clear()  # as in a later process
+    with mock.patch.object(tune.triton.testing, "do_bench", side_effect=AssertionError):
+        assert tune.chosen("pull", score(), lambda shape: shape) == other
+        assert tune.chosen("pull", score(rows=8), lambda shape: shape) == other
+
+
+def test_what_another_process_has_found_is_kept_too(tuned):
+    with timed({shapes.of("sums", score()): 1.0}):
+        tune.chosen("sums", score(), lambda shape: shape)
+    kept = json.loads(tuned.read_text())
+    tuned.write_text(json.dumps({"of another": [64, 64, 4, 2], **kept}))
+    with timed({shapes.of("pull", score()): 1.0}):
+        tune.chosen("pull", score(), lambda shape: shape)
+    assert {"of another", *kept} < set(json.loads(tuned.read_text()))
+
+
+@pytest.mark.parametrize("why", ["few rows", "capture"])
+def test_nothing_is_timed_where_that_says_nothing_or_cannot_be(tuned, monkeypatch, why):
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: why == "capture")
+    few = score(rows=N - 1 if why == "few rows" else N)
+    with mock.patch.object(tune.triton.testing, "do_bench", side_effect=AssertionError):
+        assert tune.chosen("sums", few, lambda shape: shape) == shapes.of("sums", few)
+    assert not tuned.exists()
+
+
+def test_a_choice_holds_for_one_kernel_dtype_and_width(tuned):
+    every = [(kernel, score(dtype=dtype)) for kernel in ("sums", "pull") for dtype in (torch.bfloat16, torch.float16)]
+    for kernel, one in every:
+        with timed({shapes.of(kernel, one): 1.0}):
+            tune.chosen(kernel, one, lambda shape: shape)
+    assert len(json.loads(tuned.read_text())) == len(every)
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+@pytest.mark.parametrize(
+    ("kernel", "kind"), [("sums", "dot"), ("attend", "dot"), ("pull", "dot"), ("sums", "sqdist"), ("pull", "sqdist")]
+)
+def test_tiles_of_every_size_that_may_be_chosen_give_the_same(backend, kernel, kind):
+    """Of several tiles both ways, the last ones cut. Warps and stages are the compiler's business: the executor has none."""
+    generator = torch.Generator().manual_seed(1)
+    x, y = (torch.randn(n, 5, generator=generator).bfloat16() for n in (150, 135))
+    problem = Problem.of(Score(x, y, torch.tensor(0.3), None, None, Exclude(), kind, phi.IDENTITY))
+    s = 0.3 * (x.double() @ y.double().T if kind == "dot" else -torch.cdist(x.double(), y.double()).square())
+    row, col = torch.logsumexp(s, dim=1), torch.logsumexp(s, dim=0)
+    p = torch.softmax(s, dim=1)
+    u = p + torch.softmax(s, dim=0) if kernel == "pull" else p
+    pulled = u @ y.double() - (u.sum(dim=1, keepdim=True) * x.double() if kind == "sqdist" else 0)
+    truth = {"sums": (row, col), "attend": (row, pulled), "pull": (pulled,)}[kernel]
+    sides = [Side(torch.ones(len(lse)), lse.float()) for lse in (row, col)]
+    for shape in {one[:2]: one for one in shapes.around(kernel, problem.score)}.values():
+        ours = {
+            "sums": lambda shape: launch.sums(problem, "logsumexp", True, 1 << 20, shape),
+            "attend": lambda shape: launch.attend(problem, False, 0, 1 << 20, shape)[:2],
+            "pull": lambda shape: launch.pull(problem, *sides, "logsumexp", 0, False, False, 1 << 20, shape)[:1],
+        }[kernel](shape)
+        for a, t in zip(ours, truth, strict=True):
+            bar = 1e-6 if t.dim() == 1 else 2.0**-7  # weights meet a product in bf16
+            assert float((a - t).abs().max()) <= bar * float(t.abs().max()), shape
