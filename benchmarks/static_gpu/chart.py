@@ -39,7 +39,14 @@ def draw(figures: list[Figure], path: Path) -> None:
                     place = at + (k - (len(here) - 1) / 2) * 0.2
                     axis.bar(place, f.seconds * 1e12, 0.18, color=COLORS[f.who], hatch="///" if f.analytic else None,
                              edgecolor="white")  # fmt: skip
-                    axis.text(place, f.seconds * 1e12, f"{f.seconds * 1e12:.2g}", ha="center", va="bottom", fontsize=7)
+                    axis.text(
+                        place,
+                        f.seconds * 1e12,
+                        f"{float(f'{f.seconds * 1e12:.2g}'):g}",
+                        ha="center",
+                        va="bottom",
+                        fontsize=7,
+                    )
             axis.set_title(device)
             axis.set_yscale("log")
             axis.set_ylabel("ps per pair")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -75,7 +76,8 @@ def fits(contender: Contender, device: Device) -> list[Fit]:
     except Exception as error:
         if contender.who == "jessl_kernels":
             raise
-        return [Fit(*where, "", missing=f"{type(error).__name__}: {str(error).splitlines()[0][:80]}")]
+        reason = re.sub(r"\S*/tmp\S*", "…", str(error).splitlines()[0])  # names of files differ from run to run
+        return [Fit(*where, "", missing=f"{type(error).__name__}: {reason[:80]}")]
     unique = {(k.name, k.assembly): k for k in found}.values()
     return [
         Fit(
