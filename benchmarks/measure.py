@@ -91,15 +91,15 @@ def time_cell(cell: Cell, names: tuple[str, ...], *, box: float, limit: float) -
 def _interleaved(
     cell: Cell, problem: Problem, batches: list[Tensor], functions: dict[str, Any], counts: dict[str, int], limit: float
 ) -> Iterator[Event]:
-    """Seconds of each contender in as many rounds as `counts` has for it."""
-    order = random.Random(cell.N)
-    for round_ in range(max(counts.values(), default=0)):
+    """Seconds of each contender in as many rounds as `counts` has for it, spread over all rounds."""
+    order, most = random.Random(cell.N), max(counts.values(), default=0)
+    for round_ in range(most):
         if round_ == 0 and cell.N >= MIDDLING:
             yield "begin", (None, "product", limit + COMPILING)  # not on the clock of the contender before it
             yield "product", product_seconds()
         # Who comes before leaves caches and threads in some state; in random order nobody always has the same one before it.
         for name in order.sample(list(functions), len(functions)):
-            if round_ < counts[name]:
+            if round_ * counts[name] // most < (round_ + 1) * counts[name] // most:
                 yield "begin", (name, "timing", limit)
                 try:
                     start = time.perf_counter()
@@ -111,12 +111,14 @@ def _interleaved(
 
 
 def rounds(first: dict[str, float], box: float) -> dict[str, int]:
-    """How many rounds each contender takes part in, by the seconds of its first call: the fast ones all that fit into the
-    box, a slow one, whose first call counts, only one more if that fits too."""
-    fast = {name: seconds for name, seconds in first.items() if seconds <= SLOW}
-    total = sum(fast.values())
-    common = min(MOST_ROUNDS, max(FEWEST_ROUNDS, int(box / total))) if total else 0
-    return {name: common if name in fast else int(seconds <= box / 2) for name, seconds in first.items()}
+    """How many rounds each contender takes part in, by the seconds of its first call: of the fast ones each fills the same
+    share of the box, so that one whose rivals are slow is not judged by three calls; a slow one, whose first call counts, takes
+    part once more if that fits too."""
+    fast = {name for name, seconds in first.items() if seconds <= SLOW}
+    return {
+        name: max(FEWEST_ROUNDS, min(MOST_ROUNDS, int(box / len(fast) / seconds))) if name in fast else int(seconds <= box / 2)
+        for name, seconds in first.items()
+    }
 
 
 def _check(

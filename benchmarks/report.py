@@ -76,7 +76,8 @@ def _how(store: Store, found: list[Row]) -> str:
     return (
         "N is the number of rows of the score matrix: n pairs make N = 2n in `nt_xent`, `dcl`, `sup_con`, N = n elsewhere. "
         "Times are of value and gradient (`kde_value`: value alone), medians of rounds in which all sides run in random order "
-        f"({spread} of them), 20th to 80th percentile for ours; a call above 3 s is timed once or twice, without a warm-up. "
+        f"({spread} of them: each side fills the same share of the time), 20th to 80th percentile for ours; a call above 3 s is "
+        "timed once or twice, without a warm-up. "
         "×r beside a rival is its time over ours. Memory is the growth of a process of its own in one call, inputs "
         "excepted. Errors are against the matrix form in fp64; who is wrong by 1e-4 is not timed. The flops of a fraction are "
         "those that the mathematics needs: "

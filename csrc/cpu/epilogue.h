@@ -154,11 +154,13 @@ void absorb_apart(const Strip<typename V::Real>& strip, const Tile<typename V::R
   }
 }
 
-// Whether a sum measured from a power of 2 has lost nothing to it.
+// Whether sums measured from a power of 2 have lost nothing to it.
 template <class Real>
-bool suits(Real sum) {
-  const Real least = std::ldexp(Real(1), -int(reach));
-  return least <= sum && sum <= 1 / least;
+bool all_suit(const Real* sums, std::int64_t n) {
+  const Real least = std::ldexp(Real(1), -int(reach)), most = 1 / least;
+  bool fine = true;
+  for (std::int64_t i = 0; i < n; ++i) fine &= (least <= sums[i]) & (sums[i] <= most);
+  return fine;
 }
 
 // Powers and sums anew of the rows whose sums do not suit, a vector of rows at a time. False if a score is beyond powers.
@@ -166,10 +168,9 @@ template <class V>
 bool mend_rows(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real* from,
                typename V::Real* total) {
   using Real = typename V::Real;
+  if (all_suit(total, strip.count)) return true;
   for (std::int64_t i = 0; i < strip.count; i += V::lanes) {
-    bool fine = true;
-    for (std::int64_t k = i; k < i + V::lanes && k < strip.count; ++k) fine &= suits(total[k]);
-    if (fine) continue;
+    if (all_suit(total + i, std::min<std::int64_t>(V::lanes, strip.count - i))) continue;
     const Real* s = tile.s.data + i;
     V most(minus_infinity<Real>), sums(Real(0));
     for (std::int64_t j = 0; j < tile.count; ++j) most = max(V::load(s + j * tile.s.ld), most);
@@ -187,8 +188,9 @@ template <class V>
 bool mend_columns(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real* from,
                   typename V::Real* total) {
   using Real = typename V::Real;
+  if (all_suit(total, tile.count)) return true;
   for (std::int64_t j = 0; j < tile.count; ++j) {
-    if (suits(total[j])) continue;
+    if (all_suit(total + j, 1)) continue;
     const Real* s = tile.s.data + j * tile.s.ld;
     V most(minus_infinity<Real>), sums(Real(0));
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) most = max(V::load(s + i), most);

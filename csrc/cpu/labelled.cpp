@@ -141,9 +141,10 @@ class SupCon {
     for_classes([&](std::int64_t first, std::int64_t end, const std::vector<double>& sum) {
       const double factor = end - first > 1 ? 2 * p_.scale * double(by_mean[first]) / double(end - first - 1) : 0;
       for (std::int64_t i = first; i < end; ++i) {
-        Real* g = to + classes_.order[i] * D;
-        for (std::int64_t d = 0; d < D; ++d)
-          g[d] += a[i * D + d] + b[i * D + d] + (factor == 0 ? Real(0) : Real(factor * (sum[d] - double(row(i)[d]))));
+        Real* const g = to + classes_.order[i] * D;
+        const Real *const a_i = a + i * D, *const b_i = b + i * D, *const x_i = row(i);
+        for (std::int64_t d = 0; d < D; ++d) g[d] += a_i[d] + b_i[d];
+        for (std::int64_t d = 0; factor != 0 && d < D; ++d) g[d] += Real(factor * (sum[d] - double(x_i[d])));
       }
     });
     if (unit_) unit_->back(options_, to);

@@ -60,7 +60,7 @@ inline Layout cut(const Problem& p, std::int64_t rows, std::int64_t phases, std:
   // Each segment's part is cleared, merged and has its strip made ready again: worth it for two tiles, not for one; with more, threads wait for each other at the end.
   constexpr std::int64_t fewest_tiles = 2;
   const bool skips = p.skip_below > 0;
-  const std::int64_t most_segments = skips ? 16 : 64;
+  const std::int64_t most_segments = skips ? 16 : 24;
   const std::int64_t tiles = (p.M() + rows - 1) / rows;
   const std::int64_t affordable = std::max<std::int64_t>(1, for_parts(workspace) / (slots * bytes_per_segment));
   const std::int64_t most = std::min({(tiles + fewest_tiles - 1) / fewest_tiles, most_segments, affordable});

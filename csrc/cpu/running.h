@@ -14,24 +14,22 @@ namespace jessl {
 struct Running {
   std::vector<double> m, z;
   explicit Running(std::int64_t n) : m(n), z(n) {}
+  void clear() {
+    std::fill(m.begin(), m.end(), 0);
+    std::fill(z.begin(), z.end(), 0);
+  }
 
   // Take in n more, the i-th at place first + i and measured from unit·from[i].
   template <class Real>
   void merge(std::int64_t first, std::int64_t n, const Real* from, double unit, const Real* total) {
-    for (std::int64_t i = 0; i < n; ++i) {
-      double &m_i = m[first + i], &z_i = z[first + i];
-      const double other = unit * double(from[i]), more = double(total[i]);
-      if (z_i == 0) {  // nothing yet
-        m_i = other;
-        z_i = more;
-      } else if (other == m_i) {
-        z_i += more;
-      } else if (more != 0) {
-        const double now = std::max(m_i, other);
-        z_i = z_i * std::exp(m_i - now) + more * std::exp(other - now);
-        m_i = now;
-      }
+    double *const own_m = m.data() + first, *const own_z = z.data() + first;
+    bool together = true;  // mostly: a loop without branches
+    for (std::int64_t i = 0; i < n; ++i) together &= own_m[i] == unit * double(from[i]);
+    if (together) {
+      for (std::int64_t i = 0; i < n; ++i) own_z[i] += double(total[i]);
+      return;
     }
+    for (std::int64_t i = 0; i < n; ++i) take_in(own_m[i], own_z[i], unit * double(from[i]), double(total[i]));
   }
   // To the last bit of a float, or of a double, for which a double m is too short where it stands for a power of 2.
   template <class Real>
@@ -41,6 +39,21 @@ struct Running {
     const bool is_power = std::abs(m[i]) < 1024 && m[i] == power * log_2;  // beyond, m is a maximum (epilogue.h)
     const long double from = is_power ? (long double)power * log_2_long : (long double)m[i];
     return Real(std::log((long double)z[i]) + from);
+  }
+
+ private:
+  static void take_in(double& m, double& z, double from, double more) {
+    if (z == 0) {  // nothing yet
+      m = from;
+      z = more;
+    } else if (from == m) {
+      z += more;
+    } else if (more != 0) {
+      double &less = from < m ? more : z;
+      less *= std::exp(-std::abs(from - m));
+      z += more;
+      m = std::max(m, from);
+    }
   }
 };
 

@@ -80,7 +80,7 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
   };
   const auto absorb = [&](const Task& t, Bench<Real>& b) {
     Running& part = parts[t.strip % slots * layout.segments + t.segment];
-    part = Running(layout.rows);
+    part.clear();
     std::fill_n(b.powers.row, lanes, power);
     tiles(t, b, [&](bool nothing) {
       if (nothing) return;

@@ -42,7 +42,7 @@ Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns, Ski
   const auto task = [&](const Task& t, int thread) {
     Bench<Real>& b = bench[thread];
     Running& part = parts[t.strip % slots * layout.segments + t.segment];
-    part = Running(layout.rows);
+    part.clear();
     const std::int64_t first_row = layout.first_row(t.strip);
     layout.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool diagonal) {
       if (reach.empty(first_row, first) || skipping.falls(first_row, first)) return;

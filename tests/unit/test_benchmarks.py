@@ -128,7 +128,7 @@ def test_results_of_another_commit_are_not_mixed(store):
 
 
 def test_rounds_fill_the_box_and_slow_calls_count_themselves():
-    assert measure.rounds({"ours": 0.01, "matrix": 0.09}, box=1.0) == {"ours": 10, "matrix": 10}
+    assert measure.rounds({"ours": 0.01, "matrix": 0.09}, box=1.0) == {"ours": 50, "matrix": 5}
     assert measure.rounds({"ours": 1e-5, "matrix": 1e-5}, box=1.0) == {"ours": 200, "matrix": 200}
     assert measure.rounds({"ours": 1.0, "matrix": 2.0, "peer": 9.0}, box=1.0) == {"ours": 3, "matrix": 3, "peer": 0}
     assert measure.rounds({}, box=1.0) == {}
