@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ Event = tuple[str, Any]
 CHECKED_ROWS, CHECKED_IF_LARGER = 4096, 1024
 # fp32 rounds scores up to 1/τ = 10 by 1e-6; what is 1e-4 off computes something else.
 WRONG, DIFFERENT_AT_FULL_SIZE = 1e-4, 1e-3
-SLOW = 3.0  # seconds; such a call needs no warm-up beside its own length, and is timed once or twice
+SLOW = 3.0  # seconds; such a call needs no warm-up beside its own length, and is timed once
 # An event wakes the process that supervises this one, on a core that the next call wants: 0.2 ms, seen in calls of one or two.
 # So a cell whose calls are all shorter than this many seconds tells what it timed at its end.
 QUICK = 0.02
@@ -51,16 +52,16 @@ def time_cell(cell: Cell, names: tuple[str, ...], *, box: float, limit: float) -
     problem, batches = PROBLEMS[cell.problem], PROBLEMS[cell.problem].batches(cell.N, cell.D)
     functions: dict[str, Any] = {}
     yield from _check(cell, problem, names, functions, limit)
-    reference: float | None = None
     ours: Any = None
     first: dict[str, float] = {}
+    values: dict[str, float] = {}
     for name in list(functions):
         yield "begin", (name, "first call", limit + COMPILING * contenders(cell.problem)[name].compiles)
         try:
             start = time.perf_counter()
             answer = evaluate(problem, functions[name], batches)
             first[name] = time.perf_counter() - start
-            value = float(answer[0])
+            values[name] = float(answer[0])
             if contenders(cell.problem)[name].compiles:
                 start = time.perf_counter()
                 evaluate(problem, functions[name], batches)
@@ -72,10 +73,11 @@ def time_cell(cell: Cell, names: tuple[str, ...], *, box: float, limit: float) -
         if problem.skips:
             ours = ours or answer
             yield "difference", (name, *errors(answer, ours))
-        reference = value if reference is None else reference
-        if not abs(value - reference) <= DIFFERENT_AT_FULL_SIZE * max(1.0, abs(reference)):
+    judge = values.get("matrix", statistics.median(values.values())) if values else 0.0
+    for name, value in values.items():
+        if name in functions and not abs(value - judge) <= DIFFERENT_AT_FULL_SIZE * max(1.0, abs(judge)):
             del functions[name]
-            yield "failed", (name, "wrong", f"value {value:.6g} at full size, {next(iter(first))} has {reference:.6g}")
+            yield "failed", (name, "wrong", f"value {value:.6g} at full size, should be {judge:.6g}")
     first = {name: first[name] for name in functions}
     for name in functions:
         if first[name] > SLOW:
@@ -112,11 +114,10 @@ def _interleaved(
 
 def rounds(first: dict[str, float], box: float) -> dict[str, int]:
     """How many rounds each contender takes part in, by the seconds of its first call: of the fast ones each fills the same
-    share of the box, so that one whose rivals are slow is not judged by three calls; a slow one, whose first call counts, takes
-    part once more if that fits too."""
-    fast = {name for name, seconds in first.items() if seconds <= SLOW}
+    share of the box, so that one whose rivals are slow is not judged by three calls; of a slow one the first call counts."""
+    share = box / max(1, sum(seconds <= SLOW for seconds in first.values()))
     return {
-        name: max(FEWEST_ROUNDS, min(MOST_ROUNDS, int(box / len(fast) / seconds))) if name in fast else int(seconds <= box / 2)
+        name: max(FEWEST_ROUNDS, min(MOST_ROUNDS, int(share / seconds))) if seconds <= SLOW else 0
         for name, seconds in first.items()
     }
 
@@ -193,12 +194,10 @@ def product_seconds() -> float:
 def machine() -> Iterator[Event]:
     """Products on one thread and on all."""
     yield "begin", (None, "machine", COMPILING)
-    threads = torch.get_num_threads()
     product_seconds()
     several = [product_seconds() for _ in range(3)]
     torch.set_num_threads(1)
     yield "machine", {"products": several, "one_thread": [product_seconds() for _ in range(3)]}
-    torch.set_num_threads(threads)
 
 
 def _reason(error: RuntimeError | MemoryError) -> tuple[str, str]:

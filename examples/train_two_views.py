@@ -1,4 +1,4 @@
-"""Train an encoder on two views of MNIST digits, with a batch whose N×N form would not fit.
+"""Train an encoder on two views of MNIST digits, with a batch whose N×N form takes 4 GiB.
 
 The top and the bottom half of a digit are its two views. A contrastive loss asks which of N bottom halves belongs to
 a top half, and the reverse. All that helps to answer is what the two halves share, the digit and the hand that wrote

@@ -115,12 +115,15 @@ class SupCon(_Temperature):
 
 
 class CLIP(nn.Module):
-    """`clip_loss` with CLIP's learnable scale, held as its logarithm `logit_scale`, and clamped to `max_scale` as CLIP does.
+    """`clip_loss` with CLIP's learnable scale, held as its logarithm `log_logit_scale`, which checkpoints of CLIP and open_clip
+    call `logit_scale`.
 
     logit_scale  the multiplier at the start, > 0 (CLIP: 1/0.07)
-    max_scale    the largest multiplier used, > 0
+    max_scale    the largest multiplier used, > 0: a step of an optimiser beyond it is taken back at the next call
     learnable    learn log_logit_scale
     normalize, reduction   as in `clip_loss`; here rows are normalised by default
+
+    Raises ValueError or TypeError naming the argument at fault.
     """
 
     log_logit_scale: Tensor
@@ -144,10 +147,13 @@ class CLIP(nn.Module):
     @property
     def logit_scale(self) -> Tensor:
         """The multiplier in force, 0-d."""
-        return self.log_logit_scale.exp().clamp(max=self.max_scale)
+        return self.log_logit_scale.clamp(max=math.log(self.max_scale)).exp()
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
         """(N, D), (N, D) → loss."""
+        if self.log_logit_scale.requires_grad:
+            with torch.no_grad():  # beyond the limit the clamp above has no gradient, and a parameter there would stay
+                self.log_logit_scale.clamp_(max=math.log(self.max_scale))
         return F.clip_loss(image, text, self.logit_scale, **self.options)
 
 
@@ -157,6 +163,8 @@ class SigLIP(nn.Module):
     logit_scale, logit_bias  their values at the start (SigLIP: 10 and −10)
     learnable                learn log_logit_scale and logit_bias
     normalize, reduction     as in `siglip_loss`; here rows are normalised by default
+
+    Raises ValueError or TypeError naming the argument at fault.
     """
 
     log_logit_scale: Tensor
@@ -187,12 +195,14 @@ class SigLIP(nn.Module):
 
 
 class KDEEntropy(nn.Module):
-    """`kde_entropy` with a held, possibly learnable width.
+    """`kde_entropy` with a held, possibly learnable width; of one number, and of points that count alike.
 
     bandwidth      a number, or "scott" or "silverman" (then nothing is held); None with kernel="vmf"
     concentration  a number > 0 for kernel="vmf"
     learnable      learn log_bandwidth or log_concentration
     kernel, estimator   as in `kde_entropy`
+
+    Raises ValueError or TypeError naming the argument at fault.
     """
 
     def __init__(
@@ -242,7 +252,7 @@ class KDEEntropy(nn.Module):
 
 
 class Uniformity(nn.Module):
-    """`uniformity` with a fixed t."""
+    """`uniformity` with a fixed t. Raises TypeError for one that is no number."""
 
     def __init__(self, t: float = 2.0):
         super().__init__()

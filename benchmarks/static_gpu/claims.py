@@ -46,11 +46,7 @@ def claims(figures: list[Figure], compiled: list[Fit]) -> list[tuple[str, str]]:
 def passes(figure: Figure, kernel: str) -> int:
     """How many times a kernel sweeps over all scores."""
     return (
-        2
-        if kernel == "pull" and figure.loss == "CLIP"
-        else 1
-        if kernel in ("row_sums", "pull", "absorb", "weigh")
-        else 0
+        2 if kernel == "pull" and figure.loss == "CLIP" else 1 if kernel in ("row_sums", "pull", "weigh_block") else 0
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from torch import Tensor
 import jessl_kernels as jk
 from jessl_kernels.triton import launch
 
-ROWS = 16_384  # of the score matrix for which the model speaks: strips are as high as there
+ROWS = 16_384  # of the score matrix for which the model speaks
+TILE = 128  # rows and columns of a tile of ours, at most
 WORKSPACE = 64 << 20  # the default of `use_backend`
 TEMPERATURE, BIAS = 0.07, -10.0
 OURS = "jessl_kernels"
@@ -27,20 +29,20 @@ RIVALS = {"inf-cl": "1.2.1", "memeff": "0.3.1", "siglip-kernel": "0.1.2"}  # ben
 class Contender:
     """One who computes a loss and its gradients by all embeddings.
 
-    run     takes N, and the rows of a strip (None: all of them)
+    run     takes N, and how many parts of the score matrix are kept one after the other, each way
     rows    of the score matrix for each of N
-    N       a multiple of the tiles, so that no lane is masked
-    height  rows of a strip at ROWS rows, given the compute capability; None where there are no strips
+    N       a multiple of the tiles and of the parts, so that no lane is masked
+    parts   at ROWS rows, given the compute capability
     varies  whether the shapes depend on the compute capability
     """
 
     who: str
     loss: str
     D: int
-    run: Callable[[int, int | None], None]
+    run: Callable[[int, int], None]
     rows: int = 1
     N: int = 256
-    height: Callable[[tuple[int, int]], int] | None = None
+    parts: Callable[[tuple[int, int]], int] = lambda capability: 1
     varies: bool = False
 
 
@@ -59,18 +61,19 @@ def ours(loss: str, D: int) -> Contender:
         "SigLIP": lambda x, y: jk.siglip_loss(x, y, *_learned(1 / TEMPERATURE, BIAS)),
         "KDE entropy": lambda x, y: jk.kde_entropy(x.detach().float().requires_grad_(), bandwidth=1.0),
     }
-    in_strips = D > 256 or loss == "SigLIP"
+    in_blocks = D > 256 or loss == "SigLIP"
     rows = 2 if loss == "NT-Xent" else 1
 
-    def run(N: int, height: int | None) -> None:
-        # A strip holds t in fp32 and U in bf16.
-        workspace = WORKSPACE if height is None or not in_strips else height * rows * N * 6
+    def run(N: int, parts: int) -> None:
+        workspace = 2 * (rows * N // parts) ** 2 if in_blocks else WORKSPACE  # a block of U in bf16
         # Columns in one range, as with many rows, where row tiles alone fill the device.
         with mock.patch.object(launch, "PROGRAMS_EACH", 0), jk.use_backend("triton", workspace=workspace):
             functions[loss](*pairs(N, D)).backward()
 
-    height = (lambda capability: WORKSPACE // (ROWS * 6)) if in_strips else None
-    return Contender(OURS, loss, D, run, rows, N=128 if loss == "NT-Xent" else 256, height=height)
+    if in_blocks:
+        parts = -(-ROWS // (math.isqrt(WORKSPACE // 2) // TILE * TILE))
+        return Contender(OURS, loss, D, run, rows, N=TILE * parts // rows, parts=lambda capability: parts)
+    return Contender(OURS, loss, D, run, rows, N=256 // rows)
 
 
 def _learned(*values: float) -> list[Tensor]:
@@ -92,8 +95,8 @@ def rivals(loss: str, D: int) -> list[Contender]:
                 "siglip-kernel",
                 loss,
                 D,
-                lambda N, height: _siglip_kernel(*pairs(N, D), height or N).backward(),
-                height=lambda capability: 4096 if capability >= (9, 0) else 1024,
+                lambda N, parts: _siglip_kernel(*pairs(N, D), N // parts).backward(),
+                parts=lambda capability: ROWS // (4096 if capability >= (9, 0) else 1024),
             )
         ]
     return []

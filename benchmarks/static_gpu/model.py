@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from .contenders import ROWS, Contender
 from .counted import counting, pretended
 from .devices import Device
-from .work import Step, Work, per_pair, plus, total
+from .work import Step, Work, per_pair, total
 
 
 @dataclass
@@ -62,33 +62,25 @@ def bound(work: Work, device: Device) -> tuple[float, str]:
     return sum(spent.values()), max(spent, key=lambda resource: spent[resource])
 
 
-def executed(contender: Contender, device: Device, N: int, height: int | None = None) -> Work:
-    """The work of one call at N rows, in strips of `height` rows of scores."""
+def executed(contender: Contender, device: Device, N: int, parts: int = 1) -> Work:
+    """The work of one call at N rows, the score matrix in so many parts each way."""
     with pretended(device.capability, cuda=not device.is_amd), counting() as work:
-        contender.run(N, height)
+        contender.run(N, parts)
     return dict(work)
 
 
 def counted(contender: Contender, device: Device) -> Work:
-    """Work per pair at ROWS rows. Counted at N and 2N rows; strips, whose number grows too, once more with two of them."""
-    N, rows = contender.N, contender.rows * contender.N
-    once = executed(contender, device, N)
-    work = per_pair(once, executed(contender, device, 2 * N), rows)
-    if contender.height is not None:
-        strips = -(-ROWS // contender.height(device.capability))
-        # A strip more costs what grows with the columns alone.
-        another = plus(executed(contender, device, N, rows // 2), once, -1.0)
-        work = plus(work, another, (strips - 1) / (rows * ROWS))
-    return work
+    """Work per pair at ROWS rows, from what was counted at N and 2N."""
+    parts = contender.parts(device.capability)
+    once, twice = (executed(contender, device, n * contender.N, parts) for n in (1, 2))
+    return per_pair(once, twice, contender.rows * contender.N, ROWS)
 
 
 def figure(contender: Contender, device: Device, known: dict) -> Figure:
     """`known` keeps what was counted, for devices between which it does not differ."""
     found = Figure(contender.who, contender.loss, contender.D, device.name)
-    capability = device.capability if contender.varies else None
-    if contender.height is not None:
-        capability = contender.height(device.capability)
-    key = contender.who, contender.loss, contender.D, capability, device.is_amd and contender.height is not None
+    parts, capability = contender.parts(device.capability), device.capability if contender.varies else None
+    key = contender.who, contender.loss, contender.D, parts, capability, device.is_amd and parts > 1
     try:
         if key not in known:
             known[key] = counted(contender, device)

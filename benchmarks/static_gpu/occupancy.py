@@ -70,7 +70,7 @@ def fits(contender: Contender, device: Device) -> list[Fit]:
         with pretended(device.capability, cuda=False), _quiet():
             JITFunction.run = compiler  # not the executor's
             with launches(device.target) as found:
-                contender.run(max(contender.N, 2048 if contender.who == "siglip-kernel" else 0), None)
+                contender.run(max(contender.N, 2048 if contender.who == "siglip-kernel" else 0), 1)
     except ImportError:
         return []
     except Exception as error:

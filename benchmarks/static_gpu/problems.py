@@ -25,10 +25,9 @@ def score(
     exclude: Exclude | None = None,
     biased: bool = False,
     of: phi.Phi = phi.IDENTITY,
-    offset: int = 0,
 ) -> Score:
-    """Zeros: only shapes, strides, alignment and dtypes matter. `offset` elements lie before the first row."""
-    x, y = (torch.zeros(N * D + offset, dtype=dtype)[offset:].view(N, D) for _ in range(2))
+    """Zeros: only shapes, strides and dtypes matter."""
+    x, y = torch.zeros(2, N, D, dtype=dtype)
     bias = torch.zeros(N, dtype=torch.float32) if biased else None
     scale = torch.ones((), dtype=torch.float64)
     return Score(x, None if symmetric else y, scale, bias, bias, exclude or Exclude((0,)), kind, of)

@@ -18,15 +18,16 @@ HEAD = f"""# Static cost of the GPU kernels
 (`make static-gpu`), without a GPU.
 
 - *Counted* by executing every kernel on the CPU from Triton's intermediate representation, value and gradients by all
-  embeddings: at N and 2N rows, of which the part that grows with N² is kept, and with one strip more where there are strips.
-  Figures are for {ROWS:,} rows of scores, bf16 (inf-cl turns its inputs to fp32 and multiplies in TF32; densities are fp32).
+  embeddings: at N and 2N rows, in as many parts as at {ROWS:,} rows where a kernel keeps scores or weights. What grows with N²
+  and what grows with N give the figures, of {ROWS:,} rows of scores in bf16 (inf-cl turns its inputs to fp32 and multiplies
+  in TF32; densities are fp32).
 - *products*: tensor-core work over 2·N·M·D flops. *exp*: exponentials; *special*: logarithms, roots and divisions, which share
   their unit. *L2*: bytes that programs load and store; the library's products are taken to read in tiles of 128 × 128. *memory*:
-  bytes that a step has to read or write once, which grow with the pairs only where scores are kept, in strips. All per pair
+  bytes that a step has to read or write once, which grow with the pairs only where scores or weights are kept. All per pair
   of rows.
 - *ps*: the least time that this implies, per pair of rows: each kernel takes as long as its busiest resource, of tensor cores,
   special functions, fp32 lanes, L2 and memory, at the vendor's peak (`benchmarks/static_gpu/devices.py`), one after
-  the other. What latencies, launches and integer work add is not in it, nor what a compiler repeats; strips that
+  the other. What latencies, launches and integer work add is not in it, nor what a compiler repeats; blocks that
   stay in L2 (B200, MI300X) may beat it. It ranks designs; it does not predict a clock.
 - *Rivals* are their installed kernels, through their public functions: {", ".join(f"{n} {v}" for n, v in RIVALS.items())}.
   siglip-kernel computes gradients of its temperature and bias too, and so does ours there. Attention is counted by hand, not
@@ -34,8 +35,8 @@ HEAD = f"""# Static cost of the GPU kernels
 """
 
 NOTE = """
-After a time: the resource that is busiest for most of it. On an AMD GPU ours takes the products of strips in fp32: torch has
-none there of half precision with an fp32 result. *special* counts divisions by constants too.
+After a time: the resource that is busiest for most of it. On an AMD GPU ours takes the products with blocks of U in fp32:
+torch has none there of half precision with an fp32 result. *special* counts divisions by constants too.
 """
 
 

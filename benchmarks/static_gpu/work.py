@@ -53,6 +53,7 @@ def total(work: Work) -> Step:
     return result
 
 
-def per_pair(once: Work, twice: Work, N: int) -> Work:
-    """What grows with the pairs, from the work at N and at 2N rows: what grows with the rows alone cancels."""
-    return {name: step.times(0.5 / N**2) for name, step in plus(twice, once, -2.0).items()}
+def per_pair(once: Work, twice: Work, N: int, rows: int) -> Work:
+    """The work of a pair of rows among so many, from the work at N and at 2N rows, taken to be a·N² + b·N."""
+    pairs, lines = plus(twice, once, -2.0), plus(twice, once, -4.0)
+    return plus({name: step.times(0.5 / N**2) for name, step in pairs.items()}, lines, -0.5 / (N * rows))

@@ -154,7 +154,7 @@ def backends() -> BackendReport:
 
     >>> print(jk.backends())
     cpu        available: C++, tiles in cache, CPU tensors
-    triton     available: Triton, fused tiles or strips around the library's products, CUDA tensors
+    triton     available: Triton, fused tiles or kernels around the library's products, CUDA tensors
     chunked    available: pure torch, strips of rows, any device
     reference  available: pure torch, the matrix form, any device; only when asked for by name
     native     built: compiler gcc 12.2.0, cxx_standard C++20 (202002), …, simd_cpu portable avx2 avx512, cuda no

@@ -1,4 +1,4 @@
-"""Triton on the GPU: fused kernels over tiles, or strips whose products are the library's; `jessl_kernels/triton` computes.
+"""Triton on the GPU: fused kernels over tiles, or kernels around products of the library's; `jessl_kernels/triton` computes.
 
 Products of 2·N·M·D flops, value and gradient:
 
@@ -7,7 +7,11 @@ Products of 2·N·M·D flops, value and gradient:
         symmetric                     2½     L from half the tiles (½), then rows and columns of U at once (2)
         both sides, or "none"         5      L of both in one sweep (1), gradient of x (2), of y (2)
     fused: distances in at most 16 dimensions: no product, differences in registers
-    strips: everything else
+    blocks: half precision and TF32 in more dimensions, and sums of ψ; U is kept, a block at a time
+        one side, both, or "none"     4      L (1), U (1), and U times y and x, by the library (2)
+        symmetric                     2 to 2½
+        sums of ψ, upstream known     3
+    strips: everything else; scores are kept, a strip of rows at a time
         one side, upstream known      3
         both sides, or "none"         4
 
@@ -32,7 +36,7 @@ from ..score import Gradients, Needs, Score
 from .contract import Plan, Upstream, Weighted
 
 NAME = "triton"
-DESCRIPTION = "Triton, fused tiles or strips around the library's products, CUDA tensors"
+DESCRIPTION = "Triton, fused tiles or kernels around the library's products, CUDA tensors"
 MISSING = "" if importlib.util.find_spec("triton") else "not installed (pip install triton)"
 
 MOST_OFFSETS = 64  # diagonals, and kept diagonals: the kernels unroll them

@@ -11,36 +11,45 @@ from torch import Tensor
 
 from ..backends.contract import Plan, Upstream, Weighted, arriving
 from ..score import Gradients, Needs, Score
-from . import launch, shapes, strips
+from . import blocks, launch, shapes, strips
 from .launch import Problem, Side
 
 HALF_SHIFT = 13  # weights in fp16 are kept 2^13 times larger: what is below 4e-9 of a row's sum is lost, not below 6e-5
 
 
 def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
-    if not shapes.is_fused(score, op):
+    if shapes.route(score, op) == "strips":
         return strips.reduce(score, op, cols, workspace)
     return launch.sums(Problem.of(score), op, cols, workspace)
 
 
 def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
-    grads = Gradients.zeros(score, needs)
-    if shapes.is_fused(score, op):
+    grads, route = Gradients.zeros(score, needs), shapes.route(score, op)
+    if route == "fused":
         _pull(score, op, row, col, grads, workspace)
         return grads
-    unit = _unit(score, row, col)
-    sides = _over(row, unit), _over(col, unit)
-    for strip in strips.Strips(score, workspace, gradient=True):
-        strip.pull_back(op, *sides, unit, grads)
+    sides: tuple[Upstream, Upstream | None] = row, col
+    if route == "blocks" and score.symmetric:
+        sides = (_of_both(row, col),) * 2
+    unit = _unit(score, *sides)
+    over = [_over(side, unit) for side in sides]
+    if route == "blocks":
+        blocks.pull_back(score, op, *over, unit, grads, workspace)
+    else:
+        for strip in strips.Strips(score, workspace, gradient=True):
+            strip.pull_back(op, *over, unit, grads)
     return grads
 
 
 def reduce_and_gradient(
     score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
 ) -> tuple[Tensor, Tensor, Gradients]:
-    if col is None and not shapes.is_fused(score, op):
+    route = shapes.route(score, op)
+    if col is None and route == "strips":
         return _strip_by_strip(score, op, row, needs, workspace)
-    if col is None and op == "logsumexp" and _attends(score):
+    if col is None and route == "blocks" and op != "logsumexp":
+        return _block_by_block(score, op, row, needs, workspace)
+    if col is None and route == "fused" and op == "logsumexp" and _attends(score):
         return _attend(score, row, needs, workspace)
     row_value, col_value = reduce(score, op, col is not None, workspace)
     upstream = arriving(op, row, row_value), None if col is None else arriving(op, col, col_value)
@@ -52,11 +61,18 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
 
 
 def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream: bool, workspace: int) -> Plan:
-    one_sided = known_upstream and not cols
-    if not shapes.is_fused(score, op):
+    one_sided, route = known_upstream and not cols, shapes.route(score, op)
+    if route == "strips":
         rows, _ = strips.sizes(score, workspace, gradient=with_gradient)
         gemms = 1 if not with_gradient else 3 if one_sided else 4
         return Plan(f"strips of {rows} rows, products by the library", gemms, workspace)
+    if route == "blocks" and with_gradient:
+        at_once = one_sided and op != "logsumexp"
+        rows, cols_ = blocks.sizes(score, workspace)
+        what = f"blocks of {rows} × {cols_}, weights by a kernel, their products by the library"
+        if score.symmetric and not at_once:
+            return Plan(what, 0.5 + 1.5 + 0.5 * min(1.0, rows / score.N), workspace)
+        return Plan(what, 3 if at_once else 4, workspace)
     tile = shapes.of("pull" if with_gradient else "sums", score)
     what = f"fused, tiles of {tile.rows} × {tile.cols}"
     if score.kind == "sqdist":
@@ -109,13 +125,23 @@ def _strip_by_strip(
     return value, value.new_empty(0), grads
 
 
+def _block_by_block(
+    score: Score, op: str, row: Weighted, needs: Needs, workspace: int
+) -> tuple[Tensor, Tensor, Gradients]:
+    """A sum of ψ has weights that are known before it is: one sweep makes both."""
+    grads, value = Gradients.zeros(score, needs), score.x.new_zeros(score.N, dtype=score.dtype)
+    upstream = arriving(op, row, value)
+    unit = _unit(score, upstream, None)
+    blocks.pull_back(score, op, _over(upstream, unit), None, unit, grads, workspace, value)
+    return value, value.new_empty(0), grads
+
+
 def _pull(score: Score, op: str, row: Upstream, col: Upstream | None, grads: Gradients, workspace: int) -> None:
     """All gradients by the fused kernel: rows, then columns as the rows of the transposed problem."""
     if score.symmetric:
-        # s_ij = s_ji, so U + Uᵀ is the U of a problem in which each row counts as a column too. Of dα that is twice the half.
-        both = row if col is None else Upstream(row.gradient + col.gradient, row.lse)
+        both = _of_both(row, col)
         _pull_rows(score, op, both, both, grads, True, workspace)
-        grads.scale *= 0.5
+        grads.scale *= 0.5  # each pair is there from both its ends
         return
     if grads.x.numel() or grads.scale.numel() or grads.row_bias.numel():
         _pull_rows(score, op, row, col, grads, True, workspace)
@@ -141,6 +167,11 @@ def _pull_rows(
         grads.row_bias += found.bias * factor
     if found.scale is not None:
         grads.scale += (found.scale * factor).sum(dtype=torch.float64)
+
+
+def _of_both(row: Upstream, col: Upstream | None) -> Upstream:
+    """Of a symmetric problem: s_ij = s_ji, so U + Uᵀ is the U of a problem in which each row counts as a column too."""
+    return row if col is None else Upstream(row.gradient + col.gradient, row.lse)
 
 
 def _half_shift(score: Score) -> int:

@@ -134,7 +134,7 @@ def weigh(
             of_u += tl.sum(u, axis=1)
             if u_col is not None:
                 tl.store(u_col + col_at + j, tl.sum(u, axis=0), mask=j < M)
-        tl.store(u_strip + place(first_row, i, j, ld), u.to(u_strip.dtype.element_ty), mask=inside)
+        tl.store(u_strip + place(first_row, i, j, ld), u, mask=inside)
     at = part.to(tl.int64) * (last_row - first_row) + i - first_row
     if bias_row is not None:
         tl.store(bias_row + at, of_bias, mask=i < last_row)

@@ -4,7 +4,8 @@
                over its rows for each column: 1 product of 2·N·M·D flops, 2 with ATTEND
     pull       Σ_j U_ij y_j, or Σ_j U_ij (y_j − x_i) for distances: 2 products
 
-Products need D ≤ 256 (a row of x stays on chip). Distances are taken by differences, for D ≤ 16, and spend no product.
+A product of at most BD dimensions keeps its rows of x on the chip, and so can be pulled; of more of them sums alone are made.
+Distances are taken by differences, for D ≤ 16, and spend no product.
 Each program writes numbers that are its own, which `launch.py` merges in a fixed order: no atomics, the same bits on every
 run. Where a sum is over columns the caller transposes the problem. Sizes are not specialised on: one compiled variant serves
 batches of any length.
@@ -22,6 +23,7 @@ from .tile import (
     finished,
     log_of,
     phi_slope,
+    products,
     pulled,
     rows_of,
     softplus,
@@ -45,8 +47,8 @@ def row_sums(
     tile, part = tl.program_id(0), tl.program_id(1)
     i = first_row + tile * BM + tl.arange(0, BM)
     alpha = tl.load(scale).to(DTYPE)
-    if KIND == "dot":
-        x_tile = rows_of(x, i, N, D, BD)
+    if KIND == "dot" and D <= BD:
+        x_tile = rows_of(x, i, N, 0, D, BD)
     largest = tl.full([BM], float("-inf"), DTYPE)
     total = tl.zeros([BM], DTYPE)
     if ATTEND:
@@ -59,18 +61,20 @@ def row_sums(
         begin = tl.maximum(begin, first_row + tile * BM)
     for start in range(begin, end, BN):
         j = start + tl.arange(0, BN)
-        if KIND == "dot":
-            y_tile = rows_of(y, j, M, D, BD)
+        if KIND == "dot" and D <= BD:
+            y_tile = rows_of(y, j, M, 0, D, BD)
             t = tl.dot(x_tile, tl.trans(y_tile))
+        elif KIND == "dot":
+            t = products(x, y, i, j, N, M, D, BD)
         else:
             t = differences(x, y, i, j, N, M, D, DTYPE)
         s = finished(t, alpha, i, j, N, M, out, PHI, LOW, HIGH)
+        stored = M
+        if HALF:
+            stored = tl.where(start < first_row + tile * BM + BM, 0, M)
         if LSE and col_part is not None:
             s = tl.where((i < N)[:, None], s, float("-inf"))
             largest, total, cols = absorbed_both(largest, total, s)
-            stored = M
-            if HALF:
-                stored = tl.where(start < first_row + tile * BM + BM, 0, M)
             tl.store(col_part + tile.to(tl.int64) * M + j, cols, mask=j < stored)
         elif LSE:
             largest, total, e, shrunk = absorbed(largest, total, s)
@@ -82,7 +86,7 @@ def row_sums(
             terms = tl.where((i < N)[:, None], softplus(s), 0.0)
             total += tl.sum(terms, axis=1)
             if col_part is not None:
-                tl.store(col_part + tile.to(tl.int64) * M + j, tl.sum(terms, axis=0), mask=j < M)
+                tl.store(col_part + tile.to(tl.int64) * M + j, tl.sum(terms, axis=0), mask=j < stored)
     at = part.to(tl.int64) * N + i
     tl.store(row_part + at, log_of(largest, total) if LSE else total, mask=i < N)
     if ATTEND:
@@ -109,7 +113,7 @@ def pull(
     i = tile * BM + tl.arange(0, BM)
     alpha = tl.load(scale).to(DTYPE)
     if KIND == "dot":
-        x_tile = rows_of(x, i, N, D, BD)
+        x_tile = rows_of(x, i, N, 0, D, BD)
     acc = tl.zeros([BM, BD], DTYPE)
     of_bias = tl.zeros([BM], DTYPE)
     of_scale = tl.zeros([BM], DTYPE)
@@ -117,7 +121,7 @@ def pull(
     for start in range(begin, tl.minimum(begin + columns_each, M), BN):
         j = start + tl.arange(0, BN)
         if KIND == "dot":
-            y_tile = rows_of(y, j, M, D, BD)
+            y_tile = rows_of(y, j, M, 0, D, BD)
             t = tl.dot(x_tile, tl.trans(y_tile))
         else:
             t = differences(x, y, i, j, N, M, D, DTYPE)

@@ -22,6 +22,7 @@ from ..score import Score
 from . import fused, shapes, tune
 from .shapes import Shape
 
+ALIGNED_BYTES = 16
 PROGRAMS_EACH = 4  # programs a processor should have to choose from
 SAFE = os.environ.get("JESSL_SAFE") == "1"  # no software pipelining: for a compiler whose pipeliner is suspected
 TYPES = {torch.float32: triton.language.float32, torch.float64: triton.language.float64}
@@ -65,7 +66,7 @@ class Pulled(NamedTuple):
 
 @dataclass
 class Problem:
-    """A score with its embeddings contiguous, and what every kernel is told of it."""
+    """A score with its embeddings contiguous and aligned, and what every kernel is told of it."""
 
     score: Score
     x: Tensor
@@ -76,8 +77,8 @@ class Problem:
     def of(score: Score) -> Problem:
         exclude = score.exclude
         same, different = exclude.same or (None, None), exclude.different or (None, None)
-        x = score.x.contiguous()
-        y = x if score.y is None else score.y.contiguous()
+        x = _in_rows(score.x)
+        y = x if score.y is None else _in_rows(score.y)
         vectors = [None if v is None else v.contiguous() for v in (score.row_bias, score.col_bias, *same, *different)]
         # A diagonal that misses the matrix is dropped: it might not even fit into 32 bits.
         offsets = [
@@ -94,12 +95,18 @@ class Problem:
         score = self.score
         return {
             "D": score.D,
-            "BD": shapes.padded(score.D),
+            "BD": shapes.held(score),
             "KIND": score.kind,
             "DTYPE": TYPES[score.dtype],
             **self.phi,
             **run_options(shape),
         }
+
+
+def _in_rows(x: Tensor) -> Tensor:
+    """Row after row from an address that vector loads take: element by element a tile costs too many registers."""
+    x = x.contiguous()
+    return x.clone() if x.data_ptr() % ALIGNED_BYTES else x
 
 
 def run_options(shape: Shape) -> dict[str, int]:
@@ -137,7 +144,8 @@ def sums(problem: Problem, op: str, cols: bool, workspace: int, shape: Shape | N
         begin, end = first * shape.rows, min(score.N, (first + most) * shape.rows)
         count, each = ranges(problem, shape, end - begin)
         row_part = row.new_empty(count, score.N)
-        col_part = row.new_full((triton.cdiv(end - begin, shape.rows), score.M), -torch.inf) if with_columns else None
+        nothing = -torch.inf if op == "logsumexp" else 0.0
+        col_part = row.new_full((triton.cdiv(end - begin, shape.rows), score.M), nothing) if with_columns else None
         fused.row_sums[(triton.cdiv(end - begin, shape.rows), count)](
             problem.x, problem.y, score.scale, problem.pairs, row_part, col_part, None, None, begin, score.N, score.M, each,
             LSE=op == "logsumexp", ATTEND=False, HALF=half, SHIFT=0, **problem.fused_options(shape),
@@ -206,3 +214,12 @@ def merged(parts: Tensor, op: str) -> Tensor:
     if len(parts) == 1:
         return parts[0]
     return torch.logsumexp(parts, dim=0) if op == "logsumexp" else parts.sum(dim=0)
+
+
+def product(a: Tensor, b: Tensor, wide: torch.dtype, out: Tensor | None = None) -> Tensor:
+    """a @ b by the library, summed and returned in the wider dtype."""
+    if a.dtype == wide:
+        return torch.mm(a, b, out=out)
+    if torch.version.cuda is not None and a.is_cuda:
+        return torch.mm(a, b, out_dtype=wide) if out is None else torch.mm(a, b, out_dtype=wide, out=out)
+    return torch.mm(a.to(wide), b.to(wide), out=out)  # where the library sums half precision in half precision

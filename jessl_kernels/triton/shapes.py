@@ -29,6 +29,10 @@ PULL = {16: Shape(64, 64, 4, 3), 32: Shape(64, 64, 4, 3), 64: Shape(64, 32, 4, 3
         256: Shape(64, 32, 8, 2)}  # fmt: skip
 SUMS_TF32 = {16: Shape(128, 64, 4, 3), 32: Shape(128, 64, 4, 3), 64: Shape(64, 64, 4, 2), 128: Shape(64, 64, 4, 2)}
 PULL_TF32 = {16: Shape(64, 64, 4, 2), 32: Shape(64, 32, 4, 2), 64: Shape(64, 32, 4, 2), 128: Shape(64, 32, 4, 2)}
+# In more dimensions a tile is made of chunks of 128 bytes of its rows; for a block of U always.
+CHUNK = 128
+SUMS_WIDE = Shape(128, 64, 8, 3)
+WEIGH = Shape(128, 64, 8, 2)
 DIFFERENCES = Shape(16, 32, 4, 1)
 STRIP = Shape(16, 64, 4, 1)
 
@@ -38,16 +42,20 @@ def padded(D: int) -> int:
     return max(16, 1 << (D - 1).bit_length())
 
 
-def is_fused(score: Score, op: str) -> bool:
-    """Whether tiles are made by the kernels themselves, and no strip by the library's product.
+def route(score: Score, op: str) -> str:
+    """Who makes gradients: "fused" kernels, "blocks" of U, or "strips" of scores, which then make the values too.
 
-    A sum of ψ has nothing to normalise by, so that a strip gives all its gradients at 3 products; fused it would take 4.
+    A sum of ψ has nothing to normalise by, so that a block gives all its gradients at 3 products; fused it would take 4.
     """
     if score.kind == "sqdist":
-        return score.D <= FEW_DIMENSIONS
-    half = score.x.dtype in (torch.bfloat16, torch.float16)
-    fits = padded(score.D) in (PULL if half else PULL_TF32)
-    return op == "logsumexp" and fits and (half or tf32(score.x.dtype))
+        return "fused" if score.D <= FEW_DIMENSIONS else "strips"
+    if score.x.dtype not in (torch.bfloat16, torch.float16) and not tf32(score.x.dtype):
+        return "strips"
+    return "fused" if op == "logsumexp" and _on_chip(score) else "blocks"
+
+
+def _on_chip(score: Score) -> bool:
+    return padded(score.D) in (PULL_TF32 if tf32(score.x.dtype) else PULL)
 
 
 def tf32(dtype: torch.dtype) -> bool:
@@ -60,9 +68,21 @@ def of(kernel: str, score: Score) -> Shape:
     """For "sums", "attend" or "pull"."""
     if score.kind == "sqdist":
         return DIFFERENCES
+    if not _on_chip(score):
+        return SUMS_WIDE
     if tf32(score.x.dtype):
         return (SUMS_TF32 if kernel == "sums" else PULL_TF32)[padded(score.D)]
     return (SUMS if kernel == "sums" else PULL)[padded(score.D)]
+
+
+def chunk(score: Score) -> int:
+    """Dimensions that a tile is made of at a time, where it is not made of all."""
+    return min(padded(score.D), CHUNK // score.x.dtype.itemsize)
+
+
+def held(score: Score) -> int:
+    """Dimensions of a row that the fused kernels hold at a time."""
+    return padded(score.D) if score.kind == "sqdist" or _on_chip(score) else chunk(score)
 
 
 def around(kernel: str, score: Score) -> list[Shape]:

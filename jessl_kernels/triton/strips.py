@@ -1,8 +1,8 @@
 """Strips: t of B rows by the library's product, the kernels of `epilogue.py`, and the library's products again.
 
-For fp32 and fp64, for more than 256 dimensions, for sums of ψ, and for distances in more than 16. Where only rows are reduced
-and the upstream is known, a strip gives values and gradients at 3 products of 2·N·M·D flops; else a pass of 1 for the values
-and one of 3 for the gradients.
+For products in fp32 and fp64, which tensor cores do not make, for distances in more than 16 dimensions, and for the largest
+scores. Where only rows are reduced and the upstream is known, a strip gives values and gradients at 3 products of 2·N·M·D
+flops; else a pass of 1 for the values and one of 3 for the gradients.
 """
 
 # pyright: reportArgumentType=false
@@ -20,7 +20,7 @@ from torch import Tensor
 from ..backends import expansion
 from ..score import Gradients, Score
 from . import epilogue, shapes
-from .launch import Problem, Side, merged, ranges, run_options
+from .launch import Problem, Side, merged, product, ranges, run_options
 
 ALIGNED = 16  # elements: rows of a strip begin where tensor cores and vector loads want them
 
@@ -89,7 +89,7 @@ class Strip:
             grads.scale += scale_part.sum(dtype=torch.float64) * unit
         u, factor = u[:, :M], (unit * score.scale * (2 if distances else 1)).to(score.dtype)
         if grads.x.numel():
-            toward_y = strips.product(u, strips.y)
+            toward_y = product(u, strips.y, score.dtype)
             if distances:
                 assert u_row is not None
                 toward_y -= u_row.sum(dim=0)[:, None] * strips.x[here]
@@ -97,7 +97,7 @@ class Strip:
             grads.x[here].addcmul_(toward_y, factor)
         target = grads.x if score.y is None else grads.y
         if target.numel():
-            toward_x = strips.product(u.T, strips.x[here])
+            toward_x = product(u.T, strips.x[here], score.dtype)
             if distances:
                 assert u_col is not None
                 toward_x -= u_col.sum(dim=0)[:, None] * strips.y
@@ -151,7 +151,7 @@ class Strips:
         score, M = self.score, self.score.M
         for first in range(0, score.N, self.rows):
             strip = Strip(self, first, min(score.N, first + self.rows), self._t[: min(self.rows, score.N - first)])
-            self.product(self.x[first : strip.last], self.y.T, out=strip.t[:, :M])
+            product(self.x[first : strip.last], self.y.T, score.dtype, out=strip.t[:, :M])
             if self.close_above is not None:
                 shape = shapes.STRIP
                 grid = strip._tiles * triton.cdiv(M, shape.cols)
@@ -160,15 +160,6 @@ class Strips:
                     *strip._where, D=score.D, **run_options(shape),
                 )  # fmt: skip
             yield strip
-
-    def product(self, a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-        """a @ b, summed and returned in the dtype of the scores."""
-        wide = self.score.dtype
-        if a.dtype == wide:
-            return torch.mm(a, b, out=out)
-        if torch.version.cuda is not None and a.is_cuda:
-            return torch.mm(a, b, out_dtype=wide) if out is None else torch.mm(a, b, out_dtype=wide, out=out)
-        return torch.mm(a.to(wide), b.to(wide), out=out)  # where the library sums half precision in half precision
 
 
 def sizes(score: Score, workspace: int, *, gradient: bool) -> tuple[int, int]:

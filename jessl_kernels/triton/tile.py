@@ -20,14 +20,23 @@ APART = tl.constexpr(22.0)
 
 
 @triton.jit
-def rows_of(source, i, count, D: tl.constexpr, BD: tl.constexpr):
-    """Rows i of a contiguous (count, D) matrix, (len(i), BD); zeros beyond either end."""
-    d = tl.arange(0, BD)
+def rows_of(source, i, count, first, D: tl.constexpr, BD: tl.constexpr):
+    """BD columns from `first` on of rows i of a contiguous (count, D) matrix; zeros beyond its ends."""
+    d = first + tl.arange(0, BD)
     at = source + i.to(tl.int64)[:, None] * D + d[None, :]
     inside = (i < count)[:, None]
-    if D != BD:
+    if D % BD != 0:
         inside = inside & (d < D)[None, :]
     return tl.load(at, mask=inside, other=0.0)
+
+
+@triton.jit
+def products(x, y, i, j, N, M, D: tl.constexpr, BD: tl.constexpr):
+    """⟨x_i, y_j⟩, BD dimensions at a time."""
+    t = tl.zeros([i.shape[0], j.shape[0]], tl.float32)
+    for first in range(0, D, BD):
+        t = tl.dot(rows_of(x, i, N, first, D, BD), tl.trans(rows_of(y, j, M, first, D, BD)), t)
+    return t
 
 
 @triton.jit

@@ -1,5 +1,6 @@
 """Every kernel for every GPU: it compiles, fits, and consists of what it should."""
 
+import itertools
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -35,7 +36,6 @@ FUSED: dict[str, tuple[Callable, Callable[[], Score]]] = {
         lambda s: problems.both_sided(s, needs=problems.ALL),
         lambda: problems.score(torch.bfloat16, 128, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
     ),
-    "unaligned": (problems.one_sided, lambda: problems.score(torch.bfloat16, 128, offset=1)),
     "one row": (problems.one_sided, lambda: problems.score(torch.bfloat16, 64, N=1)),
 }
 TF32 = {
@@ -62,14 +62,41 @@ STRIPS = {
         what,
         lambda kind=kind, dtype=dtype: problems.score(dtype, 512, N=256, kind=kind),
     )
-    for kind in ("dot", "sqdist")
-    for dtype in (torch.bfloat16, *WIDE)
+    for kind, dtype in (*itertools.product(("dot", "sqdist"), WIDE), ("sqdist", torch.bfloat16))
     for what in (problems.one_sided, problems.both_sided)
 }
-STRIPS["softplus"] = (
-    lambda s: problems.one_sided(s, op="softplus"),
-    lambda: problems.score(torch.bfloat16, 128, N=256),
-)
+STRIPS["softplus"] = lambda s: problems.one_sided(s, op="softplus"), lambda: problems.score(torch.float32, 128, N=256)
+BLOCKS = {
+    **{
+        f"{what.__name__}-{str(dtype)[6:]}-D{D}{'-symmetric' * symmetric}": (
+            what,
+            lambda dtype=dtype, D=D, symmetric=symmetric: problems.score(dtype, D, N=300, symmetric=symmetric),
+        )
+        for what, dtype, D, symmetric in (
+            (problems.one_sided, torch.bfloat16, 300, False),
+            (problems.both_sided, torch.bfloat16, 512, False),
+            (problems.both_sided, torch.float16, 4096, False),
+            (problems.one_sided, torch.bfloat16, 512, True),
+        )
+    },
+    "everything": (
+        lambda s: problems.both_sided(s, needs=problems.ALL),
+        lambda: problems.score(torch.bfloat16, 512, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
+    ),
+    "softplus": (
+        lambda s: problems.one_sided(s, op="softplus", needs=problems.ALL),
+        lambda: problems.score(torch.bfloat16, 128, N=300, biased=True),
+    ),
+    "softplus of few dimensions": (
+        lambda s: problems.both_sided(s, op="softplus"),
+        lambda: problems.score(torch.bfloat16, 5, N=300),
+    ),
+    "one row": (problems.both_sided, lambda: problems.score(torch.bfloat16, 512, N=1)),
+}
+BLOCKS_TF32 = {
+    "both_sided-tf32-D256": (problems.both_sided, lambda: problems.score(torch.float32, 256)),
+    "softplus-tf32-D64": (lambda s: problems.one_sided(s, op="softplus"), lambda: problems.score(torch.float32, 64)),
+}
 
 
 def compiled(target: str, case: tuple[Callable, Callable[[], Score]]) -> list[Compiled]:
@@ -115,7 +142,7 @@ def assert_fits(kernel: Compiled, spilled: int) -> None:
     assert spilled or kernel.count(r"\b(ld|st)\.local|scratch_(load|store)") == 0, f"{where}: local memory"
 
 
-@over(FUSED)
+@over(FUSED | {f"blocks, {name}": case for name, case in BLOCKS.items()})
 def test_fused_kernels_fit_and_use_tensor_cores(case, target, spilled):
     for kernel in compiled(target, case):
         assert_fits(kernel, spilled)
@@ -123,11 +150,11 @@ def test_fused_kernels_fit_and_use_tensor_cores(case, target, spilled):
         assert kernel.count("tf32") == 0
 
 
-@over(TF32, [target for target in TARGETS if not target.startswith("gfx")])
+@over(TF32 | BLOCKS_TF32, [target for target in TARGETS if not target.startswith("gfx")])
 def test_fused_kernels_of_tf32_fit_and_use_tensor_cores(case, target, spilled, tf32_allowed):
     for kernel in compiled(target, case):
         assert_fits(kernel, spilled)
-        assert kernel.name in ("row_sums", "pull")
+        assert kernel.name in ("row_sums", "pull", "weigh_block")
         products = r"(mma\.sync|wgmma\.mma_async|tcgen05\.mma)\S*tf32"
         assert kernel.count(products) == kernel.products > 0, f"{kernel.name} for {target}"
 
@@ -157,7 +184,7 @@ def test_epilogues_of_strips_fit(case, target, spilled):
 
 
 @pytest.mark.parametrize("what", [problems.one_sided, problems.both_sided])
-@pytest.mark.parametrize("D", [64, 512], ids=["fused", "strips"])
+@pytest.mark.parametrize("D", [64, 512], ids=["fused", "blocks"])
 def test_few_variants_are_compiled_over_batches_of_1_to_300_rows(what, D):
     """A last batch of another length must not wait for a compiler."""
 

@@ -22,13 +22,13 @@ from jessl_kernels.score import Score
 from jessl_kernels.triton import driver, launch
 
 MOST = (2**31 - 1, 65_535, 65_535)  # programs along each axis, of CUDA
-WORKSPACE = 1 << 30  # strips of many rows
+WORKSPACE = 1 << 30  # strips of many rows, and large blocks
 SIZES = [(1, 1), (300, 300), (70_000, 70_000), (3, 5_000_000), (5_000_000, 3)]
 ROUTES = {
     "fused": ("dot", torch.bfloat16, 64),
     "differences": ("sqdist", torch.float32, 3),
     "strips": ("dot", torch.float32, 64),
-    "wide strips": ("dot", torch.float16, 300),
+    "blocks": ("dot", torch.float16, 300),
     "strips of distances": ("sqdist", torch.float64, 20),
 }
 
@@ -131,3 +131,12 @@ def test_launches_and_all_that_they_are_handed_are_on_the_device_of_x(monkeypatc
             backend.gradient(score, "softplus", Upstream(row, None), Upstream(row, None), ALL, WORKSPACE)
             backend.top_k(score, 3, WORKSPACE)
     assert {device for devices in seen for device in devices} == {x.device}
+
+
+def test_kernels_are_handed_aligned_rows_wherever_a_batch_begins():
+    """Others would be read element by element, by other code than what `test_compiled.py` looks at."""
+    whole = torch.randn(7 * 20 + 1, dtype=torch.float32).bfloat16()
+    score = Score(whole[1:].view(7, 20), None, torch.ones(()), None, None, Exclude((0,)), "dot", phi.IDENTITY)
+    assert score.x.data_ptr() % 16 == 2
+    given = launch.Problem.of(score)
+    assert given.x.data_ptr() % 16 == 0 and torch.equal(given.x, score.x) and given.y is given.x

@@ -23,9 +23,10 @@ H100, MI300X = BY_NAME["H100"], BY_NAME["MI300X"]
         ("InfoNCE", 128, 4, 2),
         ("CLIP", 128, 5, 3),
         ("NT-Xent", 128, 3, 2),
-        ("InfoNCE", 512, 3, 2),
+        ("InfoNCE", 512, 4, 2),
         ("CLIP", 512, 4, 2),
-        ("SigLIP", 128, 3, 2),
+        ("NT-Xent", 512, 3, 2),
+        ("SigLIP", 128, 3, 1),
         ("KDE entropy", 2, 0, 2),
     ],
 )
@@ -43,7 +44,7 @@ def test_losses_cost_the_claimed_products_and_one_exponential_a_sweep(loss, D, p
 
 
 def figure_of(contender: Contender):
-    def absent(N, height):
+    def absent(N, parts):
         raise ImportError("not installed")
 
     return figure(Contender(contender.who, contender.loss, contender.D, absent), H100, {})
@@ -53,15 +54,24 @@ def test_who_is_not_installed_keeps_a_row_that_says_so():
     assert figure_of(ours("CLIP", 128)).missing == "not installed"
 
 
-def test_products_of_strips_are_fp32_where_the_library_has_no_others():
-    assert set(total(executed(ours("SigLIP", 128), MI300X, 128)).flops) == {"fp32"}
+def test_products_with_weights_are_fp32_where_the_library_has_no_others():
+    flops = total(executed(ours("SigLIP", 128), MI300X, 128)).flops
+    assert flops == {"bf16": 2 * 128**3, "fp32": 4 * 128**3}
 
 
-def test_what_grows_with_rows_cancels():
+def test_half_of_the_blocks_of_a_symmetric_problem_are_made():
+    parts, D, N = 3, 512, 3 * 128
+    contender = ours("NT-Xent", D)
+    work = executed(contender, H100, N // 2, parts)
+    # Of 9 blocks 3 on the diagonal, pulled one way, and 3 right of it, pulled both ways; sums take 6 tiles of 9.
+    assert sum(total(work).flops.values()) == (3 * 2 + 3 * 3 + 6) / 9 * 2 * N**2 * D
+
+
+def test_work_is_that_of_as_many_rows():
     def at(N):
-        return {"kernel": Step({"bf16": 3.0 * N**2 + 7 * N}, loaded=5.0 * N)}
+        return {"kernel": Step({"bf16": 3.0 * N**2 + 8 * N}, loaded=4.0 * N)}
 
-    assert per_pair(at(64), at(128), 64) == {"kernel": Step({"bf16": 3.0}, loaded=0.0)}
+    assert per_pair(at(64), at(128), 64, 4) == {"kernel": Step({"bf16": 5.0}, loaded=1.0)}
 
 
 def test_a_step_takes_as_long_as_its_busiest_resource():

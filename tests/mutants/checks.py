@@ -244,6 +244,8 @@ def _compare(ours: Gradients, truth: Gradients, given: Given) -> None:
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 FUSED = Given(dtype=BF16, shape=(133, 140, 5), workspace=SCANT_SUMS)
 HALVED = Given(dtype=BF16, shape=(300, 300, 5), symmetric=True, biased=False, exclude="diagonals", workspace=2500)
+BLOCK = Given(dtype=BF16, shape=(150, 300, 70), workspace=SCANT, scale=0.03)  # more than a tile each way, and a chunk
+WIDE = replace(BLOCK, shape=(150, 300, 260))
 HALF = Given(
     dtype=BF16, shape=(300, 300, 5), symmetric=True, biased=False, exclude="diagonals"
 )  # of the tiles are made
@@ -282,7 +284,6 @@ CHECKS: dict[str, Callable[[], None]] = {
     "strip gradients of rows": lambda: gradients(replace(STRIP, exclude="most", programs=9), LSE, "rows"),
     "strip gradients of softplus": lambda: gradients(replace(STRIP, of=CLAMP), PSI, "both"),
     "strip at once, softplus": lambda: at_once(replace(STRIP, workspace=SCANT, special="empty"), PSI, "rows"),
-    "strip of half precision": lambda: at_once(replace(STRIP, dtype=FP16, exclude="same"), PSI, "both"),
     # strips of distances
     "expanded rows": lambda: values(replace(EXPANDED, of=phi.LAPLACE), LSE, True),
     "expanded gradients, fp32": lambda: gradients(replace(EXPANDED, dtype=FP32, programs=9), LSE, "both"),
@@ -318,6 +319,18 @@ CHECKS: dict[str, Callable[[], None]] = {
     # the tiles right of the diagonal, in blocks of two rows of tiles and of one
     "fused halves": lambda: values(HALVED, LSE, True),
     "fused halves in ranges": lambda: values(replace(HALVED, programs=9), LSE, True),
+    # blocks of U, and sums of more dimensions than stay on the chip
+    "wide columns": lambda: values(replace(WIDE, exclude="same"), LSE, True),
+    "wide halves": lambda: values(replace(HALVED, shape=(300, 300, 260)), LSE, True),
+    "half softplus": lambda: values(replace(HALVED, shape=(300, 300, 5)), PSI, True),
+    "block gradients": lambda: gradients(replace(WIDE, exclude="different", of=CLAMP), LSE, "both"),
+    "block of many tiles": lambda: gradients(replace(WIDE, shape=(300, 150, 130), workspace=PLENTY), PSI, "both"),
+    "block gradients of rows": lambda: gradients(replace(WIDE, exclude="most"), LSE, "rows"),
+    "block gradients, symmetric": lambda: gradients(
+        replace(HALVED, shape=(300, 300, 260), workspace=SCANT), LSE, "both", UNBIASED
+    ),
+    "block at once, softplus": lambda: at_once(replace(BLOCK, special="empty"), PSI, "rows"),
+    "block gradients of softplus, fp16": lambda: gradients(replace(BLOCK, dtype=FP16, exclude="same"), PSI, "both"),
     # distances by differences
     "near columns": lambda: values(replace(APART, dtype=FP32, programs=9), LSE, True),
     "near columns, half precision": lambda: values(replace(APART, dtype=BF16), LSE, True),

@@ -28,6 +28,5 @@ EXPLAINED: dict[str, str] = {
     "row_sums: tl.zeros([BM, BD], tl.float32) → tl.zeros([BM, BD], tl.float32) + 1": (
         "what was there before the first tile is multiplied by e^{−inf}"
     ),
-    "row_sums: M → N (6)": "a symmetric problem has as many columns as rows",
     "log_of: base_of(largest) → largest": "where there is no base, largest is infinite, and is the log-sum-exp itself",
 }

@@ -320,6 +320,11 @@ def test_modules_are_their_functions_and_learn_their_scalars(name):
         assert gradient != 0
 
 
-def test_clip_clamps_its_scale_as_clip_does():
+def test_clip_clamps_its_scale_as_clip_does_and_can_leave_the_limit():
     module = jk.nn.CLIP(200.0)
-    assert module.logit_scale == 100.0
+    torch.testing.assert_close(module.logit_scale, torch.tensor(100.0))
+    x, y = data.pairs("random", 20, 4, seed=0)  # so large a scale does these harm
+    optimiser = torch.optim.SGD(module.parameters(), lr=1e-3)
+    module(x, y).backward()
+    optimiser.step()
+    assert module.logit_scale < 99.0

@@ -1,0 +1,53 @@
+"""The kernel that makes U of a block of scores, a tile for each program, from the embeddings: 1 product of 2·D flops a pair.
+
+What it sums over rows and columns is merged by `blocks.py` in a fixed order.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .tile import finished, phi_slope, products, softplus, weights
+
+TOGETHER = tl.constexpr(8)  # rows of tiles that programs next to each other stay in, so that L2 serves what they share
+
+
+@triton.jit(do_not_specialize=["first_row", "last_row", "first_col", "last_col"])
+def weigh_block(
+    x, y, u_block, scale, out, row, col, psi_row, bias_row, bias_col, scale_part, first_row, last_row, first_col,
+    last_col, ld, D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, LSE: tl.constexpr,
+    PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
+):  # fmt: skip
+    """U of rows and columns first … last − 1 into u_block (rows, ld), and sums, each of which may be None:
+
+    psi_row (column tiles, rows)      of ψ(s), where a sum of it is what U belongs to
+    bias_row, the same                of P
+    bias_col (row tiles, columns)     of P
+    scale_part (column tiles, rows)   Σ_j U_ij t_ij
+    """
+    down, across = tl.cdiv(last_row - first_row, BM), tl.cdiv(last_col - first_col, BN)
+    tile_row, tile_col = tl.swizzle2d(tl.program_id(0) // across, tl.program_id(0) % across, down, across, TOGETHER)
+    i = first_row + tile_row * BM + tl.arange(0, BM)
+    j = first_col + tile_col * BN + tl.arange(0, BN)
+    inside = (i < last_row)[:, None] & (j < last_col)[None, :]
+    alpha = tl.load(scale).to(tl.float32)
+    t = products(x, y, i, j, last_row, last_col, D, BD)
+    s = finished(t, alpha, i, j, last_row, last_col, out, PHI, LOW, HIGH)
+    u = tl.where(inside, weights(s, row, col, i, j, last_row, last_col, 0, LSE), 0.0)
+    by_row = tile_col.to(tl.int64) * (last_row - first_row) + i - first_row
+    by_col = tile_row.to(tl.int64) * (last_col - first_col) + j - first_col
+    if psi_row is not None:
+        tl.store(psi_row + by_row, tl.sum(softplus(s), axis=1), mask=i < last_row)  # softplus(−inf) = 0
+    if bias_row is not None:
+        tl.store(bias_row + by_row, tl.sum(u, axis=1), mask=i < last_row)
+    if bias_col is not None:
+        tl.store(bias_col + by_col, tl.sum(u, axis=0), mask=j < last_col)
+    if PHI != "identity":
+        u *= phi_slope(t * alpha, PHI, LOW, HIGH)
+    if scale_part is not None:
+        tl.store(
+            scale_part + by_row, tl.sum(u * t, axis=1), mask=i < last_row
+        )  # of weights that are not rounded: it cancels
+    at = (i - first_row).to(tl.int64)[:, None] * ld + (j - first_col)[None, :]
+    tl.store(u_block + at, u, mask=inside)
