@@ -28,16 +28,15 @@ def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: 
     if route == "fused":
         _pull(score, op, row, col, grads, workspace)
         return grads
-    sides: tuple[Upstream, Upstream | None] = row, col
     if route == "blocks" and score.symmetric:
-        sides = (_of_both(row, col),) * 2
-    unit = _unit(score, *sides)
-    over = [_over(side, unit) for side in sides]
+        row = col = _of_both(row, col)
+    unit = _unit(score, row, col)
+    of_rows, of_columns = _over(row, unit), _over(col, unit)
     if route == "blocks":
-        blocks.pull_back(score, op, *over, unit, grads, workspace)
+        blocks.pull_back(score, op, of_rows, of_columns, unit, grads, workspace)
     else:
         for strip in strips.Strips(score, workspace, gradient=True):
-            strip.pull_back(op, *over, unit, grads)
+            strip.pull_back(op, of_rows, of_columns, unit, grads)
     return grads
 
 
