@@ -50,7 +50,7 @@ struct Running {
       z += more;
     } else if (more != 0) {
       double &less = from < m ? more : z;
-      less *= std::exp(-std::abs(from - m));
+      if (!std::isinf(less)) less *= std::exp(-std::abs(from - m));  // which may be 0, and infinity times 0 is NaN
       z += more;
       m = std::max(m, from);
     }

@@ -244,6 +244,17 @@ def test_minus_inf_in_a_bias_excludes_and_a_nan_stays_in_its_row(backend):
 
 
 @cases.backends
+@pytest.mark.parametrize("place", [0, 599])
+def test_a_score_of_plus_inf_makes_its_row_inf_however_large_the_others_are(backend, place):
+    bias = torch.full((600,), 2000.0)
+    bias[place] = torch.inf
+    x, y = torch.zeros(2, 3), torch.zeros(600, 3)
+    with jk.use_backend(backend):
+        assert (jk.pairwise_logsumexp(x, y, col_bias=bias) == torch.inf).all()
+        assert (jk.pairwise_logsumexp(y, x, row_bias=bias, dim="col") == torch.inf).all()
+
+
+@cases.backends
 @pytest.mark.parametrize("kind", ["dot", "sqdist"])
 def test_row_lse_of_fully_excluded_row_is_minus_inf_and_with_an_anchor_0_and_has_no_gradient(backend, kind):
     ids = torch.tensor([0, 1, 1])
