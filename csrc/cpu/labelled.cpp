@@ -67,10 +67,10 @@ class SupCon {
       anchor[i] = classes_.positives(i) > 0 ? positive[i] : Real(0);
     }
     const bool pulls = out && out->x;
-    Scratch memory(pulls ? 2 * bytes() : 0);
-    Real *to_rows = nullptr, *to_positives = nullptr;
-    for (Real** to : {&to_rows, &to_positives})
-      if (pulls) std::fill_n(*to = memory.take<Real>(N * D), N * D, Real(0));
+    Scratch memory(pulls ? bytes() : 0);
+    Real* const to_rows = pulls ? memory.take<Real>(N * D) : nullptr;
+    if (pulls) std::fill_n(to_rows, N * D, Real(0));
+    Real* const to_positives = pulls ? out->x : nullptr;  // until all of it is known, and can be brought into the batch's order
     Gradients<Real> of_negatives{}, of_positives{};
     if (out) {
       of_negatives = {to_rows, nullptr, out->scale, nullptr, nullptr};
@@ -100,7 +100,8 @@ class SupCon {
       gradient<Real>(positives_, Op::logsumexp, options_, {by_positive.data(), positive.data()}, {}, of_positives);
       if (out->scale)
         for (std::int64_t i = 0; i < N; ++i) *out->scale += double(by_mean[i]) * inner[i];
-      if (pulls) bring_back(to_rows, to_positives, by_mean, out->x);
+      for (std::int64_t i = 0; pulls && i < N * D; ++i) to_rows[i] += to_positives[i];
+      if (pulls) bring_back(to_rows, by_mean, out->x);
     }
     return share * total;
   }
@@ -136,14 +137,14 @@ class SupCon {
 
   // All gradients of the sorted rows, with that of the means, become gradients of the batch's rows. A class's means have one
   // weight w, and each of its rows receives 2α w (C − x_i) / |P|, once as i and once as a positive.
-  void bring_back(const Real* a, const Real* b, const std::vector<Real>& by_mean, Real* to) const {
+  void bring_back(const Real* all, const std::vector<Real>& by_mean, Real* to) const {
     const std::int64_t D = p_.D();
     for_classes([&](std::int64_t first, std::int64_t end, const std::vector<double>& sum) {
       const double factor = end - first > 1 ? 2 * p_.scale * double(by_mean[first]) / double(end - first - 1) : 0;
       for (std::int64_t i = first; i < end; ++i) {
         Real* const g = to + classes_.order[i] * D;
-        const Real *const a_i = a + i * D, *const b_i = b + i * D, *const x_i = row(i);
-        for (std::int64_t d = 0; d < D; ++d) g[d] += a_i[d] + b_i[d];
+        const Real* const x_i = row(i);
+        std::copy_n(all + i * D, D, g);
         for (std::int64_t d = 0; factor != 0 && d < D; ++d) g[d] += Real(factor * (sum[d] - double(x_i[d])));
       }
     });

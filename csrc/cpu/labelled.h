@@ -20,7 +20,7 @@ struct Labelling {
 //   out   log(1 + e^{R_i − P_i}) + P_i − mean_p s_ip
 //   in    log(1 + e^{R_i − P_i}) + log |P(i)|
 //
-// Σ weight · loss, and unless `out` is null its gradients by x and α, added to what is there. The problem: dot scores of x with
+// Σ weight · loss, and unless `out` is null its gradients by x and α, into zeros. The problem: dot scores of x with
 // itself, nothing excluded, φ the identity.
 template <class Real>
 double labelled(const Problem&, const Options&, const Labelling&, const Gradients<Real>* out);

@@ -57,11 +57,13 @@ constexpr std::int64_t for_strips(std::int64_t workspace) { return workspace / 2
 // that can have more strips in flight.
 inline Layout cut(const Problem& p, std::int64_t rows, std::int64_t phases, std::int64_t slots,
                   std::int64_t bytes_per_segment, std::int64_t workspace) {
-  // Each segment's part is cleared, merged and has its strip made ready again: worth it for two tiles, not for one; with more, threads wait for each other at the end.
+  // Each segment's part is cleared, merged and has its strip made ready again: worth it for two tiles, not for one; with more,
+  // threads wait for each other at the end. Tasks of one segment follow each other, so there are at least as many segments as
+  // threads have a use for; 24 until each has four tiles, which is 6 % of a density in few dimensions, then up to 64.
   constexpr std::int64_t fewest_tiles = 2;
   const bool skips = p.skip_below > 0;
-  const std::int64_t most_segments = skips ? 16 : 24;
   const std::int64_t tiles = (p.M() + rows - 1) / rows;
+  const std::int64_t most_segments = skips ? 16 : std::clamp<std::int64_t>(tiles / 4, 24, 64);
   const std::int64_t affordable = std::max<std::int64_t>(1, for_parts(workspace) / (slots * bytes_per_segment));
   const std::int64_t most = std::min({(tiles + fewest_tiles - 1) / fewest_tiles, most_segments, affordable});
   const std::int64_t per_segment = (tiles + most - 1) / most, segments = (tiles + per_segment - 1) / per_segment;

@@ -5,6 +5,7 @@
 #include "cpu/paired.h"
 
 #include <optional>
+#include <stdexcept>
 #include <vector>
 
 #include "cpu/join.h"
@@ -109,6 +110,10 @@ void reduced(const Problem& p, Op op, const Options& options, const Pairing& pai
 
 template <class Real>
 double paired(Problem p, Op op, const Options& options, const Pairing& pairing, const Gradients<Real>* out) {
+  // Nothing of ours asks for these; the operator that is registered with torch could.
+  if (pairing.join == Join::none && pairing.columns) throw std::invalid_argument("columns that have no partners");
+  if (pairing.join != Join::none && (p.N() > p.M() || (pairing.columns && p.N() != p.M())))
+    throw std::invalid_argument("rows that would share a partner, or columns without one");
   std::optional<UnitRows<Real>> unit_x, unit_y;
   if (pairing.normalize) unit_x.emplace(p.x, options);
   if (pairing.normalize && p.symmetric) p.y.row_factor = p.x.row_factor;

@@ -23,7 +23,7 @@ struct Pairing {
   double weight;   // of each row's loss, and of each column's
 };
 
-// Σ weight · loss, and unless `out` is null its gradients, added to what is there. With partners: dot scores, φ the identity.
+// Σ weight · loss, and unless `out` is null its gradients, into zeros. With partners: dot scores, φ the identity.
 template <class Real>
 double paired(Problem, Op, const Options&, const Pairing&, const Gradients<Real>* out);
 

@@ -9,7 +9,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <system_error>
 #include <thread>
 
 namespace jessl {
@@ -167,8 +166,8 @@ void work_in_threads(int threads, Team& team) {
         if (!door->closed) team.work(thread);
         --door->inside;
       }).detach();
-  } catch (const std::system_error&) {
-    // The system has no more threads to give; those that there are do the work.
+  } catch (const std::exception&) {
+    // The system has no more threads, or memory for them, to give; those that there are do the work.
   }
   team.work(0);
   door->closed = true;
