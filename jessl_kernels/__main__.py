@@ -23,7 +23,11 @@ def report() -> str:
         "cpu": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores",
         "gpu": ", ".join(devices) or "none",
     }
-    return "\n".join([*(f"{name:<14} {value}" for name, value in lines.items()), "", str(backends())])
+    try:
+        computing = str(backends())
+    except ValueError as wrong:  # in the environment: a report says so and goes on
+        computing = str(wrong)
+    return "\n".join([*(f"{name:<14} {value}" for name, value in lines.items()), "", computing])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Selection, settings and what the package says about itself."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -108,6 +109,14 @@ def test_python_m_jessl_kernels_prints_the_report():
     assert result.returncode == 0
     for word in ("jessl_kernels", torch.__version__, "chunked", "reference", "native"):
         assert word in result.stdout
+
+
+def test_a_bug_report_is_made_where_the_environment_names_an_unknown_backend():
+    command, environment = [sys.executable, "-m", "jessl_kernels"], os.environ | {"JESSL_BACKEND": "foo"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0
+    assert f"torch          {torch.__version__}" in result.stdout
+    assert "JESSL_BACKEND is 'foo', must be one of" in result.stdout
 
 
 def test_backends_reports_who_computes_and_what_is_missing():
