@@ -100,8 +100,7 @@ class SupCon {
       gradient<Real>(positives_, Op::logsumexp, options_, {by_positive.data(), positive.data()}, {}, of_positives);
       if (out->scale)
         for (std::int64_t i = 0; i < N; ++i) *out->scale += double(by_mean[i]) * inner[i];
-      for (std::int64_t i = 0; pulls && i < N * D; ++i) to_rows[i] += to_positives[i];
-      if (pulls) bring_back(to_rows, by_mean, out->x);
+      if (pulls) bring_back(to_rows, to_positives, by_mean, out->x);
     }
     return share * total;
   }
@@ -137,14 +136,18 @@ class SupCon {
 
   // All gradients of the sorted rows, with that of the means, become gradients of the batch's rows. A class's means have one
   // weight w, and each of its rows receives 2α w (C − x_i) / |P|, once as i and once as a positive.
-  void bring_back(const Real* all, const std::vector<Real>& by_mean, Real* to) const {
+  // `b` may be where they go, in another order: so `a` takes it in first.
+  void bring_back(Real* a, const Real* b, const std::vector<Real>& by_mean, Real* to) const {
     const std::int64_t D = p_.D();
+    for_rows(p_.N(), D, options_, [&](std::int64_t first, std::int64_t end, int) {
+      for (std::int64_t i = first * D; i < end * D; ++i) a[i] += b[i];
+    });
     for_classes([&](std::int64_t first, std::int64_t end, const std::vector<double>& sum) {
       const double factor = end - first > 1 ? 2 * p_.scale * double(by_mean[first]) / double(end - first - 1) : 0;
       for (std::int64_t i = first; i < end; ++i) {
         Real* const g = to + classes_.order[i] * D;
         const Real* const x_i = row(i);
-        std::copy_n(all + i * D, D, g);
+        std::copy_n(a + i * D, D, g);
         for (std::int64_t d = 0; factor != 0 && d < D; ++d) g[d] += Real(factor * (sum[d] - double(x_i[d])));
       }
     });

@@ -92,7 +92,7 @@ void transpose_four(const Real* from, std::int64_t from_ld, Real* to, std::int64
 }
 
 // The transpose of (count, D) rows, (D, lanes); zeros beyond count. In blocks, so that a cache line that is
-// written to is written to 16 times while it is there.
+// written to is filled while it is there.
 template <class Real>
 void transpose(Rows<Real> rows, std::int64_t count, std::int64_t D, std::int64_t lanes, Rows<Real> out) {
   constexpr std::int64_t block = 16;

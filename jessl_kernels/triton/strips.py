@@ -165,8 +165,7 @@ class Strips:
 def sizes(score: Score, workspace: int, *, gradient: bool) -> tuple[int, int]:
     """Rows of a strip, and the elements from one to the next."""
     ld = triton.cdiv(score.M, ALIGNED) * ALIGNED
-    weights = score.dtype if score.kind == "sqdist" else score.x.dtype
-    return min(score.N, max(1, workspace // (ld * (score.dtype.itemsize + gradient * weights.itemsize)))), ld
+    return min(score.N, max(1, workspace // (ld * score.dtype.itemsize * (1 + gradient)))), ld
 
 
 def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:

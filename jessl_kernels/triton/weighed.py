@@ -45,9 +45,7 @@ def weigh_block(
         tl.store(bias_col + by_col, tl.sum(u, axis=0), mask=j < last_col)
     if PHI != "identity":
         u *= phi_slope(t * alpha, PHI, LOW, HIGH)
-    if scale_part is not None:
-        tl.store(
-            scale_part + by_row, tl.sum(u * t, axis=1), mask=i < last_row
-        )  # of weights that are not rounded: it cancels
+    if scale_part is not None:  # of weights that are not rounded: it cancels
+        tl.store(scale_part + by_row, tl.sum(u * t, axis=1), mask=i < last_row)
     at = (i - first_row).to(tl.int64)[:, None] * ld + (j - first_col)[None, :]
     tl.store(u_block + at, u, mask=inside)
