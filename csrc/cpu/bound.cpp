@@ -53,23 +53,22 @@ bool range(const void* bias, std::int64_t n, double* low, double* high) {
 }  // namespace
 
 template <class Real>
-bool common_power(const Problem& p, Real* power) {
-  if (p.phi.name != PhiName::identity) return false;
+std::optional<Real> common_power(const Problem& p) {
+  if (p.phi.name != PhiName::identity) return {};
   constexpr double spread = 60;  // e^{−60} = 9e-27 is far from the smallest float, 1e-38
   double row_low = 0, row_high = 0, col_low = 0, col_high = 0;
-  if (!range<Real>(p.row_bias, p.N(), &row_low, &row_high) || !range<Real>(p.col_bias, p.M(), &col_low, &col_high)) return false;
+  if (!range<Real>(p.row_bias, p.N(), &row_low, &row_high) || !range<Real>(p.col_bias, p.M(), &col_low, &col_high)) return {};
   const Real* center = static_cast<const Real*>(p.center);
   const double x = largest_norm<Real>(p.x, center), y = same_rows(p.x, p.y) ? x : largest_norm<Real>(p.y, center);
   // |⟨x, y⟩| ≤ ‖x‖‖y‖, and 0 ≤ ‖x − y‖² ≤ (‖x‖ + ‖y‖)².
   const double most = std::abs(p.scale) * (p.kind == Kind::dot ? x * y : (x + y) * (x + y));
   const double low = p.kind == Kind::dot || p.scale > 0 ? -most : 0, high = p.kind == Kind::dot || p.scale < 0 ? most : 0;
-  if (!((high - low) + (row_high - row_low) + (col_high - col_low) <= spread)) return false;
-  if (std::abs(low + row_low + col_low) > largest_from_powers || std::abs(high + row_high + col_high) > largest_from_powers) return false;
-  *power = Real(std::ceil((high + row_high + col_high) / log_2));
-  return true;
+  if (!((high - low) + (row_high - row_low) + (col_high - col_low) <= spread)) return {};
+  if (std::abs(low + row_low + col_low) > largest_from_powers || std::abs(high + row_high + col_high) > largest_from_powers) return {};
+  return Real(std::ceil((high + row_high + col_high) / log_2));
 }
 
-template bool common_power<float>(const Problem&, float*);
-template bool common_power<double>(const Problem&, double*);
+template std::optional<float> common_power<float>(const Problem&);
+template std::optional<double> common_power<double>(const Problem&);
 
 }  // namespace jessl

@@ -35,8 +35,8 @@ class Collector {
         pulls_rows_(out.x || (out.scale && p.kind == Kind::dot)),
         pulls_columns_(p.symmetric ? pulls_rows_ : out.y != nullptr),
         ld_(padded<Real>(p.D())),
-        memory_(layout.plan.slots * layout.segments * part_bytes(p, layout.rows)),
-        parts_(layout.plan.slots * layout.segments),
+        memory_(layout.places() * part_bytes(p, layout.rows)),
+        parts_(layout.places()),
         row_u_sum_(expands_ ? p.N() : 0),
         col_u_sum_(expands_ && !p.symmetric ? p.M() : 0),
         scale_of_strip_(layout.plan.strips),
@@ -54,7 +54,7 @@ class Collector {
   }
 
   Part<Real>& begin(const Task& t) {
-    Part<Real>& part = parts_[t.strip % layout_.plan.slots * layout_.segments + t.segment];
+    Part<Real>& part = parts_[layout_.place(t.strip, t.segment)];
     part.empty = true;
     return part;
   }
@@ -91,7 +91,7 @@ class Collector {
     Real* to = pulls_rows_ ? sums_of_x_ : nullptr;
     double& scale = scale_of_strip_[strip];
     for (std::int64_t segment = layout_.plan.first(strip); segment < layout_.segments; ++segment) {
-      const Part<Real>& part = parts_[strip % layout_.plan.slots * layout_.segments + segment];
+      const Part<Real>& part = parts_[layout_.place(strip, segment)];
       if (part.empty) continue;
       if (to) ops.add_rows(part.pulled, count, p_.D(), to + first * p_.D());
       for (std::int64_t i = 0; expands_ && i < count; ++i) row_u_sum_[first + i] += part.u_sum[i];
@@ -127,6 +127,7 @@ class Collector {
   }
 
   void scaled(Real* to, std::int64_t first, std::int64_t count, const Rows<Real>& points, const std::vector<double>& u_sum) {
+    if (out_.unfinished) return;
     const Real factor = Real(p_.kind == Kind::dot ? p_.scale : 2 * p_.scale);
     for (std::int64_t i = 0; i < count; ++i) {
       Real* row = to + (first + i) * p_.D();

@@ -1,6 +1,7 @@
 #include "cpu/driver.h"
 
 #include <cmath>
+#include <optional>
 
 #include "cpu/layout.h"
 #include "cpu/passes.h"
@@ -18,7 +19,7 @@ void read(Op op, const Running& sums, Real* out) {
 
 template <class Real>
 void reduce(const Problem& p, Op op, const Options& options, Sides<Real> values) {
-  Skipping<Real> skipping(p, op, rows_for(p), values.col != nullptr);
+  Skipping<Real> skipping(p, op, rows_for(p, options.workspace), values.col != nullptr);
   const Sums sums = sum_pass<Real>(p, op, options, values.col != nullptr, skipping);
   read(op, sums.rows, values.row);
   read(op, p.symmetric ? sums.rows : sums.columns, values.col);
@@ -33,7 +34,7 @@ void gradient(const Problem& p, Op op, const Options& options, Upstream<Real> ro
   Weights<Real> cols(col.gradient && !p.symmetric ? p.M() : 0);
   if (col.gradient && !p.symmetric) cols.add(col, powers);
   const Weights<Real>* second = p.symmetric ? &rows : col.gradient ? &cols : nullptr;
-  Skipping<Real> skipping(p, op, rows_for(p), col.gradient != nullptr);
+  Skipping<Real> skipping(p, op, rows_for(p, options.workspace), col.gradient != nullptr);
   skipping.know(row.lse, col.lse, options);
   pull_pass<Real>(p, op, powers ? log_2 : 1, options, rows, second, out, {}, skipping, true);
 }
@@ -41,16 +42,17 @@ void gradient(const Problem& p, Op op, const Options& options, Upstream<Real> ro
 template <class Real>
 void reduce_and_gradient(const Problem& p, Op op, const Options& options, Weighted<Real> row, Weighted<Real> col,
                          Sides<Real> values, Gradients<Real> out) {
+  if (op == Op::logsumexp && !col.weight && strip_pass<Real>(p, options, row, values.row, out)) return;
+  const std::int64_t of_strip = rows_for(p, options.workspace);
   Weights<Real> rows(p.N()), cols(col.weight && !p.symmetric ? p.M() : 0);
   const Weights<Real>* second = p.symmetric ? &rows : col.weight ? &cols : nullptr;
-  Skipping<Real> skipping(p, op, rows_for(p), col.weight != nullptr);
+  Skipping<Real> skipping(p, op, of_strip, col.weight != nullptr);
   if (op == Op::softplus) {
     rows.add(Upstream<Real>{row.weight, nullptr}, true);
     if (col.weight) (p.symmetric ? rows : cols).add(Upstream<Real>{col.weight, nullptr}, true);
     return pull_pass<Real>(p, op, log_2, options, rows, second, out, values, skipping, false);
   }
-  if (!col.weight && strip_pass<Real>(p, options, row, values.row, out)) return;
-  Kept<Real> kept(p, rows_for(p), extras_of(p, out.scale), options.workspace);
+  Kept<Real> kept(p, of_strip, extras_of(p, out.scale), options.workspace);
   const Sums sums = sum_pass<Real>(p, op, options, col.weight != nullptr, skipping, &kept);
   const Running& of_columns = p.symmetric ? sums.rows : sums.columns;
   read(op, sums.rows, values.row);
@@ -64,14 +66,14 @@ void reduce_and_gradient(const Problem& p, Op op, const Options& options, Weight
 
 bool keeps_scores(const Problem& p, bool of_scale, std::int64_t workspace) {
   const Extras extras = extras_of(p, of_scale);
-  return p.wide() ? Kept<double>::fit(p, rows_for(p), extras, workspace) : Kept<float>::fit(p, rows_for(p), extras, workspace);
+  const std::int64_t rows = rows_for(p, workspace);
+  return p.wide() ? Kept<double>::fit(p, rows, extras, workspace) : Kept<float>::fit(p, rows, extras, workspace);
 }
 
 template <class Real>
 double total(const Problem& p, const Options& options, const Gradients<Real>* out) {
-  Real power = 0;
-  if (out && common_power(p, &power)) {
-    const double sum = total_pass<Real>(p, options, power, *out);
+  if (const std::optional<Real> power = out ? common_power<Real>(p) : std::nullopt) {
+    const double sum = total_pass<Real>(p, options, *power, *out);
     const double factor = sum == 0 ? 0 : (p.symmetric ? 2 : 1) / sum;
     const auto scale = [factor](auto* numbers, std::int64_t n) {
       for (std::int64_t i = 0; numbers && i < n; ++i) numbers[i] *= factor;
@@ -81,10 +83,11 @@ double total(const Problem& p, const Options& options, const Gradients<Real>* ou
     scale(out->scale, 1);
     scale(out->row_bias, p.N());
     scale(out->col_bias, p.M());
-    return std::log(sum) + double(power) * log_2;
+    return std::log(sum) + double(*power) * log_2;
   }
-  Skipping<Real> skipping(p, Op::logsumexp, rows_for(p), false);
-  Kept<Real> kept(p, rows_for(p), out ? extras_of(p, out->scale) : Extras{}, out ? options.workspace : 0);
+  const std::int64_t of_strip = rows_for(p, options.workspace);
+  Skipping<Real> skipping(p, Op::logsumexp, of_strip, false);
+  Kept<Real> kept(p, of_strip, out ? extras_of(p, out->scale) : Extras{}, out ? options.workspace : 0);
   const Sums sums = sum_pass<Real>(p, Op::logsumexp, options, false, skipping, &kept);
   Running all(1);
   for (std::int64_t i = 0; i < p.N(); ++i) all.merge(0, 1, &sums.rows.m[i], 1.0, &sums.rows.z[i]);

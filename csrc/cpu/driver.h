@@ -30,6 +30,7 @@ struct Gradients {
   Real *x, *y;
   double* scale;
   Real *row_bias, *col_bias;
+  bool unfinished = false;  // x and y of dot scores stay without α, for a call that adds its own to them and finishes both
 };
 
 // One side of what arrives from above: gradients g_i, and log-sum-exps L_i (null for a sum).

@@ -14,8 +14,8 @@
 namespace jessl {
 
 template <class V>
-constexpr TileOps<typename V::Real> table(const char* name) {
-  return {name,         load_strip<V>, load_tile<V>, score<V>, absorb_bounded<V>, absorb_any<V>, absorb_softplus<V>, weigh<V>,
+constexpr TileOps<typename V::Real> table() {
+  return {load_strip<V>, load_tile<V>, score<V>, absorb_bounded<V>, absorb_any<V>, absorb_softplus<V>, weigh<V>,
           absorb_and_weigh_softplus<V>, scale<V>, sum_tile<V>, apply_slope<V>, dot_t<V>, pull<V>, add_rows<V>};
 }
 

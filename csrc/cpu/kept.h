@@ -17,10 +17,10 @@ class Kept {
   // extras: what the gradient asks of a tile beside its scores, which is not kept.
   Kept(const Problem& p, std::int64_t rows, Extras extras, std::int64_t workspace)
       : rows_(rows), lanes_(padded<Real>(rows)), tiles_((p.M() + rows - 1) / rows), symmetric_(p.symmetric) {
-    on_ = fit(p, rows, extras, workspace);
-    if (!on_) return;
+    if (!fit(p, rows, extras, workspace)) return;
     const std::int64_t count = tiles_kept(p, rows);
-    memory_.emplace(bytes(p, rows));
+    bytes_ = bytes(p, rows);
+    memory_.emplace(bytes_);
     scores_ = memory_->template take<Real>(count * rows_ * lanes_);
     close_.resize(count);
   }
@@ -28,11 +28,12 @@ class Kept {
   static bool fit(const Problem& p, std::int64_t rows, Extras extras, std::int64_t workspace) {
     constexpr std::int64_t fewest_dimensions = 32;  // below, a score is made sooner than it is fetched
     // Where tiles are passed by, keeping all is no gain.
-    return bytes(p, rows) <= for_strips(workspace) && p.D() >= fewest_dimensions && !extras.slope && !extras.t &&
+    return bytes(p, rows) <= for_scores(workspace) && p.D() >= fewest_dimensions && !extras.slope && !extras.t &&
            p.skip_below == 0 && !p.exclude.different.row;
   }
 
-  bool on() const { return on_; }
+  bool on() const { return memory_.has_value(); }
+  std::int64_t bytes() const { return bytes_; }
   // Where this tile's scores go, or are.
   void place(Tile<Real>& tile, std::int64_t first_row) const { tile.s = {scores_ + at(first_row, tile.first) * rows_ * lanes_, lanes_}; }
   void store(const Tile<Real>& tile, std::int64_t first_row) { close_[at(first_row, tile.first)] = tile.close; }
@@ -58,7 +59,7 @@ class Kept {
 
   const std::int64_t rows_, lanes_, tiles_;
   const bool symmetric_;
-  bool on_ = false;
+  std::int64_t bytes_ = 0;
   std::optional<Scratch> memory_;
   Real* scores_ = nullptr;
   std::vector<std::uint8_t> close_;  // whether a tile's squares were taken by differences

@@ -35,27 +35,23 @@ template <class Real>
 class SupCon {
  public:
   SupCon(const Problem& p, const Options& options, const Labelling& labelling)
-      : p_(p), options_(options), labelling_(labelling), classes_(labelling.labels, p.N()), memory_(bytes()), rows_(memory_.take<Real>(p.N() * p.D())) {
+      : p_(p), options_(options), labelling_(labelling), classes_(labelling.labels, p.N()) {
     if (labelling.normalize) unit_.emplace(p_.x, options);
-    const RowReader<Real> reader(p_.x, options.threads);
-    for_rows(p.N(), p.D(), options, [&](std::int64_t first, std::int64_t end, int thread) {
-      for (std::int64_t i = first; i < end; ++i)
-        std::copy_n(reader.row(classes_.order[i], thread), p.D(), rows_ + i * p.D());
-    });
-    const Element element = sizeof(Real) == 8 ? Element::f64 : Element::f32;
-    Problem sorted = p;
-    sorted.x = sorted.y = {rows_, p.N(), p.D(), p.D(), 1, element};
+    Problem sorted = p_;
+    sorted.x.order = classes_.order.data();
+    sorted.y = sorted.x;
     const Ids ids{classes_.id.data(), classes_.id.data()};
     sorted.exclude.diagonals = &itself_;
     sorted.exclude.diagonal_count = 1;
     positives_ = negatives_ = sorted;
     positives_.exclude.different = ids;
     negatives_.exclude.same = ids;
+    rows_.emplace(negatives_.x, options.threads);
   }
   SupCon(const SupCon&) = delete;
 
   double value(const Gradients<Real>* out) {
-    const std::int64_t N = p_.N(), D = p_.D();
+    const std::int64_t N = p_.N();
     std::vector<Real> positive(N), negative(N), anchor(N), weight(N);
     reduce<Real>(positives_, Op::logsumexp, options_, {positive.data(), nullptr});
     const std::vector<double> inner = labelling_.mean_outside ? means() : std::vector<double>(N);
@@ -66,15 +62,13 @@ class SupCon {
       weight[i] = Real(classes_.positives(i) > 0 ? share : 0);
       anchor[i] = classes_.positives(i) > 0 ? positive[i] : Real(0);
     }
-    const bool pulls = out && out->x;
-    Scratch memory(pulls ? bytes() : 0);
-    Real* const to_rows = pulls ? memory.take<Real>(N * D) : nullptr;
-    if (pulls) std::fill_n(to_rows, N * D, Real(0));
-    Real* const to_positives = pulls ? out->x : nullptr;  // until all of it is known, and can be brought into the batch's order
+    // Rows of the gradient stand in the order of the labels until all of it is known. What is pulled to them twice is finished
+    // by the second reduction, from which the gradient of the scale, if rows are pulled at all, comes for both.
     Gradients<Real> of_negatives{}, of_positives{};
     if (out) {
-      of_negatives = {to_rows, nullptr, out->scale, nullptr, nullptr};
-      of_positives = {to_positives, nullptr, out->scale, nullptr, nullptr};
+      of_negatives = of_positives = {out->x, nullptr, out->scale, nullptr, nullptr};
+      of_negatives.unfinished = out->x != nullptr;
+      if (of_negatives.unfinished) of_negatives.scale = nullptr;
       reduce_and_gradient<Real>(negatives_, Op::logsumexp, options_, {weight.data(), anchor.data()}, {}, {negative.data(), nullptr},
                                 of_negatives);
     } else {
@@ -100,26 +94,25 @@ class SupCon {
       gradient<Real>(positives_, Op::logsumexp, options_, {by_positive.data(), positive.data()}, {}, of_positives);
       if (out->scale)
         for (std::int64_t i = 0; i < N; ++i) *out->scale += double(by_mean[i]) * inner[i];
-      if (pulls) bring_back(to_rows, to_positives, by_mean, out->x);
+      if (out->x) bring_back(by_mean, out->x);
     }
     return share * total;
   }
 
  private:
-  std::int64_t bytes() const { return Scratch::size_of<Real>(p_.N() * p_.D()); }
-  const Real* row(std::int64_t i) const { return rows_ + i * p_.D(); }
-
-  // f(first row, end, Σ of the class's rows), for every class.
+  // f(first row, end, Σ of the class's rows, thread), for every class.
   template <class F>
   void for_classes(F&& f) const {
     const std::int64_t count = std::int64_t(classes_.begin.size()) - 1;
-    for_rows(count, p_.N() * p_.D() / std::max<std::int64_t>(count, 1), options_, [&](std::int64_t first, std::int64_t end, int) {
+    for_rows(count, p_.N() * p_.D() / std::max<std::int64_t>(count, 1), options_, [&](std::int64_t first, std::int64_t end, int thread) {
       std::vector<double> sum(p_.D());
       for (std::int64_t k = first; k < end; ++k) {
         std::fill(sum.begin(), sum.end(), 0.0);
-        for (std::int64_t i = classes_.begin[k]; i < classes_.begin[k + 1]; ++i)
-          for (std::int64_t d = 0; d < p_.D(); ++d) sum[d] += row(i)[d];
-        f(classes_.begin[k], classes_.begin[k + 1], sum);
+        for (std::int64_t i = classes_.begin[k]; i < classes_.begin[k + 1]; ++i) {
+          const Real* const x_i = rows_->row(i, thread);
+          for (std::int64_t d = 0; d < p_.D(); ++d) sum[d] += x_i[d];
+        }
+        f(classes_.begin[k], classes_.begin[k + 1], sum, thread);
       }
     });
   }
@@ -127,31 +120,57 @@ class SupCon {
   // The mean of ⟨x_i, x_p⟩ over the positives p; 0 without one.
   std::vector<double> means() const {
     std::vector<double> mean(p_.N());
-    for_classes([&](std::int64_t first, std::int64_t end, const std::vector<double>& sum) {
+    for_classes([&](std::int64_t first, std::int64_t end, const std::vector<double>& sum, int thread) {
       for (std::int64_t i = first; i < end && end - first > 1; ++i)
-        mean[i] = dot_without(row(i), sum.data(), p_.D()) / double(end - first - 1);
+        mean[i] = dot_without(rows_->row(i, thread), sum.data(), p_.D()) / double(end - first - 1);
     });
     return mean;
   }
 
-  // All gradients of the sorted rows, with that of the means, become gradients of the batch's rows. A class's means have one
+  // Gradients of the sorted rows, with that of the means, become gradients of the batch's rows. A class's means have one
   // weight w, and each of its rows receives 2α w (C − x_i) / |P|, once as i and once as a positive.
-  // `b` may be where they go, in another order: so `a` takes it in first.
-  void bring_back(Real* a, const Real* b, const std::vector<Real>& by_mean, Real* to) const {
+  void bring_back(const std::vector<Real>& by_mean, Real* gradient) const {
     const std::int64_t D = p_.D();
-    for_rows(p_.N(), D, options_, [&](std::int64_t first, std::int64_t end, int) {
-      for (std::int64_t i = first * D; i < end * D; ++i) a[i] += b[i];
-    });
-    for_classes([&](std::int64_t first, std::int64_t end, const std::vector<double>& sum) {
-      const double factor = end - first > 1 ? 2 * p_.scale * double(by_mean[first]) / double(end - first - 1) : 0;
-      for (std::int64_t i = first; i < end; ++i) {
-        Real* const g = to + classes_.order[i] * D;
-        const Real* const x_i = row(i);
-        std::copy_n(a + i * D, D, g);
-        for (std::int64_t d = 0; factor != 0 && d < D; ++d) g[d] += Real(factor * (sum[d] - double(x_i[d])));
+    if (labelling_.mean_outside)
+      for_classes([&](std::int64_t first, std::int64_t end, const std::vector<double>& sum, int thread) {
+        if (end - first == 1) return;
+        const double factor = 2 * p_.scale * double(by_mean[first]) / double(end - first - 1);
+        for (std::int64_t i = first; i < end; ++i) {
+          Real* const g = gradient + i * D;
+          const Real* const x_i = rows_->row(i, thread);
+          for (std::int64_t d = 0; d < D; ++d) g[d] += Real(factor * (sum[d] - double(x_i[d])));
+        }
+      });
+    put_back(gradient);
+    if (unit_) unit_->back(options_, gradient);
+  }
+
+  // Rows in the order of the labels go to where they stand in the batch, cycle after cycle, without a second copy of them all;
+  // each thread takes some cache lines of every row.
+  void put_back(Real* rows) const {
+    const std::int64_t N = p_.N(), D = p_.D();
+    constexpr std::int64_t width = 128 / sizeof(Real);
+    std::vector<std::int64_t> starts;
+    std::vector<bool> met(N);
+    for (std::int64_t start = 0; start < N; ++start) {
+      if (met[start]) continue;
+      starts.push_back(start);
+      for (std::int64_t i = start; !met[i]; i = classes_.order[i]) met[i] = true;
+    }
+    for_rows((D + width - 1) / width, N * width, options_, [&](std::int64_t first, std::int64_t end, int) {
+      for (std::int64_t from = first * width, to = std::min(D, end * width); from < to; from += width) {
+        const std::int64_t columns = std::min(width, to - from);
+        Real carried[width];
+        for (const std::int64_t start : starts) {
+          std::copy_n(rows + start * D + from, columns, carried);
+          std::int64_t i = start;
+          do {
+            i = classes_.order[i];
+            std::swap_ranges(carried, carried + columns, rows + i * D + from);
+          } while (i != start);
+        }
       }
     });
-    if (unit_) unit_->back(options_, to);
   }
 
   static constexpr std::int64_t itself_ = 0;
@@ -160,10 +179,9 @@ class SupCon {
   const Options& options_;
   const Labelling labelling_;
   const Classes classes_;
-  Scratch memory_;
-  Real* rows_;  // sorted, (N, D)
   std::optional<UnitRows<Real>> unit_;
-  Problem positives_, negatives_;
+  Problem positives_, negatives_;           // of the sorted rows
+  std::optional<RowReader<Real>> rows_;  // these
 };
 
 }  // namespace

@@ -19,7 +19,12 @@ namespace jessl {
 struct Layout {
   std::int64_t N, M, rows, per_segment, segments;  // rows of a strip, columns of a tile too; tiles of a segment
   bool symmetric, interleaved;                     // segment k holds tiles k, k + segments, …; else tiles that follow each other
+  std::int64_t bytes;                              // of what is kept for the segments of strips in flight
   Plan plan;
+
+  // Where that is kept for one of them.
+  std::int64_t places() const { return plan.slots * segments; }
+  std::int64_t place(std::int64_t strip, std::int64_t segment) const { return strip % plan.slots * segments + segment; }
 
   std::int64_t first_row(std::int64_t strip) const { return strip * rows; }
   std::int64_t rows_of(std::int64_t strip) const { return std::min(rows, N - strip * rows); }
@@ -36,19 +41,30 @@ struct Layout {
   }
 };
 
-// Fewer rows than this in a strip, and the products lose their speed; more than this many strips, and threads find no work.
-// Pairs within classes alone are few, and small tiles pass by more of the others.
-inline std::int64_t rows_for(const Problem& p) {
-  const std::int64_t larger = std::max(p.N(), p.M());
-  if (p.exclude.different.row) return larger > most_rows / 2 ? most_rows / 3 : most_rows / 12;
-  return larger > 1152 ? most_rows : larger > 384 ? most_rows / 2 : most_rows / 3;
-}
-
-// What the parts of a pass may take of the workspace: parts of segments a quarter, the threads' benches a quarter, and the
-// scores of strips the rest.
+// What a pass may take of the workspace: the parts of segments a quarter, scores that are kept a half, and the benches of threads
+// what these leave, at least a quarter.
 constexpr std::int64_t for_parts(std::int64_t workspace) { return workspace / 4; }
 constexpr std::int64_t for_benches(std::int64_t workspace) { return workspace / 4; }
-constexpr std::int64_t for_strips(std::int64_t workspace) { return workspace / 2; }
+constexpr std::int64_t for_scores(std::int64_t workspace) { return workspace / 2; }
+
+// Fewer rows than this in a strip, and the products lose their speed; more than this many strips, and threads find no work.
+// Pairs within classes alone are few, and small tiles pass by more of the others.
+//
+// In thousands of dimensions there is room for fewer: two benches must fit, and then one segment's parts do, eight of which,
+// more than any pass has in flight, are smaller.
+inline std::int64_t rows_for(const Problem& p, std::int64_t workspace) {
+  constexpr std::int64_t step = most_rows / 12;
+  const std::int64_t larger = std::max(p.N(), p.M());
+  const bool within_classes = p.exclude.different.row;
+  std::int64_t rows = larger > 1152 ? most_rows : larger > 384 ? most_rows / 2 : most_rows / 3;
+  if (within_classes) rows = larger > most_rows / 2 ? most_rows / 3 : step;
+  const auto bench = [&p](std::int64_t n) {
+    constexpr Extras all{true, true};  // of every pass: they are cut alike
+    return p.wide() ? Bench<double>::bytes(p, n, all) : Bench<float>::bytes(p, n, all);
+  };
+  while (rows > step && 2 * bench(rows) > for_benches(workspace)) rows = std::max(step, rows / 2 / step * step);
+  return rows;
+}
 
 // bytes_per_segment: what is kept for each segment of each strip in flight.
 //
@@ -67,17 +83,18 @@ inline Layout cut(const Problem& p, std::int64_t rows, std::int64_t phases, std:
   const std::int64_t affordable = std::max<std::int64_t>(1, for_parts(workspace) / (slots * bytes_per_segment));
   const std::int64_t most = std::min({(tiles + fewest_tiles - 1) / fewest_tiles, most_segments, affordable});
   const std::int64_t per_segment = (tiles + most - 1) / most, segments = (tiles + per_segment - 1) / per_segment;
-  Layout layout{p.N(), p.M(), rows, per_segment, segments, p.symmetric, skips, {}};
+  Layout layout{p.N(), p.M(), rows, per_segment, segments, p.symmetric, skips, slots * segments * bytes_per_segment, {}};
   layout.plan = {.strips = (p.N() + rows - 1) / rows, .segments = segments, .phases = phases, .slots = slots};
   if (p.symmetric && !skips) layout.plan.first = [per_segment](std::int64_t strip) { return strip / per_segment; };
   return layout;
 }
 
-// Threads worth starting, each of which costs about as much as half a million multiplications, and for which there is room.
+// Threads worth starting, each of which costs about as much as half a million multiplications, and for which there is room
+// beside the `taken` bytes of the workspace.
 template <class Real>
-int useful_threads(const Problem& p, std::int64_t rows, Extras extras, const Options& options) {
+int useful_threads(const Problem& p, std::int64_t rows, Extras extras, const Options& options, std::int64_t taken) {
   const double work = double(p.N()) * double(p.M()) * double(p.D() + 16);
-  const double room = double(for_benches(options.workspace)) / double(Bench<Real>::bytes(p, rows, extras));
+  const double room = double(options.workspace - taken) / double(Bench<Real>::bytes(p, rows, extras));
   return int(std::clamp(std::min(work / 2e6, room), 1.0, double(options.threads)));
 }
 

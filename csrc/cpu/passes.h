@@ -1,6 +1,8 @@
 // The passes over a problem that the drivers are made of.
 #pragma once
 
+#include <optional>
+
 #include "cpu/driver.h"
 #include "cpu/kept.h"
 #include "cpu/running.h"
@@ -36,6 +38,6 @@ bool strip_pass(const Problem&, const Options&, Weighted<Real> row, Real* values
 
 // A power of 2 from which e^s of every score can be measured, if norms and biases promise one: then nothing needs a maximum.
 template <class Real>
-bool common_power(const Problem&, Real* power);
+std::optional<Real> common_power(const Problem&);
 
 }  // namespace jessl

@@ -15,11 +15,11 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
                const Weights<Real>* col, Gradients<Real> out, Sides<Real> values, Skipping<Real>& skipping, bool measure,
                const Kept<Real>* kept) {
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
-  const std::int64_t rows = rows_for(p);
+  const std::int64_t rows = rows_for(p, options.workspace);
   const std::int64_t slots = skipping.on() ? 8 : 2;
   const Layout layout = cut(p, rows, 1, slots, Collector<Real>::part_bytes(p, rows), options.workspace);
   const Extras extras = extras_of(p, out.scale);
-  const int threads = useful_threads<Real>(p, layout.rows, extras, options);
+  const int threads = useful_threads<Real>(p, layout.rows, extras, options, layout.bytes + (kept ? kept->bytes() : 0));
   const Reach reach(p, layout.rows);
   auto bench = benches<Real>(p, layout.rows, threads, extras);
   Collector<Real> collector(p, layout, out);
@@ -30,13 +30,13 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
   const bool sums_rows = values.row != nullptr, sums_columns = values.col != nullptr || (sums_rows && p.symmetric);
   std::vector<double> row_sum(sums_rows ? p.N() : 0), col_sum_apart(values.col && !p.symmetric ? p.M() : 0);
   std::vector<double>& col_sum = p.symmetric ? row_sum : col_sum_apart;
-  std::vector<std::vector<double>> sum_parts(sums_rows ? slots * layout.segments : 0, std::vector<double>(layout.rows));
+  std::vector<std::vector<double>> sum_parts(sums_rows ? layout.places() : 0, std::vector<double>(layout.rows));
 
   const auto task = [&](const Task& t, int thread) {
     Bench<Real>& b = bench[thread];
-    const std::int64_t slot = t.strip % layout.plan.slots * layout.segments + t.segment;
+    const std::int64_t place = layout.place(t.strip, t.segment);
     Part<Real>& part = collector.begin(t);
-    if (sums_rows) std::fill(sum_parts[slot].begin(), sum_parts[slot].end(), 0.0);
+    if (sums_rows) std::fill(sum_parts[place].begin(), sum_parts[place].end(), 0.0);
     const std::int64_t first_row = layout.first_row(t.strip);
     const auto add = [&](std::int64_t first, bool diagonal) {
       b.load(ops, p, first_row, layout.rows_of(t.strip), kept == nullptr);
@@ -55,7 +55,7 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
       const SideWeights<Real> of_rows = row.at(b.strip.first), of_columns = col ? col->at(first) : SideWeights<Real>{};
       if (const FlushesSubnormals here; sums_rows) {
         ops.absorb_and_weigh_softplus(b.strip, b.tile, {b.total.row, sums_columns ? b.total.col : nullptr}, of_rows, of_columns);
-        for (std::int64_t i = 0; i < b.strip.count; ++i) sum_parts[slot][i] += b.total.row[i];
+        for (std::int64_t i = 0; i < b.strip.count; ++i) sum_parts[place][i] += b.total.row[i];
         for (std::int64_t j = 0; sums_columns && !diagonal && j < b.tile.count; ++j) col_sum[first + j] += b.total.col[j];
       } else if (kept && kept->power) {
         ops.scale(b.strip, b.tile, *kept->power, of_rows, of_columns);
@@ -77,7 +77,7 @@ void pull_pass(const Problem& p, Op op, double unit, const Options& options, con
   const auto finish = [&](std::int64_t strip, int thread) {
     for (std::int64_t segment = layout.plan.first(strip); sums_rows && segment < layout.segments; ++segment)
       for (std::int64_t i = 0; i < layout.rows_of(strip); ++i)
-        row_sum[layout.first_row(strip) + i] += sum_parts[strip % layout.plan.slots * layout.segments + segment][i];
+        row_sum[layout.first_row(strip) + i] += sum_parts[layout.place(strip, segment)][i];
     bench[thread].load(ops, p, layout.first_row(strip), layout.rows_of(strip));
     collector.finish(ops, bench[thread], strip);
   };

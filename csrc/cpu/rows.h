@@ -35,25 +35,23 @@ float widened(Float16 x) {
 
 template <class Real, class Source>
 void copy_rows(const Batch& batch, std::int64_t first, std::int64_t count, const Real* center, Rows<Real> out) {
-  const Source* source = static_cast<const Source*>(batch.data) + first * batch.row_stride;
   const std::int64_t D = batch.columns;
-  for (std::int64_t i = 0; i < count; ++i, source += batch.row_stride) {
-    Real* row = out.data + i * out.ld;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t place = batch.place(first + i);
+    const Source* __restrict source = static_cast<const Source*>(batch.data) + place * batch.row_stride;
+    const Real factor = batch.row_factor ? static_cast<const Real*>(batch.row_factor)[place] : Real(1);
+    Real* __restrict row = out.data + i * out.ld;
     if (batch.column_stride == 1)
-      for (std::int64_t d = 0; d < D; ++d) row[d] = Real(widened(source[d]));
+      for (std::int64_t d = 0; d < D; ++d) row[d] = factor * Real(widened(source[d]));
     else
-      for (std::int64_t d = 0; d < D; ++d) row[d] = Real(widened(source[d * batch.column_stride]));
-    if (batch.row_factor) {
-      const Real factor = static_cast<const Real*>(batch.row_factor)[first + i];
-      for (std::int64_t d = 0; d < D; ++d) row[d] *= factor;
-    }
+      for (std::int64_t d = 0; d < D; ++d) row[d] = factor * Real(widened(source[d * batch.column_stride]));
     if (center)
       for (std::int64_t d = 0; d < D; ++d) row[d] -= center[d];
     for (std::int64_t d = D; d < out.ld; ++d) row[d] = 0;
   }
 }
 
-// Rows [first, first + count) of a batch, in the real type, times their factors, less the center.
+// Rows [first, first + count) of a batch as it is seen, in the real type, times their factors, less the center.
 template <class Real>
 void load_rows(const Batch& batch, std::int64_t first, std::int64_t count, const Real* center, Rows<Real> out) {
   switch (batch.element) {
@@ -69,7 +67,7 @@ template <class Real>
 const Real* row_in_place(const Batch& batch, std::int64_t i) {
   const bool same = batch.element == (sizeof(Real) == sizeof(float) ? Element::f32 : Element::f64);
   if (!same || batch.column_stride != 1 || batch.row_factor) return nullptr;
-  return static_cast<const Real*>(batch.data) + i * batch.row_stride;
+  return static_cast<const Real*>(batch.data) + batch.place(i) * batch.row_stride;
 }
 
 // Four rows of four numbers become four columns.

@@ -14,6 +14,7 @@ namespace jessl {
 struct Running {
   std::vector<double> m, z;
   explicit Running(std::int64_t n) : m(n), z(n) {}
+  static constexpr std::int64_t bytes(std::int64_t n) { return 2 * n * std::int64_t(sizeof(double)); }
   void clear() {
     std::fill(m.begin(), m.end(), 0);
     std::fill(z.begin(), z.end(), 0);

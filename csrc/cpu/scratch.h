@@ -57,13 +57,12 @@ class SpareBlocks {
 
 class Scratch {
  public:
-  Scratch() = default;
   explicit Scratch(std::int64_t bytes) : block_(SpareBlocks::take(bytes)), next_(block_.data), left_(bytes) {
     static const bool poison = std::getenv("JESSL_POISON") != nullptr;
     if (poison) std::memset(block_.data, 0xff, bytes);  // all bits one is a NaN in every real type
   }
   ~Scratch() {
-    if (block_.data) SpareBlocks::give_back(block_);
+    SpareBlocks::give_back(block_);
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -84,9 +83,9 @@ class Scratch {
   }
 
  private:
-  SpareBlocks::Block block_{nullptr, 0};
-  char* next_ = nullptr;
-  std::int64_t left_ = 0;
+  SpareBlocks::Block block_;
+  char* next_;
+  std::int64_t left_;
 };
 
 // What the drivers ask of a tile beside its scores.
@@ -105,20 +104,21 @@ class Bench {
  public:
   // For strips and tiles of up to `count` rows.
   Bench(const Problem& p, std::int64_t count, Extras extras)
-      : D_(padded<Real>(p.D())), lanes_(padded<Real>(count)), memory_(bytes(p, count, extras)) {
+      : memory_(bytes(p, count, extras)) {
+    const std::int64_t D = padded<Real>(p.D()), lanes = padded<Real>(count);
     const bool plain = p.takes_differences(), other = p.kind == Kind::dot || p.expands_squares();
-    strip.rows = rows(other, count, D_);
-    strip.across = rows(other, p.D(), lanes_);
-    strip.plain_rows = rows(plain, count, D_);
-    strip.plain_across = rows(plain, p.D(), lanes_);
-    tile.rows = rows(other, count, D_);
-    tile.plain_rows = rows(plain, count, D_);
-    tile.s = rows(true, count, lanes_);
-    tile.slope = rows(extras.slope, count, lanes_);
-    tile.t = rows(extras.t, count, lanes_);
-    to_columns = rows(true, count, D_);
+    strip.rows = rows(other, count, D);
+    strip.across = rows(other, p.D(), lanes);
+    strip.plain_rows = rows(plain, count, D);
+    strip.plain_across = rows(plain, p.D(), lanes);
+    tile.rows = rows(other, count, D);
+    tile.plain_rows = rows(plain, count, D);
+    tile.s = rows(true, count, lanes);
+    tile.slope = rows(extras.slope, count, lanes);
+    tile.t = rows(extras.t, count, lanes);
+    to_columns = rows(true, count, D);
     for (Real** line : {&strip.inside, &strip.bias, &tile.inside, &tile.bias, &powers.row, &powers.col, &total.row, &total.col})
-      *line = memory_.template take<Real>(lanes_);
+      *line = memory_.template take<Real>(lanes);
   }
 
   // A strip is loaded once, when the thread meets it first.
@@ -148,7 +148,6 @@ class Bench {
     return {wanted ? memory_.template take<Real>(count * ld) : nullptr, ld};
   }
 
-  std::int64_t D_, lanes_;
   Scratch memory_;
   bool loaded_ = false;
 };

@@ -56,7 +56,7 @@ void Skipping<Real>::look_ahead(const Options& options) {
   const Hulls& y = of_y ? *of_y : x;
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const Extras extras{false, false};
-  const int threads = useful_threads<Real>(p_, rows_, extras, options);
+  const int threads = useful_threads<Real>(p_, rows_, extras, options, 0);
   auto bench = benches<Real>(p_, rows_, threads, extras);
   const bool apart = columns_ && !p_.symmetric;
 

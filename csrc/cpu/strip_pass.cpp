@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <optional>
 
 #include "cpu/collect.h"
 #include "cpu/layout.h"
@@ -19,8 +20,9 @@ namespace {
 
 constexpr std::int64_t slots = 2;
 
+// Of the scores that are kept.
 template <class Real>
-std::int64_t kept_bytes(const Problem& p, std::int64_t rows) {
+std::int64_t score_bytes(const Problem& p, std::int64_t rows) {
   return slots * Scratch::size_of<Real>((p.M() + rows) * padded<Real>(rows));
 }
 
@@ -40,9 +42,9 @@ std::int64_t strip_rows(const Problem& p, std::int64_t workspace) {
   constexpr std::int64_t fewest = most_rows / 4;
   if (p.symmetric || p.kind != Kind::dot || p.phi.name != PhiName::identity) return 0;
   const auto fits = [&](std::int64_t rows) {
-    return (p.wide() ? kept_bytes<double>(p, rows) : kept_bytes<float>(p, rows)) <= for_strips(workspace);
+    return (p.wide() ? score_bytes<double>(p, rows) : score_bytes<float>(p, rows)) <= for_scores(workspace);
   };
-  std::int64_t rows = rows_for(p);
+  std::int64_t rows = rows_for(p, workspace);
   while (rows > fewest && !fits(rows)) rows /= 2;
   return fits(rows) ? rows : 0;
 }
@@ -53,21 +55,20 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
   if (rows == 0) return false;
   const std::int64_t lanes = padded<Real>(rows);
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
-  const Layout layout = cut(p, rows, 2, slots, Collector<Real>::part_bytes(p, rows), options.workspace);
+  const Layout layout = cut(p, rows, 2, slots, Collector<Real>::part_bytes(p, rows) + Running::bytes(rows), options.workspace);
   const Extras extras{false, false};
-  const int threads = useful_threads<Real>(p, layout.rows, extras, options);
+  const int threads = useful_threads<Real>(p, layout.rows, extras, options, layout.bytes + score_bytes<Real>(p, rows));
   const Reach reach(p, layout.rows);
   Skipping<Real> skipping(p, Op::logsumexp, rows, false);
   skipping.look_ahead(options);
-  Real power = 0;
-  const bool bounded = common_power(p, &power);
+  const std::optional<Real> power = common_power<Real>(p);
 
   auto bench = benches<Real>(p, layout.rows, threads, extras);
   Collector<Real> collector(p, layout, out);
-  Scratch memory(kept_bytes<Real>(p, rows));
+  Scratch memory(score_bytes<Real>(p, rows));
   Real* kept[slots];
-  for (Real*& strip : kept) strip = memory.take<Real>(kept_bytes<Real>(p, rows) / slots / sizeof(Real));
-  std::vector<Running> parts(slots * layout.segments, Running(layout.rows));
+  for (Real*& strip : kept) strip = memory.take<Real>(score_bytes<Real>(p, rows) / slots / sizeof(Real));
+  std::vector<Running> parts(layout.places(), Running(layout.rows));
 
   const auto tiles = [&](const Task& t, Bench<Real>& b, auto&& visit) {
     const std::int64_t first_row = layout.first_row(t.strip);
@@ -79,17 +80,17 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
     });
   };
   const auto absorb = [&](const Task& t, Bench<Real>& b) {
-    Running& part = parts[t.strip % slots * layout.segments + t.segment];
+    Running& part = parts[layout.place(t.strip, t.segment)];
     part.clear();
-    std::fill_n(b.powers.row, lanes, power);
+    std::fill_n(b.powers.row, lanes, power.value_or(0));
     tiles(t, b, [&](bool nothing) {
       if (nothing) return;
       b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
       ops.score(p, b.strip, b.tile);
       ++b.work.scored;
       double unit = log_2;
-      if (bounded)
-        ops.absorb_bounded(b.strip, b.tile, power, {b.total.row, nullptr}, true);
+      if (power)
+        ops.absorb_bounded(b.strip, b.tile, *power, {b.total.row, nullptr}, true);
       else
         unit = ops.absorb_any(b.strip, b.tile, {b.powers.row, nullptr}, {b.total.row, nullptr});
       skipping.record(b, unit);
@@ -104,7 +105,7 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
     if (mine.strip == t.strip) return mine;
     Running whole(layout.rows);
     for (std::int64_t segment = 0; segment < layout.segments; ++segment) {
-      const Running& part = parts[t.strip % slots * layout.segments + segment];
+      const Running& part = parts[layout.place(t.strip, segment)];
       whole.merge(0, count, part.m.data(), 1.0, part.z.data());
     }
     const std::int64_t first = layout.first_row(t.strip);
@@ -125,8 +126,8 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
       if (nothing && !last) return;
       ops.load_tile(p, b.tile);
       if (nothing) return collector.finish_columns(b.tile);
-      if (const FlushesSubnormals here; bounded)  // e^s / 2^power was kept
-        ops.scale(b.strip, b.tile, power, weights, {});
+      if (const FlushesSubnormals here; power)  // e^s / 2^power was kept
+        ops.scale(b.strip, b.tile, *power, weights, {});
       else
         ops.weigh(Op::logsumexp, known_now.powers ? log_2 : 1, b.strip, b.tile, weights, {});
       collector.add(ops, b, part, false);

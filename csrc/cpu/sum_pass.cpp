@@ -11,37 +11,37 @@ template <class Real>
 Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns, Skipping<Real>& skipping, Kept<Real>* kept) {
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const std::int64_t slots = skipping.on() ? 16 : 4;
-  const std::int64_t per_segment = most_rows * std::int64_t(sizeof(Real) + sizeof(double));
-  const Layout layout = cut(p, rows_for(p), 1, slots, per_segment, options.workspace);
+  const std::int64_t of_strip = rows_for(p, options.workspace);
+  const Layout layout = cut(p, of_strip, 1, slots, Running::bytes(of_strip), options.workspace);
   const Extras extras{false, false};
-  const int threads = useful_threads<Real>(p, layout.rows, extras, options);
+  const int threads = useful_threads<Real>(p, layout.rows, extras, options, layout.bytes + (kept ? kept->bytes() : 0));
   const Reach reach(p, layout.rows);
   columns = columns || p.symmetric;
   skipping.look_ahead(options);
 
-  Real power = 0;
-  const bool bounded = op == Op::logsumexp && common_power(p, &power);
+  std::optional<Real> power;
+  if (op == Op::logsumexp) power = common_power<Real>(p);
   if (kept && !kept->on()) kept = nullptr;
-  if (kept && bounded) kept->power = power;
+  if (kept) kept->power = power;
   auto bench = benches<Real>(p, layout.rows, threads, extras);
-  if (bounded || op != Op::logsumexp)  // all sums are measured from one power
+  if (power || op != Op::logsumexp)  // all sums are measured from one power
     for (auto& b : bench)
-      for (std::int64_t i = 0; i < layout.rows; ++i) b.powers.row[i] = b.powers.col[i] = power;
+      for (std::int64_t i = 0; i < layout.rows; ++i) b.powers.row[i] = b.powers.col[i] = power.value_or(0);
 
   Sums sums{Running(p.N()), Running(columns && !p.symmetric ? p.M() : 0)};
   Running &rows = sums.rows, &cols = p.symmetric ? sums.rows : sums.columns;
-  std::vector<Running> parts(slots * layout.segments, Running(layout.rows));
+  std::vector<Running> parts(layout.places(), Running(layout.rows));
 
   const auto absorb = [&](Bench<Real>& b) {
     const Sides<Real> total{b.total.row, columns ? b.total.col : nullptr};
     if (op == Op::softplus) ops.absorb_softplus(b.strip, b.tile, total);
-    if (bounded) ops.absorb_bounded(b.strip, b.tile, power, total, kept != nullptr);
-    if (bounded || op == Op::softplus) return log_2;
+    if (power) ops.absorb_bounded(b.strip, b.tile, *power, total, kept != nullptr);
+    if (power || op == Op::softplus) return log_2;
     return ops.absorb_any(b.strip, b.tile, {b.powers.row, columns ? b.powers.col : nullptr}, total);
   };
   const auto task = [&](const Task& t, int thread) {
     Bench<Real>& b = bench[thread];
-    Running& part = parts[t.strip % slots * layout.segments + t.segment];
+    Running& part = parts[layout.place(t.strip, t.segment)];
     part.clear();
     const std::int64_t first_row = layout.first_row(t.strip);
     layout.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool diagonal) {
@@ -61,7 +61,7 @@ Sums sum_pass(const Problem& p, Op op, const Options& options, bool columns, Ski
   };
   const auto finish = [&](std::int64_t strip, int) {
     for (std::int64_t segment = layout.plan.first(strip); segment < layout.segments; ++segment) {
-      const Running& part = parts[strip % slots * layout.segments + segment];
+      const Running& part = parts[layout.place(strip, segment)];
       rows.merge(layout.first_row(strip), layout.rows_of(strip), part.m.data(), 1.0, part.z.data());
     }
   };

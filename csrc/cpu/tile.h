@@ -66,8 +66,6 @@ struct SideWeights {
 
 template <class Real>
 struct TileOps {
-  const char* name;
-
   // Load rows of X, and their transpose where scores will be made of it, or of Y (a close tile's as they are, too); load a tile and compute its scores.
   void (*load_strip)(const Problem&, Strip<Real>&, bool across);
   void (*load_tile)(const Problem&, Tile<Real>&);

@@ -13,9 +13,9 @@
 #if defined(__x86_64__)
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
-#pragma GCC target("avx2,fma,f16c")
+#pragma GCC target("avx2,fma")
 #endif
 
 #include "cpu/vector_avx2.h"
@@ -25,13 +25,13 @@ namespace jessl {
 
 template <>
 const TileOps<float>* ops_avx2<float>() {
-  static constexpr TileOps<float> ops = table<avx2::F32>("avx2");
+  static constexpr TileOps<float> ops = table<avx2::F32>();
   return &ops;
 }
 
 template <>
 const TileOps<double>* ops_avx2<double>() {
-  static constexpr TileOps<double> ops = table<avx2::F64>("avx2");
+  static constexpr TileOps<double> ops = table<avx2::F64>();
   return &ops;
 }
 

@@ -13,11 +13,11 @@
 #if defined(__x86_64__)
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
 #else
 #pragma GCC diagnostic ignored "-Wuninitialized"        // of the intrinsics themselves, in GCC 12 (GCC bug 105593)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c")
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
 #endif
 
 #include "cpu/vector_avx512.h"
@@ -27,13 +27,13 @@ namespace jessl {
 
 template <>
 const TileOps<float>* ops_avx512<float>() {
-  static constexpr TileOps<float> ops = table<avx512::F32>("avx512");
+  static constexpr TileOps<float> ops = table<avx512::F32>();
   return &ops;
 }
 
 template <>
 const TileOps<double>* ops_avx512<double>() {
-  static constexpr TileOps<double> ops = table<avx512::F64>("avx512");
+  static constexpr TileOps<double> ops = table<avx512::F64>();
   return &ops;
 }
 

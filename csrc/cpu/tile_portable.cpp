@@ -7,13 +7,13 @@ namespace jessl {
 
 template <>
 const TileOps<float>* ops_portable<float>() {
-  static constexpr TileOps<float> ops = table<portable::F32>("portable");
+  static constexpr TileOps<float> ops = table<portable::F32>();
   return &ops;
 }
 
 template <>
 const TileOps<double>* ops_portable<double>() {
-  static constexpr TileOps<double> ops = table<portable::F64>("portable");
+  static constexpr TileOps<double> ops = table<portable::F64>();
   return &ops;
 }
 

@@ -29,10 +29,10 @@ bool before(const Candidate<Real>& a, const Candidate<Real>& b) {
 template <class Real>
 void top_k(const Problem& p, std::int64_t k, const Options& options, Real* values, std::int64_t* indices) {
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
-  Layout layout = cut(p, rows_for(p), 1, 1, options.workspace, options.workspace);  // one segment: a strip's heaps have one owner
+  Layout layout = cut(p, rows_for(p, options.workspace), 1, 1, options.workspace, options.workspace);  // one segment: a strip's heaps have one owner
   layout.plan.in_order = false;
   const Extras extras{false, false};
-  const int threads = useful_threads<Real>(p, layout.rows, extras, options);
+  const int threads = useful_threads<Real>(p, layout.rows, extras, options, 0);
   auto bench = benches<Real>(p, layout.rows, threads, extras);
   const auto task = [&](const Task& t, int thread) {
     Bench<Real>& b = bench[thread];

@@ -10,19 +10,19 @@ namespace jessl {
 template <class Real>
 double total_pass(const Problem& p, const Options& options, Real power, Gradients<Real> out) {
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
-  const std::int64_t rows = rows_for(p);
+  const std::int64_t rows = rows_for(p, options.workspace);
   const Layout layout = cut(p, rows, 1, 2, Collector<Real>::part_bytes(p, rows), options.workspace);
   const Extras extras = extras_of(p, out.scale);
-  const int threads = useful_threads<Real>(p, layout.rows, extras, options);
+  const int threads = useful_threads<Real>(p, layout.rows, extras, options, layout.bytes);
   const Reach reach(p, layout.rows);
   auto bench = benches<Real>(p, layout.rows, threads, extras);
   Collector<Real> collector(p, layout, out);
-  std::vector<double> sum_of_strip(layout.plan.strips), sum_parts(layout.plan.slots * layout.segments);
+  std::vector<double> sum_of_strip(layout.plan.strips), sum_parts(layout.places());
 
   const auto task = [&](const Task& t, int thread) {
     Bench<Real>& b = bench[thread];
     Part<Real>& part = collector.begin(t);
-    double& sum = sum_parts[t.strip % layout.plan.slots * layout.segments + t.segment];
+    double& sum = sum_parts[layout.place(t.strip, t.segment)];
     sum = 0;
     b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
     const bool last = t.strip == layout.plan.strips - 1;
@@ -41,7 +41,7 @@ double total_pass(const Problem& p, const Options& options, Real power, Gradient
   };
   const auto finish = [&](std::int64_t strip, int thread) {
     for (std::int64_t segment = layout.plan.first(strip); segment < layout.segments; ++segment)
-      sum_of_strip[strip] += sum_parts[strip % layout.plan.slots * layout.segments + segment];
+      sum_of_strip[strip] += sum_parts[layout.place(strip, segment)];
     collector.finish(ops, bench[thread], strip);
   };
   run(layout.plan, threads, options.interrupted, task, finish);

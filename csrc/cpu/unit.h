@@ -67,8 +67,6 @@ class UnitRows {
   }
   UnitRows(const UnitRows&) = delete;
 
-  const Real* factors() const { return factor_.data(); }
-
   // The gradient by unit rows becomes that by the rows, in place.
   void back(const Options& options, Real* gradient) const {
     const RowReader<Real> reader(batch_, options.threads);

@@ -36,7 +36,6 @@ struct Mask32 {
 inline Mask32 operator<(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
 inline Mask32 operator==(F32 a, F32 b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
 inline F32 select(Mask32 m, F32 a, F32 b) { return _mm256_blendv_ps(b.v, a.v, m.v); }
-inline bool any(Mask32 m) { return _mm256_movemask_ps(m.v) != 0; }
 inline float sum(F32 a) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
@@ -85,7 +84,6 @@ struct Mask64 {
 inline Mask64 operator<(F64 a, F64 b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_LT_OQ)}; }
 inline Mask64 operator==(F64 a, F64 b) { return {_mm256_cmp_pd(a.v, b.v, _CMP_EQ_OQ)}; }
 inline F64 select(Mask64 m, F64 a, F64 b) { return _mm256_blendv_pd(b.v, a.v, m.v); }
-inline bool any(Mask64 m) { return _mm256_movemask_pd(m.v) != 0; }
 inline double sum(F64 a) {
   const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(a.v), _mm256_extractf128_pd(a.v, 1));
   return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));

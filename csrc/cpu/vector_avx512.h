@@ -32,7 +32,6 @@ inline F32 abs(F32 a) { return _mm512_abs_ps(a.v); }
 inline __mmask16 operator<(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ); }
 inline __mmask16 operator==(F32 a, F32 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ); }
 inline F32 select(__mmask16 m, F32 a, F32 b) { return _mm512_mask_blend_ps(m, b.v, a.v); }
-inline bool any(__mmask16 m) { return m != 0; }
 inline float sum(F32 a) { return _mm512_reduce_add_ps(a.v); }
 inline float largest(F32 a) { return _mm512_reduce_max_ps(a.v); }
 // a · 2^n for a whole n, |n| ≤ 126.
@@ -65,7 +64,6 @@ inline F64 abs(F64 a) { return _mm512_abs_pd(a.v); }
 inline __mmask8 operator<(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_LT_OQ); }
 inline __mmask8 operator==(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_EQ_OQ); }
 inline F64 select(__mmask8 m, F64 a, F64 b) { return _mm512_mask_blend_pd(m, b.v, a.v); }
-inline bool any(__mmask8 m) { return m != 0; }
 inline double sum(F64 a) { return _mm512_reduce_add_pd(a.v); }
 inline double largest(F64 a) { return _mm512_reduce_max_pd(a.v); }
 inline F64 scale_by_power(F64 a, F64 n) { return _mm512_scalef_pd(a.v, n.v); }

@@ -67,11 +67,6 @@ struct Vector {
     for (int l = 0; l < lanes; ++l) a.v[l] = std::sqrt(a.v[l]);
     return a;
   }
-  friend bool any(Mask m) {
-    bool found = false;
-    for (int l = 0; l < lanes; ++l) found |= m.v[l] != 0;
-    return found;
-  }
   friend R sum(Vector a) {
     R total = a.v[0];
     for (int l = 1; l < lanes; ++l) total += a.v[l];

@@ -26,18 +26,21 @@ struct Phi {
   double low = 0, high = 0;  // of a clamp
 };
 
-// A batch of embeddings: rows and columns may have any stride, in elements. Each row is multiplied by its factor as it is read
-// (1/‖x_i‖ makes unit rows); null for none.
+// A batch of embeddings: rows and columns may have any stride, in elements. Each row in memory has a factor that it is multiplied
+// by as it is read (1/‖x_i‖ makes unit rows). Rows may be seen in another order than they have in memory.
 struct Batch {
   const void* data;
   std::int64_t rows, columns, row_stride, column_stride;
   Element element;
-  const void* row_factor = nullptr;  // (rows) of the real type
+  const void* row_factor = nullptr;     // (rows) of the real type; null for none
+  const std::int64_t* order = nullptr;  // row i is the one that stands at order[i]; null for i
+
+  std::int64_t place(std::int64_t i) const { return order ? order[i] : i; }
 };
 
 // Whether these are the same rows; views of one tensor may share their first element and nothing else.
 inline bool same_rows(const Batch& a, const Batch& b) {
-  return a.data == b.data && a.rows == b.rows && a.row_stride == b.row_stride && a.column_stride == b.column_stride;
+  return a.data == b.data && a.rows == b.rows && a.row_stride == b.row_stride && a.column_stride == b.column_stride && a.order == b.order;
 }
 
 // One id for each row and one for each column; a null pair excludes nothing. Ids that must match nothing are −1 among rows
