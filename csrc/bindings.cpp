@@ -153,7 +153,6 @@ PYBIND11_MODULE(_native, module) {
       "What the extension was built with and what this processor can run, as a dict of strings.");
   module.def("simd_level", [] { return name_of(chosen_level()); }, "The instruction set in use: the best, or that of JESSL_SIMD.");
 
-
   py::class_<OwnedProblem>(module, "Problem")
       .def(py::init<const BatchArgument&, const BatchArgument&, bool, const std::string&, const std::string&, const std::pair<double, double>&, double,
                     Address, Address, std::vector<std::int64_t>, std::vector<std::int64_t>, const IdsArgument&,
@@ -226,6 +225,7 @@ PYBIND11_MODULE(_native, module) {
     });
   });
   module.def("strip_rows", [](const OwnedProblem& owned, std::int64_t workspace) { return strip_rows(owned.problem, workspace); });
+  module.def("bounds_scores", [](const OwnedProblem& owned) { return bounds_scores(owned.problem); });
   module.def("keeps_scores", [](const OwnedProblem& owned, bool of_scale, std::int64_t workspace) {
     return keeps_scores(owned.problem, of_scale, workspace);
   });

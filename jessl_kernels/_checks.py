@@ -49,12 +49,24 @@ def is_nan(value: float) -> bool:
     return value != value
 
 
+def is_finite(value: float) -> bool:
+    """Whether a float is neither infinite nor NaN, for such symbols too (of which nothing is asked: they cancel)."""
+    return value - value == 0
+
+
 def number(function: str, argument: str, value: Any) -> float:
     """A Python number other than NaN, as a float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         wrong_type(function, argument, value, "must be a number")
     if is_nan(value):
         fail(function, argument, value, "must be a number")
+    return float(value)
+
+
+def positive(function: str, argument: str, value: Any) -> float:
+    """A Python number above 0 and finite, as a float."""
+    if not number(function, argument, value) > 0 or not is_finite(value):
+        fail(function, argument, value, "must be > 0 and finite")
     return float(value)
 
 
@@ -80,6 +92,9 @@ def embeddings(
         wrong_type(function, argument, value, "must be a float tensor of embeddings, one per row")
     if value.dtype not in FLOATS:
         wrong_type(function, argument, value, "must be float64, float32, bfloat16 or float16")
+    if value.layout != torch.strided:
+        layout = str(value.layout).removeprefix("torch.")
+        wrong_type(function, argument, value, f"must be dense and not {layout}")
     if value.dim() not in dims:
         fail(
             function, argument, f"of shape {tuple(value.shape)}", f"must have {' or '.join(map(str, dims))} dimensions"
@@ -128,11 +143,11 @@ def scalar(
     In fp64 because the gradient of a temperature or a bandwidth is a difference of large sums: rounded one by one to fp32
     they would leave it a few digits.
     """
-    must = "must be a number"
+    must = "must be finite"
     if above is not None:
-        must = f"must be > {above:g}"
+        must = f"must be > {above:g} and finite"
     elif at_least is not None:
-        must = f"must be >= {at_least:g}"
+        must = f"must be >= {at_least:g} and finite"
     other_name, other = like
     if isinstance(value, Tensor):
         if value.dtype not in FLOATS:
@@ -148,7 +163,7 @@ def scalar(
         known = value
     if known is not None:
         too_small = (above is not None and known <= above) or (at_least is not None and known < at_least)
-        if too_small or is_nan(known):
+        if too_small or not is_finite(known):
             fail(function, argument, known, must)
     if isinstance(value, Tensor):
         return value.to(torch.float64)

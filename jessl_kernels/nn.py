@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from . import functional as F
-from ._checks import choice, fail, flag, number
+from ._checks import choice, fail, flag, number, positive
 from .functional.density import ESTIMATORS, KERNELS, RULES
 from .functional.rows import check_options
 from .functional.supervised import FORMS, NO_POSITIVE
@@ -252,11 +252,11 @@ class KDEEntropy(nn.Module):
 
 
 class Uniformity(nn.Module):
-    """`uniformity` with a fixed t. Raises TypeError for one that is no number."""
+    """`uniformity` with a fixed t, > 0. Raises ValueError or TypeError for any other."""
 
     def __init__(self, t: float = 2.0):
         super().__init__()
-        self.t = number("Uniformity", "t", t)
+        self.t = positive("Uniformity", "t", t)
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, D) → 0-d."""
@@ -272,9 +272,7 @@ def _options(module: nn.Module, reduction: str, **flags: bool) -> dict[str, Any]
 def _hold_log(module: nn.Module, name: str, value: Any, learnable: bool) -> None:
     """Hold log(value) as `log_<name>`."""
     function = type(module).__name__
-    if not number(function, name, value) > 0 or math.isinf(value):
-        fail(function, name, value, "must be > 0 and finite")
-    _hold(module, f"log_{name}", torch.full((), math.log(value)), learnable)
+    _hold(module, f"log_{name}", torch.full((), math.log(positive(function, name, value))), learnable)
 
 
 def _hold(module: nn.Module, name: str, value: Tensor, learnable: bool) -> None:

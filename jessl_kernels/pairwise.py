@@ -217,7 +217,7 @@ def labelled_in_one(x: Tensor, *, scale: Tensor, labelling: Labelling) -> Tensor
 
 def _whole(loss: str, score: Score, op: str) -> str | None:
     """The name of the backend that would compute this, if it has a call for the whole loss of these very embeddings."""
-    backend = select(loss, score, op)
+    backend = select("this loss", score, op)
     return backend if hasattr(BACKENDS[backend], loss) and under_autocast(score.x)[0] is score.x else None
 
 

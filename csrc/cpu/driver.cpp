@@ -70,6 +70,8 @@ bool keeps_scores(const Problem& p, bool of_scale, std::int64_t workspace) {
   return p.wide() ? Kept<double>::fit(p, rows, extras, workspace) : Kept<float>::fit(p, rows, extras, workspace);
 }
 
+bool bounds_scores(const Problem& p) { return p.wide() ? common_power<double>(p).has_value() : common_power<float>(p).has_value(); }
+
 template <class Real>
 double total(const Problem& p, const Options& options, const Gradients<Real>* out) {
   if (const std::optional<Real> power = out ? common_power<Real>(p) : std::nullopt) {

@@ -60,8 +60,7 @@ template <class Real>
 void reduce_and_gradient(const Problem&, Op, const Options&, Weighted<Real> row, Weighted<Real> col, Sides<Real> values,
                          Gradients<Real>);
 
-// log ΣΣ e^s over all pairs, and unless `out` is null its gradients. One pass over S where norms and biases promise scores that
-// one power of 2 serves, else two.
+// log ΣΣ e^s over all pairs, and unless `out` is null its gradients. One pass over S where `bounds_scores`, else two.
 template <class Real>
 double total(const Problem&, const Options&, const Gradients<Real>* out);
 
@@ -72,6 +71,9 @@ std::int64_t strip_rows(const Problem&, std::int64_t workspace);
 // Whether the scores of a log-sum-exp are kept between the passes for its sums and its gradients, that of the scale among them if
 // `of_scale`; where they are not they are made twice.
 bool keeps_scores(const Problem&, bool of_scale, std::int64_t workspace);
+
+// Whether norms and biases bound the scores so closely that one power of 2 serves all: a total takes one pass then.
+bool bounds_scores(const Problem&);
 
 // The k largest scores of each row in descending order, (N, k) each.
 template <class Real>

@@ -91,6 +91,8 @@ def use_backend(
     >>> with jk.use_backend(skip_below=1e-6):
     ...     entropy = jk.kde_entropy(z, bandwidth=0.05)
     """
+    if name is not None and not isinstance(name, str):
+        wrong_type("use_backend", "name", name, "must be a backend's name or None")
     if name is not None and name not in BACKENDS:
         fail("use_backend", "name", repr(name), f"must be one of {', '.join(BACKENDS)}")
     if workspace is not None and (not isinstance(workspace, int) or isinstance(workspace, bool)):
@@ -157,10 +159,12 @@ def backends() -> BackendReport:
     triton     available: Triton, fused tiles or kernels around the library's products, CUDA tensors
     chunked    available: pure torch, strips of rows, any device
     reference  available: pure torch, the matrix form, any device; only when asked for by name
-    native     built: compiler gcc 12.2.0, cxx_standard C++20 (202002), …, simd_cpu portable avx2 avx512, cuda no
+    native     built: compiler gcc 12.2.0, …, simd_cpu portable avx2 avx512, cuda no, …, simd_used avx512
     """
     native = native_status()
     what = ", ".join(f"{key} {value}" for key, value in native.info.items())
+    if native.available:
+        what += f", simd_used {cpu.instruction_set()}"
     return BackendReport(
         computing={
             name: f"missing: {module.MISSING}" if module.MISSING else f"available: {module.DESCRIPTION}"

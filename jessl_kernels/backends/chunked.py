@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..phi import PSIS
 from ..score import Gradients, Needs, Score
-from .contract import Plan, Upstream, Weighted, arriving
+from .contract import Plan, Upstream, Weighted, arriving, known_upstream
 from .strips import Buffers, Strip, Strips, choose_filling
 
 NAME = "chunked"
@@ -72,8 +72,8 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
     return values, indices
 
 
-def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream: bool, workspace: int) -> Plan:
-    one_pass = not with_gradient or (known_upstream and not cols)
+def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
+    one_pass = not with_gradient or (known_upstream(reduction) and not cols)
     filling = choose_filling(score)
     keep_t = with_gradient and _needs_t(score, Needs(True, True, True, True, True))
     buffers = Buffers.plan(score, filling, workspace, keep_t=keep_t, scratch=cols)

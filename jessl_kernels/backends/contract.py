@@ -58,6 +58,11 @@ class Labelling(NamedTuple):
     normalize: bool
 
 
+def known_upstream(reduction: str) -> bool:
+    """Whether the gradient that will arrive at each row is known in the forward pass but for one factor."""
+    return reduction in ("sum", "mean")
+
+
 def arriving(op: str, side: Weighted, value: Tensor) -> Upstream:
     """The gradient that reaches each log-sum-exp L through w·log(1 + e^{L − anchor}): w σ(L − anchor)."""
     if op != "logsumexp":

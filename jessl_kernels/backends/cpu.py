@@ -19,7 +19,7 @@ from torch import Tensor
 from ..native import native, native_status
 from ..score import Gradients, Needs, Score
 from . import expansion, ordering
-from .contract import Labelling, Pairing, Plan, Upstream, Weighted
+from .contract import Labelling, Pairing, Plan, Upstream, Weighted, known_upstream
 
 _STATUS = native_status()
 _core: Any = native() if _STATUS.available else None
@@ -38,6 +38,14 @@ DTYPES = {
 }
 MOST_KEPT = 4  # diagonals in `keep`, csrc/pairwise/problem.h
 FEW_DIMENSIONS = 16  # up to here differences cost no more than an expanded square and its corrections
+
+
+def instruction_set() -> str:
+    """Of those compiled into it, the one in use: the best that the processor runs, or what JESSL_SIMD asks for."""
+    try:
+        return _core.simd_level()
+    except ValueError as wrong:  # what it asks for, and any call will say so
+        return str(wrong)
 
 
 def declines(score: Score, op: str) -> list[str]:
@@ -112,22 +120,24 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
     return values, indices
 
 
-def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream: bool, workspace: int) -> Plan:
+def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
     symmetric, problem = score.symmetric, _Problem(score, op, moved=False)
-    share = 0.5 if symmetric else 1.0
+    share, known, total = 0.5 if symmetric else 1.0, known_upstream(reduction), reduction == "logsumexp"
     if not with_gradient:
         gemms, route = share, "one pass"
-    elif op != "logsumexp" and known_upstream:
+    elif op != "logsumexp" and known:
         gemms, route = 3 * share, "one pass"
-    elif known_upstream and not cols and (rows := _core.strip_rows(problem.native, workspace)):
+    elif total and _core.bounds_scores(problem.native):
+        gemms, route = 3 * share, "one pass, as norms and biases bound the scores"
+    elif known and not cols and (rows := _core.strip_rows(problem.native, workspace)):
         gemms, route = 3.0, f"scores of {rows} rows kept for the gradient"
-    elif known_upstream and _core.keeps_scores(problem.native, score.scale.requires_grad, workspace):
+    elif (known or total) and _core.keeps_scores(problem.native, score.scale.requires_grad, workspace):
         gemms, route = 3 * share, "two passes, scores kept for the second"
     else:
         gemms, route = 4 * share, "two passes"
     tiles = "triangular tiles" if symmetric else "tiles"
     squares = f"; {problem.squares.why}" if score.kind == "sqdist" else ""
-    return Plan(f"{tiles}, {route}, {_core.simd_level()}{squares}", gemms, workspace, _skipping(score, op))
+    return Plan(f"{tiles}, {route}, {instruction_set()}{squares}", gemms, workspace, _skipping(score, op))
 
 
 def _skipping(score: Score, op: str) -> str:

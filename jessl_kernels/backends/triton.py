@@ -75,8 +75,8 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
     return _run("top_k", score, k, workspace)
 
 
-def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream: bool, workspace: int) -> Plan:
-    return _driver().plan(score, op, cols, with_gradient, known_upstream, workspace)
+def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
+    return _driver().plan(score, op, cols, with_gradient, reduction, workspace)
 
 
 def _run(function: str, score: Score, *args: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype, embeddings, fail, same_shape, scalar, wrong_type
+from .._checks import accumulation_dtype, embeddings, fail, positive, same_shape, scalar, wrong_type
 from ..pairwise import pairwise_logsumexp, pairwise_topk
 from .rows import rowwise_dot
 
@@ -50,10 +50,7 @@ def alignment(x: Tensor, y: Tensor, *, power: float = 2.0) -> Tensor:
     embeddings(function, "x", x)
     embeddings(function, "y", y, like=("x", x))
     same_shape(function, "y", y, ("x", x), "row i of both belong together")
-    if isinstance(power, bool) or not isinstance(power, (int, float)):
-        wrong_type(function, "power", power, "must be a number")
-    if not power > 0:
-        fail(function, "power", power, "must be > 0")
+    power = positive(function, "power", power)
     dtype = accumulation_dtype(x.dtype)
     difference = x.to(dtype) - y.to(dtype)
     if power == 2:

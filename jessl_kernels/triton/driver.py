@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..backends.contract import Plan, Upstream, Weighted, arriving
+from ..backends.contract import Plan, Upstream, Weighted, arriving, known_upstream
 from ..score import Gradients, Needs, Score
 from . import blocks, launch, shapes, strips
 from .launch import Problem, Side
@@ -59,8 +59,8 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
     return strips.top_k(score, k, workspace)
 
 
-def plan(score: Score, op: str, cols: bool, with_gradient: bool, known_upstream: bool, workspace: int) -> Plan:
-    one_sided, route = known_upstream and not cols, shapes.route(score, op)
+def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
+    one_sided, route = known_upstream(reduction) and not cols, shapes.route(score, op)
     if route == "strips":
         rows, _ = strips.sizes(score, workspace, gradient=with_gradient)
         gemms = 1 if not with_gradient else 3 if one_sided else 4

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import jessl_kernels as jk
+from jessl_kernels.backends import chunked, cpu, reference
 
 
 def test_cpu_is_taken_by_default_and_the_others_by_name():
@@ -123,13 +124,12 @@ def test_backends_reports_who_computes_and_what_is_missing():
     report = jk.backends()
     assert list(report.computing) == ["cpu", "triton", "chunked", "reference"]
     assert str(report).count("\n") >= 2
+    assert f"simd_used {cpu.instruction_set()}" in str(report)
     with jk.use_backend("reference"):
         assert "forced: reference" in str(jk.backends())
 
 
 def test_no_willing_backend_is_one_error_with_every_refusal(monkeypatch):
-    from jessl_kernels.backends import chunked, cpu, reference
-
     monkeypatch.setattr(cpu, "declines", lambda score, op: ["too old"])
     monkeypatch.setattr(chunked, "declines", lambda score, op: ["too tired"])
     monkeypatch.setattr(reference, "declines", lambda score, op: ["too small", "too slow"])
@@ -155,6 +155,17 @@ def test_explain_counts_products(reduction, dim, grad, chunked, cpu, symmetric):
         assert jk.explain(z, reduction=reduction, dim=dim).gemms == chunked
     assert jk.explain(z, z + 1, reduction=reduction, dim=dim).gemms == cpu
     assert jk.explain(z, reduction=reduction, dim=dim).gemms == symmetric
+
+
+def test_explain_counts_products_of_a_total():
+    z = torch.ones(500, 64, requires_grad=True)
+    bounded = jk.explain(z, scale=0.1, reduction="logsumexp")
+    assert "one pass" in bounded.path and bounded.gemms == 1.5
+    assert jk.explain(z, z + 1, scale=0.1, reduction="logsumexp").gemms == 3
+    with jk.use_backend(workspace=1000):
+        assert jk.explain(z, scale=100.0, reduction="logsumexp").gemms == 2
+    with jk.use_backend("chunked"):
+        assert jk.explain(z, scale=0.1, reduction="logsumexp").gemms == 4
 
 
 def test_explain_tells_whether_the_workspace_holds_a_strip():

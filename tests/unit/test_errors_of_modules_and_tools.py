@@ -49,6 +49,11 @@ WRONG = {
     "Exclude-shape": (lambda: jk.Exclude(different=(IDS, IDS[None])), ValueError, "Exclude: different is of shape"),
     "clamp-order": (lambda: jk.phi.clamp(1.0, -1.0), ValueError, "clamp: high is -1.0, must be above low"),
     "clamp-type": (lambda: jk.phi.clamp("a", 1.0), TypeError, "clamp: low is .*, must be a number"),
+    "use_backend-type": (
+        lambda: jk.use_backend(["cpu"]).__enter__(),
+        TypeError,
+        "use_backend: name is a list.*, must be a backend's name or None",
+    ),
     "use_backend": (
         lambda: jk.use_backend("fast").__enter__(),
         ValueError,
@@ -103,6 +108,8 @@ WRONG = {
         r"cached_backward: encoded is an encoder that made \(\) of 2 rows, must return one embedding per row",
     ),
     "nn-temperature": (lambda: nn.NTXent(0.0), ValueError, "NTXent: temperature is 0.0, must be > 0"),
+    "nn-zero-t": (lambda: nn.Uniformity(0.0), ValueError, "Uniformity: t is 0.0, must be > 0 and finite"),
+    "nn-infinite-t": (lambda: nn.Uniformity(float("inf")), ValueError, "Uniformity: t is inf, must be > 0 and finite"),
     "nn-scale": (lambda: nn.CLIP(float("inf")), ValueError, "CLIP: logit_scale is inf, must be > 0 and finite"),
     "nn-bias": (lambda: nn.SigLIP(logit_bias="x"), TypeError, "SigLIP: logit_bias is .*, must be a number"),
     "nn-rule": (
