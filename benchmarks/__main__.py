@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -89,7 +90,8 @@ def measure(chosen: argparse.Namespace, path: Path, console: Console) -> Store:
     started = time.monotonic()
     memory = 1024 * chosen.memory if chosen.memory else 0.85 * available_mib()
     limits = Limits(chosen.limit, memory, chosen.threads)
-    store = open_here(path, limits)
+    box = QUICK_BOX if chosen.quick else BOX
+    store = open_here(path, limits, {"limit": chosen.limit, "memory": chosen.memory, "box": box})
     wanted = grid(chosen)
     columns = (TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -98,7 +100,7 @@ def measure(chosen: argparse.Namespace, path: Path, console: Console) -> Store:
             store,
             wanted,
             limits,
-            box=QUICK_BOX if chosen.quick else BOX,
+            box=box,
             deadline=started + 60 * (chosen.minutes or (QUICK_MINUTES if chosen.quick else MINUTES)),
             report=lambda what: progress.update(task, description=what),
             done=lambda key: progress.advance(task),
@@ -108,12 +110,12 @@ def measure(chosen: argparse.Namespace, path: Path, console: Console) -> Store:
         console.print(
             f"no time was left for {len(left)} cells (the same command goes on with them): {names}", style="yellow"
         )
-    store.setting["left"] = [cell.key for cell in left]
+    store.leave([cell.key for cell in left])
     return store
 
 
-def open_here(path: Path, limits: Limits) -> Store:
-    """The store at `path`; a new one begins with the peaks of this machine."""
+def open_here(path: Path, limits: Limits, chosen: dict[str, Any]) -> Store:
+    """The store at `path`; a new one begins with the peaks of this machine. `chosen` are options that its cells share."""
     found = read(path)
     if found is not None:
         measured = found.setting["machine"]
@@ -123,7 +125,7 @@ def open_here(path: Path, limits: Limits) -> Store:
         if measured is None:
             raise ValueError(f"the machine's peaks could not be measured: {outcome.why}")
     record = {
-        "same": setting.same(limits.threads),
+        "same": {**setting.same(limits.threads), **chosen},
         "machine": measured,
         "limit_seconds": limits.seconds,
         "memory_mib": round(limits.memory_mib),

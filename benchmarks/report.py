@@ -197,8 +197,7 @@ def _lost(found: list[Row]) -> str:
 
 
 def _left(store: Store) -> str:
-    left = store.setting.get("left")
-    return f"## Not run\n\nNo time was left for: {', '.join(left)}." if left else ""
+    return f"## Not run\n\nNo time was left for: {', '.join(store.left)}." if store.left else ""
 
 
 def rival(row: Row | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 from pathlib import Path
@@ -29,10 +30,10 @@ def same(threads: int) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Of the checkout, with "+" if a tracked file differs from it; "unknown" without git."""
+    """Of the checkout, with "+" and a hash of the changes if a tracked file differs from it; "unknown" without git."""
     try:
-        name = _git("rev-parse", "--short=12", "HEAD")
-        return name + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+        name, changes = _git("rev-parse", "--short=12", "HEAD"), _git("diff", "HEAD")
+        return name + (f"+{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -1,4 +1,5 @@
-"""Results as JSON lines: one for the machine and the settings, then one for each cell as soon as it is complete.
+"""Results as JSON lines: one for the machine and the settings, one for each cell as soon as it is complete, and one
+for what no time was left for.
 
 An interrupted run goes on where it stopped. Cells of another commit, machine or setting do not mix: `open_store` refuses.
 """
@@ -13,14 +14,19 @@ from typing import Any
 class Store:
     """setting  what all cells of the file have in common: machine, versions, limits
     cells  by key, each as `run.run_cell` made it
+    left   keys of cells for which the last run had no time
     """
 
-    def __init__(self, path: Path, setting: dict[str, Any], cells: dict[str, dict[str, Any]]):
-        self.path, self.setting, self.cells = path, setting, cells
+    def __init__(self, path: Path, setting: dict[str, Any], cells: dict[str, dict[str, Any]], left: list[str]):
+        self.path, self.setting, self.cells, self.left = path, setting, cells, left
 
     def add(self, cell: dict[str, Any]) -> None:
         self.cells[cell["key"]] = cell
         _append(self.path, {"kind": "cell", **cell})
+
+    def leave(self, keys: list[str]) -> None:
+        self.left = keys
+        _append(self.path, {"kind": "left", "keys": keys})
 
     def products(self) -> list[float]:
         """Seconds of every 4096³ product of the run."""
@@ -32,17 +38,20 @@ def read(path: Path) -> Store | None:
     """None if nothing is there. A last line that was cut off by an interruption is left out."""
     if not path.exists():
         return None
-    setting, cells = None, {}
+    setting, cells, left = None, {}, []
     for line in path.read_text().splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if record.pop("kind") == "setting":
-            setting = record
-        else:
-            cells[record["key"]] = record
-    return None if setting is None else Store(path, setting, cells)
+        match record.pop("kind"):
+            case "setting":
+                setting = record
+            case "left":
+                left = record["keys"]
+            case "cell":
+                cells[record["key"]] = record
+    return None if setting is None else Store(path, setting, cells, left)
 
 
 def open_store(path: Path, setting: dict[str, Any]) -> Store:
@@ -52,7 +61,7 @@ def open_store(path: Path, setting: dict[str, Any]) -> Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
         _append(path, {"kind": "setting", **setting})
-        return Store(path, setting, {})
+        return Store(path, setting, {}, [])
     other = {key for key in setting["same"] if setting["same"][key] != found.setting["same"].get(key)}
     if other:
         was = ", ".join(f"{key} {found.setting['same'].get(key)!r}" for key in sorted(other))
