@@ -273,7 +273,8 @@ def test_tiny_grid_from_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(
         cells, "quick", lambda: [cells.cell("sup_con", N, 128, without=("compiled",)) for N in (64, 512)]
     )
-    store = open_store(tmp_path / "cells.jsonl", {**setting(), "same": command.setting.same(1)})
+    same = {**command.setting.same(1), "limit": 60.0, "memory": 2.0, "box": command.QUICK_BOX}
+    store = open_store(tmp_path / "cells.jsonl", {**setting(), "same": same})
     arguments = ["--quick", "--threads", "1", "--memory", "2", "--out", str(tmp_path)]
     assert command.main(arguments) == 0
     cell = read(store.path).cells["sup_con/512/128"]
