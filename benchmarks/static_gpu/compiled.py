@@ -116,6 +116,7 @@ def launches(name: str) -> Iterator[list[Compiled]]:
     with (
         mock.patch.object(triton.runtime.driver, "_active", driver),
         mock.patch.object(JITFunction, "run", compile_only),
+        mock.patch.object(torch.version, "hip", "7.0" if driver.target.backend == "hip" else None),
     ):
         yield found
 

@@ -111,7 +111,10 @@ def _in_rows(x: Tensor) -> Tensor:
 
 def run_options(shape: Shape) -> dict[str, int]:
     stages = 1 if SAFE else shape.stages
-    return {"BM": shape.rows, "BN": shape.cols, "num_warps": shape.warps, "num_stages": stages}
+    options = {"BM": shape.rows, "BN": shape.cols, "num_warps": shape.warps, "num_stages": stages}
+    if shape.registers is not None and torch.version.hip is None:
+        options["maxnreg"] = shape.registers
+    return options
 
 
 @functools.cache

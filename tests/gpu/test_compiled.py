@@ -32,9 +32,16 @@ FUSED: dict[str, tuple[Callable, Callable[[], Score]]] = {
         for D in WIDTHS[1:]
     },
     "recomputed": (problems.recomputed, lambda: problems.score(torch.float16, 128)),
-    "everything": (
-        lambda s: problems.both_sided(s, needs=problems.ALL),
-        lambda: problems.score(torch.bfloat16, 128, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
+    **{
+        f"everything-D{D}": (
+            lambda s: problems.both_sided(s, needs=problems.ALL),
+            lambda D=D: problems.score(torch.bfloat16, D, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
+        )
+        for D in WIDTHS[1:]
+    },
+    "many diagonals": (
+        problems.both_sided,
+        lambda: problems.score(torch.bfloat16, 128, exclude=Exclude(diagonals=tuple(range(6)))),
     ),
     "one row": (problems.one_sided, lambda: problems.score(torch.bfloat16, 64, N=1)),
 }
@@ -107,79 +114,64 @@ def compiled(target: str, case: tuple[Callable, Callable[[], Score]]) -> list[Co
     return found
 
 
-# A few registers too many, for which no shape has been found yet.
-SPILLING = {
-    ("one_sided-bfloat16-D256", "gfx942"),
-    ("both_sided-bfloat16-D256", "gfx942"),
-    ("symmetric-D256", "gfx942"),
-    ("recomputed", "sm_80"),
-    ("everything", "sm_80"),
-    *((f"laplace-float64-D{D}", target) for D in (2, 16) for target in ("sm_90", "sm_100", "sm_120")),
-    ("both_sided-sqdist-float64", "sm_80"),
-    ("one_sided-sqdist-float32", "sm_90"),
-    ("both_sided-sqdist-float64", "sm_120"),
-}
-MOST_SPILLED = 96  # bytes
-
-
 def over(cases: dict, targets: Iterable[str] = TARGETS) -> Callable:
     """Every case for every target."""
     return pytest.mark.parametrize(
-        ("case", "target", "spilled"),
-        [
-            pytest.param(case, target, MOST_SPILLED if (name, target) in SPILLING else 0, id=f"{name}-{target}")
-            for name, case in cases.items()
-            for target in targets
-        ],
+        ("case", "target"),
+        [pytest.param(case, target, id=f"{name}-{target}") for name, case in cases.items() for target in targets],
     )
 
 
-def assert_fits(kernel: Compiled, spilled: int) -> None:
+def assert_fits(kernel: Compiled) -> None:
     where = f"{kernel.name} for {kernel.target}, {kernel.options}"
-    assert kernel.spilled <= spilled, f"{where}: {kernel.spilled} bytes of registers spilled"
+    assert kernel.spilled == 0, f"{where}: {kernel.spilled} bytes of registers spilled"
     assert kernel.shared <= TARGETS[kernel.target].shared, f"{where}: {kernel.shared} bytes of shared memory"
     assert kernel.count(r"\b(atom|red)\.|_atomic_") == 0, f"{where}: atomics, whose order changes the last bits"
-    assert spilled or kernel.count(r"\b(ld|st)\.local|scratch_(load|store)") == 0, f"{where}: local memory"
+    assert kernel.count(r"\b(ld|st)\.local|scratch_(load|store)") == 0, f"{where}: local memory"
 
 
 @over(FUSED | {f"blocks, {name}": case for name, case in BLOCKS.items()})
-def test_fused_kernels_fit_and_use_tensor_cores(case, target, spilled):
+def test_fused_kernels_fit_and_use_tensor_cores(case, target):
     for kernel in compiled(target, case):
-        assert_fits(kernel, spilled)
+        assert_fits(kernel)
         assert kernel.products > 0, f"{kernel.name} for {target} has no tensor-core instruction"
         assert kernel.count("tf32") == 0
 
 
 @over(TF32 | BLOCKS_TF32, [target for target in TARGETS if not target.startswith("gfx")])
-def test_fused_kernels_of_tf32_fit_and_use_tensor_cores(case, target, spilled, tf32_allowed):
+def test_fused_kernels_of_tf32_fit_and_use_tensor_cores(case, target, tf32_allowed):
     for kernel in compiled(target, case):
-        assert_fits(kernel, spilled)
+        assert_fits(kernel)
         assert kernel.name in ("row_sums", "pull", "weigh_block")
         products = r"(mma\.sync|wgmma\.mma_async|tcgen05\.mma)\S*tf32"
         assert kernel.count(products) == kernel.products > 0, f"{kernel.name} for {target}"
 
 
-@pytest.mark.parametrize("target", ["sm_80", "sm_86", "sm_90", "sm_120"])
-@pytest.mark.parametrize("D", [64, 128])
-def test_a_score_costs_one_exponential(target, D):
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("D", WIDTHS[1:])
+def test_a_score_costs_one_exponential(target, D, monkeypatch):
     """And each row, in every thread that holds a part of it, one more for a tile.
 
-    Elsewhere, and at D = 256, layouts repeat scores in several threads: docs/design.md, "Left for later".
+    In 256 dimensions, where the weights of a tile are repeated in the two halves of a program's warps, which share the
+    dimensions between them, two. Counted without software pipelining, which on some targets writes the loop's body twice.
     """
+    monkeypatch.setattr("jessl_kernels.triton.launch.SAFE", True)
+    repeated = D == 256 and target not in ("sm_100", "gfx942")
     for kernel in compiled(target, (problems.one_sided, lambda: problems.score(torch.bfloat16, D))):
-        assert kernel.exponentials <= 1.6, f"{kernel.name} for {target}: {kernel.exponentials:.2f}"
+        allowed = 3.0 if repeated else 1.6
+        assert kernel.exponentials <= allowed, f"{kernel.name} for {target}: {kernel.exponentials:.2f}"
 
 
 @over(DISTANCES)
-def test_distances_fit(case, target, spilled):
+def test_distances_fit(case, target):
     for kernel in compiled(target, case):
-        assert_fits(kernel, spilled)
+        assert_fits(kernel)
 
 
 @over(STRIPS)
-def test_epilogues_of_strips_fit(case, target, spilled):
+def test_epilogues_of_strips_fit(case, target):
     for kernel in compiled(target, case):
-        assert_fits(kernel, spilled)
+        assert_fits(kernel)
         assert kernel.products == 0 and kernel.count("tf32") == 0
 
 
