@@ -95,6 +95,12 @@ def measure(chosen: argparse.Namespace, path: Path, console: Console) -> Store:
     wanted = grid(chosen)
     columns = (TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
+
+        def done(key: str) -> None:
+            progress.advance(task)
+            if not console.is_terminal:  # where no bar is drawn
+                console.print(f"{key} ({time.monotonic() - started:.0f} s)", markup=False)
+
         task = progress.add_task("", total=len(wanted), completed=sum(cell.key in store.cells for cell in wanted))
         left = run(
             store,
@@ -103,7 +109,7 @@ def measure(chosen: argparse.Namespace, path: Path, console: Console) -> Store:
             box=box,
             deadline=started + 60 * (chosen.minutes or (QUICK_MINUTES if chosen.quick else MINUTES)),
             report=lambda what: progress.update(task, description=what),
-            done=lambda key: progress.advance(task),
+            done=done,
         )
     if left:
         names = ", ".join(cell.key for cell in left)

@@ -25,7 +25,7 @@ def report() -> str:
     }
     try:
         computing = str(backends())
-    except ValueError as wrong:  # in the environment: a report says so and goes on
+    except ValueError as wrong:  # JESSL_BACKEND or JESSL_SIMD: a report says so and goes on
         computing = str(wrong)
     return "\n".join([*(f"{name:<14} {value}" for name, value in lines.items()), "", computing])
 

@@ -58,15 +58,16 @@ def explain(
     scale: float | Tensor = 1.0,
     exclude: Exclude | str | None = None,
     dim: str = "row",
-    reduction: str = "mean",
+    reduction: str = "none",
 ) -> Explanation:
     """What `pairwise_logsumexp` (or `pairwise_sum`, if `psi` is given) would do with these arguments; computes nothing.
 
-    Arguments as there. A gradient is planned for if grad mode is on and x, y or scale requires one.
+    Arguments and defaults as there, and the losses' reduction is "mean"; anchors, biases and weights change nothing of the
+    plan and are not taken. A gradient is planned for if grad mode is on and x, y or scale requires one.
 
     Raises ValueError or TypeError naming the argument at fault; NotImplementedError if no backend is willing.
 
-    >>> print(jk.explain(z, exclude="diagonal"))
+    >>> print(jk.explain(z, exclude="diagonal", reduction="mean"))
     pairwise_logsumexp over rows of 8192×8192 dot scores, D = 128, float32 on cpu; value and gradient
       backend    cpu: triangular tiles, two passes, avx512
       products   2 of 2·N·M·D flops

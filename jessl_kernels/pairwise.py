@@ -59,7 +59,7 @@ def pairwise_logsumexp(
     x            (N, D) float tensor
     y            (M, D) like x; None compares x with itself
     kind         "dot" (u = scale·⟨x_i, y_j⟩) or "sqdist" (u = −scale·‖x_i − y_j‖²)
-    phi          φ: None for the identity, a name such as "laplace", or one built by `jk.phi`; s = φ(u) + r + c
+    phi          φ: None for the identity, a name such as "laplace", or `jk.phi.clamp(low, high)`; s = φ(u) + r + c
     scale        α, float or 0-d tensor; a tensor receives its gradient
     row_bias     r, (N,), or None; −inf excludes a row
     col_bias     c, (M,), or None; −inf excludes a column

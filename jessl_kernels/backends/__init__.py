@@ -154,6 +154,8 @@ class BackendReport:
 def backends() -> BackendReport:
     """What can compute here and, where a part is missing, why.
 
+    Raises ValueError if JESSL_BACKEND or JESSL_SIMD asks for what is not there.
+
     >>> print(jk.backends())
     cpu        available: C++, tiles in cache, CPU tensors
     triton     available: Triton, fused tiles or kernels around the library's products, CUDA tensors

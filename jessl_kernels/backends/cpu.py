@@ -41,11 +41,11 @@ FEW_DIMENSIONS = 16  # up to here differences cost no more than an expanded squa
 
 
 def instruction_set() -> str:
-    """Of those compiled into it, the one in use: the best that the processor runs, or what JESSL_SIMD asks for."""
-    try:
-        return _core.simd_level()
-    except ValueError as wrong:  # what it asks for, and any call will say so
-        return str(wrong)
+    """Of those compiled into it, the one in use: the best that the processor runs, or what JESSL_SIMD asks for.
+
+    Raises ValueError if it asks for what is not there, as every call does.
+    """
+    return _core.simd_level()
 
 
 def declines(score: Score, op: str) -> list[str]:

@@ -176,7 +176,7 @@ def _kernel(
 
 def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_weights: Tensor | None) -> Tensor:
     """The bandwidth as a positive 0-d or (D,) tensor of the accumulation dtype."""
-    must = "must be > 0 (the kernel's width, in the units of the data)"
+    must = "must be > 0 and finite (the kernel's width, in the units of the data)"
     if bandwidth is None:
         fail(function, "bandwidth", None, must + ", (D,) of those, 'scott' or 'silverman'")
     if isinstance(bandwidth, str):
@@ -197,8 +197,8 @@ def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_wei
             fail(function, "bandwidth", f"of shape {tuple(bandwidth.shape)}", f"must be a number or ({data.shape[1]},)")
         if bandwidth.device != data.device:
             fail(function, "bandwidth", f"on {bandwidth.device}", f"must be on {data.device} like the data")
-        if readable(bandwidth) and not bool((bandwidth > 0).all()):
-            fail(function, "bandwidth", f"{float(bandwidth.min())} somewhere", must)
+        if readable(bandwidth) and (wrong := bandwidth[~((bandwidth > 0) & bandwidth.isfinite())]).numel():
+            fail(function, "bandwidth", f"{float(wrong[0])} somewhere", must)
         return bandwidth.to(accumulation_dtype(data.dtype))
     return scalar(function, "bandwidth", bandwidth, ("the data", data), above=0)
 

@@ -170,28 +170,30 @@ def test_explain_counts_products_of_a_total():
 
 def test_explain_tells_whether_the_workspace_holds_a_strip():
     x = torch.zeros(500, 4, requires_grad=True)
-    assert "scores of 96 rows kept" in jk.explain(x, x + 1).path
+    assert "scores of 96 rows kept" in jk.explain(x, x + 1, reduction="mean").path
     with jk.use_backend(workspace=1000):
-        explanation = jk.explain(x, x + 1)
+        explanation = jk.explain(x, x + 1, reduction="mean")
     assert "two passes" in explanation.path
     assert explanation.gemms == 4
 
 
 def test_explain_tells_whether_the_workspace_holds_all_scores():
     z, alone = torch.zeros(500, 64, requires_grad=True), torch.ones((), requires_grad=True)
-    kept = jk.explain(z)
+    kept = jk.explain(z, reduction="mean")
     assert "scores kept" in kept.path and kept.gemms == 1.5
-    assert jk.explain(z, z + 1, dim="both").gemms == 3
+    assert jk.explain(z, z + 1, dim="both", reduction="mean").gemms == 3
     with jk.use_backend(workspace=1000):
-        assert jk.explain(z).gemms == 2
-    assert jk.explain(z, scale=alone).gemms == 1.5
-    assert jk.explain(z, scale=alone, kind="sqdist").gemms == 2  # the gradient of a bandwidth needs distances too
+        assert jk.explain(z, reduction="mean").gemms == 2
+    assert jk.explain(z, scale=alone, reduction="mean").gemms == 1.5
+    assert (
+        jk.explain(z, scale=alone, kind="sqdist", reduction="mean").gemms == 2
+    )  # the gradient of a bandwidth needs distances too
 
 
 def test_explain_counts_products_of_sums():
     z = torch.zeros(8, 4, requires_grad=True)
-    assert jk.explain(z, psi="softplus").gemms == 1.5
-    assert jk.explain(z, z + 1, psi="softplus").gemms == 3
+    assert jk.explain(z, psi="softplus", reduction="mean").gemms == 1.5
+    assert jk.explain(z, z + 1, psi="softplus", reduction="mean").gemms == 3
 
 
 SQUARES = {
