@@ -29,7 +29,7 @@ class Shape(NamedTuple):
 # TF32 take twice the room of bf16's, and in 256 dimensions no shape has all it needs on every GPU.
 SUMS = {16: Shape(128, 64, 4, 3), 32: Shape(128, 64, 4, 3), 64: Shape(128, 64, 4, 3), 128: Shape(128, 64, 8, 3),
         256: Shape(64, 64, 4, 2)}  # fmt: skip
-PULL = {16: Shape(64, 64, 4, 3), 32: Shape(64, 64, 4, 3), 64: Shape(64, 32, 4, 3), 128: Shape(64, 32, 4, 2, 255),
+PULL = {16: Shape(64, 64, 4, 3), 32: Shape(64, 64, 4, 3), 64: Shape(64, 32, 4, 3), 128: Shape(64, 32, 4, 2, 192),
         256: Shape(64, 32, 8, 2)}  # fmt: skip
 # Many ways of leaving pairs out take registers too.
 PULL_CROWDED = PULL | {128: Shape(32, 32, 4, 2), 256: Shape(32, 32, 8, 2)}
