@@ -98,8 +98,9 @@ def row_sums(
 
 @triton.jit
 def write_rows(target, at, rows, mask, D: tl.constexpr, BD: tl.constexpr):
+    """Rows `at`, in 64 bits, of a contiguous matrix."""
     d = tl.arange(0, BD)
-    tl.store(target + at.to(tl.int64)[:, None] * D + d[None, :], rows, mask=mask[:, None] & (d < D)[None, :])
+    tl.store(target + at[:, None] * D + d[None, :], rows, mask=mask[:, None] & (d < D)[None, :])
 
 
 @triton.jit(do_not_specialize=["N", "M"])

@@ -1,0 +1,326 @@
+"""Tiles beyond 2³¹ elements of what a kernel reads or writes: each must come out, to the bit, as at the beginning.
+
+Run as a program, under Triton's interpreter: it reads memory where it lies (the executor of the other tests copies it), so that
+tensors of billions of elements can stand for those of a GPU. Nobody writes to them but in one tile, and the system gives
+memory to what is written alone. The interpreter rounds bf16 wrongly, so embeddings are fp16.
+
+    python -m tests.gpu.far             every case
+    python -m tests.gpu.far --planted   every case again for each `.to(tl.int64)` of the kernels, without it
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import mmap
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported
+
+import torch
+import triton.language as tl
+from torch import Tensor
+from triton.runtime import interpreter
+
+from jessl_kernels.triton.launch import Pairs, Side
+from tests.mutants import sources
+from tests.mutants.planted import NAME, planted
+
+FAR = 2**31
+ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE, which Python 3.11 has no name for
+WIDENED = ".to(tl.int64)"
+BM, BN = 16, 32
+NO_PAIRS = Pairs(None, None, (), (), None, None, None, None)
+PLAIN = {"LSE": True, "PHI": "identity", "LOW": 0.0, "HIGH": 0.0}
+TILE = {"BM": BM, "BN": BN}
+FUSED = {"KIND": "dot", "SHIFT": 0, "DTYPE": tl.float32, **PLAIN, **TILE}
+ONE = torch.ones((), dtype=torch.float64)
+
+# It copies all arguments back to where they came from, which on the CPU is where they are: every page of them.
+interpreter.GridExecutor._restore_args_dev = lambda *_: None
+
+Place = tuple[int, int]
+Outputs = Iterator[Tensor]
+
+
+def run(module: str, kernel: str, program: Place, *args: Any, **options: Any) -> None:
+    """This program of a launch, and no other."""
+    launched = getattr(importlib.import_module(f"{NAME}.{module}"), kernel)
+    builder, real = interpreter.interpreter_builder, interpreter.interpreter_builder.set_grid_idx
+    dimensions = builder.set_grid_dim
+    builder.set_grid_dim = lambda *_: dimensions(program[0] + 1, program[1] + 1, 1)
+    builder.set_grid_idx = lambda *_: real(*program, 0)
+    try:
+        launched[(1,)](*args, **options)
+    finally:
+        builder.set_grid_dim, builder.set_grid_idx = dimensions, real
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float16) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
+
+
+def ending(rows: int, end: Tensor) -> Tensor:
+    """So many rows, of which the last are these."""
+    whole = room(rows, *end.shape[1:], dtype=end.dtype)
+    whole[-len(end) :] = end
+    return whole
+
+
+def room(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Zeros without memory until they are written to, and be it more than the machine has."""
+    bytes_ = math.prod(shape) * dtype.itemsize
+    return torch.frombuffer(mmap.mmap(-1, bytes_, flags=ANONYMOUS), dtype=dtype).view(shape)
+
+
+LSES = 20 + random(BM, dtype=torch.float32)  # so that no weight is too large for fp16
+
+
+def attended_rows(far: bool) -> Outputs:
+    D = 16
+    N = FAR // D + BM if far else BM
+    x, y, row, pulled = ending(N, random(BM, D)), random(BN, D), room(1, N), room(1, N, D)
+    run("fused", "row_sums", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row, None, pulled, None, 0, N, BN, BN,
+        D=D, BD=16, ATTEND=True, HALF=False, **FUSED)  # fmt: skip
+    yield from (row[0, -BM:], pulled[0, -BM:])
+
+
+def summed_columns(far: bool) -> Outputs:
+    D = 16
+    M = FAR // D + BN if far else BN
+    x, y, parts = random(BM, D), ending(M, random(BN, D)), M // BN
+    row = room(parts, BM)
+    run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, 0, BM, M, BN,
+        D=D, BD=16, ATTEND=False, HALF=False, **FUSED)  # fmt: skip
+    yield row[-1]
+
+
+def parts_of_rows(far: bool) -> Outputs:
+    parts = FAR // BM + 1 if far else 1
+    x, y, row = random(BM, 1), ending(parts, random(1, 1)), room(parts, BM)
+    run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, 0, BM, parts, 1,
+        D=1, BD=16, ATTEND=False, HALF=False, **FUSED)  # fmt: skip
+    yield row[-1]
+
+
+def parts_of_columns(op_is_lse: bool) -> Callable[[bool], Outputs]:
+    def case(far: bool) -> Outputs:
+        D, M = 16, 2**16
+        tiles = FAR // M + 1 if far else 1
+        x, y, row, col = (
+            ending(tiles * BM, random(BM, D)),
+            ending(M, random(BN, D)),
+            room(1, tiles * BM),
+            room(tiles, M),
+        )
+        run("fused", "row_sums", (tiles - 1, 0), x, y[-BN:], ONE, NO_PAIRS, row, col[:, -BN:], None, None, 0, tiles * BM, M, BN,
+            D=D, BD=16, ATTEND=False, HALF=False, **FUSED | {"LSE": op_is_lse})  # fmt: skip
+        yield col[-1, -BN:]
+
+    return case
+
+
+def pulled_rows(far: bool) -> Outputs:
+    D = 16
+    N = FAR // D + BM if far else BM
+    x, y, pulled, lse = ending(N, random(BM, D)), random(BN, D), room(1, N, D), ending(N, LSES)
+    run("fused", "pull", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, Side(None, lse), None, pulled, None, None, N, BN, BN,
+        D=D, BD=16, **FUSED)  # fmt: skip
+    yield pulled[0, -BM:]
+
+
+def pulled_parts(far: bool) -> Outputs:
+    parts = FAR // BM + 1 if far else 1
+    x, y, bias, lse = random(BM, 1), ending(parts, random(1, 1)), room(parts, BM), LSES
+    run("fused", "pull", (0, parts - 1), x, y, ONE, NO_PAIRS, Side(None, lse), None, room(parts, BM, 1), bias, None, BM, parts, 1,
+        D=1, BD=16, **FUSED)  # fmt: skip
+    yield bias[-1]
+
+
+def distances(far: bool) -> Outputs:
+    D = 2
+    M = FAR // D + BN if far else BN
+    x, y, parts = random(BM, D, dtype=torch.float32), ending(M, random(BN, D, dtype=torch.float32)), M // BN
+    row = room(parts, BM)
+    run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, 0, BM, M, BN,
+        D=D, BD=16, ATTEND=False, HALF=False, **FUSED | {"KIND": "sqdist"})  # fmt: skip
+    yield row[-1]
+
+
+def weighed_block(far: bool) -> Outputs:
+    D, cols = 16, 2**16
+    down, across = FAR // cols // BM + 1 if far else 1, cols // BN if far else 1
+    rows, cols = down * BM, across * BN
+    x, y, u = ending(rows, random(BM, D)), ending(cols, random(BN, D)), room(rows, cols, dtype=torch.float16)
+    lse = ending(rows, LSES)
+    side = Side(torch.ones(rows), lse)
+    run("weighed", "weigh_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, side, None, None, None, None, None,
+        0, rows, 0, cols, u.stride(0), D=D, BD=16, **PLAIN, **TILE)  # fmt: skip
+    yield u[-BM:, -BN:]
+
+
+def sums_of_blocks(cols_far: bool) -> Callable[[bool], Outputs]:
+    """Of P, for rows or for columns. U itself goes where it may: all its rows to the first."""
+
+    def case(far: bool) -> Outputs:
+        D, few, many = 16, FAR // (2**15 * BM) + 1, 2**15
+        down, across = ((few, many) if cols_far else (many, few)) if far else (1, 1)
+        rows, cols = down * BM, across * BN
+        x, y, u = ending(rows, random(BM, D)), ending(cols, random(BN, D)), room(cols, dtype=torch.float16)
+        row, col = (None, room(down, cols)) if cols_far else (room(across, rows), None)
+        side = Side(torch.ones(rows), ending(rows, LSES))
+        run("weighed", "weigh_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, side, None, None, row, col, None,
+            0, rows, 0, cols, 0, D=D, BD=16, **PLAIN, **TILE)  # fmt: skip
+        if row is not None:
+            yield row[-1, -BM:]
+        if col is not None:
+            yield col[-1, -BN:]
+
+    return case
+
+
+def strip(far: bool, D: int) -> tuple[int, int, dict[str, Tensor]]:
+    """The first and the last tile of a strip, and what kernels of strips take: t, U, the points, and log-sum-exps."""
+    rows, M = (2**15 + BM, 2**21 + BN) if far else (BM, BN)  # so that its sums, too, are more than 2³¹
+    t = room(rows, M)
+    t[-BM:, -BN:] = -random(BM, BN, dtype=torch.float32).abs()
+    x, y = (ending(n, random(k, D, dtype=torch.float32)) for n, k in ((rows, BM), (M, BN)))
+    return rows, M, {"t": t, "u": room(rows, M), "x": x, "y": y, "lse": ending(rows, LSES)}
+
+
+def settled(far: bool) -> Outputs:
+    D = 17
+    rows, M, of = strip(far, D)
+    squares = [(of[z] ** 2).sum(1) for z in "xy"]
+    close_above = torch.full((), -torch.inf)
+    run("epilogue", "settle", (rows // BM * (M // BN) - 1, 0), of["t"], of["x"], of["y"], *squares, close_above, 0, rows, M, M,
+        D=D, **TILE)  # fmt: skip
+    yield of["t"][-BM:, -BN:]
+
+
+def finished(far: bool) -> Outputs:
+    rows, M, of = strip(far, 1)
+    options = {k: v for k, v in PLAIN.items() if k != "LSE"}
+    run(
+        "epilogue",
+        "finish",
+        (rows // BM * (M // BN) - 1, 0),
+        of["t"],
+        2 * ONE,
+        NO_PAIRS,
+        0,
+        rows,
+        M,
+        M,
+        **options,
+        **TILE,
+    )
+    yield of["t"][-BM:, -BN:]
+
+
+def absorbed(op_is_lse: bool) -> Callable[[bool], Outputs]:
+    def case(far: bool) -> Outputs:
+        rows, M, of = strip(far, 1)
+        tiles, parts = rows // BM, M // BN
+        row, col = room(parts, rows), room(tiles, M)
+        run("epilogue", "absorb", (tiles - 1, parts - 1), of["t"], ONE, NO_PAIRS, row, col, 0, rows, M, M, BN,
+            **PLAIN | {"LSE": op_is_lse}, **TILE)  # fmt: skip
+        yield from (row[-1, -BM:], col[-1, -BN:])
+
+    return case
+
+
+def weighed_strip(far: bool) -> Outputs:
+    rows, M, of = strip(far, 1)
+    tiles, parts = rows // BM, M // BN
+    row, col = room(parts, rows), room(tiles, M)
+    run("epilogue", "weigh", (tiles - 1, parts - 1), of["t"], of["u"], ONE, NO_PAIRS, Side(torch.ones(rows), of["lse"]), None,
+        None, row, col, None, None, None, 0, rows, M, M, BN, **PLAIN, **TILE)  # fmt: skip
+    yield from (of["u"][-BM:, -BN:], row[-1, -BM:], col[-1, -BN:])
+
+
+def close_rows(far: bool) -> Outputs:
+    yield from _close(FAR // 64 + BM if far else BM, BN, 64, False)
+
+
+def close_columns(far: bool) -> Outputs:
+    yield from _close(BM, FAR // 64 + BN if far else BN, 64, True)
+
+
+def _close(rows: int, M: int, D: int, cols: bool) -> Outputs:
+    t = room(rows, M)
+    t[-BM:, -BN:] = -random(BM, BN, dtype=torch.float32).abs()
+    x, y = (ending(n, random(k, D, dtype=torch.float32)) for n, k in ((rows, BM), (M, BN)))
+    target = room(M if cols else rows, D)
+    owner = M // BN if cols else rows // BM
+    run("epilogue", "close", (owner - 1, 0), t, x, y, ONE, NO_PAIRS, Side(torch.ones(rows), ending(rows, LSES)), None,
+        torch.full((), -torch.inf), target, 0, rows, M, M, D=D, COLS=cols, **PLAIN, **TILE)  # fmt: skip
+    yield target[-(BN if cols else BM) :]
+
+
+CASES: dict[str, Callable[[bool], Outputs]] = {
+    "rows of x, and their results": attended_rows,
+    "rows of y": summed_columns,
+    "parts of row sums": parts_of_rows,
+    "parts of column sums": parts_of_columns(True),
+    "parts of column sums of ψ": parts_of_columns(False),
+    "rows of x, pulled": pulled_rows,
+    "parts of pulled sums": pulled_parts,
+    "columns of y": distances,
+    "U of a block": weighed_block,
+    "row sums of blocks": sums_of_blocks(False),
+    "column sums of blocks": sums_of_blocks(True),
+    "distances of a strip": settled,
+    "scores of a strip": finished,
+    "sums of a strip": absorbed(True),
+    "sums of ψ of a strip": absorbed(False),
+    "U of a strip": weighed_strip,
+    "rows of close pairs": close_rows,
+    "columns of close pairs": close_columns,
+}
+
+
+def check(names: Iterable[str]) -> None:
+    for name in names:
+        for near, far in zip(CASES[name](False), CASES[name](True), strict=True):
+            assert near.isfinite().all() and near.any(), f"{name}: {near}"
+            assert torch.equal(near, far), f"{name}: off by {(near - far).abs().max()} of {near.abs().max()}"
+
+
+def faults() -> Iterator[tuple[str, str, str]]:
+    """Each line that makes 64 bits of 32, its module, and the module's source without that."""
+    for module in sources.modules():
+        lines = (sources.PACKAGE / f"{module}.py").read_text().splitlines(keepends=True)
+        for k, line in enumerate(lines):
+            if WIDENED in line:
+                yield (
+                    module,
+                    f"{module}.py:{k + 1}: {line.strip()}",
+                    "".join([*lines[:k], line.replace(WIDENED, ""), *lines[k + 1 :]]),
+                )
+
+
+def noticed(module: str, source: str) -> bool:
+    """Whether a case fails with this source, in a process of its own, which an address from nowhere may end."""
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        with tempfile.TemporaryDirectory() as folder, planted(Path(folder), module, source):
+            check(CASES)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] != 0
+
+
+if __name__ == "__main__":
+    if "--planted" in sys.argv:
+        for module, line, source in faults():
+            print("noticed" if noticed(module, source) else "unnoticed", line, flush=True)
+    else:
+        for name in CASES:
+            check([name])
+            print(name, flush=True)
