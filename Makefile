@@ -11,6 +11,7 @@ PEERS := $(wildcard tests/requirements-peers.txt)
 # Two test processes of one thread each: on two cores that beats one process of two threads, since most tests are small.
 # More processes want more memory, about 2 GB each.
 WORKERS ?= 2
+OLDEST_TRITON := 3.6.0
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 REPORT_ARGS ?=
@@ -19,11 +20,12 @@ GPU_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test native-test sanitize lint bench bench-quick report static-gpu gpu-check gpu-check-dry clean
+.PHONY: help demo test test-oldest-triton native-test sanitize lint bench bench-quick report static-gpu gpu-check gpu-check-dry clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
 	@echo "make test    run the whole test suite"
+	@echo "make test-oldest-triton  the GPU kernels compiled once more, by Triton $(OLDEST_TRITON)"
 	@echo "make native-test  run the C++ tests of csrc; make sanitize: under the address, undefined and thread sanitizers"
 	@echo "make lint    ruff (rules and format) and pyright"
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
@@ -40,6 +42,10 @@ demo: $(VENV)/demo.stamp
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m serial
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not serial" -n $(WORKERS)
+
+# The GPU kernels' machine code by the oldest Triton that is supported, beside the one of .venv.
+test-oldest-triton: $(VENV)/triton-$(OLDEST_TRITON).stamp
+	PYTHONPATH=$(VENV)/triton-$(OLDEST_TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/gpu/test_compiled.py
 
 # Plain C++: no Python, no torch, nothing to install but a compiler.
 native-test:
@@ -105,6 +111,11 @@ $(VENV)/demo.stamp: $(VENV)/base.stamp examples/requirements.txt
 $(VENV)/gpu-rivals.stamp: $(VENV)/test.stamp benchmarks/requirements-gpu-rivals.txt
 	@echo "installing the GPU kernels to compare with"
 	$(PIP) --no-deps --ignore-requires-python --upgrade --target $(VENV)/gpu-rivals -r benchmarks/requirements-gpu-rivals.txt
+	@touch $@
+
+$(VENV)/triton-$(OLDEST_TRITON).stamp: $(VENV)/test.stamp
+	@echo "installing Triton $(OLDEST_TRITON) beside the other"
+	$(BIN)/python -m pip --disable-pip-version-check install -qq --no-deps --target $(VENV)/triton-$(OLDEST_TRITON) triton==$(OLDEST_TRITON)
 	@touch $@
 
 $(VENV)/lint.stamp: $(VENV)/test.stamp $(VENV)/demo.stamp

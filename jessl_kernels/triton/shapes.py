@@ -27,21 +27,22 @@ class Shape(NamedTuple):
 
 # By the padded dimension. "sums" keeps a tile of x, "attend" and "pull" a tile of the result too, in registers. The elements of
 # TF32 take twice the room of bf16's, and in 256 dimensions no shape has all it needs on every GPU.
-SUMS = {16: Shape(128, 64, 4, 3), 32: Shape(128, 64, 4, 3), 64: Shape(128, 64, 4, 3), 128: Shape(128, 64, 8, 3),
-        256: Shape(64, 64, 4, 2)}  # fmt: skip
-PULL = {16: Shape(64, 64, 4, 3), 32: Shape(64, 64, 4, 3), 64: Shape(64, 32, 4, 3), 128: Shape(64, 32, 4, 2, 192),
+SUMS = {D: Shape(128, 64, 8, 3) for D in (16, 32, 64, 128)} | {256: Shape(64, 64, 4, 2, 255)}
+PULL = {16: Shape(64, 32, 4, 3), 32: Shape(64, 32, 4, 3), 64: Shape(64, 32, 4, 3, 224), 128: Shape(64, 32, 4, 2, 208),
         256: Shape(64, 32, 8, 2)}  # fmt: skip
 # Many ways of leaving pairs out take registers too.
+SUMS_CROWDED = SUMS | {256: Shape(64, 64, 8, 2)}
 PULL_CROWDED = PULL | {128: Shape(32, 32, 4, 2), 256: Shape(32, 32, 8, 2)}
+SUMS_AMD = SUMS | {D: Shape(64, 64, 4, 2) for D in (16, 32, 64, 128)}
 PULL_AMD = PULL | {64: Shape(128, 32, 4, 2), 128: Shape(64, 16, 4, 2), 256: Shape(64, 16, 4, 2)}
-SUMS_TF32 = {16: Shape(128, 64, 4, 3), 32: Shape(128, 64, 4, 3), 64: Shape(64, 64, 4, 2), 128: Shape(64, 64, 4, 2)}
-PULL_TF32 = {16: Shape(64, 64, 4, 2), 32: Shape(64, 32, 4, 2), 64: Shape(64, 32, 4, 2), 128: Shape(64, 32, 4, 2)}
+SUMS_TF32 = {16: Shape(128, 64, 8, 3), 32: Shape(128, 64, 8, 3), 64: Shape(64, 64, 4, 2), 128: Shape(64, 64, 4, 2)}
+PULL_TF32 = {16: Shape(64, 32, 4, 2, 160), 32: Shape(64, 32, 4, 2), 64: Shape(64, 32, 4, 2), 128: Shape(64, 32, 4, 2)}
 # In more dimensions a tile is made of chunks of 128 bytes of its rows; for a block of U always.
 CHUNK = 128
-SUMS_WIDE = Shape(128, 64, 8, 3)
+SUMS_WIDE = Shape(128, 64, 8, 2)
 WEIGH = Shape(128, 64, 8, 2)
 DIFFERENCES = Shape(16, 32, 4, 1)
-DIFFERENCES_WIDE = Shape(16, 32, 4, 1, 160)  # gradients in fp64
+DIFFERENCES_WIDE = Shape(16, 32, 4, 1, 160)  # in fp64
 STRIP = Shape(16, 64, 4, 1, 255)
 
 
@@ -75,15 +76,15 @@ def tf32(dtype: torch.dtype) -> bool:
 def of(kernel: str, score: Score) -> Shape:
     """For "sums", "attend" or "pull"."""
     if score.kind == "sqdist":
-        return DIFFERENCES_WIDE if kernel == "pull" and score.dtype == torch.float64 else DIFFERENCES
+        return DIFFERENCES_WIDE if score.dtype == torch.float64 else DIFFERENCES
     if not _on_chip(score):
         return SUMS_WIDE
     if tf32(score.x.dtype):
         return (SUMS_TF32 if kernel == "sums" else PULL_TF32)[padded(score.D)]
-    if kernel == "sums":
-        return SUMS[padded(score.D)]
-    table = PULL_AMD if torch.version.hip is not None else PULL_CROWDED if _crowded(score) else PULL
-    return table[padded(score.D)]
+    sums, pull = (SUMS_CROWDED, PULL_CROWDED) if _crowded(score) else (SUMS, PULL)
+    if torch.version.hip is not None:
+        sums, pull = SUMS_AMD, PULL_AMD
+    return (sums if kernel == "sums" else pull)[padded(score.D)]
 
 
 def _crowded(score: Score) -> bool:
