@@ -108,6 +108,9 @@ def test_gradients_of_leave_one_out_entropy_are_within_the_bound(reduction, D, p
     assert float((dx - truth).norm(dim=1).sum()) <= allowed + ROUNDING * float(truth.norm(dim=1).sum() + 1)
 
 
+BLOCKS = 128 << 20  # bytes of workspace: room for tiles of 192 also in the 1,200 dimensions of a unit matrix, in fp64
+
+
 def block_scores(rows, columns, seed, step=8.0):
     """Scores that are high in one block of 192 columns for each block of 192 rows, and lower by a step for each block beside."""
     g = torch.Generator().manual_seed(seed)
@@ -128,7 +131,7 @@ def test_weights_are_off_by_at_most_two_epsilon_a_row(dim, anchored, reduction, 
     y, x = torch.eye(1200, dtype=torch.float64), s.clone().requires_grad_()
     row_anchor = torch.full((1400,), 30.0, dtype=torch.float64) if anchored else None
     col_anchor = torch.full((1200,), 30.0, dtype=torch.float64) if anchored and dim == "both" else None
-    with jk.use_backend(skip_below=epsilon):
+    with jk.use_backend(skip_below=epsilon, workspace=BLOCKS):
         value = jk.pairwise_logsumexp(x, y, anchor=row_anchor, col_anchor=col_anchor, dim=dim, reduction=reduction)
         total = value if reduction == "sum" else sum(v.sum() for v in (value if dim == "both" else (value,)))
     (found,) = torch.autograd.grad(total, x)
@@ -269,7 +272,7 @@ def test_far_clusters_cost_little_more_than_themselves(core):
 
 def test_what_is_light_by_its_scores_is_not_computed_again(core):
     x = block_scores(1400, 1200, seed=3, step=20.0).requires_grad_()
-    with jk.use_backend(skip_below=1e-4):
+    with jk.use_backend(skip_below=1e-4, workspace=BLOCKS):
         jk.pairwise_logsumexp(x, torch.eye(1200, dtype=torch.float64), dim="both", reduction="sum")
     _, scored, pulled = core.tiles
     assert pulled < 30 < scored - pulled  # more in the first pass, which knew less
