@@ -44,7 +44,7 @@ test: $(VENV)/test.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not serial" -n $(WORKERS)
 
 # The GPU kernels' machine code by the oldest Triton that is supported, beside the one of .venv.
-test-oldest-triton: $(VENV)/triton-$(OLDEST_TRITON).stamp
+test-oldest-triton: $(VENV)/test.stamp $(VENV)/triton-$(OLDEST_TRITON).stamp
 	PYTHONPATH=$(VENV)/triton-$(OLDEST_TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/gpu/test_compiled.py
 
 # Plain C++: no Python, no torch, nothing to install but a compiler.
@@ -113,7 +113,8 @@ $(VENV)/gpu-rivals.stamp: $(VENV)/test.stamp benchmarks/requirements-gpu-rivals.
 	$(PIP) --no-deps --ignore-requires-python --upgrade --target $(VENV)/gpu-rivals -r benchmarks/requirements-gpu-rivals.txt
 	@touch $@
 
-$(VENV)/triton-$(OLDEST_TRITON).stamp: $(VENV)/test.stamp
+# Without constraints.txt, which pins the other; and not again for every change of the package's sources.
+$(VENV)/triton-$(OLDEST_TRITON).stamp: | $(BIN)/python
 	@echo "installing Triton $(OLDEST_TRITON) beside the other"
 	$(BIN)/python -m pip --disable-pip-version-check install -qq --no-deps --target $(VENV)/triton-$(OLDEST_TRITON) triton==$(OLDEST_TRITON)
 	@touch $@

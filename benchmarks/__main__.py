@@ -133,7 +133,6 @@ def open_here(path: Path, limits: Limits, chosen: dict[str, Any]) -> Store:
     record = {
         "same": {**setting.same(limits.threads), **chosen},
         "machine": measured,
-        "limit_seconds": limits.seconds,
         "memory_mib": round(limits.memory_mib),
     }
     return open_store(path, record)

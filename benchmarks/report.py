@@ -54,7 +54,7 @@ def _machine(store: Store, known: Peaks) -> str:
             "",
             _meaning(known),
             "",
-            f"A call may take {machine['limit_seconds']:.0f} s and a process add {memory:.1f} GiB of address space.",
+            f"A call may take {same['limit']:.0f} s and a process add {memory:.1f} GiB of address space.",
         ]
     )
 

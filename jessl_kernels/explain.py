@@ -62,8 +62,9 @@ def explain(
 ) -> Explanation:
     """What `pairwise_logsumexp` (or `pairwise_sum`, if `psi` is given) would do with these arguments; computes nothing.
 
-    Arguments and defaults as there, and the losses' reduction is "mean"; anchors, biases and weights change nothing of the
-    plan and are not taken. A gradient is planned for if grad mode is on and x, y or scale requires one.
+    Arguments and defaults as there, and the losses' reduction is "mean"; anchors, biases and weights are not taken, and change
+    nothing of the plan but for biases, whose spread may give a total a second pass. A gradient is planned for if grad mode is
+    on and x, y or scale requires one.
 
     Raises ValueError or TypeError naming the argument at fault; NotImplementedError if no backend is willing.
 

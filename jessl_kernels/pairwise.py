@@ -18,7 +18,7 @@ from . import ops
 from ._checks import accumulation_dtype, choice, embeddings, fail, scalar, wrong_type
 from .autocast import under_autocast
 from .backends import BACKENDS, select, settings
-from .backends.contract import Labelling, Pairing, Weighted
+from .backends.contract import Labelling, Pairing, Weighted, known_upstream
 from .exclude import NOTHING, Exclude, as_exclude
 from .phi import IDENTITY, PHIS, PSIS, Phi
 from .score import KINDS, Needs, Score
@@ -326,9 +326,9 @@ def _reduce(function: str, score: Score, op: str, dim: str, reduction: str, row:
     needs = _needs(score)
     if reduction == "logsumexp" and hasattr(BACKENDS[backend], "total"):
         return ops.total(score, needs, backend, workspace)
-    if reduction in ("sum", "mean") and not both and row == (None, None) and hasattr(BACKENDS[backend], "paired"):
+    if known_upstream(reduction) and not both and row == (None, None) and hasattr(BACKENDS[backend], "paired"):
         return ops.paired(score, op, Pairing(_share(score.N, reduction)), needs, backend, workspace)
-    if reduction in ("sum", "mean"):
+    if known_upstream(reduction):
         row_side = _weighted(score, row, score.N, reduction)
         col_side = _weighted(score, col, score.M, reduction) if both else None
         return ops.scalar(score, op, row_side, col_side, needs, backend, workspace)

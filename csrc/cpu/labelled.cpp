@@ -181,7 +181,7 @@ class SupCon {
   const Classes classes_;
   std::optional<UnitRows<Real>> unit_;
   Problem positives_, negatives_;           // of the sorted rows
-  std::optional<RowReader<Real>> rows_;  // these
+  std::optional<RowReader<Real>> rows_;     // these
 };
 
 }  // namespace

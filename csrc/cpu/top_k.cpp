@@ -29,7 +29,8 @@ bool before(const Candidate<Real>& a, const Candidate<Real>& b) {
 template <class Real>
 void top_k(const Problem& p, std::int64_t k, const Options& options, Real* values, std::int64_t* indices) {
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
-  Layout layout = cut(p, rows_for(p, options.workspace), 1, 1, options.workspace, options.workspace);  // one segment: a strip's heaps have one owner
+  // One segment: a strip's heaps have one owner.
+  Layout layout = cut(p, rows_for(p, options.workspace), 1, 1, options.workspace, options.workspace);
   layout.plan.in_order = false;
   const Extras extras{false, false};
   const int threads = useful_threads<Real>(p, layout.rows, extras, options, 0);

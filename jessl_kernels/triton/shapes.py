@@ -81,9 +81,12 @@ def of(kernel: str, score: Score) -> Shape:
         return SUMS_WIDE
     if tf32(score.x.dtype):
         return (SUMS_TF32 if kernel == "sums" else PULL_TF32)[padded(score.D)]
-    sums, pull = (SUMS_CROWDED, PULL_CROWDED) if _crowded(score) else (SUMS, PULL)
     if torch.version.hip is not None:
         sums, pull = SUMS_AMD, PULL_AMD
+    elif _crowded(score):
+        sums, pull = SUMS_CROWDED, PULL_CROWDED
+    else:
+        sums, pull = SUMS, PULL
     return (sums if kernel == "sums" else pull)[padded(score.D)]
 
 

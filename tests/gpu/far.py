@@ -184,18 +184,23 @@ def sums_of_blocks(cols_far: bool) -> Callable[[bool], Outputs]:
     return case
 
 
-def strip(far: bool, D: int) -> tuple[int, int, dict[str, Tensor]]:
-    """The first and the last tile of a strip, and what kernels of strips take: t, U, the points, and log-sum-exps."""
-    rows, M = (2**15 + BM, 2**21 + BN) if far else (BM, BN)  # so that its sums, too, are more than 2³¹
+def strip(rows: int, M: int, D: int) -> dict[str, Tensor]:
+    """What kernels of strips take, with numbers for the last tile: t, U, the points, and log-sum-exps."""
     t = room(rows, M)
     t[-BM:, -BN:] = -random(BM, BN, dtype=torch.float32).abs()
     x, y = (ending(n, random(k, D, dtype=torch.float32)) for n, k in ((rows, BM), (M, BN)))
-    return rows, M, {"t": t, "u": room(rows, M), "x": x, "y": y, "lse": ending(rows, LSES)}
+    return {"t": t, "u": room(rows, M), "x": x, "y": y, "lse": ending(rows, LSES)}
+
+
+def large_strip(far: bool, D: int) -> tuple[int, int, dict[str, Tensor]]:
+    """One so large that its sums, too, are more than 2³¹."""
+    rows, M = (2**15 + BM, 2**21 + BN) if far else (BM, BN)
+    return rows, M, strip(rows, M, D)
 
 
 def settled(far: bool) -> Outputs:
     D = 17
-    rows, M, of = strip(far, D)
+    rows, M, of = large_strip(far, D)
     squares = [(of[z] ** 2).sum(1) for z in "xy"]
     close_above = torch.full((), -torch.inf)
     run("epilogue", "settle", (rows // BM * (M // BN) - 1, 0), of["t"], of["x"], of["y"], *squares, close_above, 0, rows, M, M,
@@ -204,28 +209,16 @@ def settled(far: bool) -> Outputs:
 
 
 def finished(far: bool) -> Outputs:
-    rows, M, of = strip(far, 1)
+    rows, M, of = large_strip(far, 1)
     options = {k: v for k, v in PLAIN.items() if k != "LSE"}
-    run(
-        "epilogue",
-        "finish",
-        (rows // BM * (M // BN) - 1, 0),
-        of["t"],
-        2 * ONE,
-        NO_PAIRS,
-        0,
-        rows,
-        M,
-        M,
-        **options,
-        **TILE,
-    )
+    run("epilogue", "finish", (rows // BM * (M // BN) - 1, 0), of["t"], 2 * ONE, NO_PAIRS, 0, rows, M, M,
+        **options, **TILE)  # fmt: skip
     yield of["t"][-BM:, -BN:]
 
 
 def absorbed(op_is_lse: bool) -> Callable[[bool], Outputs]:
     def case(far: bool) -> Outputs:
-        rows, M, of = strip(far, 1)
+        rows, M, of = large_strip(far, 1)
         tiles, parts = rows // BM, M // BN
         row, col = room(parts, rows), room(tiles, M)
         run("epilogue", "absorb", (tiles - 1, parts - 1), of["t"], ONE, NO_PAIRS, row, col, 0, rows, M, M, BN,
@@ -236,7 +229,7 @@ def absorbed(op_is_lse: bool) -> Callable[[bool], Outputs]:
 
 
 def weighed_strip(far: bool) -> Outputs:
-    rows, M, of = strip(far, 1)
+    rows, M, of = large_strip(far, 1)
     tiles, parts = rows // BM, M // BN
     row, col = room(parts, rows), room(tiles, M)
     run("epilogue", "weigh", (tiles - 1, parts - 1), of["t"], of["u"], ONE, NO_PAIRS, Side(torch.ones(rows), of["lse"]), None,
@@ -253,12 +246,10 @@ def close_columns(far: bool) -> Outputs:
 
 
 def _close(rows: int, M: int, D: int, cols: bool) -> Outputs:
-    t = room(rows, M)
-    t[-BM:, -BN:] = -random(BM, BN, dtype=torch.float32).abs()
-    x, y = (ending(n, random(k, D, dtype=torch.float32)) for n, k in ((rows, BM), (M, BN)))
+    of = strip(rows, M, D)
     target = room(M if cols else rows, D)
     owner = M // BN if cols else rows // BM
-    run("epilogue", "close", (owner - 1, 0), t, x, y, ONE, NO_PAIRS, Side(torch.ones(rows), ending(rows, LSES)), None,
+    run("epilogue", "close", (owner - 1, 0), of["t"], of["x"], of["y"], ONE, NO_PAIRS, Side(torch.ones(rows), of["lse"]), None,
         torch.full((), -torch.inf), target, 0, rows, M, M, D=D, COLS=cols, **PLAIN, **TILE)  # fmt: skip
     yield target[-(BN if cols else BM) :]
 

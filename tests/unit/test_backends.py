@@ -185,9 +185,8 @@ def test_explain_tells_whether_the_workspace_holds_all_scores():
     with jk.use_backend(workspace=1000):
         assert jk.explain(z, reduction="mean").gemms == 2
     assert jk.explain(z, scale=alone, reduction="mean").gemms == 1.5
-    assert (
-        jk.explain(z, scale=alone, kind="sqdist", reduction="mean").gemms == 2
-    )  # the gradient of a bandwidth needs distances too
+    # The gradient of a bandwidth needs distances too.
+    assert jk.explain(z, scale=alone, kind="sqdist", reduction="mean").gemms == 2
 
 
 def test_explain_counts_products_of_sums():

@@ -28,6 +28,7 @@ SAME = {
     "level": "AVX2",
     "simd": "cpu: avx2",
     "threads": 1,
+    "limit": 60.0,
     "torch": "2",
     "jessl_kernels": "0",
     "python": "3",
@@ -37,7 +38,7 @@ MACHINE = {"products": [2 * 4096**3 / 100e9], "one_thread": [2 * 4096**3 / 50e9]
 
 
 def setting(**changed):
-    return {"same": {**SAME, **changed}, "machine": MACHINE, "limit_seconds": 60.0, "memory_mib": 1024}
+    return {"same": {**SAME, **changed}, "machine": MACHINE, "memory_mib": 1024}
 
 
 def result(seconds, **more):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 N, D = 32768, 128
-WORKSPACE = 64 * 2**20
 MIB = 2**20
+WORKSPACE = 64 * MIB
 MEASURE = """
 import json, pathlib, sys
 import torch, jessl_kernels as jk
