@@ -25,7 +25,8 @@ using namespace jessl;
 namespace {
 
 using Address = std::uintptr_t;  // 0 for what is not there
-using BatchArgument = std::tuple<Address, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::string>;
+using PieceArgument = std::tuple<Address, std::int64_t, std::int64_t>;
+using BatchArgument = std::tuple<PieceArgument, std::int64_t, std::int64_t, std::string, PieceArgument, std::int64_t>;
 using IdsArgument = std::pair<Address, Address>;
 
 // Words of the schema, in the order of the enumerations.
@@ -53,8 +54,12 @@ T* at(Address address) {
 }
 
 Batch batch(const BatchArgument& a) {
-  const auto& [data, rows, columns, row_stride, column_stride, type] = a;
-  return {at<const void>(data), rows, columns, row_stride, column_stride, element(type)};
+  const auto piece = [](const PieceArgument& p) {
+    const auto& [data, row_stride, column_stride] = p;
+    return Piece{at<const void>(data), row_stride, column_stride};
+  };
+  const auto& [first, rows, columns, type, rest, split] = a;
+  return {piece(first), rows, columns, element(type), piece(rest), split};
 }
 
 // A problem, and the lists it points into.

@@ -188,6 +188,7 @@ def pairwise_topk(
 def paired_in_one(
     x: Tensor,
     y: Tensor | None,
+    rest: Tensor | None,
     *,
     psi: str | None,
     scale: Tensor,
@@ -197,12 +198,14 @@ def paired_in_one(
 ) -> Tensor | None:
     """The summed loss of rows and their partners in one call of the backend, norms and partners' scores included.
 
+    `rest` holds the rows of y, or of x where y is None, that follow those.
     None where the backend that would compute it has no such call, or autocast wants other embeddings than these.
     """
     if row_bias is not None:
         row_bias = row_bias.to(accumulation_dtype(x.dtype))
-    out = as_exclude("paired", exclude, len(x), len(x if y is None else y), x.device)
-    score = Score(x, y, scale, row_bias, None, out, "dot", IDENTITY, settings().skip_below)
+    M = len(x if y is None else y) + (0 if rest is None else len(rest))
+    out = as_exclude("paired", exclude, M if y is None else len(x), M, x.device)
+    score = Score(x, y, scale, row_bias, None, out, "dot", IDENTITY, settings().skip_below, rest)
     op = psi or "logsumexp"
     backend = _whole("paired", score, op)
     return ops.paired(score, op, pairing, _needs(score), backend, settings().workspace) if backend else None
@@ -357,12 +360,12 @@ def _share(count: int, reduction: str) -> float:
 def _needs(score: Score) -> Needs:
     """Which gradients somebody will use. An anchor's costs nothing extra, so it is not listed."""
     on = torch.is_grad_enabled()
-    return Needs(
-        *(
-            on and t is not None and t.requires_grad
-            for t in (score.x, score.y, score.scale, score.row_bias, score.col_bias)
-        )
+    x, y, *others = (
+        on and t is not None and t.requires_grad
+        for t in (score.x, score.y, score.scale, score.row_bias, score.col_bias)
     )
+    rest = on and score.rest is not None and score.rest.requires_grad
+    return Needs(x or (rest and score.y is None), y or (rest and score.y is not None), *others)
 
 
 def _topk(function: str, score: Score, k: int, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:

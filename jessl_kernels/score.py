@@ -40,6 +40,8 @@ class Score:
     scale      0-d fp64 tensor α
     row_bias   (N,) r, or None; col_bias (M,) c, or None; of the accumulation dtype
     skip_below ε: what a backend may leave out of a row's (and column's) Σ e^s, as a share of it; 0 for nothing
+    rest       further rows of Y, which follow those of y, or of x where y is None; None for none. Only backends that compute
+               `paired` are handed a batch in two pieces, and only real tensors: see `in_one_piece`
     """
 
     x: Tensor
@@ -51,19 +53,20 @@ class Score:
     kind: str
     phi: Phi
     skip_below: float = 0.0
+    rest: Tensor | None = None
 
     @property
     def keys(self) -> Tensor:
-        """Y, which is x itself in a symmetric problem."""
+        """Y, which is x itself in a symmetric problem; without its `rest`."""
         return self.x if self.y is None else self.y
 
     @property
     def N(self) -> int:
-        return self.x.shape[0]
+        return self.M if self.y is None else self.x.shape[0]
 
     @property
     def M(self) -> int:
-        return self.keys.shape[0]
+        return self.keys.shape[0] + (0 if self.rest is None else self.rest.shape[0])
 
     @property
     def D(self) -> int:
@@ -84,6 +87,11 @@ class Score:
         x, y = self.keys, None if self.y is None else self.x
         exclude = self.exclude.transposed()
         return replace(self, x=x, y=y, row_bias=self.col_bias, col_bias=self.row_bias, exclude=exclude)
+
+    def in_one_piece(self) -> Score:
+        """The same scores, of a copy of the batch that is in two pieces."""
+        x, y = joined(self.x, self.y, self.rest)
+        return replace(self, x=x, y=y, rest=None)
 
     def finish(self, u: Tensor, first_row: int, columns: slice) -> Tensor:
         """The scores of a block whose u is given, in place: φ, biases, exclusion."""
@@ -124,7 +132,8 @@ class Score:
 class Gradients:
     """Gradients of one reduction, each an empty tensor where nobody asked for it.
 
-    x, y, row_bias, col_bias   like the score's, in its accumulation dtype; in a symmetric problem x holds both halves
+    x, y, row_bias, col_bias   like the score's, in its accumulation dtype; where y is x, x holds both halves. A batch in two
+                               pieces has one gradient
     scale                      0-d, fp64
     """
 
@@ -142,8 +151,8 @@ class Gradients:
             return score.x.new_empty(shape if needed else 0, dtype=dtype)
 
         return Gradients(
-            new(needs.x, score.x.shape),
-            new(needs.y and score.y is not None, score.keys.shape),
+            new(needs.x, (score.N, score.D)),
+            new(needs.y and score.y is not None, (score.M, score.D)),
             new(needs.scale, (), torch.float64),
             new(needs.row_bias, (score.N,)),
             new(needs.col_bias, (score.M,)),
@@ -160,6 +169,15 @@ class Gradients:
     def flatten(self) -> tuple[Tensor, ...]:
         return (self.x, self.y, self.scale, self.row_bias, self.col_bias)
 
+    def in_pieces(self, score: Score) -> tuple[Tensor, ...]:
+        """As `flatten`, and the gradient of the score's `rest` if it has one: views, no copies."""
+        if score.rest is None:
+            return self.flatten()
+        whole = self.x if score.y is None else self.y
+        first, rest = whole[: len(score.keys)], whole[len(score.keys) :]
+        x, y = (first, self.y) if score.y is None else (self.x, first)
+        return (x, y, self.scale, self.row_bias, self.col_bias, rest)
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -173,6 +191,13 @@ class Needs:
 
     def flatten(self) -> list[bool]:
         return [self.x, self.y, self.scale, self.row_bias, self.col_bias]
+
+
+def joined(x: Tensor, y: Tensor | None, rest: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """x and y, the `rest` of the keys put behind them."""
+    if rest is None:
+        return x, y
+    return (torch.cat([x, rest]), None) if y is None else (x, torch.cat([y, rest]))
 
 
 def squared_distances(x: Tensor, y: Tensor, out: Tensor) -> Tensor:

@@ -38,13 +38,14 @@ void copy_rows(const Batch& batch, std::int64_t first, std::int64_t count, const
   const std::int64_t D = batch.columns;
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t place = batch.place(first + i);
-    const Source* __restrict source = static_cast<const Source*>(batch.data) + place * batch.row_stride;
+    const Source* __restrict source = batch.row_at<Source>(place);
+    const std::int64_t column_stride = batch.column_stride_at(place);
     const Real factor = batch.row_factor ? static_cast<const Real*>(batch.row_factor)[place] : Real(1);
     Real* __restrict row = out.data + i * out.ld;
-    if (batch.column_stride == 1)
+    if (column_stride == 1)
       for (std::int64_t d = 0; d < D; ++d) row[d] = factor * Real(widened(source[d]));
     else
-      for (std::int64_t d = 0; d < D; ++d) row[d] = factor * Real(widened(source[d * batch.column_stride]));
+      for (std::int64_t d = 0; d < D; ++d) row[d] = factor * Real(widened(source[d * column_stride]));
     if (center)
       for (std::int64_t d = 0; d < D; ++d) row[d] -= center[d];
     for (std::int64_t d = D; d < out.ld; ++d) row[d] = 0;
@@ -66,8 +67,9 @@ void load_rows(const Batch& batch, std::int64_t first, std::int64_t count, const
 template <class Real>
 const Real* row_in_place(const Batch& batch, std::int64_t i) {
   const bool same = batch.element == (sizeof(Real) == sizeof(float) ? Element::f32 : Element::f64);
-  if (!same || batch.column_stride != 1 || batch.row_factor) return nullptr;
-  return static_cast<const Real*>(batch.data) + batch.place(i) * batch.row_stride;
+  const std::int64_t place = batch.place(i);
+  if (!same || batch.column_stride_at(place) != 1 || batch.row_factor) return nullptr;
+  return batch.row_at<Real>(place);
 }
 
 // Four rows of four numbers become four columns.

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 namespace jessl {
 
@@ -26,21 +27,40 @@ struct Phi {
   double low = 0, high = 0;  // of a clamp
 };
 
-// A batch of embeddings: rows and columns may have any stride, in elements. Each row in memory has a factor that it is multiplied
-// by as it is read (1/‖x_i‖ makes unit rows). Rows may be seen in another order than they have in memory.
-struct Batch {
+// Rows that stand in one tensor: rows and columns may have any stride, in elements.
+struct Piece {
   const void* data;
-  std::int64_t rows, columns, row_stride, column_stride;
+  std::int64_t row_stride, column_stride;
+
+  template <class T>
+  const T* row(std::int64_t i) const {
+    return static_cast<const T*>(data) + i * row_stride;
+  }
+  bool operator==(const Piece&) const = default;
+};
+
+// A batch of embeddings, in one tensor or in two (two views of the same images). Each row in memory has a factor that it is
+// multiplied by as it is read (1/‖x_i‖ makes unit rows). Rows may be seen in another order than they have in memory.
+struct Batch {
+  Piece piece;
+  std::int64_t rows, columns;
   Element element;
+  Piece rest = {nullptr, 0, 0};  // where the rows from `split` on stand
+  std::int64_t split = std::numeric_limits<std::int64_t>::max();
   const void* row_factor = nullptr;     // (rows) of the real type; null for none
   const std::int64_t* order = nullptr;  // row i is the one that stands at order[i]; null for i
 
   std::int64_t place(std::int64_t i) const { return order ? order[i] : i; }
+  template <class T>
+  const T* row_at(std::int64_t place) const {
+    return place < split ? piece.row<T>(place) : rest.row<T>(place - split);
+  }
+  std::int64_t column_stride_at(std::int64_t place) const { return (place < split ? piece : rest).column_stride; }
 };
 
 // Whether these are the same rows; views of one tensor may share their first element and nothing else.
 inline bool same_rows(const Batch& a, const Batch& b) {
-  return a.data == b.data && a.rows == b.rows && a.row_stride == b.row_stride && a.column_stride == b.column_stride && a.order == b.order;
+  return a.piece == b.piece && a.rest == b.rest && a.split == b.split && a.rows == b.rows && a.order == b.order;
 }
 
 // One id for each row and one for each column; a null pair excludes nothing. Ids that must match nothing are −1 among rows

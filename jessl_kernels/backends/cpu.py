@@ -158,10 +158,12 @@ class _Problem:
         self.keep: list[Tensor] = []
         skip_below = score.skip_below if op == "logsumexp" else 0.0
         moved = moved and skip_below > 0 and ordering.pays(score)
+        if moved:
+            score = score.in_one_piece()  # which costs nothing here: points that are moved are copied
         self.order = ordering.order(score, self._put_in_order) if moved else ordering.NONE
         score = self.order.apply(score)
-        exclude = score.exclude
-        x, y = self._batch(score.x), self._batch(score.keys)
+        exclude, keys = score.exclude, self._batch(score.keys, score.rest)
+        x, y = (keys if score.y is None else self._batch(score.x)), keys
         self.squares = squares = _squares(score, x, y)
         self.native = _core.Problem(
             x,
@@ -189,11 +191,17 @@ class _Problem:
         _core.put_in_order(self._batch(points), order.data_ptr())
         return order
 
-    def _batch(self, t: Tensor) -> tuple:
+    def _batch(self, t: Tensor, rest: Tensor | None = None) -> tuple:
+        split, columns = t.shape
+        if rest is None:
+            return self._piece(t), split, columns, DTYPES[t.dtype], (0, 0, 0), split
+        return self._piece(t), split + len(rest), columns, DTYPES[t.dtype], self._piece(rest), split
+
+    def _piece(self, t: Tensor) -> tuple[int, ...]:
         if t.is_neg():
             t = t.detach().resolve_neg()
         self.keep.append(t)
-        return (t.data_ptr(), *t.shape, *t.stride(), DTYPES[t.dtype])
+        return (t.data_ptr(), *t.stride())
 
     def vector(self, t: Tensor | None) -> int:
         if t is None:

@@ -70,15 +70,15 @@ def info_nce(
     if not in_batch and symmetric:
         fail(function, "symmetric", True, "must be False with in_batch=False: keys have only the batch to be found in")
     scale = scalar(function, "temperature", temperature, ("query", query), above=0).reciprocal()
-    rest: Any = {"join": "anchor", "normalize": normalize, "reduction": reduction}
+    options: Any = {"join": "anchor", "normalize": normalize, "reduction": reduction}
     if negatives is None:
-        return paired(query, positive, scale, both=symmetric, **rest)
+        return paired(query, positive, scale, both=symmetric, **options)
     if in_batch and negatives.dim() == 2:
-        forward = paired(query, torch.cat([positive, negatives]), scale, **rest)
+        forward = paired(query, positive, scale, rest=negatives, **options)
     else:
         q, p, n = prepare(query, positive, negatives, normalize=normalize)
         forward = _against(q, p, n, scale, in_batch, reduction)
-    return 0.5 * (forward + paired(positive, query, scale, **rest)) if symmetric else forward
+    return 0.5 * (forward + paired(positive, query, scale, **options)) if symmetric else forward
 
 
 def _against(
@@ -211,8 +211,8 @@ def _two_views(
         fail(
             function, "z1", f"of shape {tuple(z1.shape)}", "must have at least 2 rows: one pair alone has no negatives"
         )
-    z, exclude = torch.cat([z1, z2]), Exclude(diagonals=(0, n, -n))
-    return paired(z, None, scale, join=join, shift=n, exclude=exclude, normalize=normalize, reduction=reduction)
+    options: Any = {"exclude": Exclude(diagonals=(0, n, -n)), "normalize": normalize, "reduction": reduction}
+    return paired(z1, None, scale, rest=z2, join=join, shift=n, **options)
 
 
 def _image_text(function: str, image: Tensor, text: Tensor, logit_scale: float | Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 from ..backends.contract import Pairing
 from ..exclude import Exclude
 from ..pairwise import paired_in_one, pairwise_logsumexp, pairwise_sum
+from ..score import joined
 from .rows import prepare, reduce_rows, rowwise_dot, scaled
 
 
@@ -18,6 +19,7 @@ def paired(
     y: Tensor | None,
     scale: Tensor,
     *,
+    rest: Tensor | None = None,
     join: str,
     shift: int = 0,
     exclude: Exclude | str = "diagonal",
@@ -32,6 +34,7 @@ def paired(
              "minus"      L_i − t_i
              "softplus"   R_i + softplus(−t_i)        R_i the row's sum of softplus
 
+    rest     further rows of y, or of x where y is None: read where they are by a backend that can, joined for the others
     exclude  takes the partners out of the reduction
     both     the average of the rows' losses and the columns'
 
@@ -39,11 +42,14 @@ def paired(
     """
     psi = "softplus" if join == "softplus" else None
     if reduction != "none":
-        weight = (0.5 if both else 1.0) / (len(x) if reduction == "mean" else 1)
+        rows = len(x) + (len(rest) if y is None and rest is not None else 0)
+        weight = (0.5 if both else 1.0) / (rows if reduction == "mean" else 1)
         pairing = Pairing(weight, join, shift, normalize, both)
-        loss = paired_in_one(x, y, psi=psi, scale=scale, row_bias=_per_row(bias, x), exclude=exclude, pairing=pairing)
+        bias_of_rows = _per_row(bias, x)
+        loss = paired_in_one(x, y, rest, psi=psi, scale=scale, row_bias=bias_of_rows, exclude=exclude, pairing=pairing)
         if loss is not None:
             return loss
+    x, y = joined(x, y, rest)
     if y is None:
         (x,) = prepare(x, normalize=normalize)
         partner = x.roll(-shift, dims=0)
@@ -51,17 +57,17 @@ def paired(
         x, y = prepare(x, y, normalize=normalize)
         partner = y.narrow(0, 0, len(x))
     t = scaled(rowwise_dot(x, partner), scale)  # (N,)
-    rest: Any = {"scale": scale, "exclude": exclude, "reduction": reduction}
+    options: Any = {"scale": scale, "exclude": exclude, "reduction": reduction}
     if join == "softplus":
         assert bias is not None
-        return pairwise_sum(x, y, row_bias=_per_row(bias, x), **rest) + reduce_rows(
+        return pairwise_sum(x, y, row_bias=_per_row(bias, x), **options) + reduce_rows(
             softplus(-(t + bias), threshold=40), reduction
         )
     if join == "minus":
-        return pairwise_logsumexp(x, y, **rest) - reduce_rows(t, reduction)
+        return pairwise_logsumexp(x, y, **options) - reduce_rows(t, reduction)
     if not both:
-        return pairwise_logsumexp(x, y, anchor=t, **rest)
-    sides = pairwise_logsumexp(x, y, anchor=t, col_anchor=t, dim="both", **rest)
+        return pairwise_logsumexp(x, y, anchor=t, **options)
+    sides = pairwise_logsumexp(x, y, anchor=t, col_anchor=t, dim="both", **options)
     return 0.5 * (sides[0] + sides[1] if reduction == "none" else sides)
 
 

@@ -55,7 +55,9 @@ def total(score: Score, needs: Needs, backend: str, workspace: int) -> Tensor:
 def paired(score: Score, op: str, pairing: Pairing, needs: Needs, backend: str, workspace: int) -> Tensor:
     """The weighted sum of a loss of rows and their partners, differentiable once."""
     if is_plain(score.x):
-        return with_gradients(lambda: real.paired_of(score, op, pairing, needs, backend, workspace), score)
+        rest = () if score.rest is None else (score.rest,)
+        return with_gradients(lambda: real.paired_of(score, op, pairing, needs, backend, workspace), score, *rest)
+    score = score.in_one_piece()
     return call(Paired.apply, "paired", score, (op, *pairing, needs.flatten(), backend, workspace))[0]
 
 

@@ -154,8 +154,8 @@ class WithGradients(_Once):
         )
 
 
-def with_gradients(make: Callable[[], tuple[Tensor, ...]], score: Score, *anchors: Tensor | None) -> Tensor:
-    tensors = (score.x, score.y, score.scale, score.row_bias, score.col_bias, *anchors)
+def with_gradients(make: Callable[[], tuple[Tensor, ...]], score: Score, *more: Tensor | None) -> Tensor:
+    tensors = (score.x, score.y, score.scale, score.row_bias, score.col_bias, *more)
     # A tangent of forward mode needs no gradient, and must be refused as well.
     differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if differentiated or forward_ad._current_level >= 0:

@@ -72,7 +72,9 @@ def paired(*args: Any) -> tuple[Tensor, ...]:
 def paired_of(
     score: Score, op: str, pairing: Pairing, needs: Needs, backend: str, workspace: int
 ) -> tuple[Tensor, ...]:
-    return made("paired", backend, score, op, pairing, needs, workspace)
+    """The value, its gradients, and last that of the score's `rest` if it has one."""
+    value, grads = run("paired", backend, score, op, pairing, needs, workspace)
+    return value, *grads.in_pieces(score)
 
 
 def made(function: str, backend: str, score: Score, *args: Any) -> tuple[Tensor, ...]:

@@ -106,7 +106,7 @@ void Given<Real>::fill(std::vector<char>& data, std::vector<double>& numbers, Ba
         put(data, at, bits_of_bfloat16(x)), numbers.push_back(value_of_bfloat16(bits_of_bfloat16(x)));
       if (shape_.element == Element::f16) put(data, at, bits_of_float16(x)), numbers.push_back(value_of_float16(bits_of_float16(x)));
     }
-  batch = {data.data(), rows, D, row_stride, column_stride, shape_.element};
+  batch = {{data.data(), row_stride, column_stride}, rows, D, shape_.element};
 }
 
 template <class Real>

@@ -312,8 +312,8 @@ FACT(keys_that_begin_where_the_queries_do_may_be_larger_than_they) {
   const std::int64_t N = 3, M = 5;
   const std::vector<double> x = {0.1, 0.2, 0.3, 500, 300};
   Problem p{};
-  p.x = {x.data(), N, 1, 1, 1, Element::f64};
-  p.y = {x.data(), M, 1, 1, 1, Element::f64};
+  p.x = {{x.data(), 1, 1}, N, 1, Element::f64};
+  p.y = {{x.data(), 1, 1}, M, 1, Element::f64};
   p.scale = 10;
   for (const Level level : levels()) {
     std::vector<double> row(N);
@@ -330,8 +330,8 @@ FACT(top_k_puts_nan_first_and_among_equals_the_earlier_column) {
   for (std::int64_t j = 0; j < M; ++j) y[j] = float(j * 7 % 5);
   y[33] = y[100] = std::numeric_limits<float>::quiet_NaN();
   Problem p{};
-  p.x = {x.data(), N, 1, 1, 1, Element::f32};
-  p.y = {y.data(), M, 1, 1, 1, Element::f32};
+  p.x = {{x.data(), 1, 1}, N, 1, Element::f32};
+  p.y = {{y.data(), 1, 1}, M, 1, Element::f32};
   p.scale = 1;
   std::vector<std::int64_t> expected(M);
   for (std::int64_t j = 0; j < M; ++j) expected[j] = j;

@@ -21,7 +21,7 @@ bool same(Real a, double b) {
 void judge_patterns(Element element, double (*truth)(std::uint16_t)) {
   std::vector<std::uint16_t> bits(1 << 16);
   for (std::size_t k = 0; k < bits.size(); ++k) bits[k] = std::uint16_t(k);
-  const Batch batch{bits.data(), 256, 256, 256, 1, element};
+  const Batch batch{{bits.data(), 256, 1}, 256, 256, element};
   const auto judge = [&](const char* who, std::int64_t first, Rows<float> rows, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i)
       for (std::int64_t d = 0; d < 256; ++d) {
@@ -61,13 +61,36 @@ FACT(rows_are_read_by_any_strides_less_the_center_and_padded_with_zeros) {
   for (const auto& [row_stride, column_stride] : {std::pair<std::int64_t, std::int64_t>{7, 1}, {23, 1}, {29, 3}, {1, 100}, {0, 1}, {-9, 1}, {15, -2}}) {
     std::vector<double> memory(6 * ld, std::nan(""));
     const double* start = data.data() + 1500;
-    const Batch batch{start, 40, D, row_stride, column_stride, Element::f64};
+    const Batch batch{{start, row_stride, column_stride}, 40, D, Element::f64};
     load_rows<double>(batch, 5, 6, center.data(), {memory.data(), ld});
     for (std::int64_t i = 0; i < 6; ++i)
       for (std::int64_t d = 0; d < ld; ++d) {
         const double expected = d < D ? start[(5 + i) * row_stride + d * column_stride] - center[d] : 0;
         check(memory[i * ld + d] == expected, "strides ", row_stride, ", ", column_stride, ", row ", i, ", column ", d);
       }
+  }
+}
+
+FACT(a_batch_in_two_pieces_is_read_across_the_split) {
+  std::vector<double> data(400);
+  for (std::size_t k = 0; k < data.size(); ++k) data[k] = double(k);
+  const std::int64_t D = 5, ld = padded<double>(D), split = 7, rows = 11;
+  const std::vector<std::int64_t> backwards = {10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0};
+  const double* rest = data.data() + 200;
+  for (const std::int64_t* order : {static_cast<const std::int64_t*>(nullptr), backwards.data()}) {
+    Batch batch{{data.data(), 6, 1}, rows, D, Element::f64, {rest, 1, 4}, split};
+    batch.order = order;
+    std::vector<double> memory(rows * ld);
+    load_rows<double>(batch, 0, rows, nullptr, {memory.data(), ld});
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const std::int64_t at = order ? order[i] : i;
+      for (std::int64_t d = 0; d < D; ++d) {
+        const double expected = at < split ? data[at * 6 + d] : rest[at - split + d * 4];
+        check(memory[i * ld + d] == expected, "row ", i, ", column ", d, " is ", memory[i * ld + d], ", not ", expected);
+      }
+      const double* there = row_in_place<double>(batch, i);
+      check(there == (at < split ? data.data() + at * 6 : nullptr), "row ", i, " is found at another place, or where it has gaps");
+    }
   }
 }
 

@@ -66,7 +66,7 @@ FACT(an_order_holds_every_point_once_and_is_the_same_for_the_same_points) {
     if (n > 100) points[7] = std::nan("");
     if (n > 200)
       for (std::int64_t k = 100; k < 300; ++k) points[k] = 1;  // many at one place
-    const Batch batch{points.data(), n, 2, 2, 1, Element::f64};
+    const Batch batch{{points.data(), 2, 1}, n, 2, Element::f64};
     std::vector<std::int64_t> order(n), again(n), all(n);
     put_in_order(batch, order.data());
     put_in_order(batch, again.data());
@@ -83,7 +83,7 @@ FACT(an_order_brings_the_points_of_a_cluster_together) {
   std::vector<float> points(n);
   for (std::int64_t i = 0; i < n; ++i) points[i] = float(100 * (i % clusters) + random.normal());
   std::vector<std::int64_t> order(n);
-  put_in_order({points.data(), n, 1, 1, 1, Element::f32}, order.data());
+  put_in_order({{points.data(), 1, 1}, n, 1, Element::f32}, order.data());
   std::int64_t changes = 0;
   for (std::int64_t i = 1; i < n; ++i) changes += order[i] % clusters != order[i - 1] % clusters;
   check(changes < 10 * clusters, changes, " changes of cluster along the order");

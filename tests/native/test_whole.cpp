@@ -20,7 +20,7 @@ Matrix normals(std::int64_t n, std::uint64_t seed) {
 }
 
 Batch batch(const Matrix& m, std::int64_t D) {
-  return {m.data(), std::int64_t(m.size()) / D, D, D, 1, Element::f64};
+  return {{m.data(), D, 1}, std::int64_t(m.size()) / D, D, Element::f64};
 }
 
 Matrix unit(Matrix m, std::int64_t D, bool wanted) {

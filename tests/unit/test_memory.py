@@ -18,7 +18,9 @@ def run(rows, dimensions):
     torch.manual_seed(0)
     x = torch.randn(rows, dimensions, requires_grad=True)
     loss = {
-        "nt_xent": lambda: jk.nt_xent(*x.split(rows // 2)),
+        "nt_xent": lambda: jk.nt_xent(x, torch.randn_like(x).requires_grad_()),
+        "dcl": lambda: jk.dcl(x, torch.randn_like(x).requires_grad_()),
+        "negatives": lambda: jk.info_nce(x, *(torch.randn_like(x).requires_grad_() for _ in range(2))),
         "clip_loss": lambda: jk.clip_loss(x, x.detach().roll(1, 0).requires_grad_(), 5.0, normalize=True),
         "kde_entropy": lambda: jk.kde_entropy(x, bandwidth=0.9),
         "matrix": lambda: (x @ x.T).sum(),
@@ -64,7 +66,7 @@ def test_loss_and_gradient_at_32768_rows_stay_under_400_mib(problem, backend):
     assert growth(problem, N, backend) < 400 * MIB
 
 
-def formula(rows: int, dimensions: int, tensors: int) -> int:
+def formula(rows: int, dimensions: int, tensors: float) -> float:
     """`tensors` inputs and gradients of floats, 16 vectors of rows and of columns, and the workspace."""
     return tensors * rows * dimensions * 4 + 16 * (rows + rows) * 4 + WORKSPACE
 
@@ -73,6 +75,12 @@ def formula(rows: int, dimensions: int, tensors: int) -> int:
 @pytest.mark.parametrize(("problem", "tensors"), [("rows", 2), ("strips", 4), ("both", 4)])
 def test_reductions_need_16_vectors_and_the_workspace_beyond_inputs_and_gradients(problem, tensors, backend):
     assert growth(problem, N, backend) < formula(N, D, tensors)
+
+
+@pytest.mark.parametrize(("problem", "tensors"), [("nt_xent", 4), ("dcl", 4), ("negatives", 6)])
+def test_two_views_and_further_negatives_are_not_joined_to_one_tensor(problem, tensors):
+    rows, dimensions = 8192, 2048  # 64 MiB a tensor, as much as the workspace; a vector for each row of both views
+    assert growth(problem, rows, dimensions=dimensions) < formula(2 * rows, dimensions, tensors / 2)
 
 
 @pytest.mark.parametrize("problem", ["sup_con", "few classes"])
