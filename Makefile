@@ -20,13 +20,14 @@ GPU_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest-triton native-test sanitize lint bench bench-quick report static-gpu gpu-check gpu-check-dry clean
+.PHONY: help demo test test-oldest-triton native-test exhaustive sanitize lint bench bench-quick report static-gpu gpu-check gpu-check-dry clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
 	@echo "make test    run the whole test suite"
 	@echo "make test-oldest-triton  the GPU kernels compiled once more, by Triton $(OLDEST_TRITON)"
 	@echo "make native-test  run the C++ tests of csrc; make sanitize: under the address, undefined and thread sanitizers"
+	@echo "make exhaustive  exp, softplus and logistic of every float, at every level of instructions: minutes"
 	@echo "make lint    ruff (rules and format) and pyright"
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
 	@echo "make report  an hour: every loss against its rivals, into benchmarks/results; REPORT_ARGS=--quick: 3 minutes"
@@ -50,6 +51,9 @@ test-oldest-triton: $(VENV)/test.stamp $(VENV)/triton-$(OLDEST_TRITON).stamp
 # Plain C++: no Python, no torch, nothing to install but a compiler.
 native-test:
 	$(MAKE) -C tests/native run
+
+exhaustive:
+	$(MAKE) -C tests/native exhaustive
 
 sanitize:
 	$(MAKE) -C tests/native -j $(WORKERS) run FLAVOUR=address

@@ -235,8 +235,7 @@ PYBIND11_MODULE(_native, module) {
     return keeps_scores(owned.problem, of_scale, workspace);
   });
   module.def("put_in_order", [](const BatchArgument& points, Address order) {
-    const py::gil_scoped_release release;
-    put_in_order(batch(points), at<std::int64_t>(order));
+    unlocked(1, 0, [&](const Options& options) { put_in_order(batch(points), at<std::int64_t>(order), options.interrupted); });
   });
   module.def("top_k", [](const OwnedProblem& owned, std::int64_t k, int threads, std::int64_t workspace, Address values, Address indices) {
     const Problem& p = owned.problem;

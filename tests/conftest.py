@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+from jessl_kernels.native import native_status
 from tests import executor
 
 os.environ["JESSL_POISON"] = "1"  # read once, when the core first takes scratch memory
@@ -40,6 +41,14 @@ def tf32_allowed():
     torch.backends.cuda.matmul.fp32_precision = "tf32"
     yield
     torch.backends.cuda.matmul.fp32_precision = before
+
+
+@pytest.fixture
+def at_level(level, monkeypatch):
+    """The cpu backend runs the code for this level of instructions."""
+    if level not in native_status().info["simd_cpu"].split():
+        pytest.skip(f"this processor does not run {level}")
+    monkeypatch.setenv("JESSL_SIMD", level)
 
 
 @pytest.fixture(autouse=True)

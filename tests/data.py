@@ -122,9 +122,15 @@ def column_major(t: Tensor) -> Tensor:
     return t.T.contiguous().T
 
 
+def unaligned(t: Tensor) -> Tensor:
+    """The same numbers, row after row, from an address that no vector load takes."""
+    return t.new_empty(t.numel() + 1)[1:].view(t.shape).copy_(t)
+
+
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "every_other_column": every_other_column,
     "column_major": column_major,
+    "unaligned": unaligned,
 }
 
 

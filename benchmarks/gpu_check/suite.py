@@ -15,7 +15,7 @@ from typing import Any
 from .journal import Step
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = ("tests/unit", "tests/property")
+TESTS = ("tests/unit", "tests/property", "tests/gpu/test_tf32.py")
 # A process holds half a GiB of the GPU's memory and a core; all of them compile some 1,800 kernels, half a second each.
 MOST_PROCESSES = 12
 MOST_FAILURES = 40

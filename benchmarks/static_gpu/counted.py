@@ -162,6 +162,11 @@ def _tensors(values: Any) -> list[torch.Tensor]:
     return [v for v in flat if isinstance(v, torch.Tensor)]
 
 
+def library() -> contextlib.AbstractContextManager:
+    """A block whose products of the library run as on a GPU, and nothing is kept of what they cost."""
+    return _Library(_Counter())
+
+
 @contextlib.contextmanager
 def counting() -> Iterator[Work]:
     """Within the block, inside a session of the executor, what runs is counted: steps by the name of their kernel."""
@@ -197,13 +202,14 @@ def counting() -> Iterator[Work]:
 
 
 @contextlib.contextmanager
-def pretended(capability: tuple[int, int] = (9, 0), *, cuda: bool = True) -> Iterator[None]:
-    """A GPU of this compute capability, whose kernels the executor runs; with `cuda` False, an AMD GPU as far as torch can
-    say. Behind it nothing stays changed."""
+def pretended(capability: tuple[int, int] = (9, 0), *, amd: bool = False) -> Iterator[None]:
+    """A GPU of this compute capability, or of AMD's as far as torch can say, whose kernels the executor runs. Behind it nothing
+    stays changed."""
     from ttsem.sanitize import session
 
     known = capability if capability in ((8, 0), (9, 0), (10, 0)) else (9, 0)
     with restored(), session(10 * known[0] + known[1], races="off"):
         torch.cuda.get_device_capability = lambda device=None: capability
-        with mock.patch.object(torch.version, "cuda", "12.8" if cuda else None):
+        versions = {"cuda": None if amd else "12.8", "hip": "7.0" if amd else None}
+        with mock.patch.multiple(torch.version, **versions):
             yield

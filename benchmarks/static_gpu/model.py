@@ -64,7 +64,7 @@ def bound(work: Work, device: Device) -> tuple[float, str]:
 
 def executed(contender: Contender, device: Device, N: int, parts: int = 1) -> Work:
     """The work of one call at N rows, the score matrix in so many parts each way."""
-    with pretended(device.capability, cuda=not device.is_amd), counting() as work:
+    with pretended(device.capability, amd=device.is_amd), counting() as work:
         contender.run(N, parts)
     return dict(work)
 
@@ -80,7 +80,7 @@ def figure(contender: Contender, device: Device, known: dict) -> Figure:
     """`known` keeps what was counted, for devices between which it does not differ."""
     found = Figure(contender.who, contender.loss, contender.D, device.name)
     parts, capability = contender.parts(device.capability), device.capability if contender.varies else None
-    key = contender.who, contender.loss, contender.D, parts, capability, device.is_amd and parts > 1
+    key = contender.who, contender.loss, contender.D, parts, capability, device.is_amd
     try:
         if key not in known:
             known[key] = counted(contender, device)

@@ -12,7 +12,7 @@ from triton.runtime.jit import JITFunction
 
 from .compiled import TARGETS, Compiled, launches
 from .contenders import Contender
-from .counted import pretended
+from .counted import library, pretended
 from .devices import Device
 
 
@@ -66,8 +66,7 @@ def fits(contender: Contender, device: Device) -> list[Fit]:
     where = contender.who, contender.loss, contender.D, device.target
     compiler = JITFunction.run
     try:
-        # The library's products run in fp32 here: the CPU has no others. No kernel sees it.
-        with pretended(device.capability, cuda=False), _quiet():
+        with pretended(device.capability, amd=device.is_amd), library(), _quiet():
             JITFunction.run = compiler  # not the executor's
             with launches(device.target) as found:
                 contender.run(max(contender.N, 2048 if contender.who == "siglip-kernel" else 0), 1)

@@ -43,6 +43,10 @@ def both_sided(s: Score, op: str = "logsumexp", needs: Needs = EMBEDDINGS) -> No
     driver.reduce_and_gradient(s, op, Weighted(weight, None), Weighted(weight, None), needs, WORKSPACE)
 
 
+def top_k(s: Score) -> None:
+    driver.top_k(s, min(2, s.M), WORKSPACE)
+
+
 def recomputed(s: Score, needs: Needs = EMBEDDINGS) -> None:
     vector = torch.ones(s.N, dtype=s.dtype)
     driver.reduce(s, "logsumexp", False, WORKSPACE)

@@ -35,8 +35,7 @@ HEAD = f"""# Static cost of the GPU kernels
 """
 
 NOTE = """
-After a time: the resource that is busiest for most of it. On an AMD GPU ours takes the products with blocks of U in fp32:
-torch has none there of half precision with an fp32 result. *special* counts divisions by constants too.
+After a time: the resource that is busiest for most of it. *special* counts divisions by constants too.
 """
 
 

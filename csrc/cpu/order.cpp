@@ -18,7 +18,8 @@ constexpr std::int64_t most_gathered = 128 * most_rows, smallest_part = most_row
 template <class Real>
 class Order {
  public:
-  Order(const Batch& batch, std::int64_t* order) : D_(batch.columns), points_(batch.rows * D_), key_(batch.rows), order_(order) {
+  Order(const Batch& batch, std::int64_t* order, const Interrupted& interrupted)
+      : D_(batch.columns), points_(batch.rows * D_), key_(batch.rows), order_(order), interrupted_(interrupted) {
     load_rows<Real>(batch, 0, batch.rows, nullptr, {points_.data(), D_});
     std::iota(order, order + batch.rows, 0);
   }
@@ -29,6 +30,7 @@ class Order {
     while (end - begin <= unit && unit > smallest_part) unit /= 2;
     if (end - begin <= unit) return;
     const std::int64_t middle = begin + std::max(unit, (end - begin + unit) / 2 / unit * unit);
+    if (end - begin > most_rows) stop_if_asked();
     project(begin, end);
     smallest_first(begin, middle, end);
     split(begin, middle);
@@ -39,6 +41,7 @@ class Order {
   // Tile after tile: the points nearest to one of them, then those nearest to the nearest point left.
   void gather(std::int64_t begin, std::int64_t end) {
     for (; end - begin > most_rows; begin += most_rows) {
+      stop_if_asked();
       const Real* from = point(order_[begin]);
       for (std::int64_t k = begin; k < end; ++k) key_[order_[k]] = sortable(square_between(from, point(order_[k])));
       smallest_first(begin, begin + most_rows, end);
@@ -51,6 +54,10 @@ class Order {
     std::nth_element(order_ + begin, order_ + middle, order_ + end, [&](std::int64_t i, std::int64_t j) {
       return key_[i] != key_[j] ? key_[i] < key_[j] : i < j;
     });
+  }
+
+  void stop_if_asked() const {
+    if (interrupted_ && interrupted_()) throw Stopped{};
   }
 
   // What is not a number stands last: comparisons must be an order.
@@ -91,15 +98,16 @@ class Order {
   const std::int64_t D_;
   std::vector<Real> points_, key_;
   std::int64_t* const order_;
+  const Interrupted& interrupted_;
 };
 
 }  // namespace
 
-void put_in_order(const Batch& batch, std::int64_t* order) {
+void put_in_order(const Batch& batch, std::int64_t* order, const Interrupted& interrupted) {
   if (batch.element == Element::f64)
-    Order<double>(batch, order).split(0, batch.rows);
+    Order<double>(batch, order, interrupted).split(0, batch.rows);
   else
-    Order<float>(batch, order).split(0, batch.rows);
+    Order<float>(batch, order, interrupted).split(0, batch.rows);
 }
 
 }  // namespace jessl

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cpu/threads.h"
 #include "pairwise/problem.h"
 
 namespace jessl {
@@ -10,6 +11,7 @@ namespace jessl {
 // Writes the numbers of the points in their new order, (rows,): the same for the same points, in O(N·D·log N). Points are halved
 // again and again across the line between two that are far apart; of some thousand points tile after tile is gathered around
 // one of them; and within a tile parts are halves again.
-void put_in_order(const Batch&, std::int64_t* order);
+// On the calling thread, which asks now and then whether to stop.
+void put_in_order(const Batch&, std::int64_t* order, const Interrupted& interrupted = {});
 
 }  // namespace jessl

@@ -39,7 +39,7 @@ struct StripWeights {
 }  // namespace
 
 std::int64_t strip_rows(const Problem& p, std::int64_t workspace) {
-  constexpr std::int64_t fewest = most_rows / 4;
+  constexpr std::int64_t fewest = most_rows / 2;  // a quarter loses to two passes: all columns are read once for each strip
   if (p.symmetric || p.kind != Kind::dot || p.phi.name != PhiName::identity) return 0;
   const auto fits = [&](std::int64_t rows) {
     return (p.wide() ? score_bytes<double>(p, rows) : score_bytes<float>(p, rows)) <= for_scores(workspace);

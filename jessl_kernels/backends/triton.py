@@ -39,6 +39,7 @@ NAME = "triton"
 DESCRIPTION = "Triton, fused tiles or kernels around the library's products, CUDA tensors"
 MISSING = "" if importlib.util.find_spec("triton") else "not installed (pip install triton)"
 
+MOST_ROWS = 2**31 - 2**20  # the end of a tile, or of a range of columns, is a 32-bit number too
 MOST_OFFSETS = 64  # diagonals, and kept diagonals: the kernels unroll them
 
 
@@ -52,8 +53,8 @@ def declines(score: Score, op: str) -> list[str]:
         reasons.append(f"φ {score.phi.name!r} is not compiled into it")
     if max(len(score.exclude.diagonals), len(score.exclude.keep)) > MOST_OFFSETS:
         reasons.append(f"more than {MOST_OFFSETS} diagonals to exclude or to keep")
-    if max(score.N, score.M) >= 2**31:
-        reasons.append("2³¹ rows or more")
+    if max(score.N, score.M) > MOST_ROWS:
+        reasons.append("more than 2³¹ − 2²⁰ rows")
     return reasons
 
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import math
 
-import torch
 import triton
 from torch import Tensor
 
 from ..score import Gradients, Score
 from . import shapes
-from .launch import Problem, Side, merged, product, run_options
+from .launch import Problem, Side, add_sums, merged, product, run_options
 from .weighed import weigh_block
 
 
@@ -81,9 +80,4 @@ def _weigh(
     )  # fmt: skip
     if psi is not None:
         psi[here] += merged(psi_row, "sum")
-    if bias_row is not None:
-        grads.row_bias[here] += merged(bias_row, "sum") * unit
-    if bias_col is not None:
-        grads.col_bias[there] += merged(bias_col, "sum") * unit
-    if scale_part is not None:
-        grads.scale += scale_part.sum(dtype=torch.float64) * unit
+    add_sums(grads, here, there, unit, bias_row, bias_col, scale_part)

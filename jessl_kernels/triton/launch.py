@@ -18,7 +18,7 @@ import torch
 import triton
 from torch import Tensor
 
-from ..score import Score
+from ..score import Gradients, Score
 from . import fused, shapes, tune
 from .shapes import Shape
 
@@ -66,7 +66,7 @@ class Pulled(NamedTuple):
 
 @dataclass
 class Problem:
-    """A score with its embeddings contiguous and aligned, and what every kernel is told of it."""
+    """A score with its tensors contiguous and aligned, and what every kernel is told of it."""
 
     score: Score
     x: Tensor
@@ -77,9 +77,9 @@ class Problem:
     def of(score: Score) -> Problem:
         exclude = score.exclude
         same, different = exclude.same or (None, None), exclude.different or (None, None)
-        x = _in_rows(score.x)
-        y = x if score.y is None else _in_rows(score.y)
-        vectors = [None if v is None else v.contiguous() for v in (score.row_bias, score.col_bias, *same, *different)]
+        x = _in_order(score.x)
+        y = x if score.y is None else _in_order(score.y)
+        vectors = [None if v is None else _in_order(v) for v in (score.row_bias, score.col_bias, *same, *different)]
         # A diagonal that misses the matrix is dropped: it might not even fit into 32 bits.
         offsets = [
             tuple(sorted({4 * d + 2 for d in ds if -score.N < d < score.M})) for ds in (exclude.diagonals, exclude.keep)
@@ -103,8 +103,8 @@ class Problem:
         }
 
 
-def _in_rows(x: Tensor) -> Tensor:
-    """Row after row from an address that vector loads take: element by element a tile costs too many registers."""
+def _in_order(x: Tensor) -> Tensor:
+    """Element after element from an address that vector loads take: one at a time a tile costs too many registers."""
     x = x.contiguous()
     return x.clone() if x.data_ptr() % ALIGNED_BYTES else x
 
@@ -219,10 +219,23 @@ def merged(parts: Tensor, op: str) -> Tensor:
     return torch.logsumexp(parts, dim=0) if op == "logsumexp" else parts.sum(dim=0)
 
 
+def add_sums(
+    grads: Gradients, here: slice, there: slice, unit: Tensor, bias_row: Tensor | None, bias_col: Tensor | None,
+    scale_part: Tensor | None,
+) -> None:  # fmt: skip
+    """What programs summed over some rows and columns of U: to the biases of those, and to the scale. None where nobody asked."""
+    if bias_row is not None:
+        grads.row_bias[here] += merged(bias_row, "sum") * unit
+    if bias_col is not None:
+        grads.col_bias[there] += merged(bias_col, "sum") * unit
+    if scale_part is not None:
+        grads.scale += scale_part.sum(dtype=torch.float64) * unit
+
+
 def product(a: Tensor, b: Tensor, wide: torch.dtype, out: Tensor | None = None) -> Tensor:
     """a @ b by the library, summed and returned in the wider dtype."""
     if a.dtype == wide:
         return torch.mm(a, b, out=out)
-    if torch.version.cuda is not None and a.is_cuda:
+    if a.is_cuda and (torch.version.cuda or torch.version.hip):
         return torch.mm(a, b, out_dtype=wide) if out is None else torch.mm(a, b, out_dtype=wide, out=out)
-    return torch.mm(a.to(wide), b.to(wide), out=out)  # where the library sums half precision in half precision
+    return torch.mm(a.to(wide), b.to(wide), out=out)  # kernels executed on the CPU, whose library has no such product

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..backends import expansion
 from ..score import Gradients, Score
 from . import epilogue, shapes
-from .launch import Problem, Side, merged, product, ranges, run_options
+from .launch import Problem, Side, add_sums, merged, product, ranges, run_options
 
 ALIGNED = 16  # elements: rows of a strip begin where tensor cores and vector loads want them
 
@@ -81,12 +81,7 @@ class Strip:
             scale_part, *self._where, each, LSE=lse, **problem.phi, **run_options(shapes.STRIP),
         )  # fmt: skip
         here = slice(self.first, self.last)
-        if bias_row is not None:
-            grads.row_bias[here] += bias_row.sum(dim=0) * unit
-        if bias_col is not None:
-            grads.col_bias += bias_col.sum(dim=0) * unit
-        if scale_part is not None:
-            grads.scale += scale_part.sum(dtype=torch.float64) * unit
+        add_sums(grads, here, slice(None), unit, bias_row, bias_col, scale_part)
         u, factor = u[:, :M], (unit * score.scale * (2 if distances else 1)).to(score.dtype)
         if grads.x.numel():
             toward_y = product(u, strips.y, score.dtype)

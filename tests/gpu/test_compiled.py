@@ -1,12 +1,17 @@
 """Every kernel for every GPU: it compiles, fits, and consists of what it should."""
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
 
 pytest.importorskip("triton")
+
+from triton.runtime.jit import JITFunction
 
 from benchmarks.static_gpu import problems
 from benchmarks.static_gpu.compiled import TARGETS, Compiled, launches
@@ -18,6 +23,14 @@ HALF, WIDE = (torch.bfloat16, torch.float16), (torch.float32, torch.float64)
 WIDTHS = (5, 64, 128, 256)  # one that is padded, and each row of the tables of shapes
 IDS = torch.arange(4096)
 EVERYTHING = Exclude(diagonals=(0, 7, -7), same=(IDS, IDS), keep=(1,))
+BOTH_IDS = Exclude(diagonals=(0, 7, -7), same=(IDS, IDS), different=(IDS, IDS))  # symmetric: nothing is kept
+
+
+def small(exclude: Exclude, N: int = 256) -> Exclude:
+    """The same of fewer rows."""
+    assert exclude.same is not None
+    return replace(exclude, same=(exclude.same[0][:N], exclude.same[1][:N]))
+
 
 # name: (what is reduced, the score)
 FUSED: dict[str, tuple[Callable, Callable[[], Score]]] = {
@@ -39,6 +52,20 @@ FUSED: dict[str, tuple[Callable, Callable[[], Score]]] = {
         )
         for D in WIDTHS[1:]
     },
+    **{
+        f"everything attended-D{D}": (
+            lambda s: problems.one_sided(s, needs=problems.ALL),
+            lambda D=D: problems.score(torch.bfloat16, D, exclude=EVERYTHING, biased=True),
+        )
+        for D in WIDTHS[1:]
+    },
+    **{
+        f"symmetric with ids-D{D}": (
+            problems.one_sided,
+            lambda D=D: problems.score(torch.bfloat16, D, symmetric=True, exclude=BOTH_IDS, of=phi.clamp(-5.0, 5.0)),
+        )
+        for D in WIDTHS[1:]
+    },
     "many diagonals": (
         problems.both_sided,
         lambda: problems.score(torch.bfloat16, 128, exclude=Exclude(diagonals=tuple(range(6)))),
@@ -49,21 +76,45 @@ TF32 = {
     f"{what.__name__}-tf32-D{D}": (what, lambda D=D: problems.score(torch.float32, D))
     for D in WIDTHS[:-1]
     for what in (problems.one_sided, problems.both_sided)
-}
-DISTANCES = {
-    f"{name}-{str(dtype)[6:]}-D{D}": (
-        what,
-        lambda D=D, dtype=dtype, of=of, symmetric=symmetric: problems.score(
-            dtype, D, kind="sqdist", of=of, symmetric=symmetric
-        ),
+} | {
+    f"everything-tf32-D{D}": (
+        lambda s: problems.both_sided(s, needs=problems.ALL),
+        lambda D=D: problems.score(torch.float32, D, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
     )
-    for name, what, of, symmetric in (
-        ("density", problems.one_sided, phi.IDENTITY, True),
-        ("laplace", problems.both_sided, phi.LAPLACE, False),
-    )
-    for dtype in WIDE
-    for D in (2, 16)
+    for D in WIDTHS[1:-1]
 }
+DISTANCES = (
+    {
+        f"{name}-{str(dtype)[6:]}-D{D}": (
+            what,
+            lambda D=D, dtype=dtype, of=of, symmetric=symmetric: problems.score(
+                dtype, D, kind="sqdist", of=of, symmetric=symmetric
+            ),
+        )
+        for name, what, of, symmetric in (
+            ("density", problems.one_sided, phi.IDENTITY, True),
+            ("laplace", problems.both_sided, phi.LAPLACE, False),
+        )
+        for dtype in (*WIDE, torch.bfloat16)
+        for D in (2, 16)
+    }
+    | {
+        f"everything-{str(dtype)[6:]}": (
+            lambda s: problems.both_sided(s, needs=problems.ALL),
+            lambda dtype=dtype: problems.score(
+                dtype, 16, kind="sqdist", exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)
+            ),
+        )
+        for dtype in WIDE
+    }
+    | {
+        f"softplus-{str(dtype)[6:]}": (
+            lambda s: problems.both_sided(s, op="softplus", needs=problems.ALL),
+            lambda dtype=dtype: problems.score(dtype, 16, kind="sqdist", biased=True),
+        )
+        for dtype in WIDE
+    }
+)
 STRIPS = {
     f"{what.__name__}-{kind}-{str(dtype)[6:]}": (
         what,
@@ -71,6 +122,29 @@ STRIPS = {
     )
     for kind, dtype in (*itertools.product(("dot", "sqdist"), WIDE), ("sqdist", torch.bfloat16))
     for what in (problems.one_sided, problems.both_sided)
+}
+STRIPS |= {
+    f"everything-{kind}-{str(dtype)[6:]}": (
+        lambda s: problems.both_sided(s, needs=problems.ALL),
+        lambda kind=kind, dtype=dtype, of=of: problems.score(
+            dtype, 512, N=256, kind=kind, exclude=small(EVERYTHING), biased=True, of=of
+        ),
+    )
+    for (kind, of), dtype in itertools.product((("dot", phi.clamp(-5.0, 5.0)), ("sqdist", phi.LAPLACE)), WIDE)
+}
+STRIPS |= {
+    f"top-k-{kind}-{str(dtype)[6:]}": (
+        problems.top_k,
+        lambda kind=kind, dtype=dtype, of=of: problems.score(
+            dtype, 20, N=256, kind=kind, exclude=small(EVERYTHING), biased=True, of=of
+        ),
+    )
+    for kind, of, dtype in (
+        ("dot", phi.IDENTITY, torch.bfloat16),
+        ("dot", phi.clamp(-5.0, 5.0), torch.float32),
+        ("sqdist", phi.LAPLACE, torch.float32),
+        ("sqdist", phi.LAPLACE, torch.float64),
+    )
 }
 STRIPS["softplus"] = lambda s: problems.one_sided(s, op="softplus"), lambda: problems.score(torch.float32, 128, N=256)
 BLOCKS = {
@@ -162,6 +236,22 @@ def test_a_score_costs_one_exponential(target, D, monkeypatch):
         assert kernel.exponentials <= allowed, f"{kernel.name} for {target}: {kernel.exponentials:.2f}"
 
 
+def test_without_software_pipelining_every_kernel_has_one_stage(monkeypatch):
+    monkeypatch.setattr("jessl_kernels.triton.launch.SAFE", True)
+    for case in (*FUSED.values(), *BLOCKS.values(), *DISTANCES.values(), *STRIPS.values()):
+        with noted() as stages:
+            case[0](case[1]())
+        assert set(stages) == {1}
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[int]]:
+    """The stages of what is launched, which is neither compiled nor run."""
+    found: list[int] = []
+    with mock.patch.object(JITFunction, "run", lambda *args, **options: found.append(options["num_stages"])):
+        yield found
+
+
 @over(DISTANCES)
 def test_distances_fit(case, target):
     for kernel in compiled(target, case):
@@ -175,15 +265,34 @@ def test_epilogues_of_strips_fit(case, target):
         assert kernel.products == 0 and kernel.count("tf32") == 0
 
 
-@pytest.mark.parametrize("what", [problems.one_sided, problems.both_sided])
-@pytest.mark.parametrize("D", [64, 512], ids=["fused", "blocks"])
-def test_few_variants_are_compiled_over_batches_of_1_to_300_rows(what, D):
+@pytest.mark.parametrize(
+    "what",
+    [problems.one_sided, problems.both_sided, lambda s: problems.one_sided(s, op="softplus"), problems.top_k],
+    ids=["one side", "both sides", "softplus", "top-k"],
+)
+@pytest.mark.parametrize(
+    ("kind", "dtype", "D", "symmetric"),
+    [
+        ("dot", torch.bfloat16, 64, False),
+        ("dot", torch.bfloat16, 64, True),
+        ("dot", torch.bfloat16, 512, False),
+        ("dot", torch.float32, 64, False),
+        ("sqdist", torch.float32, 3, False),
+        ("sqdist", torch.float32, 64, False),
+    ],
+    ids=["fused", "fused, symmetric", "blocks", "strips", "distances", "strips of distances"],
+)
+def test_few_variants_are_compiled_over_batches_of_1_to_300_rows(what, kind, dtype, D, symmetric):
     """A last batch of another length must not wait for a compiler."""
 
     def code(sizes: range) -> dict[str, int]:
         with launches("sm_90") as found:
             for N in sizes:
-                what(problems.score(torch.bfloat16, D, N=N, exclude=Exclude(diagonals=(0, N // 2, -(N // 2)))))
+                ids = torch.arange(N)
+                exclude = Exclude(diagonals=(0, N // 2, -(N // 2)), same=(ids, ids))
+                what(
+                    problems.score(dtype, D, N=N, kind=kind, symmetric=symmetric, exclude=exclude, biased=not symmetric)
+                )
         return {name: len({k.assembly for k in found if k.name == name}) for name in {k.name for k in found}}
 
     once = code(range(300, 301))  # a kernel may serve rows and columns, which differ in what they ask for

@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("triton")
 
+from torch._subclasses import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 from triton.runtime.jit import JITFunction
 
@@ -53,6 +54,16 @@ def noted(processors: int) -> Iterator[list[Launched]]:
         mock.patch.object(launch, "processors", lambda device: processors),
     ):
         yield found
+
+
+@pytest.mark.parametrize(("cuda", "hip"), [("13.0", None), (None, "7.0")], ids=["NVIDIA", "AMD"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_library_multiplies_half_precision_into_fp32(cuda, hip, dtype):
+    with FakeTensorMode(), mock.patch.multiple(torch.version, cuda=cuda, hip=hip), mock.patch("torch.mm") as mm:
+        a = torch.empty(5, 7, dtype=dtype, device="cuda")
+        launch.product(a, a.T, torch.float32)
+    (taken, _), options = mm.call_args
+    assert taken is a and options == {"out_dtype": torch.float32}
 
 
 def reduced(route: str, N: int, M: int, processors: int, symmetric: bool = False) -> list[Launched]:
@@ -140,3 +151,13 @@ def test_kernels_are_handed_aligned_rows_wherever_a_batch_begins():
     assert score.x.data_ptr() % 16 == 2
     given = launch.Problem.of(score)
     assert given.x.data_ptr() % 16 == 0 and torch.equal(given.x, score.x) and given.y is given.x
+
+
+def test_vectors_at_an_unaligned_address_are_copied():
+    bias, ids = torch.arange(8.0)[1:], torch.arange(8)[1:]
+    x = torch.ones(7, 4)
+    score = Score(x, None, torch.ones(()), bias, bias, Exclude(same=(ids, ids)), "dot", phi.IDENTITY)
+    assert bias.data_ptr() % 16 == 4 and ids.data_ptr() % 16 == 8
+    pairs = launch.Problem.of(score).pairs
+    for given, was in ((pairs.row_bias, bias), (pairs.col_bias, bias), (pairs.same_rows, ids), (pairs.same_cols, ids)):
+        assert given.data_ptr() % 16 == 0 and torch.equal(given, was)

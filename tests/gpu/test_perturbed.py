@@ -9,8 +9,12 @@ import torch
 pytest.importorskip("triton")
 pytest.importorskip("ttsem")
 
+import triton
+import triton.language as tl
+
 import jessl_kernels as jk
-from tests import cases, perturbed
+from tests import cases, data, perturbed
+from tests.unit import test_losses as losses
 from tests.unit import test_reductions as suite
 from tests.yardstick import evaluate
 
@@ -47,28 +51,76 @@ def test_worse_arithmetic_stays_within_the_yardstick(backend, problem, worse):
         suite.judge_on(backend, "worse arithmetic", ours, truth, inputs)
 
 
+# name: (loss, dtype, dimensions, temperature): the ways that losses of known upstream go
+LOSSES = {
+    "attended": ("info_nce", torch.bfloat16, 24, 0.07),
+    "attended at 0.005": ("info_nce", torch.float16, 24, 0.005),
+    "both sides": ("clip_loss", torch.bfloat16, 24, 0.07),
+    "half of the tiles": ("nt_xent", torch.float16, 24, 0.07),
+    "blocks": ("info_nce", torch.bfloat16, 272, 0.07),
+    "half of the blocks": ("dcl", torch.bfloat16, 272, 0.07),
+    "blocks of ψ": ("siglip_loss", torch.bfloat16, 24, 0.1),
+    "strip by strip": ("info_nce", torch.float32, 24, 0.07),
+}
+
+
+@on_triton
+@pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("worse", WORSE.values(), ids=WORSE)
+def test_losses_within_worse_arithmetic_stay_within_the_yardstick(backend, case, worse):
+    loss, dtype, D, temperature = case
+    with worse():
+        losses.judge_loss(backend, loss, *data.pairs("random", 33, D, seed=0, dtype=dtype), temperature)
+
+
+@on_triton
+@pytest.mark.parametrize("worse", WORSE.values(), ids=WORSE)
+def test_converged_batches_within_worse_arithmetic(backend, worse):
+    pair = data.converged(40, 24, temperature=0.07, loss=0.01, seed=0, dtype=torch.bfloat16)
+    with worse():
+        losses.judge_loss(backend, "info_nce", *pair, 0.07)
+
+
 @on_triton
 @problems
 def test_the_order_of_programs_changes_no_bit(backend, problem):
     ours, _, inputs = both_ways(problem)
     found = []
-    for order in (contextlib.nullcontext, perturbed.shuffled):
-        with order(), jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
+    for order in (contextlib.nullcontext(), *map(perturbed.shuffled, range(3))):
+        with order, jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
             result = evaluate(ours, inputs, list(inputs), seed=0)
         found.append([*result.values, *result.gradients.values()])
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@triton.jit
+def powers_and_products(source, powers, product, K: tl.constexpr):
+    """e^x of 16 numbers, and what 16 rows of K numbers, which begin with those, have for products."""
+    i, k = tl.arange(0, 16), tl.arange(0, K)
+    tl.store(powers + i, tl.exp(tl.load(source + i)))
+    rows = tl.load(source + i[:, None] * K + k[None, :])
+    tl.store(product + i[:, None] * 16 + i[None, :], tl.dot(rows, tl.trans(rows), input_precision="ieee"))
 
 
 @on_triton
 @pytest.mark.parametrize("worse", WORSE.values(), ids=WORSE)
-def test_each_of_them_changes_something(backend, worse):
+def test_each_of_them_changes_something_and_only_while_it_lasts(backend, worse):
     """Else the tests above would say nothing."""
-    from ttsem import ops
+    source = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
+    source[0, :16] = torch.linspace(-1, -100, 16)  # e^−100 is subnormal
 
-    before, chain = dict(ops.OPS), ops._fma_chain
+    def bits() -> torch.Tensor:
+        powers, product = torch.empty(16), torch.empty(16, 16)
+        powers_and_products[(1,)](source, powers, product, K=64)
+        return torch.cat([powers, product.flatten()])
+
+    exact = bits()
     with worse():
-        assert before != ops.OPS or ops._fma_chain is not chain
-    assert before == ops.OPS and ops._fma_chain is chain
+        inside = bits()
+    assert not torch.equal(exact, inside)
+    torch.testing.assert_close(inside, exact, rtol=1e-5, atol=1e-5)
+    assert torch.equal(exact, bits())
 
 
 def test_a_sum_that_is_cut_off_is_not_above_the_exact_one():

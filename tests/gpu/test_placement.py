@@ -69,6 +69,31 @@ def test_a_device_that_the_package_forgets_to_name_is_refused(monkeypatch):
             jk.pairwise_logsumexp(x, scale=2.0)
 
 
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.skipif(executor.REAL, reason="a GPU says nothing of it")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x.sum().item()",
+        "float(x[0, 0])",
+        "x.cpu()",
+        "x.to('cpu')",
+        "x.clone().copy_(host)",
+        "host.to(x.device)",
+        "bool((x > 0).all())",
+    ],
+)
+def test_the_package_may_not_wait_for_the_gpu_and_tests_may(code):
+    x, host = rows(), rows().cpu()
+    for file, refused in ((placement.PACKAGE + "planted.py", True), ("elsewhere.py", False)):
+        planted = eval(compile(f"lambda x, host: {code}", file, "eval"))
+        if refused:
+            with pytest.raises(RuntimeError, match="the host would wait for the GPU"):
+                planted(x, host)
+        else:
+            planted(x, host)
+
+
 @pytest.mark.skipif(executor.REAL, reason="there is a GPU")
 def test_afterwards_nothing_is_pretended():
     with executor.gpu():

@@ -60,6 +60,13 @@ def gaps(target, count, BLOCK: tl.constexpr):
     tl.store(target + i, i.to(tl.float32), mask=i < count - 1)
 
 
+@triton.jit
+def added_up(source, target, count, BLOCK: tl.constexpr):
+    """A sum that takes lanes beyond the end for 0."""
+    i = tl.arange(0, BLOCK)
+    tl.store(target, tl.sum(tl.load(source + i, mask=i < count)))
+
+
 def test_a_kernel_within_its_bounds_passes():
     source, target = torch.arange(37.0), torch.empty(37)
     copied[(3,)](source, target, 37, 37, BLOCK=16)
@@ -89,6 +96,13 @@ def test_a_program_that_reads_what_another_writes_is_a_race():
     """In the order in which the executor runs them the values would be right."""
     with pytest.raises(KernelFault, match=r"program instances .* both touch"):
         handed_on[(3,)](torch.zeros(4), BLOCK=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int32])
+def test_what_a_mask_keeps_from_being_loaded_may_be_anything(dtype):
+    source, target = torch.ones(13, dtype=dtype), torch.zeros(1)
+    added_up[(1,)](source, target, 13, BLOCK=16)
+    assert target.item() != 13
 
 
 def test_output_that_is_read_before_it_is_written_is_nan():

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 pytest.importorskip("triton")
-pytest.importorskip("ttsem")
 
 import jessl_kernels as jk
 from jessl_kernels.triton import shapes

@@ -323,6 +323,21 @@ FACT(keys_that_begin_where_the_queries_do_may_be_larger_than_they) {
   }
 }
 
+#ifdef __SSE2__
+FACT(a_weight_that_would_be_subnormal_is_0) {
+  const float upstream = 0x1p-100f, lse = 0, x = 1, scores[] = {0, -30 * std::log(2.0f)};  // weights 2^−100 and 2^−130
+  Problem p{};
+  p.x = {{&x, 1, 1}, 1, 1, Element::f32};
+  p.y = {{scores, 1, 1}, 2, 1, Element::f32};
+  p.scale = 1;
+  for (const Level level : levels()) {
+    float of_x = 0, of_y[2] = {};
+    gradient<float>(p, Op::logsumexp, {1, 1 << 20, level, {}}, {&upstream, &lse}, {}, {&of_x, of_y, nullptr, nullptr, nullptr});
+    check(of_y[0] == upstream && of_y[1] == 0, name_of(level), ": ", of_y[0], ", ", of_y[1]);
+  }
+}
+#endif
+
 // Whole numbers make scores exact, and equal ones many.
 FACT(top_k_puts_nan_first_and_among_equals_the_earlier_column) {
   const std::int64_t N = 3, M = 200, k = 150;

@@ -76,6 +76,7 @@ print(json.dumps([answers == parent for answers in children] + [answers() == par
 
 INTERRUPTED = """
 import json, sys, threading, time, torch, jessl_kernels as jk
+from jessl_kernels.backends import cpu
 torch.set_num_threads({threads})
 x = torch.randn({rows}, 16, requires_grad={grad})
 ticks = 0
@@ -87,7 +88,13 @@ def tick():
 with jk.use_backend("cpu"):
     jk.pairwise_logsumexp(x[:100].detach())
     threading.Thread(target=tick, daemon=True).start()
-    print("begin", flush=True)
+    def put_in_order():
+        points, numbers = torch.randn(4_000_000, 32), torch.empty(4_000_000, dtype=torch.int64)
+        piece = (points.data_ptr(), *points.stride())
+        print("begin", flush=True)
+        cpu._core.put_in_order((piece, *points.shape, "float32", (0, 0, 0), len(points)), numbers.data_ptr())
+    if "{call}" != "put_in_order()":
+        print("begin", flush=True)
     try:
         {call}
         print(json.dumps(dict(finished=True)))
@@ -101,6 +108,10 @@ CALLS = {
     "gradients": ("jk.siglip_loss(x, x.flip(0), 1.0, 0.0)", True),
     "strips": ("jk.info_nce(x, x.detach().flip(0))", True),
     "top_k": ("jk.pairwise_topk(x, k=3)", False),
+    "halves": ("jk.nt_xent(x, x.detach().flip(0))", True),
+    "labels": ("jk.sup_con(x, torch.arange(len(x)) // 2)", True),
+    "total": ("jk.uniformity(x)", True),
+    "order": ("put_in_order()", False),
 }
 
 

@@ -3,8 +3,10 @@
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import jessl_kernels as jk
+from jessl_kernels.backends import triton
 
 N, M, D = 6, 4, 3
 
@@ -67,6 +69,46 @@ def _calls(device: str, grad: bool) -> dict:
 def test_value_on_fake_cuda_tensors_reads_nothing_and_stays_on_the_device(name):
     with FakeTensorMode():
         assert _calls("cuda", False)[name]().device.type == "cuda"
+
+
+def test_triton_computes_cuda_tensors():
+    pytest.importorskip("triton")
+    with FakeTensorMode():
+        chosen = jk.explain(torch.empty(N, D, device="cuda"), reduction="mean")
+    assert chosen.backend == "triton" and "x is on cuda" in chosen.declined["cpu"][0]
+
+
+@pytest.mark.parametrize(
+    ("reason", "change"),
+    [
+        ("φ 'cubic' is not compiled into it", {"phi": jk.phi.Phi("cubic", lambda u: u.pow_(3), lambda u: 3 * u * u)}),
+        ("more than 64 diagonals to exclude or to keep", {"exclude": jk.Exclude(diagonals=tuple(range(65)))}),
+        ("more than 2³¹ − 2²⁰ rows", {"rows": 2**31 - 2**20 + 1}),
+        ("x is on meta", {"device": "meta"}),
+        ("the GPU is older than Ampere (compute capability 8.0)", {"capability": (7, 5)}),
+        ("not installed (pip install triton)", {"missing": "not installed (pip install triton)"}),
+    ],
+    ids=["φ", "diagonals", "rows", "device", "capability", "missing"],
+)
+def test_triton_says_why_it_declines_and_chunked_computes(reason, change, monkeypatch):
+    monkeypatch.setattr(triton, "MISSING", change.get("missing", ""))
+    if "capability" in change:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(triton, "_capability", lambda device: change["capability"])
+    options = {name: change[name] for name in ("phi", "exclude") if name in change}
+    with FakeTensorMode():
+        chosen = jk.explain(torch.empty(change.get("rows", N), D, device=change.get("device", "cuda")), **options)
+    assert chosen.backend == "chunked"
+    assert chosen.declined["triton"] == [reason]
+
+
+def test_what_is_traced_of_a_loss_is_an_operator_that_triton_will_compute():
+    pytest.importorskip("triton")
+    with FakeTensorMode():
+        x, y = (torch.empty(N, D, device="cuda") for _ in range(2))
+        graph = make_fx(lambda x, y: jk.clip_loss(x, y, 10.0))(x, y).graph
+    (ours,) = (node for node in graph.nodes if "jessl_kernels" in str(node.target))
+    assert str(ours.target) == "jessl_kernels.scalar.default" and "triton" in ours.args
 
 
 @pytest.mark.parametrize("name", _calls("meta", True))

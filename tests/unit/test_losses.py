@@ -114,10 +114,17 @@ def test_converged_half_batches_of_unit_rows(backend, dtype, temperature, level)
 
 
 @cases.backends
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_four_thousand_dimensions(backend, dtype):
+    judge_loss(backend, "info_nce", *data.pairs("random", 20, 4096, seed=0, dtype=dtype), 0.07)
+
+
+@cases.backends
 @losses
 @pytest.mark.parametrize("batch", ["duplicates", "all_equal", "huge"])
 @pytest.mark.parametrize("temperature", [10.0, 0.005])
-def test_hostile_batches_and_extreme_temperatures(backend, loss, batch, temperature):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_hostile_batches_and_extreme_temperatures(backend, loss, batch, temperature, dtype):
     # Where all rows are equal every gradient is a sum of terms that cancel to 0; the size of those terms counts then.
     terms = {"logit_scale": 1.0, "logit_bias": 1.0, "temperature": temperature**-2}
     floors = (
@@ -125,7 +132,8 @@ def test_hostile_batches_and_extreme_temperatures(backend, loss, batch, temperat
         if batch == "all_equal"
         else None
     )
-    judge_loss(backend, loss, *data.pairs(batch, 20, 6, seed=0), temperature, reduction="none", floors=floors)
+    pair = data.pairs(batch, 20, 6, seed=0, dtype=dtype)
+    judge_loss(backend, loss, *pair, temperature, reduction="none", floors=floors)
 
 
 def test_lse_minus_the_positive_is_what_the_anchor_avoids():

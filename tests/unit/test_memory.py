@@ -16,7 +16,7 @@ import torch, jessl_kernels as jk
 problem, rows, dimensions, backend = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 def run(rows, dimensions):
     torch.manual_seed(0)
-    x = torch.randn(rows, dimensions, requires_grad=True)
+    x = torch.randn(rows, dimensions, dtype=torch.bfloat16 if "bf16" in problem else None, requires_grad=True)
     loss = {
         "nt_xent": lambda: jk.nt_xent(x, torch.randn_like(x).requires_grad_()),
         "dcl": lambda: jk.dcl(x, torch.randn_like(x).requires_grad_()),
@@ -26,6 +26,7 @@ def run(rows, dimensions):
         "matrix": lambda: (x @ x.T).sum(),
         "strips": lambda: jk.pairwise_logsumexp(x, torch.randn_like(x).requires_grad_(), scale=0.1, reduction="mean"),
         "both": lambda: jk.pairwise_logsumexp(x, torch.randn_like(x).requires_grad_(), dim="both", reduction="mean"),
+        "both, bf16": lambda: jk.pairwise_logsumexp(x, torch.randn_like(x).requires_grad_(), dim="both", reduction="mean"),
         "rows": lambda: jk.pairwise_logsumexp(x, scale=0.1).sum(),
         "sup_con": lambda: jk.sup_con(x, torch.arange(rows) // 2),
         "few classes": lambda: jk.sup_con(x, torch.arange(rows) % 10),
@@ -75,6 +76,11 @@ def formula(rows: int, dimensions: int, tensors: float) -> float:
 @pytest.mark.parametrize(("problem", "tensors"), [("rows", 2), ("strips", 4), ("both", 4)])
 def test_reductions_need_16_vectors_and_the_workspace_beyond_inputs_and_gradients(problem, tensors, backend):
     assert growth(problem, N, backend) < formula(N, D, tensors)
+
+
+def test_half_precision_is_converted_tile_by_tile():
+    """Two bytes for each number of an input, four for its gradient, and two more for that in the dtype of the input."""
+    assert growth("both, bf16", N, dimensions=1024) < formula(N, 1024, 4)
 
 
 @pytest.mark.parametrize(("problem", "tensors"), [("nt_xent", 4), ("dcl", 4), ("negatives", 6)])

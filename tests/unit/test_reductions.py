@@ -325,12 +325,20 @@ def test_alpha_0_is_legal_and_has_a_gradient(backend):
 @cases.backends
 @pytest.mark.parametrize("layout", data.LAYOUTS.values(), ids=data.LAYOUTS)
 @pytest.mark.parametrize("kind", ["dot", "sqdist"])
-def test_layout_does_not_matter(backend, layout, kind):
-    x, y = data.pairs("random", 50, 6, seed=0)
-    with jk.use_backend(backend):
-        plain = jk.pairwise_logsumexp(x, y, kind=kind, dim="both", reduction="mean")
-        strided = jk.pairwise_logsumexp(layout(x), layout(y), kind=kind, dim="both", reduction="mean")
-    torch.testing.assert_close(strided, plain, rtol=1e-6, atol=0)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_layout_does_not_matter(backend, layout, kind, dtype):
+    x, y = data.pairs("random", 50, 6, seed=0, dtype=dtype)
+    bias = x[:, 0].float()
+
+    def answers(moved):
+        leaves = [moved(t).requires_grad_() for t in (x, y)]
+        biases = {"row_bias": moved(bias[None])[0], "col_bias": moved(bias[None])[0]}
+        with jk.use_backend(backend):
+            value = jk.pairwise_logsumexp(*leaves, kind=kind, dim="both", reduction="mean", **biases)
+        return [value.detach(), *torch.autograd.grad(value, leaves)]
+
+    for moved, plain in zip(answers(layout), answers(torch.clone), strict=True):
+        torch.testing.assert_close(moved, plain, rtol=1e-6, atol=1e-7)
 
 
 @cases.backends

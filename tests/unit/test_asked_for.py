@@ -1,0 +1,87 @@
+"""What nobody asked for is not computed: no gradient without grad mode, none of a constant, nothing twice in a backward."""
+
+import pytest
+import torch
+
+import jessl_kernels as jk
+from jessl_kernels.backends import chunked, cpu
+from jessl_kernels.native import native_status
+from tests.data import normals
+from tests.skipping import Counting
+
+N, D = 400, 24  # some tiles each way
+
+# Of two batches; those of known upstream, whose gradients are made in the forward pass.
+LOSSES = {
+    "info_nce": jk.info_nce,
+    "clip_loss": lambda x, y: jk.clip_loss(x, y, 10.0, normalize=True),
+    "nt_xent": jk.nt_xent,
+    "siglip_loss": lambda x, y: jk.siglip_loss(x, y, 10.0, -10.0, normalize=True),
+    "sup_con": lambda x, y: jk.sup_con(torch.stack([x, y], dim=1), torch.arange(N) // 2),
+    "kde_entropy": lambda x, y: jk.kde_entropy(torch.cat([x, y]), bandwidth=0.8),
+    "uniformity": lambda x, y: jk.uniformity(torch.cat([x, y])),
+    "anchored": lambda x, y: jk.pairwise_logsumexp(x, y, anchor=x.detach()[:, 0], reduction="mean"),
+}
+losses = pytest.mark.parametrize("loss", LOSSES)
+
+needs_extension = pytest.mark.skipif(not native_status().available, reason=native_status().reason or "built")
+
+
+def batches() -> tuple[torch.Tensor, torch.Tensor]:
+    x, y = normals(2, N, D, seed=0).float().unbind()
+    return x.clone().requires_grad_(), y.clone().requires_grad_()
+
+
+def never(*args, **kwargs):
+    raise AssertionError("a gradient was computed")
+
+
+@pytest.fixture
+def core(monkeypatch):
+    counting = Counting(cpu._core)
+    monkeypatch.setattr(cpu, "_core", counting)
+    with jk.use_backend("cpu"):
+        yield counting
+
+
+@needs_extension
+@losses
+def test_without_grad_mode_or_for_constants_no_tile_is_pulled(loss, core):
+    x, y = batches()
+    with torch.no_grad():
+        assert LOSSES[loss](x, y).isfinite()
+    assert core.tiles[1] > 0 == core.tiles[2]
+    assert not LOSSES[loss](x.detach(), y.detach()).requires_grad
+    assert core.tiles[1] > 0 == core.tiles[2]
+    LOSSES[loss](x, y)
+    assert core.tiles[2] > 0
+
+
+@losses
+def test_chunked_makes_none_either(loss, monkeypatch):
+    monkeypatch.setattr(chunked, "reduce_and_gradient", never)
+    monkeypatch.setattr(chunked, "gradient", never)
+    with jk.use_backend("chunked"), torch.no_grad():
+        assert LOSSES[loss](*batches()).isfinite()
+
+
+@needs_extension
+@losses
+def test_the_backward_of_a_loss_only_multiplies(loss, core, monkeypatch):
+    x, y = batches()
+    value = 3 * LOSSES[loss](x, y)
+    monkeypatch.setattr(cpu, "_core", None)  # nothing could be computed
+    value.backward()
+    assert x.grad.abs().sum() > 0
+
+
+@needs_extension
+@pytest.mark.parametrize("loss", ["info_nce", "clip_loss", "siglip_loss", "anchored"])
+@pytest.mark.parametrize("constant", [0, 1])
+def test_the_gradient_of_a_constant_has_no_place_to_be_written_to(loss, constant, core, monkeypatch):
+    seen = []
+    addresses = cpu._Out.addresses
+    monkeypatch.setattr(cpu._Out, "addresses", lambda out: seen.append(addresses(out)) or seen[-1])
+    given = [batch.detach() if k == constant else batch for k, batch in enumerate(batches())]
+    LOSSES[loss](*given).backward()
+    assert [bool(address) for address in seen[0]] == [constant == 1, constant == 0, False, False, False]
