@@ -226,11 +226,11 @@ def test_fused_kernels_of_tf32_fit_and_use_tensor_cores(case, target, tf32_allow
 def test_a_score_costs_one_exponential(target, D, monkeypatch):
     """And each row, in every thread that holds a part of it, one more for a tile.
 
-    In 256 dimensions, where the weights of a tile are repeated in the two halves of a program's warps, which share the
-    dimensions between them, two. Counted without software pipelining, which on some targets writes the loop's body twice.
+    In 256 dimensions two, where warps multiply alone (mma.sync): half of them share the dimensions of the result, and each
+    needs all weights. Counted without software pipelining, which on some targets writes the loop's body twice.
     """
     monkeypatch.setattr("jessl_kernels.triton.launch.SAFE", True)
-    repeated = D == 256 and target not in ("sm_100", "gfx942")
+    repeated = D == 256 and target in ("sm_80", "sm_86", "sm_120")
     for kernel in compiled(target, (problems.one_sided, lambda: problems.score(torch.bfloat16, D))):
         allowed = 3.0 if repeated else 1.6
         assert kernel.exponentials <= allowed, f"{kernel.name} for {target}: {kernel.exponentials:.2f}"

@@ -103,7 +103,7 @@ def _ids(n: int, generator: torch.Generator, classes: int = 6) -> Tensor:
 EXCLUSIONS: dict[str, Callable[[int, int, torch.Generator], Exclude]] = {
     "nothing": lambda N, M, g: Exclude(),
     "diagonals": lambda N, M, g: Exclude(diagonals=(0, N // 2, -(N // 2))),
-    "same": lambda N, M, g: Exclude(same=(_ids(N, g), _ids(M, g)), keep=(0, M - N - 2)),
+    "same": lambda N, M, g: Exclude(same=(_ids(N, g), _ids(M, g)), diagonals=(3,), keep=(0, M - N - 2)),
     "different": lambda N, M, g: Exclude(different=(_ids(N, g), _ids(M, g)), diagonals=(1, 66), keep=(-1, 70)),
     # Rows without a pair, and columns.
     "most": lambda N, M, g: Exclude(different=(_ids(N, g, 3), 1 + _ids(M, g, 4)), diagonals=(0, 1), keep=(130,)),
@@ -284,7 +284,14 @@ CHECKS: dict[str, Callable[[], None]] = {
     "strip gradients of rows": lambda: gradients(replace(STRIP, exclude="most", programs=9), LSE, "rows"),
     "strip gradients of softplus": lambda: gradients(replace(STRIP, of=CLAMP), PSI, "both"),
     "strip at once, softplus": lambda: at_once(replace(STRIP, workspace=SCANT, special="empty"), PSI, "rows"),
+    "strip columns, in strips and ranges": lambda: values(replace(STRIP, programs=9, workspace=SCANT), LSE, True),
+    "strip gradients, in strips and ranges": lambda: gradients(
+        replace(STRIP, programs=9, workspace=SCANT), LSE, "both"
+    ),
     # strips of distances
+    "expanded gradients, in strips and ranges": lambda: gradients(
+        replace(EXPANDED, of=phi.LAPLACE, near=21, programs=9, workspace=SCANT), LSE, "both"
+    ),
     "expanded rows": lambda: values(replace(EXPANDED, of=phi.LAPLACE), LSE, True),
     "expanded gradients, fp32": lambda: gradients(replace(EXPANDED, dtype=FP32, programs=9), LSE, "both"),
     "expanded gradients, clamp": lambda: gradients(
@@ -325,6 +332,9 @@ CHECKS: dict[str, Callable[[], None]] = {
     "half softplus": lambda: values(replace(HALVED, shape=(300, 300, 5)), PSI, True),
     "block gradients": lambda: gradients(replace(WIDE, exclude="different", of=CLAMP), LSE, "both"),
     "block of many tiles": lambda: gradients(replace(WIDE, shape=(300, 150, 130), workspace=PLENTY), PSI, "both"),
+    "blocks of many tiles": lambda: gradients(
+        replace(WIDE, shape=(300, 400, 130), workspace=140_000, of=CLAMP), LSE, "both"
+    ),
     "block gradients of rows": lambda: gradients(replace(WIDE, exclude="most"), LSE, "rows"),
     "block gradients, symmetric": lambda: gradients(
         replace(HALVED, shape=(300, 300, 260), workspace=SCANT), LSE, "both", UNBIASED

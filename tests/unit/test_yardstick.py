@@ -136,8 +136,8 @@ def test_batches_are_finite_and_of_the_dtype(kind, dtype):
 
 
 @pytest.mark.parametrize("layout", data.LAYOUTS)
-def test_layouts_keep_the_numbers_and_are_not_contiguous(layout):
+def test_layouts_keep_the_numbers_and_are_not_as_a_kernel_would_like_them(layout):
     t = data.normals(5, 3, seed=0)
     moved = data.LAYOUTS[layout](t)
     assert torch.equal(moved, t)
-    assert not moved.is_contiguous()
+    assert not moved.is_contiguous() or moved.data_ptr() % 16
