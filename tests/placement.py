@@ -201,7 +201,9 @@ def pretended() -> Iterator[None]:
 
     with (
         mock.patch.object(JITFunction, "run", checked),
-        mock.patch.object(derivatives, "_is_one", lambda upstream: False),  # in a backward tensors name the host's device
+        mock.patch.object(
+            derivatives, "_is_one", lambda upstream: False
+        ),  # in a backward tensors name the host's device
         PretendedlyPlaced(book),
         book,
     ):
