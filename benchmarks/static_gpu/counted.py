@@ -210,6 +210,8 @@ def pretended(capability: tuple[int, int] = (9, 0), *, amd: bool = False) -> Ite
     known = capability if capability in ((8, 0), (9, 0), (10, 0)) else (9, 0)
     with restored(), session(10 * known[0] + known[1], races="off"):
         torch.cuda.get_device_capability = lambda device=None: capability
-        versions = {"cuda": None if amd else "12.8", "hip": "7.0" if amd else None}
-        with mock.patch.multiple(torch.version, **versions):
+        with (
+            mock.patch.object(torch.version, "cuda", None if amd else "12.8"),
+            mock.patch.object(torch.version, "hip", "7.0" if amd else None),
+        ):
             yield
