@@ -84,6 +84,7 @@ class Score:
 
     def transposed(self) -> Score:
         """The scores s_ji, as a problem of its own."""
+        assert self.rest is None  # it would be rows of x
         x, y = self.keys, None if self.y is None else self.x
         exclude = self.exclude.transposed()
         return replace(self, x=x, y=y, row_bias=self.col_bias, col_bias=self.row_bias, exclude=exclude)
@@ -104,7 +105,8 @@ class Score:
         return s
 
     def flatten(self) -> tuple:
-        """The arguments of `SCHEMA`."""
+        """The arguments of `SCHEMA`, which knows no batch in two pieces."""
+        assert self.rest is None
         same, different = self.exclude.same or (None, None), self.exclude.different or (None, None)
         tensors = (self.x, self.y, self.scale, self.row_bias, self.col_bias, *same, *different)
         words = (
@@ -173,8 +175,9 @@ class Gradients:
         """As `flatten`, and the gradient of the score's `rest` if it has one: views, no copies."""
         if score.rest is None:
             return self.flatten()
-        whole = self.x if score.y is None else self.y
-        first, rest = whole[: len(score.keys)], whole[len(score.keys) :]
+        whole, split = self.x if score.y is None else self.y, len(score.keys)
+        # By way of `.data` each counts its own versions: who writes to one gradient does not spoil the other for autograd.
+        first, rest = whole.data[:split], whole.data[split:]
         x, y = (first, self.y) if score.y is None else (self.x, first)
         return (x, y, self.scale, self.row_bias, self.col_bias, rest)
 

@@ -5,7 +5,7 @@ same numbers everywhere. What the package makes stays where it asked for, so tha
 
 The pretended GPU has no memory of its own, but a book of what would lie there. An operation on both memories, a host
 tensor handed to a kernel: what a GPU would refuse is refused, so that the suite finds no such thing for the first time there.
-And what would make the host wait for the GPU is refused to the package: numbers read from it, copies from one to the other.
+And single numbers that are read, and copies from one to the other, for which the host would wait, are refused to the package.
 """
 
 from __future__ import annotations

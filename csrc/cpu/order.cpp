@@ -15,6 +15,8 @@ namespace {
 // Halves of many points cut through clusters, which gathering does not; but that takes a distance per point and tile.
 constexpr std::int64_t most_gathered = 128 * most_rows, smallest_part = most_rows / 16;
 
+constexpr std::int64_t often = 1 << 16;  // points between two questions whether to stop
+
 template <class Real>
 class Order {
  public:
@@ -30,7 +32,6 @@ class Order {
     while (end - begin <= unit && unit > smallest_part) unit /= 2;
     if (end - begin <= unit) return;
     const std::int64_t middle = begin + std::max(unit, (end - begin + unit) / 2 / unit * unit);
-    if (end - begin > most_rows) stop_if_asked();
     project(begin, end);
     smallest_first(begin, middle, end);
     split(begin, middle);
@@ -76,6 +77,7 @@ class Order {
     std::int64_t found = from;
     Real most = 0;
     for (std::int64_t k = begin; k < end; ++k) {
+      if (k % often == 0) stop_if_asked();
       const Real square = square_between(point(from), point(order_[k]));
       if (square > most) most = square, found = order_[k];
     }
@@ -88,6 +90,7 @@ class Order {
     std::vector<Real> direction(D_);
     for (std::int64_t d = 0; d < D_; ++d) direction[d] = point(other)[d] - point(one)[d];
     for (std::int64_t k = begin; k < end; ++k) {
+      if (k % often == 0) stop_if_asked();
       const Real* x = point(order_[k]);
       Real key = 0;
       for (std::int64_t d = 0; d < D_; ++d) key += direction[d] * x[d];

@@ -7,7 +7,8 @@
     gradient(score, op, row, col, needs, workspace)            → Gradients, for given upstream gradients and log-sum-exps
     reduce_and_gradient(score, op, row, col, needs, workspace) → row, col, Gradients of Σ w_i row_i + Σ v_j col_j
     total(score, needs, workspace)                             → log ΣΣ e^s, Gradients; optional
-    paired(score, op, pairing, needs, workspace)               → value, Gradients of a whole loss; optional
+    paired(score, op, pairing, needs, workspace)               → value, Gradients of a whole loss; optional, and alone in
+                                                                 being handed a score whose batch has a `rest`
     labelled(score, labelling, needs, workspace)               → value, Gradients of a whole SupCon; optional
     top_k(score, k, workspace)                                 → values (N, k), indices (N, k)
     plan(score, op, …)                                         → Plan: what it would do, for `jk.explain`

@@ -159,7 +159,7 @@ class _Problem:
         skip_below = score.skip_below if op == "logsumexp" else 0.0
         moved = moved and skip_below > 0 and ordering.pays(score)
         if moved:
-            score = score.in_one_piece()  # which costs nothing here: points that are moved are copied
+            score = score.in_one_piece()
         self.order = ordering.order(score, self._put_in_order) if moved else ordering.NONE
         score = self.order.apply(score)
         exclude, keys = score.exclude, self._batch(score.keys, score.rest)
@@ -193,9 +193,8 @@ class _Problem:
 
     def _batch(self, t: Tensor, rest: Tensor | None = None) -> tuple:
         split, columns = t.shape
-        if rest is None:
-            return self._piece(t), split, columns, DTYPES[t.dtype], (0, 0, 0), split
-        return self._piece(t), split + len(rest), columns, DTYPES[t.dtype], self._piece(rest), split
+        rows, second = (split, (0, 0, 0)) if rest is None else (split + len(rest), self._piece(rest))
+        return self._piece(t), rows, columns, DTYPES[t.dtype], second, split
 
     def _piece(self, t: Tensor) -> tuple[int, ...]:
         if t.is_neg():

@@ -45,7 +45,7 @@ def paired(
         rows = len(x) + (len(rest) if y is None and rest is not None else 0)
         weight = (0.5 if both else 1.0) / (rows if reduction == "mean" else 1)
         pairing = Pairing(weight, join, shift, normalize, both)
-        bias_of_rows = _per_row(bias, x)
+        bias_of_rows = None if bias is None else bias.expand(rows)
         loss = paired_in_one(x, y, rest, psi=psi, scale=scale, row_bias=bias_of_rows, exclude=exclude, pairing=pairing)
         if loss is not None:
             return loss
@@ -60,7 +60,7 @@ def paired(
     options: Any = {"scale": scale, "exclude": exclude, "reduction": reduction}
     if join == "softplus":
         assert bias is not None
-        return pairwise_sum(x, y, row_bias=_per_row(bias, x), **options) + reduce_rows(
+        return pairwise_sum(x, y, row_bias=bias.expand(len(x)), **options) + reduce_rows(
             softplus(-(t + bias), threshold=40), reduction
         )
     if join == "minus":
@@ -69,7 +69,3 @@ def paired(
         return pairwise_logsumexp(x, y, anchor=t, **options)
     sides = pairwise_logsumexp(x, y, anchor=t, col_anchor=t, dim="both", **options)
     return 0.5 * (sides[0] + sides[1] if reduction == "none" else sides)
-
-
-def _per_row(bias: Tensor | None, x: Tensor) -> Tensor | None:
-    return None if bias is None else bias.expand(len(x))

@@ -40,30 +40,29 @@ def scalar(
     """Σ w_i join(row_i, anchor_i) + Σ v_j join(col_j, anchor_j), differentiable once, by the tensors that `needs` names."""
     col_weight, col_anchor = col or (None, None)
     rest = (op, row.weight, row.anchor, col_weight, col_anchor, needs.flatten(), backend, workspace)
-    if is_plain(score.x):
+    if is_plain(score):
         return with_gradients(lambda: real.scalar_of(score, *rest), score, row.anchor, col_anchor)
     return call(Scalar.apply, "scalar", score, rest)[0]
 
 
 def total(score: Score, needs: Needs, backend: str, workspace: int) -> Tensor:
     """The log-sum-exp over all pairs, differentiable once."""
-    if is_plain(score.x):
+    if is_plain(score):
         return with_gradients(lambda: real.total_of(score, needs, backend, workspace), score)
     return call(Total.apply, "total", score, (needs.flatten(), backend, workspace))[0]
 
 
 def paired(score: Score, op: str, pairing: Pairing, needs: Needs, backend: str, workspace: int) -> Tensor:
     """The weighted sum of a loss of rows and their partners, differentiable once."""
-    if is_plain(score.x):
-        rest = () if score.rest is None else (score.rest,)
-        return with_gradients(lambda: real.paired_of(score, op, pairing, needs, backend, workspace), score, *rest)
+    if is_plain(score):
+        return with_gradients(lambda: real.paired_of(score, op, pairing, needs, backend, workspace), score)
     score = score.in_one_piece()
     return call(Paired.apply, "paired", score, (op, *pairing, needs.flatten(), backend, workspace))[0]
 
 
 def labelled(score: Score, labelling: Labelling, needs: Needs, backend: str, workspace: int) -> Tensor | None:
     """SupCon, differentiable once; None where it is traced, which the reductions it consists of are made for."""
-    if not is_plain(score.x):
+    if not is_plain(score):
         return None
     return with_gradients(lambda: real.made("labelled", backend, score, labelling, needs, workspace), score)
 

@@ -19,17 +19,19 @@ from . import real
 
 def call(eager: Callable, name: str, score: Score, rest: tuple) -> Any:
     """Traced, fake and meta tensors need the registered operator; real ones go straight to the backend."""
-    function = eager if is_real(score.x) else getattr(torch.ops.jessl_kernels, name).default
+    function = eager if is_real(score) else getattr(torch.ops.jessl_kernels, name).default
     return function(*score.flatten(), *rest)
 
 
-def is_real(x: Tensor) -> bool:
-    return type(x) in (Tensor, torch.nn.Parameter) and not x.is_meta and not torch.compiler.is_compiling()
+def is_real(score: Score) -> bool:
+    return not torch.compiler.is_compiling() and all(
+        t is None or (type(t) in (Tensor, torch.nn.Parameter) and not t.is_meta) for t in (score.x, score.y, score.rest)
+    )
 
 
-def is_plain(x: Tensor) -> bool:
+def is_plain(score: Score) -> bool:
     """Real, and outside of torch.func, whose transforms want functions of another form."""
-    return is_real(x) and not torch._C._are_functorch_transforms_active()
+    return is_real(score) and not torch._C._are_functorch_transforms_active()
 
 
 def _no_second_derivative(ctx: Any, *upstream: Tensor) -> Any:
@@ -154,8 +156,10 @@ class WithGradients(_Once):
         )
 
 
-def with_gradients(make: Callable[[], tuple[Tensor, ...]], score: Score, *more: Tensor | None) -> Tensor:
-    tensors = (score.x, score.y, score.scale, score.row_bias, score.col_bias, *more)
+def with_gradients(make: Callable[[], tuple[Tensor, ...]], score: Score, *anchors: Tensor | None) -> Tensor:
+    tensors = (score.x, score.y, score.scale, score.row_bias, score.col_bias, *anchors)
+    if score.rest is not None:
+        tensors = (*tensors, score.rest)
     # A tangent of forward mode needs no gradient, and must be refused as well.
     differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if differentiated or forward_ad._current_level >= 0:

@@ -61,8 +61,13 @@ def test_without_grad_mode_or_for_constants_no_tile_is_pulled(loss, core):
 def test_chunked_makes_none_either(loss, monkeypatch):
     monkeypatch.setattr(chunked, "reduce_and_gradient", never)
     monkeypatch.setattr(chunked, "gradient", never)
-    with jk.use_backend("chunked"), torch.no_grad():
-        assert LOSSES[loss](*batches()).isfinite()
+    x, y = batches()
+    with jk.use_backend("chunked"):
+        with torch.no_grad():
+            assert LOSSES[loss](x, y).isfinite()
+        assert not LOSSES[loss](x.detach(), y.detach()).requires_grad
+        with pytest.raises(AssertionError, match="a gradient was computed"):
+            LOSSES[loss](x, y).backward()
 
 
 @needs_extension

@@ -14,6 +14,7 @@ LOSSES = {
     "dcl": jk.dcl,
     "nt_xent-unit-rows": lambda a, b: jk.nt_xent(a, b, normalize=False, temperature=9.0),
     "negatives": lambda a, b: jk.info_nce(a.detach().flip(0), a, b),
+    "negatives-learning": lambda a, b: jk.info_nce(a.flip(0), a, b),
     "negatives-symmetric": lambda a, b: jk.info_nce(a.detach().flip(0), a, b, symmetric=True),
 }
 losses = pytest.mark.parametrize("loss", LOSSES)
@@ -84,7 +85,8 @@ def test_a_piece_may_be_both(loss):
     z.requires_grad_()
     twice = LOSSES[loss](z, z)
     (gradient,) = torch.autograd.grad(twice, z)
-    assert equal([twice.detach(), gradient], [value, first + second])
+    assert torch.equal(twice.detach(), value)
+    torch.testing.assert_close(gradient, first + second, rtol=1e-5, atol=1e-8)  # three terms meet in another order
 
 
 @losses
@@ -111,18 +113,51 @@ def test_a_compiled_loss_joins_them(loss):
 @losses
 def test_a_second_derivative_is_refused(loss):
     views = [view.float().requires_grad_() for view in normals(2, N, D, seed=6).unbind()]
-    (first, _) = torch.autograd.grad(LOSSES[loss](*views), views, create_graph=True)
-    with pytest.raises(RuntimeError, match="no second derivatives"):
-        first.square().sum().backward()
+    for gradient in torch.autograd.grad(LOSSES[loss](*views), views, create_graph=True):
+        with pytest.raises(RuntimeError, match="no second derivatives"):
+            gradient.square().sum().backward(retain_graph=True)
 
 
 def test_negatives_may_be_more_or_fewer_than_the_keys():
-    query, keys = normals(2, N, D, seed=7).float().unbind()
+    query, keys = normals(2, N, D, seed=7).unbind()
     for count in (1, 7, 191, 192, 193, 3 * N):
-        queue = normals(D, count, seed=8).float().t()  # as a queue of past keys is held, one in a column
-        with jk.use_backend("reference"):
-            expected = jk.info_nce(query.double(), keys.double(), queue.double())
-        torch.testing.assert_close(jk.info_nce(query, keys, queue).double(), expected, rtol=1e-6, atol=0)
+        queue = normals(D, count, seed=8).t()  # as a queue of past keys is held, one in a column
+
+        def made(backend, queue=queue):
+            leaves = [t.detach().requires_grad_() for t in (query, keys, queue)]
+            with jk.use_backend(backend):
+                value = jk.info_nce(*leaves)
+            return [value.detach(), *torch.autograd.grad(value, leaves)]
+
+        for ours, truth in zip(made("cpu"), made("reference"), strict=True):
+            torch.testing.assert_close(ours, truth, rtol=1e-10, atol=1e-13)
+
+
+def test_a_gradient_that_is_written_to_leaves_the_other_to_autograd():
+    views = [view.float().requires_grad_() for view in normals(2, N, D, seed=11).unbind()]
+    weight = torch.ones((), requires_grad=True)
+    one, other = torch.autograd.grad(jk.nt_xent(*views), views)
+    later = (weight * other).sum()
+    one.mul_(0.5)
+    later.backward()
+    assert weight.grad == other.sum()
+
+
+def test_a_subclass_as_the_second_piece_is_joined():
+    class Named(torch.Tensor):
+        pass
+
+    one, other = normals(2, N, D, seed=12).float().unbind()
+    torch.testing.assert_close(
+        jk.nt_xent(one, other.as_subclass(Named)).as_subclass(torch.Tensor), jk.nt_xent(one, other)
+    )
+
+
+@pytest.mark.parametrize("learning", [0, 1])
+def test_func_grad_by_one_of_them(learning):
+    views = normals(2, N, D, seed=13).float().unbind()
+    expected = answers("nt_xent", *views)[1 + learning]
+    torch.testing.assert_close(torch.func.grad(jk.nt_xent, argnums=learning)(*views), expected, rtol=1e-5, atol=1e-8)
 
 
 def test_skipping_puts_the_joined_batch_in_order():
