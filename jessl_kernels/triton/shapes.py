@@ -32,11 +32,12 @@ PULL = {16: Shape(64, 32, 4, 3), 32: Shape(64, 32, 4, 3), 64: Shape(64, 32, 4, 3
         256: Shape(64, 16, 4, 2, 255)}  # fmt: skip
 # Many ways of leaving pairs out take registers too.
 SUMS_CROWDED = SUMS | {256: Shape(64, 64, 8, 2)}
-PULL_CROWDED = PULL | {128: Shape(32, 32, 4, 2), 256: Shape(32, 32, 8, 2, 255)}
+PULL_CROWDED = PULL | {64: Shape(32, 32, 4, 2), 128: Shape(32, 32, 4, 2), 256: Shape(32, 32, 8, 2, 255)}
 SUMS_AMD = SUMS | {D: Shape(64, 64, 4, 2) for D in (16, 32, 64, 128)}
 PULL_AMD = PULL | {64: Shape(128, 32, 4, 2), 128: Shape(64, 16, 4, 2), 256: Shape(64, 16, 4, 2)}
 SUMS_TF32 = {16: Shape(128, 64, 8, 3), 32: Shape(128, 64, 8, 3), 64: Shape(64, 64, 4, 2), 128: Shape(64, 64, 4, 2)}
 PULL_TF32 = {16: Shape(64, 32, 4, 2, 160), 32: Shape(64, 32, 4, 2), 64: Shape(64, 32, 4, 2), 128: Shape(64, 32, 4, 2)}
+SUMS_TF32_CROWDED = SUMS_TF32 | {64: Shape(64, 64, 8, 2), 128: Shape(64, 64, 8, 2)}
 PULL_TF32_CROWDED = PULL_TF32 | {128: Shape(32, 32, 4, 2)}
 # In more dimensions a tile is made of chunks of 128 bytes of its rows; for a block of U always.
 CHUNK = 128
@@ -81,7 +82,7 @@ def of(kernel: str, score: Score) -> Shape:
     if not _on_chip(score):
         return SUMS_WIDE
     if tf32(score.x.dtype):
-        sums, pull = SUMS_TF32, PULL_TF32_CROWDED if _crowded(score) else PULL_TF32
+        sums, pull = (SUMS_TF32_CROWDED, PULL_TF32_CROWDED) if _crowded(score) else (SUMS_TF32, PULL_TF32)
     elif torch.version.hip is not None:
         sums, pull = SUMS_AMD, PULL_AMD
     elif _crowded(score):
