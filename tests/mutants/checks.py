@@ -27,6 +27,7 @@ FEW = Needs(True, False, False, False, False)
 UNBIASED = Needs(True, True, True, False, False)
 PLENTY = 64 << 20
 SCANT, SCANT_SUMS = 40_000, 1000  # a few strips of the shapes below; one tile of rows, and one range, at a time
+SCANT_STRIPS = 15_000  # strips of a few rows, for values too
 # Of the largest element. In a row of up to 150 scores, sums and what is made of them round a few times; weights that meet a
 # product in half precision are rounded to it once.
 BARS = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
@@ -284,13 +285,13 @@ CHECKS: dict[str, Callable[[], None]] = {
     "strip gradients of rows": lambda: gradients(replace(STRIP, exclude="most", programs=9), LSE, "rows"),
     "strip gradients of softplus": lambda: gradients(replace(STRIP, of=CLAMP), PSI, "both"),
     "strip at once, softplus": lambda: at_once(replace(STRIP, workspace=SCANT, special="empty"), PSI, "rows"),
-    "strip columns, in strips and ranges": lambda: values(replace(STRIP, programs=9, workspace=SCANT), LSE, True),
+    "strip columns, in strips and ranges": lambda: values(replace(STRIP, programs=9, workspace=SCANT_STRIPS), LSE, True),
     "strip gradients, in strips and ranges": lambda: gradients(
-        replace(STRIP, programs=9, workspace=SCANT), LSE, "both"
+        replace(STRIP, programs=9, workspace=SCANT_STRIPS), LSE, "both"
     ),
     # strips of distances
     "expanded gradients, in strips and ranges": lambda: gradients(
-        replace(EXPANDED, of=phi.LAPLACE, near=21, programs=9, workspace=SCANT), LSE, "both"
+        replace(EXPANDED, of=phi.LAPLACE, near=21, programs=9, workspace=SCANT_STRIPS), LSE, "both"
     ),
     "expanded rows": lambda: values(replace(EXPANDED, of=phi.LAPLACE), LSE, True),
     "expanded gradients, fp32": lambda: gradients(replace(EXPANDED, dtype=FP32, programs=9), LSE, "both"),
@@ -321,6 +322,12 @@ CHECKS: dict[str, Callable[[], None]] = {
     "fused attention, fp16": lambda: at_once(replace(FUSED, dtype=FP16, programs=9, exclude="most"), LSE, "rows"),
     "fused gradients": lambda: gradients(replace(FUSED, of=CLAMP), LSE, "both"),
     "fused gradients, far apart": lambda: gradients(replace(FUSED, spread=(12.0, 12.0), programs=9), LSE, "both"),
+    "fused gradients, rows far apart": lambda: gradients(replace(FUSED, spread=(30.0, 0.0)), LSE, "both"),
+    "fused gradients, columns far apart": lambda: gradients(replace(FUSED, spread=(0.0, 30.0)), LSE, "both"),
+    "fused columns, empty": lambda: values(replace(FUSED, exclude="most"), LSE, True),
+    "fused columns, rows far below": lambda: values(replace(FUSED, spread=(-400.0, 0.0)), LSE, True),
+    "fused columns, columns far below": lambda: values(replace(FUSED, spread=(0.0, -400.0)), LSE, True),
+    "fused infinite rows and columns": lambda: values(replace(FUSED, special="infinite"), LSE, True),
     "fused gradients, fp16": lambda: gradients(replace(FUSED, dtype=FP16), LSE, "rows"),
     "fused, as wide as padded": lambda: at_once(replace(FUSED, shape=(70, 67, 16)), LSE, "both"),
     # the tiles right of the diagonal, in blocks of two rows of tiles and of one
@@ -333,7 +340,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "block gradients": lambda: gradients(replace(WIDE, exclude="different", of=CLAMP), LSE, "both"),
     "block of many tiles": lambda: gradients(replace(WIDE, shape=(300, 150, 130), workspace=PLENTY), PSI, "both"),
     "blocks of many tiles": lambda: gradients(
-        replace(WIDE, shape=(300, 400, 130), workspace=140_000, of=CLAMP), LSE, "both"
+        replace(WIDE, shape=(300, 400, 260), workspace=140_000, of=CLAMP), LSE, "both"
     ),
     "block gradients of rows": lambda: gradients(replace(WIDE, exclude="most"), LSE, "rows"),
     "block gradients, symmetric": lambda: gradients(
@@ -345,6 +352,9 @@ CHECKS: dict[str, Callable[[], None]] = {
     "near columns": lambda: values(replace(APART, dtype=FP32, programs=9), LSE, True),
     "near columns, half precision": lambda: values(replace(APART, dtype=BF16), LSE, True),
     "near softplus": lambda: values(replace(APART, of=FAR, special="empty"), PSI, True),
+    "near softplus of columns": lambda: values(replace(APART, of=FAR), PSI, True),
+    "near gradients of softplus, rows": lambda: gradients(replace(APART, of=FAR), PSI, "rows"),
+    "near gradients, of NaN": lambda: gradients(replace(APART, of=FAR, special="point"), PSI, "rows"),
     "near gradients of rows": lambda: gradients(replace(APART, exclude="most", workspace=SCANT_SUMS), LSE, "rows"),
     "near gradients of softplus": lambda: gradients(replace(APART, of=FAR, programs=9), PSI, "both"),
 }
