@@ -285,7 +285,9 @@ CHECKS: dict[str, Callable[[], None]] = {
     "strip gradients of rows": lambda: gradients(replace(STRIP, exclude="most", programs=9), LSE, "rows"),
     "strip gradients of softplus": lambda: gradients(replace(STRIP, of=CLAMP), PSI, "both"),
     "strip at once, softplus": lambda: at_once(replace(STRIP, workspace=SCANT, special="empty"), PSI, "rows"),
-    "strip columns, in strips and ranges": lambda: values(replace(STRIP, programs=9, workspace=SCANT_STRIPS), LSE, True),
+    "strip columns, in strips and ranges": lambda: values(
+        replace(STRIP, programs=9, workspace=SCANT_STRIPS), LSE, True
+    ),
     "strip gradients, in strips and ranges": lambda: gradients(
         replace(STRIP, programs=9, workspace=SCANT_STRIPS), LSE, "both"
     ),
