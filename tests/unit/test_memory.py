@@ -80,7 +80,7 @@ def test_reductions_need_16_vectors_and_the_workspace_beyond_inputs_and_gradient
 
 def test_half_precision_is_converted_tile_by_tile():
     """Two bytes for each number of an input, four for its gradient, and two more for that in the dtype of the input."""
-    assert growth("both, bf16", N, dimensions=1024) < formula(N, 1024, 4)
+    assert growth("both, bf16", 8192, dimensions=2048) < formula(8192, 2048, 4)
 
 
 @pytest.mark.parametrize(("problem", "tensors"), [("nt_xent", 4), ("dcl", 4), ("negatives", 6)])
