@@ -26,9 +26,8 @@ SMALL_WORKSPACE = 3000
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-levels = pytest.mark.parametrize(
-    "level", ["portable", "avx2", "avx512"]
-)  # of instructions that the C++ is compiled for
+LEVELS = ("portable", "avx2", "avx512")  # of instructions that the C++ is compiled for
+levels = pytest.mark.parametrize("level", LEVELS)
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 

@@ -72,14 +72,13 @@ def paired(*args: Any) -> tuple[Tensor, ...]:
 def paired_of(
     score: Score, op: str, pairing: Pairing, needs: Needs, backend: str, workspace: int
 ) -> tuple[Tensor, ...]:
-    """The value, its gradients, and last that of the score's `rest` if it has one."""
-    value, grads = run("paired", backend, score, op, pairing, needs, workspace)
-    return value, *grads.in_pieces(score)
+    return made("paired", backend, score, op, pairing, needs, workspace)
 
 
 def made(function: str, backend: str, score: Score, *args: Any) -> tuple[Tensor, ...]:
+    """The value, its gradients, and last that of the score's `rest` if it has one."""
     value, grads = run(function, backend, score, *args)
-    return value, *grads.flatten()
+    return value, *grads.in_pieces(score)
 
 
 def top_k(*args: Any) -> tuple[Tensor, Tensor]:

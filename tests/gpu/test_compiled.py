@@ -1,23 +1,20 @@
 """Every kernel for every GPU: it compiles, fits, and consists of what it should."""
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from unittest import mock
 
 import pytest
 import torch
 
 pytest.importorskip("triton")
 
-from triton.runtime.jit import JITFunction
-
 from benchmarks.static_gpu import problems
 from benchmarks.static_gpu.compiled import TARGETS, Compiled, launches
 from jessl_kernels import phi
 from jessl_kernels.exclude import Exclude
 from jessl_kernels.score import Score
+from tests.gpu.test_launches import noted
 
 HALF, WIDE = (torch.bfloat16, torch.float16), (torch.float32, torch.float64)
 WIDTHS = (5, 64, 128, 256)  # one that is padded, and each row of the tables of shapes
@@ -239,17 +236,9 @@ def test_a_score_costs_one_exponential(target, D, monkeypatch):
 def test_without_software_pipelining_every_kernel_has_one_stage(monkeypatch):
     monkeypatch.setattr("jessl_kernels.triton.launch.SAFE", True)
     for case in (*FUSED.values(), *BLOCKS.values(), *DISTANCES.values(), *STRIPS.values()):
-        with noted() as stages:
+        with noted(processors=4) as found:
             case[0](case[1]())
-        assert set(stages) == {1}
-
-
-@contextlib.contextmanager
-def noted() -> Iterator[list[int]]:
-    """The stages of what is launched, which is neither compiled nor run."""
-    found: list[int] = []
-    with mock.patch.object(JITFunction, "run", lambda *args, **options: found.append(options["num_stages"])):
-        yield found
+        assert {dict(one.constants)["num_stages"] for one in found} == {1}
 
 
 @over(DISTANCES)

@@ -88,13 +88,8 @@ def tick():
 with jk.use_backend("cpu"):
     jk.pairwise_logsumexp(x[:100].detach())
     threading.Thread(target=tick, daemon=True).start()
-    def put_in_order():
-        points, numbers = torch.randn(4_000_000, 32), torch.empty(4_000_000, dtype=torch.int64)
-        piece = (points.data_ptr(), *points.stride())
-        print("begin", flush=True)
-        cpu._core.put_in_order((piece, *points.shape, "float32", (0, 0, 0), len(points)), numbers.data_ptr())
-    if "{call}" != "put_in_order()":
-        print("begin", flush=True)
+    piece, order = (x.data_ptr(), *x.stride()), torch.empty(len(x), dtype=torch.int64)
+    print("begin", flush=True)
     try:
         {call}
         print(json.dumps(dict(finished=True)))
@@ -103,15 +98,21 @@ with jk.use_backend("cpu"):
     # The backend still works.
     assert torch.isfinite(jk.pairwise_logsumexp(x[:100].detach())).all()
 """
+MANY, MORE = 500_000, 8_000_000
+# name: (code, whether x has a gradient, rows of x)
 CALLS = {
-    "values": ("jk.pairwise_logsumexp(x, scale=0.1)", False),
-    "gradients": ("jk.siglip_loss(x, x.flip(0), 1.0, 0.0)", True),
-    "strips": ("jk.info_nce(x, x.detach().flip(0))", True),
-    "top_k": ("jk.pairwise_topk(x, k=3)", False),
-    "halves": ("jk.nt_xent(x, x.detach().flip(0))", True),
-    "labels": ("jk.sup_con(x, torch.arange(len(x)) // 2)", True),
-    "total": ("jk.uniformity(x)", True),
-    "order": ("put_in_order()", False),
+    "values": ("jk.pairwise_logsumexp(x, scale=0.1)", False, MANY),
+    "gradients": ("jk.siglip_loss(x, x.flip(0), 1.0, 0.0)", True, MANY),
+    "strips": ("jk.info_nce(x, x.detach().flip(0))", True, MANY),
+    "top_k": ("jk.pairwise_topk(x, k=3)", False, MANY),
+    "halves": ("jk.nt_xent(x, x.detach().flip(0))", True, MANY),
+    "labels": ("jk.sup_con(x, torch.arange(len(x)) // 2)", True, MANY),
+    "total": ("jk.uniformity(x)", True, MANY),
+    "order": (
+        "cpu._core.put_in_order((piece, *x.shape, 'float32', (0, 0, 0), len(x)), order.data_ptr())",
+        False,
+        MORE,
+    ),
 }
 
 
@@ -119,8 +120,8 @@ CALLS = {
     ("call", "threads"), [(call, threads) for call in CALLS for threads in (1, 2) if (call, threads) != ("order", 2)]
 )
 def test_ctrl_c_ends_a_long_call_within_a_second_and_other_python_threads_run_meanwhile(call, threads):
-    code, grad = CALLS[call]
-    script = INTERRUPTED.format(call=code, grad=grad, rows=500_000, threads=threads)
+    code, grad, rows = CALLS[call]
+    script = INTERRUPTED.format(call=code, grad=grad, rows=rows, threads=threads)
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
