@@ -14,8 +14,7 @@ from torch import Tensor
 def under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Embeddings of a dot score in the dtype that autocast asks for; fp64 and tensors outside of autocast stay as they are."""
     device = tensors[0].device.type
-    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    if not on or tensors[0].dtype == torch.float64:
+    if not _is_on(device) or tensors[0].dtype == torch.float64:
         return tensors
     return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
 
@@ -23,5 +22,11 @@ def under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 def without_autocast(tensor: Tensor) -> AbstractContextManager:
     """A block in which operations on this tensor's device keep the dtypes they are given."""
     device = tensor.device.type
-    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if on else nullcontext()
+    return torch.autocast(device, enabled=False) if _is_on(device) else nullcontext()
+
+
+def _is_on(device: str) -> bool:
+    # Dynamo of torch 2.11 cannot trace the question whether a device has autocast. Of those it compiles for, meta has none.
+    compiling = torch.compiler.is_compiling()
+    available = device != "meta" if compiling else torch.amp.is_autocast_available(device)
+    return available and torch.is_autocast_enabled(device)

@@ -376,7 +376,7 @@ def _topk(function: str, score: Score, k: int, x: Tensor, keys: Tensor) -> tuple
         indices = indices.masked_fill(absent, 0)
     flat = indices.flatten()
     x = x.unsqueeze(1)  # (N, 1, D)
-    chosen = keys.index_select(0, flat).unflatten(0, indices.shape)  # (N, k, D)
+    chosen = ops.taken(keys, flat).unflatten(0, indices.shape)  # (N, k, D)
     t = (x * chosen).sum(dim=2) if score.kind == "dot" else -(x - chosen).square().sum(dim=2)
     u = score.scale * t
     s = u
@@ -387,5 +387,5 @@ def _topk(function: str, score: Score, k: int, x: Tensor, keys: Tensor) -> tuple
     if score.row_bias is not None:
         s = s + score.row_bias.unsqueeze(1)
     if score.col_bias is not None:
-        s = s + score.col_bias.index_select(0, flat).view_as(s)
+        s = s + ops.taken(score.col_bias, flat).view_as(s)
     return s.masked_fill(absent, -torch.inf), indices.masked_fill(absent, -1)

@@ -23,6 +23,8 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 from triton.runtime.jit import JITFunction
 
+from jessl_kernels.triton import shapes
+
 
 @dataclass(frozen=True)
 class Target:
@@ -117,6 +119,7 @@ def launches(name: str) -> Iterator[list[Compiled]]:
         mock.patch.object(triton.runtime.driver, "_active", driver),
         mock.patch.object(JITFunction, "run", compile_only),
         mock.patch.object(torch.version, "hip", "7.0" if driver.target.backend == "hip" else None),
+        mock.patch.object(shapes, "hopper", lambda device: name == "sm_90"),
     ):
         yield found
 

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from ..score import Gradients, Needs, Score
-from .contract import Plan, Upstream, Weighted
+from .contract import Pairing, Plan, Upstream, Weighted
 
 NAME = "triton"
 DESCRIPTION = "Triton, fused tiles or kernels around the library's products, CUDA tensors"
@@ -72,18 +72,22 @@ def reduce_and_gradient(
     return _run("reduce_and_gradient", score, op, row, col, needs, workspace)
 
 
+def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
+    return _run("paired", score, op, pairing, needs, workspace)
+
+
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
     return _run("top_k", score, k, workspace)
 
 
 def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
-    return _driver().plan(score, op, cols, with_gradient, reduction, workspace)
+    return _kernels().plan(score, op, cols, with_gradient, reduction, workspace)
 
 
 def _run(function: str, score: Score, *args: Any) -> Any:
     # Triton launches on the current device, which need not be that of x.
     with torch.cuda.device_of(score.x):
-        return getattr(_driver(), function)(score, *args)
+        return getattr(_kernels(), function)(score, *args)
 
 
 @functools.cache
@@ -92,7 +96,7 @@ def _capability(device: torch.device) -> tuple[int, int]:
 
 
 @functools.cache
-def _driver() -> ModuleType:
-    from ..triton import driver
+def _kernels() -> ModuleType:
+    from .. import triton
 
-    return driver
+    return triton

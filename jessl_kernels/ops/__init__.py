@@ -15,6 +15,7 @@ backward only multiplies them by the arriving number.
     real          the operators on real tensors
     derivatives   their backward formulas, and the eager functions
     registered    schemas and shapes
+    places        rows taken and summed by their numbers, which losses need beside the reductions
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from ..score import Needs, Score
 from . import real
 from . import registered as registered
 from .derivatives import Paired, Reduce, Scalar, Total, call, is_plain, with_gradients
+from .places import summed as summed
+from .places import taken as taken
 from .real import join as join
 
 

@@ -2,9 +2,20 @@
 
 tile      jit functions on one tile: t, φ, exclusion, sums, weights. What all kernels share
 fused     kernels that make tiles, use and forget them: sums and gradients in one sweep each
+weighed   the kernel that makes a block of weights
 epilogue  kernels over a strip of t that the library's product has made
+ends      kernels over rows, before, between and after the sweeps of a loss
 shapes    which tile for which problem
 launch    from a `Score` to the arguments of the fused kernels
+blocks    the same for blocks of weights, and their products by the library
 strips    the same for strips: products by the library, epilogues between them
 driver    which of them a reduction takes, and what becomes of their results
+losses    whole losses of rows and their partners, in few launches
 """
+
+from .driver import gradient as gradient
+from .driver import plan as plan
+from .driver import reduce as reduce
+from .driver import reduce_and_gradient as reduce_and_gradient
+from .driver import top_k as top_k
+from .losses import paired as paired

@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import math
 
-import triton
 from torch import Tensor
 
 from ..score import Gradients, Score
 from . import shapes
-from .launch import Problem, Side, add_sums, merged, product, run_options
+from .launch import Problem, Sides, add_sums, cdiv, merged, product, run_options
 from .weighed import weigh_block
 
 
 def sizes(score: Score, workspace: int) -> tuple[int, int]:
     """Rows and columns of a block, whole tiles: as many of each as fit, or all of the fewer and more of the others."""
-    tile = shapes.WEIGH.rows
+    tile = shapes.wide("weigh", score).rows
     most = max(1, workspace // (score.x.dtype.itemsize * tile * tile))  # tiles
-    rows, cols = triton.cdiv(score.N, tile), triton.cdiv(score.M, tile)
+    rows, cols = cdiv(score.N, tile), cdiv(score.M, tile)
     side = max(1, math.isqrt(most))
     if score.symmetric:
         return min(rows, side) * tile, min(rows, side) * tile
@@ -35,12 +34,11 @@ def sizes(score: Score, workspace: int) -> tuple[int, int]:
 
 
 def pull_back(
-    score: Score, op: str, row: Side | None, col: Side | None, unit: Tensor, grads: Gradients, workspace: int,
-    psi: Tensor | None = None,
-) -> None:  # fmt: skip
+    score: Score, op: str, sides: Sides, unit: Tensor, grads: Gradients, workspace: int, psi: Tensor | None = None
+) -> None:
     """Add all gradients; U still lacks the factor `unit`. With `psi` (N,), 0 before, also Σ_j ψ(s_ij).
 
-    Of a symmetric problem row and col are the same, and each pair stands for two; unless psi is asked for.
+    Of a symmetric problem both sides are the same, and each pair stands for two; unless psi is asked for.
     """
     problem = Problem.of(score)
     half = score.symmetric and psi is None
@@ -54,7 +52,7 @@ def pull_back(
             there = slice(begin, min(score.M, begin + cols))
             twice = half and begin == first  # each pair of the block is there from both its ends
             u = room[: here.stop - here.start, : there.stop - there.start]
-            _weigh(problem, op, row, col, here, there, u, unit * 0.5 if twice else unit, grads, psi)
+            _weigh(problem, op, sides, here, there, u, unit * 0.5 if twice else unit, grads, psi)
             if grads.x.numel():
                 grads.x[here].addcmul_(product(u, problem.y[there], score.dtype), factor)
             if target.numel() and not twice:
@@ -62,19 +60,19 @@ def pull_back(
 
 
 def _weigh(
-    problem: Problem, op: str, row: Side | None, col: Side | None, here: slice, there: slice, u: Tensor, unit: Tensor,
-    grads: Gradients, psi: Tensor | None,
+    problem: Problem, op: str, sides: Sides, here: slice, there: slice, u: Tensor, unit: Tensor, grads: Gradients,
+    psi: Tensor | None,
 ) -> None:  # fmt: skip
     """U of a block, and what is summed over it."""
-    shape, score = shapes.WEIGH, problem.score
-    down, across = triton.cdiv(len(u), shape.rows), triton.cdiv(u.shape[1], shape.cols)
+    shape, score = shapes.wide("weigh", problem.score), problem.score
+    down, across = cdiv(len(u), shape.rows), cdiv(u.shape[1], shape.cols)
     psi_row, bias_row, scale_part = (
         score.x.new_empty(across, len(u), dtype=score.dtype) if on else None
         for on in (psi is not None, grads.row_bias.numel(), grads.scale.numel())
     )
     bias_col = score.x.new_empty(down, u.shape[1], dtype=score.dtype) if grads.col_bias.numel() else None
     weigh_block[(down * across,)](
-        problem.x, problem.y, u, score.scale, problem.pairs, row, col, psi_row, bias_row, bias_col, scale_part,
+        problem.x, problem.y, u, score.scale, problem.pairs, *sides, psi_row, bias_row, bias_col, scale_part,
         here.start, here.stop, there.start, there.stop, u.stride(0), D=score.D, BD=shapes.chunk(score),
         LSE=op == "logsumexp", **problem.phi, **run_options(shape),
     )  # fmt: skip

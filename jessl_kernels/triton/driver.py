@@ -12,40 +12,41 @@ from torch import Tensor
 from ..backends.contract import Plan, Upstream, Weighted, arriving, known_upstream
 from ..score import Gradients, Needs, Score
 from . import blocks, launch, shapes, strips
-from .launch import Problem, Side
+from .launch import Problem, Side, Sides
 
 HALF_SHIFT = 13  # weights in fp16 are kept 2^13 times larger: what is below 4e-9 of a row's sum is lost, not below 6e-5
 
 
 def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
-    if shapes.route(score, op) == "strips":
+    if shapes.route(score) == "strips":
         return strips.reduce(score, op, cols, workspace)
-    return launch.sums(Problem.of(score), op, cols, workspace)
+    twins = cols and score.symmetric
+    row, col = launch.sums(Problem.of(score), op, cols and not twins, workspace)
+    return row, row.clone() if twins else col
 
 
 def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
-    grads, route = Gradients.zeros(score, needs), shapes.route(score, op)
+    route = shapes.route(score)
+    if route == "strips":
+        return strips.gradient(score, op, row, col, needs, workspace)
+    grads = Gradients.zeros(score, needs)
     if route == "fused":
         _pull(score, op, row, col, grads, workspace)
         return grads
-    if route == "blocks" and score.symmetric:
+    if score.symmetric:
         row = col = _of_both(row, col)
     unit = _unit(score, row, col)
-    of_rows, of_columns = _over(row, unit), _over(col, unit)
-    if route == "blocks":
-        blocks.pull_back(score, op, of_rows, of_columns, unit, grads, workspace)
-    else:
-        for strip in strips.Strips(score, workspace, gradient=True):
-            strip.pull_back(op, of_rows, of_columns, unit, grads)
+    sides = Sides.of(row, col, unit)
+    blocks.pull_back(score, op, sides, unit, grads, workspace)
     return grads
 
 
 def reduce_and_gradient(
     score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
 ) -> tuple[Tensor, Tensor, Gradients]:
-    route = shapes.route(score, op)
+    route = shapes.route(score)
     if col is None and route == "strips":
-        return _strip_by_strip(score, op, row, needs, workspace)
+        return strips.reduce_and_gradient(score, op, row, needs, workspace)
     if col is None and route == "blocks" and op != "logsumexp":
         return _block_by_block(score, op, row, needs, workspace)
     if col is None and route == "fused" and op == "logsumexp" and _attends(score):
@@ -60,7 +61,7 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
 
 
 def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
-    one_sided, route = known_upstream(reduction) and not cols, shapes.route(score, op)
+    one_sided, route = known_upstream(reduction) and not cols, shapes.route(score)
     if route == "strips":
         rows, _ = strips.sizes(score, workspace, gradient=with_gradient)
         gemms = 1 if not with_gradient else 3 if one_sided else 4
@@ -70,18 +71,18 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str,
         rows, cols_ = blocks.sizes(score, workspace)
         what = f"blocks of {rows} × {cols_}, weights by a kernel, their products by the library"
         if score.symmetric and not at_once:
-            return Plan(what, 0.5 + 1.5 + 0.5 * min(1.0, rows / score.N), workspace)
+            return Plan(what, 1 + 1.5 + 0.5 * min(1.0, rows / score.N), workspace)
         return Plan(what, 3 if at_once else 4, workspace)
     tile = shapes.of("pull" if with_gradient else "sums", score)
     what = f"fused, tiles of {tile.rows} × {tile.cols}"
     if score.kind == "sqdist":
         return Plan(f"{what}, distances by differences", 0, 0)
     if score.symmetric:
-        return Plan(f"{what}, rows and columns at once", 2.5 if with_gradient else 0.5, 0)
+        return Plan(f"{what}, rows and columns at once", 3 if with_gradient else 1, 0)
     if not with_gradient:
         return Plan(what, 1, 0)
-    attended = one_sided and op == "logsumexp" and _attends(score)
-    return Plan(what, 4 if attended else 5, 0)
+    at_once = one_sided and (op != "logsumexp" or _attends(score))
+    return Plan(what, 4 if at_once else 5, 0)
 
 
 def _attends(score: Score) -> bool:
@@ -91,7 +92,7 @@ def _attends(score: Score) -> bool:
 
 def _attend(score: Score, row: Weighted, needs: Needs, workspace: int) -> tuple[Tensor, Tensor, Gradients]:
     grads = Gradients.zeros(score, needs)
-    lse, attended, mean = launch.attend(Problem.of(score), needs.scale, _half_shift(score), workspace)
+    lse, attended, mean = launch.attend(Problem.of(score), needs.scale, _half_shift(score), workspace).merged()
     upstream = arriving("logsumexp", row, lse)
     g = upstream.gradient[:, None]
     if mean is not None:
@@ -105,25 +106,6 @@ def _attend(score: Score, row: Weighted, needs: Needs, workspace: int) -> tuple[
     return lse, lse.new_empty(0), grads
 
 
-def _strip_by_strip(
-    score: Score, op: str, row: Weighted, needs: Needs, workspace: int
-) -> tuple[Tensor, Tensor, Gradients]:
-    """A strip's rows are complete when it is, and its gradient is made from the same t."""
-    grads = Gradients.zeros(score, needs)
-    value = score.x.new_zeros(score.N, dtype=score.dtype)
-    gradient = torch.zeros_like(value)
-    for strip in strips.Strips(score, workspace, gradient=True):
-        here = slice(strip.first, strip.last)
-        value[here], _ = strip.absorb(op, False)
-        part = Weighted(row.weight[here], None if row.anchor is None else row.anchor[here])
-        arrived = arriving(op, part, value[here])
-        unit = _unit(score, arrived, None)
-        gradient[here] = arrived.gradient / unit
-        side = Side(gradient, value)
-        strip.pull_back(op, side, None, unit, grads)
-    return value, value.new_empty(0), grads
-
-
 def _block_by_block(
     score: Score, op: str, row: Weighted, needs: Needs, workspace: int
 ) -> tuple[Tensor, Tensor, Gradients]:
@@ -131,7 +113,7 @@ def _block_by_block(
     grads, value = Gradients.zeros(score, needs), score.x.new_zeros(score.N, dtype=score.dtype)
     upstream = arriving(op, row, value)
     unit = _unit(score, upstream, None)
-    blocks.pull_back(score, op, _over(upstream, unit), None, unit, grads, workspace, value)
+    blocks.pull_back(score, op, Sides.of(upstream, None, unit), unit, grads, workspace, value)
     return value, value.new_empty(0), grads
 
 
@@ -151,15 +133,15 @@ def _pull(score: Score, op: str, row: Upstream, col: Upstream | None, grads: Gra
 def _pull_rows(
     score: Score, op: str, row: Upstream | None, col: Upstream | None, grads: Gradients, scale: bool, workspace: int
 ) -> None:
-    shift = 0
     if row is not None and col is None and row.lse is not None:
-        shift = _half_shift(score)
-        sides, factor = (Side(None, row.lse), None), row.gradient * 2.0**-shift
+        shift, by_row = _half_shift(score), True
+        sides, factor = Sides(Side(row.lse, row.lse, row.lse), None, None), row.gradient * 2.0**-shift
     else:
-        unit = _unit(score, row, col)
-        sides, factor = (_over(row, unit), _over(col, unit)), unit.expand(score.N)
+        unit, shift, by_row = _unit(score, row, col), 0, False
+        sides, factor = Sides.of(row, col, unit), unit.expand(score.N)
     bias, scale = bool(grads.row_bias.numel()), scale and bool(grads.scale.numel())
-    found = launch.pull(Problem.of(score), *sides, op, shift, bias, scale, workspace)
+    options = {"shift": shift, "unit": by_row, "bias": bias, "scale": scale}
+    found = launch.pull(Problem.of(score), sides, op, workspace, **options).merged()
     if grads.x.numel():
         grads.x += found.embedding * (factor * score.scale * (2 if score.kind == "sqdist" else 1))[:, None]
     if found.bias is not None:
@@ -183,13 +165,6 @@ def _unit(score: Score, row: Upstream | None, col: Upstream | None) -> Tensor:
     largest = torch.stack([side.gradient.abs().amax() for side in (row, col) if side is not None]).amax()
     usual = (largest > torch.finfo(largest.dtype).tiny * 2.0**HALF_SHIFT) & largest.isfinite()
     return torch.where(usual, largest, 1.0) * 2.0 ** -_half_shift(score)
-
-
-def _over(side: Upstream | None, unit: Tensor) -> Side | None:
-    if side is None:
-        return None
-    gradient = side.gradient / unit
-    return Side(gradient, gradient if side.lse is None else side.lse)
 
 
 def _transposed(score: Score, grads: Gradients) -> Gradients:

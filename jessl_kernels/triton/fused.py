@@ -2,7 +2,7 @@
 
     row_sums   L_i = log Σ_j e^{s_ij} or Σ_j ψ(s_ij) of its range, with ATTEND also O_i = Σ_j e^{s_ij − L_i} y_j, and the same
                over its rows for each column: 1 product of 2·N·M·D flops, 2 with ATTEND
-    pull       Σ_j U_ij y_j, or Σ_j U_ij (y_j − x_i) for distances: 2 products
+    pull       Σ_j U_ij y_j, or Σ_j U_ij (y_j − x_i) for distances; also Σ_j ψ(s_ij): 2 products
 
 A product of at most BD dimensions keeps its rows of x on the chip, and so can be pulled; of more of them sums alone are made.
 Distances are taken by differences, for D ≤ 16, and spend no product.
@@ -22,11 +22,13 @@ from .tile import (
     differences,
     finished,
     log_of,
+    nearness,
     phi_slope,
     products,
     pulled,
     rows_of,
     softplus,
+    upstream_of,
     weights,
 )
 
@@ -35,17 +37,14 @@ from .tile import (
 def row_sums(
     x, y, scale, out, row_part, col_part, pulled_part, mean_part, first_row, N, M, columns_each,
     D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr, LSE: tl.constexpr,
-    ATTEND: tl.constexpr, HALF: tl.constexpr, SHIFT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr,
-    HIGH: tl.constexpr, DTYPE: tl.constexpr,
+    ATTEND: tl.constexpr, SHIFT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
+    DTYPE: tl.constexpr,
 ):  # fmt: skip
     """row_part (ranges, N); col_part (row tiles of this launch, M) or None. With ATTEND pulled_part (ranges, N, D), and
-    mean_part (ranges, N) Σ_j e^{s_ij − L_i} t_ij or None: from weights that are not rounded, since it cancels.
-
-    With HALF, of a symmetric problem, tiles left of the diagonal are not made, and those on it count for rows alone: so a
-    row's sum and a column's share no pair. What is not made is not stored.
-    """
+    mean_part (ranges, N) Σ_j e^{s_ij − L_i} t_ij or None: from weights that are not rounded, since it cancels."""
     tile, part = tl.program_id(0), tl.program_id(1)
-    i = first_row + tile * BM + tl.arange(0, BM)
+    first = first_row + tile * BM
+    i = first + tl.arange(0, BM)
     alpha = tl.load(scale).to(DTYPE)
     if KIND == "dot" and D <= BD:
         x_tile = rows_of(x, i, N, 0, D, BD)
@@ -55,11 +54,7 @@ def row_sums(
         o = tl.zeros([BM, BD], tl.float32)
         mean = tl.zeros([BM], DTYPE)
     begin = part * columns_each
-    end = tl.minimum(begin + columns_each, M)
-    if HALF:
-        tl.static_assert(BM % BN == 0)
-        begin = tl.maximum(begin, first_row + tile * BM)
-    for start in range(begin, end, BN):
+    for start in range(begin, tl.minimum(begin + columns_each, M), BN):
         j = start + tl.arange(0, BN)
         if KIND == "dot" and D <= BD:
             y_tile = rows_of(y, j, M, 0, D, BD)
@@ -68,14 +63,11 @@ def row_sums(
             t = products(x, y, i, j, N, M, D, BD)
         else:
             t = differences(x, y, i, j, N, M, D, DTYPE)
-        s = finished(t, alpha, i, j, N, M, out, PHI, LOW, HIGH)
-        stored = M
-        if HALF:
-            stored = tl.where(start < first_row + tile * BM + BM, 0, M)
+        s = finished(t, alpha, first, start, N, M, out, PHI, LOW, HIGH)
         if LSE and col_part is not None:
             s = tl.where((i < N)[:, None], s, float("-inf"))
             largest, total, cols = absorbed_both(largest, total, s)
-            tl.store(col_part + tile.to(tl.int64) * M + j, cols, mask=j < stored)
+            tl.store(col_part + tile.to(tl.int64) * M + j, cols, mask=j < M)
         elif LSE:
             largest, total, e, shrunk = absorbed(largest, total, s)
             if ATTEND:
@@ -86,7 +78,7 @@ def row_sums(
             terms = tl.where((i < N)[:, None], softplus(s), 0.0)
             total += tl.sum(terms, axis=1)
             if col_part is not None:
-                tl.store(col_part + tile.to(tl.int64) * M + j, tl.sum(terms, axis=0), mask=j < stored)
+                tl.store(col_part + tile.to(tl.int64) * M + j, tl.sum(terms, axis=0), mask=j < M)
     at = part.to(tl.int64) * N + i
     tl.store(row_part + at, log_of(largest, total) if LSE else total, mask=i < N)
     if ATTEND:
@@ -105,17 +97,22 @@ def write_rows(target, at, rows, mask, D: tl.constexpr, BD: tl.constexpr):
 
 @triton.jit(do_not_specialize=["N", "M"])
 def pull(
-    x, y, scale, out, row, col, pulled_part, bias_part, scale_part, N, M, columns_each,
+    x, y, scale, out, row, col, extent, pulled_part, psi_part, bias_part, scale_part, N, M, columns_each,
     D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr, LSE: tl.constexpr,
-    SHIFT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr, DTYPE: tl.constexpr,
+    SHIFT: tl.constexpr, UNIT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
+    DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """pulled_part (ranges, N, D), bias_part Σ_j P_ij and scale_part Σ_j U_ij t_ij, (ranges, N); all over 2^−SHIFT."""
+    """pulled_part (ranges, N, D), bias_part Σ_j P_ij and scale_part Σ_j U_ij t_ij, (ranges, N); all over 2^−SHIFT. psi_part
+    (ranges, N) Σ_j ψ(s_ij), for which the gradient need not wait. All but the first may be None."""
     tile, part = tl.program_id(0), tl.program_id(1)
-    i = tile * BM + tl.arange(0, BM)
+    first = tile * BM
+    i = first + tl.arange(0, BM)
     alpha = tl.load(scale).to(DTYPE)
+    rows, near = upstream_of(row, i, N, extent, LSE), nearness(extent)
     if KIND == "dot":
         x_tile = rows_of(x, i, N, 0, D, BD)
     acc = tl.zeros([BM, BD], DTYPE)
+    of_psi = tl.zeros([BM], DTYPE)
     of_bias = tl.zeros([BM], DTYPE)
     of_scale = tl.zeros([BM], DTYPE)
     begin = part * columns_each
@@ -126,8 +123,10 @@ def pull(
             t = tl.dot(x_tile, tl.trans(y_tile))
         else:
             t = differences(x, y, i, j, N, M, D, DTYPE)
-        s = finished(t, alpha, i, j, N, M, out, PHI, LOW, HIGH)
-        u = weights(s, row, col, i, j, N, M, SHIFT, LSE)
+        s = finished(t, alpha, first, start, N, M, out, PHI, LOW, HIGH)
+        u = weights(s, row, col, rows, upstream_of(col, j, M, extent, LSE), near, SHIFT, LSE, UNIT)
+        if psi_part is not None:
+            of_psi += tl.sum(softplus(s), axis=1)
         if bias_part is not None:
             of_bias += tl.sum(u, axis=1)
         if PHI != "identity":
@@ -142,6 +141,8 @@ def pull(
                 acc += tl.where((d == k)[None, :], pulled(u, x, y, i, j, k, N, M, D, DTYPE)[:, None], 0.0)
     at = part.to(tl.int64) * N + i
     write_rows(pulled_part, at, acc, i < N, D, BD)
+    if psi_part is not None:
+        tl.store(psi_part + at, of_psi, mask=i < N)
     if bias_part is not None:
         tl.store(bias_part + at, of_bias, mask=i < N)
     if scale_part is not None:

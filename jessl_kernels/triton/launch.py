@@ -18,11 +18,13 @@ import torch
 import triton
 from torch import Tensor
 
+from ..backends.contract import Upstream
 from ..score import Gradients, Score
-from . import fused, shapes, tune
+from . import fused, shapes, tile, tune
 from .shapes import Shape
 
 ALIGNED_BYTES = 16
+SPREAD = tile.SPREAD.value
 PROGRAMS_EACH = 4  # programs a processor should have to choose from
 SAFE = os.environ.get("JESSL_SAFE") == "1"  # no software pipelining: for a compiler whose pipeliner is suspected
 TYPES = {torch.float32: triton.language.float32, torch.float64: triton.language.float64}
@@ -46,22 +48,57 @@ class Pairs(NamedTuple):
 
 
 class Side(NamedTuple):
-    """Upstream gradient and log-sum-exp of each row, or column; see `tile.weights` for when the gradient may be None.
+    """Of each row, or column: upstream gradient, log-sum-exp, and the gradient over e^{L − base}, for `tile.weights`.
 
-    A sum of ψ has no log-sum-exp, and reads none; some tensor stands there, since Triton 3.6 compiles no comparison of a side
-    with None if the side holds one.
+    Some tensor stands where nobody reads one, since Triton 3.6 compiles no comparison of a side with None if the side holds one.
     """
 
-    gradient: Tensor | None
+    gradient: Tensor
     lse: Tensor
+    near: Tensor
+
+
+class Sides(NamedTuple):
+    """extent  where both sides have log-sum-exps, how far those lie apart: see `tile.nearness`"""
+
+    row: Side | None
+    col: Side | None
+    extent: Tensor | None
+
+    @staticmethod
+    def of(row: Upstream | None, col: Upstream | None, unit: Tensor | None = None) -> Sides:
+        """The upstream gradients are taken over the unit."""
+        one = None if row is None else _side(row, unit)
+        other = one if col is row else None if col is None else _side(col, unit)
+        if one is None or other is None or row is None or row.lse is None:
+            return Sides(one, other, None)
+        both = (one,) if other is one else (one, other)
+        levels = [torch.where(side.lse == -torch.inf, 0.0, side.lse) for side in both]
+        least, most = torch.aminmax(torch.cat(levels))
+        near = [
+            side._replace(near=side.gradient * (least - level).exp()) for side, level in zip(both, levels, strict=True)
+        ]
+        extent = torch.cat([(most - least).expand(2 * SPREAD), least[None]])
+        return Sides(near[0], near[-1], extent)
+
+
+def _side(upstream: Upstream, unit: Tensor | None) -> Side:
+    gradient = in_order(upstream.gradient) if unit is None else upstream.gradient / unit
+    return Side(gradient, gradient if upstream.lse is None else in_order(upstream.lse), gradient)
 
 
 class Pulled(NamedTuple):
-    """What `pull` sums over columns: Σ U y (or Σ U (y − x)), Σ P, Σ U t. Rows still lack a factor of the caller's."""
+    """Parts of what `pull` sums over columns: Σ U y or Σ U (y − x), (ranges, N, D), and Σ ψ(s), Σ P and Σ U t, (ranges, N). Rows
+    still lack a factor of the caller's."""
 
     embedding: Tensor
+    psi: Tensor | None
     bias: Tensor | None
     scale: Tensor | None
+
+    def merged(self) -> Pulled:
+        """The same of all columns."""
+        return Pulled(*(None if part is None else merged(part, "sum") for part in self))
 
 
 @dataclass
@@ -77,9 +114,9 @@ class Problem:
     def of(score: Score) -> Problem:
         exclude = score.exclude
         same, different = exclude.same or (None, None), exclude.different or (None, None)
-        x = _in_order(score.x)
-        y = x if score.y is None else _in_order(score.y)
-        vectors = [None if v is None else _in_order(v) for v in (score.row_bias, score.col_bias, *same, *different)]
+        x = in_order(score.x)
+        y = x if score.y is None else in_order(score.y)
+        vectors = [None if v is None else in_order(v) for v in (score.row_bias, score.col_bias, *same, *different)]
         # A diagonal that misses the matrix is dropped: it might not even fit into 32 bits.
         offsets = [
             tuple(sorted({4 * d + 2 for d in ds if -score.N < d < score.M})) for ds in (exclude.diagonals, exclude.keep)
@@ -103,10 +140,15 @@ class Problem:
         }
 
 
-def _in_order(x: Tensor) -> Tensor:
+def in_order(x: Tensor) -> Tensor:
     """Element after element from an address that vector loads take: one at a time a tile costs too many registers."""
     x = x.contiguous()
     return x.clone() if x.data_ptr() % ALIGNED_BYTES else x
+
+
+def cdiv(count: int, each: int) -> int:
+    """How many of `each` it takes; triton.cdiv takes 3 µs."""
+    return -(-count // each)
 
 
 def run_options(shape: Shape) -> dict[str, int]:
@@ -124,87 +166,96 @@ def processors(device: torch.device) -> int:
 
 def ranges(problem: Problem, shape: Shape, rows: int, most: int | None = None) -> tuple[int, int]:
     """How many ranges of columns, and how many columns each has."""
-    tiles = triton.cdiv(rows, shape.rows)
-    wanted = triton.cdiv(PROGRAMS_EACH * processors(problem.x.device), tiles)
-    wanted = max(1, min(wanted, triton.cdiv(problem.score.M, shape.cols), most or wanted))
-    each = triton.cdiv(triton.cdiv(problem.score.M, wanted), shape.cols) * shape.cols
-    return triton.cdiv(problem.score.M, each), each
+    tiles = cdiv(rows, shape.rows)
+    wanted = cdiv(PROGRAMS_EACH * processors(problem.x.device), tiles)
+    wanted = max(1, min(wanted, cdiv(problem.score.M, shape.cols), most or wanted))
+    each = cdiv(cdiv(problem.score.M, wanted), shape.cols) * shape.cols
+    return cdiv(problem.score.M, each), each
 
 
 def sums(problem: Problem, op: str, cols: bool, workspace: int, shape: Shape | None = None) -> tuple[Tensor, Tensor]:
     """Row and column sums by the fused kernel."""
+    row, col = sum_parts(problem, op, cols, workspace, shape)
+    return merged(row, op), row.new_empty(0) if col is None else merged(col, op)
+
+
+def sum_parts(
+    problem: Problem, op: str, cols: bool, workspace: int, shape: Shape | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Parts of row sums, (ranges, N), and of column sums, (parts, M), or None."""
     score = problem.score
-    shape = shape or tune.chosen("sums", score, functools.partial(sums, problem, op, cols, workspace))
-    # Half the tiles of a symmetric problem, whose columns are parts of rows too; of distances, parts cost more than they save.
-    half = score.symmetric and score.kind == "dot"
-    with_columns = half or (cols and not score.symmetric)
+    shape = shape or tune.chosen(
+        "both" if cols else "sums", score, functools.partial(sum_parts, problem, op, cols, workspace)
+    )
     # Column parts are one number for each row tile and column, so rows are launched a block of tiles at a time.
-    tiles = triton.cdiv(score.N, shape.rows)
-    most = max(1, workspace // (score.M * score.dtype.itemsize)) if with_columns else tiles
-    row = score.x.new_empty(score.N, dtype=score.dtype)
-    col = row.new_empty(0)
+    tiles = cdiv(score.N, shape.rows)
+    most = max(1, workspace // (score.M * score.dtype.itemsize)) if cols else tiles
+    count, each = ranges(problem, shape, min(score.N, most * shape.rows))
+    row_part = score.x.new_empty(count, score.N, dtype=score.dtype)
+    cols_of: list[Tensor] = []
     for first in range(0, tiles, most):
-        begin, end = first * shape.rows, min(score.N, (first + most) * shape.rows)
-        count, each = ranges(problem, shape, end - begin)
-        row_part = row.new_empty(count, score.N)
-        nothing = -torch.inf if op == "logsumexp" else 0.0
-        col_part = row.new_full((triton.cdiv(end - begin, shape.rows), score.M), nothing) if with_columns else None
-        fused.row_sums[(triton.cdiv(end - begin, shape.rows), count)](
-            problem.x, problem.y, score.scale, problem.pairs, row_part, col_part, None, None, begin, score.N, score.M, each,
-            LSE=op == "logsumexp", ATTEND=False, HALF=half, SHIFT=0, **problem.fused_options(shape),
+        here = min(most, tiles - first)
+        col_part = row_part.new_empty(here, score.M) if cols else None
+        fused.row_sums[(here, count)](
+            problem.x, problem.y, score.scale, problem.pairs, row_part, col_part, None, None, first * shape.rows, score.N,
+            score.M, each, LSE=op == "logsumexp", ATTEND=False, SHIFT=0, **problem.fused_options(shape),
         )  # fmt: skip
-        row[begin:end] = merged(row_part[:, begin:end], op)
         if col_part is not None:
-            found = merged(col_part, op)
-            col = merged(torch.stack([col, found]), op) if col.numel() else found
-    if half:
-        row = merged(torch.stack([row, col]), op)
-    if score.symmetric:
-        return row, row.clone() if cols else row.new_empty(0)
-    return row, col
+            cols_of.append(col_part if tiles <= most else merged(col_part, op)[None])
+    return row_part, torch.cat(cols_of) if len(cols_of) > 1 else cols_of[0] if cols else None
 
 
-def attend(
-    problem: Problem, mean: bool, shift: int, workspace: int, shape: Shape | None = None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """L (N,), Σ_j e^{s_ij − L_i} y_j (N, D), and where it is wanted Σ_j e^{s_ij − L_i} t_ij (N,).
+class Attended(NamedTuple):
+    """Parts: L (ranges, N), Σ_j e^{s_ij − L_i} y_j (ranges, N, D), and where it is wanted Σ_j e^{s_ij − L_i} t_ij (ranges, N)."""
 
-    Weights are 2^shift times larger on the way through the product.
-    """
+    lse: Tensor
+    embedding: Tensor
+    mean: Tensor | None
+
+    def merged(self) -> Attended:
+        """The same of all ranges together."""
+        if len(self.lse) == 1:
+            return Attended(*(None if part is None else part[0] for part in self))
+        lse = merged(self.lse, "logsumexp")
+        share = torch.exp(self.lse - torch.where(lse == -torch.inf, 0.0, lse))
+        mean = None if self.mean is None else (self.mean * share).sum(dim=0)
+        return Attended(lse, (self.embedding * share[:, :, None]).sum(dim=0), mean)
+
+
+def attend(problem: Problem, mean: bool, shift: int, workspace: int, shape: Shape | None = None) -> Attended:
+    """Weights are 2^shift times larger on the way through the product."""
     score = problem.score
     shape = shape or tune.chosen("attend", score, functools.partial(attend, problem, mean, shift, workspace))
     count, each = ranges(problem, shape, score.N, most=parts_within(problem, workspace))
     row_part = score.x.new_empty(count, score.N, dtype=score.dtype)
     pulled = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
     mean_part = torch.empty_like(row_part) if mean else None
-    fused.row_sums[(triton.cdiv(score.N, shape.rows), count)](
+    fused.row_sums[(cdiv(score.N, shape.rows), count)](
         problem.x, problem.y, score.scale, problem.pairs, row_part, None, pulled, mean_part, 0, score.N, score.M, each,
-        LSE=True, ATTEND=True, HALF=False, SHIFT=shift, **problem.fused_options(shape),
+        LSE=True, ATTEND=True, SHIFT=shift, **problem.fused_options(shape),
     )  # fmt: skip
-    if count == 1:
-        return row_part[0], pulled[0], None if mean_part is None else mean_part[0]
-    row = merged(row_part, "logsumexp")
-    share = torch.exp(row_part - torch.where(row == -torch.inf, 0.0, row))
-    merged_mean = None if mean_part is None else (mean_part * share).sum(dim=0)
-    return row, (pulled * share[:, :, None]).sum(dim=0), merged_mean
+    return Attended(row_part, pulled, mean_part)
 
 
 def pull(
-    problem: Problem, row: Side | None, col: Side | None, op: str, shift: int, bias: bool, scale: bool, workspace: int,
-    shape: Shape | None = None,
+    problem: Problem, sides: Sides, op: str, workspace: int, *, shift: int = 0, unit: bool = False, psi: bool = False,
+    bias: bool = False, scale: bool = False, shape: Shape | None = None,
 ) -> Pulled:  # fmt: skip
-    """What U sums to over the columns."""
+    """What U sums to over ranges of columns; with `unit` as if all upstream gradients were 1."""
     score = problem.score
-    again = functools.partial(pull, problem, row, col, op, shift, bias, scale, workspace)
-    shape = shape or tune.chosen("pull", score, again)
+    kernel = "pull psi" if psi else "pull" if sides.extent is None else "pull both scale" if scale else "pull both"
+    again = functools.partial(pull, problem, sides, op, workspace, unit=unit, psi=psi, scale=scale)
+    shape = shape or tune.chosen(kernel, score, lambda shape: again(shape=shape))
     count, each = ranges(problem, shape, score.N, most=parts_within(problem, workspace))
     embedding = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
-    of_bias, of_scale = (score.x.new_empty(count, score.N, dtype=score.dtype) if on else None for on in (bias, scale))
-    fused.pull[(triton.cdiv(score.N, shape.rows), count)](
-        problem.x, problem.y, score.scale, problem.pairs, row, col, embedding, of_bias, of_scale, score.N, score.M, each,
-        LSE=op == "logsumexp", SHIFT=shift, **problem.fused_options(shape),
+    of_psi, of_bias, of_scale = (
+        score.x.new_empty(count, score.N, dtype=score.dtype) if on else None for on in (psi, bias, scale)
+    )
+    fused.pull[(cdiv(score.N, shape.rows), count)](
+        problem.x, problem.y, score.scale, problem.pairs, *sides, embedding, of_psi, of_bias, of_scale, score.N, score.M, each,
+        LSE=op == "logsumexp", SHIFT=shift, UNIT=unit, **problem.fused_options(shape),
     )  # fmt: skip
-    return Pulled(*(None if part is None else merged(part, "sum") for part in (embedding, of_bias, of_scale)))
+    return Pulled(embedding, of_psi, of_bias, of_scale)
 
 
 def parts_within(problem: Problem, workspace: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -39,13 +40,33 @@ SUMS_TF32 = {16: Shape(128, 64, 8, 3), 32: Shape(128, 64, 8, 3), 64: Shape(64, 6
 PULL_TF32 = {16: Shape(64, 32, 4, 2, 160), 32: Shape(64, 32, 4, 2), 64: Shape(64, 32, 4, 2), 128: Shape(64, 32, 4, 2)}
 SUMS_TF32_CROWDED = SUMS_TF32 | {64: Shape(64, 64, 8, 2), 128: Shape(64, 64, 8, 2)}
 PULL_TF32_CROWDED = PULL_TF32 | {128: Shape(32, 32, 4, 2)}
+# Four of Hopper's warps multiply together (wgmma), so that its tiles may be larger. The fastest of 12 that were timed on an H200,
+# for half precision and scores with nothing but a few diagonals left out; "both" has columns too, "pull both" two sides.
+HOPPER = {
+    "sums": {16: Shape(64, 128, 4, 3), 32: Shape(64, 128, 4, 3), 64: Shape(128, 64, 4, 3), 128: Shape(128, 64, 8, 3),
+             256: Shape(128, 64, 8, 3)},
+    "both": {16: Shape(128, 64, 4, 3), 32: Shape(128, 64, 4, 3), 64: Shape(128, 64, 4, 3), 128: Shape(128, 64, 4, 3),
+             256: Shape(64, 64, 4, 2)},
+    "attend": {16: Shape(64, 128, 4, 3), 32: Shape(64, 128, 4, 3), 64: Shape(64, 64, 4, 3), 128: Shape(64, 64, 4, 3),
+               256: Shape(128, 64, 8, 2)},
+    "pull": {16: Shape(64, 64, 4, 3), 32: Shape(64, 64, 4, 3), 64: Shape(64, 64, 4, 3), 128: Shape(64, 128, 4, 3),
+             256: Shape(128, 64, 8, 2)},
+    "pull both": {16: Shape(64, 128, 4, 2), 32: Shape(64, 128, 4, 2), 64: Shape(64, 128, 4, 2), 128: Shape(64, 128, 4, 2),
+                  256: Shape(64, 32, 4, 3)},
+    "pull both scale": {16: Shape(64, 64, 4, 3), 32: Shape(64, 64, 4, 3), 64: Shape(64, 64, 4, 3), 128: Shape(64, 64, 4, 3),
+                        256: Shape(64, 32, 4, 3)},
+    "pull psi": {16: Shape(64, 64, 4, 3), 32: Shape(64, 64, 4, 3), 64: Shape(64, 64, 4, 3), 128: Shape(64, 64, 4, 3),
+                 256: Shape(64, 32, 4, 3)},
+}  # fmt: skip
 # In more dimensions a tile is made of chunks of 128 bytes of its rows; for a block of U always.
 CHUNK = 128
-SUMS_WIDE = Shape(128, 64, 8, 2)
-WEIGH = Shape(128, 64, 8, 2)
+WIDE = Shape(128, 64, 8, 2)
+HOPPER_WIDE = {"sums": Shape(128, 128, 8, 4), "both": Shape(128, 64, 8, 3), "weigh": Shape(128, 64, 8, 3)}
 DIFFERENCES = Shape(16, 32, 4, 1, 128)
 DIFFERENCES_WIDE = Shape(16, 32, 4, 1, 255)  # in fp64
-STRIP = Shape(16, 64, 4, 1, 255)
+STRIP = Shape(16, 128, 4, 1, 255)  # 16 elements a thread, in mostly 150 registers: three programs a processor
+STRIP_WIDE = Shape(16, 128, 8, 1, 255)  # in fp64
+MERGE = Shape(64, 16, 4, 1)  # rows, and parts of them
 
 
 def padded(D: int) -> int:
@@ -53,16 +74,18 @@ def padded(D: int) -> int:
     return max(16, 1 << (D - 1).bit_length())
 
 
-def route(score: Score, op: str) -> str:
-    """Who makes gradients: "fused" kernels, "blocks" of U, or "strips" of scores, which then make the values too.
-
-    A sum of ψ has nothing to normalise by, so that a block gives all its gradients at 3 products; fused it would take 4.
-    """
+def route(score: Score) -> str:
+    """Who makes gradients: "fused" kernels, "blocks" of U, or "strips" of scores, which then make the values too."""
     if score.kind == "sqdist":
         return "fused" if score.D <= FEW_DIMENSIONS else "strips"
     if score.x.dtype not in (torch.bfloat16, torch.float16) and not tf32(score.x.dtype):
         return "strips"
-    return "fused" if op == "logsumexp" and _on_chip(score) else "blocks"
+    return "fused" if _on_chip(score) else "blocks"
+
+
+def strip(score: Score) -> Shape:
+    """Of the kernels over strips."""
+    return STRIP_WIDE if score.dtype == torch.float64 else STRIP
 
 
 def _on_chip(score: Score) -> bool:
@@ -75,12 +98,21 @@ def tf32(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 and asked and torch.version.hip is None
 
 
+@functools.cache
+def hopper(device: torch.device) -> bool:
+    """Whether it multiplies with wgmma, which later GPUs do not have."""
+    here = device.type == "cuda" and torch.cuda.is_available() and torch.version.hip is None
+    return here and torch.cuda.get_device_capability(device)[0] == 9
+
+
 def of(kernel: str, score: Score) -> Shape:
-    """For "sums", "attend" or "pull"."""
+    """For "sums" of rows or "both" sides, "attend", or "pull": with "both" sides, for the "scale" too, or with sums of "psi"."""
     if score.kind == "sqdist":
         return DIFFERENCES_WIDE if score.dtype == torch.float64 else DIFFERENCES
     if not _on_chip(score):
-        return SUMS_WIDE
+        return wide(kernel, score)
+    if hopper(score.x.device) and _plain(score):
+        return HOPPER[kernel][padded(score.D)]
     if tf32(score.x.dtype):
         sums, pull = (SUMS_TF32_CROWDED, PULL_TF32_CROWDED) if _crowded(score) else (SUMS_TF32, PULL_TF32)
     elif torch.version.hip is not None:
@@ -89,7 +121,20 @@ def of(kernel: str, score: Score) -> Shape:
         sums, pull = SUMS_CROWDED, PULL_CROWDED
     else:
         sums, pull = SUMS, PULL
-    return (sums if kernel == "sums" else pull)[padded(score.D)]
+    return (sums if kernel in ("sums", "both") else pull)[padded(score.D)]
+
+
+def wide(kernel: str, score: Score) -> Shape:
+    """Of tiles made a chunk of dimensions at a time: "sums", "both", or "weigh"."""
+    return HOPPER_WIDE[kernel] if hopper(score.x.device) and _plain(score) else WIDE
+
+
+def _plain(score: Score) -> bool:
+    exclude = score.exclude
+    ids = exclude.same is not None or exclude.different is not None
+    few = len(exclude.diagonals) <= 3 and not exclude.keep and not ids
+    half = score.x.dtype in (torch.bfloat16, torch.float16)
+    return half and few and score.phi.name == "identity" and score.col_bias is None
 
 
 def _crowded(score: Score) -> bool:
@@ -114,6 +159,5 @@ def around(kernel: str, score: Score) -> list[Shape]:
     if score.kind == "sqdist":
         sizes = (16, 32), (32, 64), (4, 8), (1,)
     else:
-        sizes = (64, 128), (64, 128) if kernel == "sums" else (32, 64), (4, 8), (2, 3, 4)
-    every = (Shape(*numbers) for numbers in itertools.product(*sizes))
-    return [shape for shape in every if score.kind == "sqdist" or shape.rows % shape.cols == 0]
+        sizes = (64, 128), (64, 128) if kernel in ("sums", "both") else (32, 64, 128), (4, 8), (2, 3)
+    return [Shape(*numbers) for numbers in itertools.product(*sizes)]

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import triton
 from torch import Tensor
 
 from ..backends import expansion
-from ..score import Gradients, Score
+from ..backends.contract import Upstream, Weighted
+from ..score import Gradients, Needs, Score
 from . import epilogue, shapes
-from .launch import Problem, Side, add_sums, merged, product, ranges, run_options
+from .launch import Problem, Side, Sides, cdiv, in_order, product, ranges, run_options
 
 ALIGNED = 16  # elements: rows of a strip begin where tensor cores and vector loads want them
 
@@ -35,77 +35,29 @@ class Strip:
     t: Tensor
 
     @property
-    def _where(self) -> tuple[int, int, int, int]:
+    def rows(self) -> int:
+        return self.last - self.first
+
+    @property
+    def here(self) -> slice:
+        return slice(self.first, self.last)
+
+    @property
+    def where(self) -> tuple[int, int, int, int]:
         return self.first, self.last, self.strips.score.M, self.t.stride(0)
 
     @property
-    def _tiles(self) -> int:
-        return triton.cdiv(self.last - self.first, shapes.STRIP.rows)
-
-    def _part(self, *shape: int) -> Tensor:
-        return self.t.new_empty(shape)
-
-    def absorb(self, op: str, cols: bool) -> tuple[Tensor, Tensor | None]:
-        """Sums of these rows, and what they add to each column."""
-        problem, rows = self.strips.problem, self.last - self.first
-        count, each = ranges(problem, shapes.STRIP, rows)
-        row_part, col_part = self._part(count, rows), self._part(self._tiles, problem.score.M) if cols else None
-        epilogue.absorb[(self._tiles, count)](
-            self.t, problem.score.scale, problem.pairs, row_part, col_part, *self._where, each,
-            LSE=op == "logsumexp", **problem.phi, **run_options(shapes.STRIP),
-        )  # fmt: skip
-        return merged(row_part, op), None if col_part is None else merged(col_part, op)
+    def tiles(self) -> int:
+        return cdiv(self.rows, self.strips.shape.rows)
 
     def finish(self) -> Tensor:
         """The scores, in place of t."""
-        problem, shape = self.strips.problem, shapes.STRIP
-        grid = self._tiles * triton.cdiv(problem.score.M, shape.cols)
+        problem, shape = self.strips.problem, self.strips.shape
+        grid = self.tiles * cdiv(problem.score.M, shape.cols)
         epilogue.finish[(grid,)](
-            self.t, problem.score.scale, problem.pairs, *self._where, **problem.phi, **run_options(shape)
+            self.t, problem.score.scale, problem.pairs, *self.where, **problem.phi, **run_options(shape)
         )
         return self.t[:, : problem.score.M]
-
-    def pull_back(self, op: str, row: Side | None, col: Side | None, unit: Tensor, grads: Gradients) -> None:
-        """Add what these rows contribute to all gradients; U still lacks the factor `unit`."""
-        strips, score, problem = self.strips, self.strips.score, self.strips.problem
-        M, rows, lse = score.M, self.last - self.first, op == "logsumexp"
-        count, each = ranges(problem, shapes.STRIP, rows)
-        distances, wants_scale = score.kind == "sqdist", bool(grads.scale.numel())
-        bias_row, u_row, scale_part = (
-            self._part(count, rows) if on else None for on in (grads.row_bias.numel(), distances, wants_scale)
-        )
-        bias_col, u_col = (self._part(self._tiles, M) if on else None for on in (grads.col_bias.numel(), distances))
-        u = strips.weights[:rows]
-        epilogue.weigh[(self._tiles, count)](
-            self.t, u, score.scale, problem.pairs, row, col, strips.close_above, bias_row, bias_col, u_row, u_col,
-            scale_part, *self._where, each, LSE=lse, **problem.phi, **run_options(shapes.STRIP),
-        )  # fmt: skip
-        here = slice(self.first, self.last)
-        add_sums(grads, here, slice(None), unit, bias_row, bias_col, scale_part)
-        u, factor = u[:, :M], (unit * score.scale * (2 if distances else 1)).to(score.dtype)
-        if grads.x.numel():
-            toward_y = product(u, strips.y, score.dtype)
-            if distances:
-                assert u_row is not None
-                toward_y -= u_row.sum(dim=0)[:, None] * strips.x[here]
-                self._add_close(toward_y, False, row, col, lse)
-            grads.x[here].addcmul_(toward_y, factor)
-        target = grads.x if score.y is None else grads.y
-        if target.numel():
-            toward_x = product(u.T, strips.x[here], score.dtype)
-            if distances:
-                assert u_col is not None
-                toward_x -= u_col.sum(dim=0)[:, None] * strips.y
-                self._add_close(toward_x, True, row, col, lse)
-            target.addcmul_(toward_x, factor)  # of M × D for every strip: read and written once
-
-    def _add_close(self, target: Tensor, cols: bool, row: Side | None, col: Side | None, lse: bool) -> None:
-        problem, shape = self.strips.problem, shapes.STRIP
-        owners = triton.cdiv(problem.score.M, shape.cols) if cols else self._tiles
-        epilogue.close[(owners,)](
-            self.t, problem.x, problem.y, problem.score.scale, problem.pairs, row, col, self.strips.close_above, target,
-            *self._where, D=problem.score.D, COLS=cols, LSE=lse, **problem.phi, **run_options(shape),
-        )  # fmt: skip
 
 
 class Strips:
@@ -113,7 +65,9 @@ class Strips:
 
     x, y         what the products take: the embeddings, for distances around the mean of y, in the dtype of the products
     close_above  0-d: t above which pairs are so close that their distance is taken by differences; None for products
+    flags        of tiles with such pairs, of the strip at hand
     weights      (B, ld), where a strip's U goes
+    ranges       of columns, with columns_each; every strip has as many
     """
 
     def __init__(self, score: Score, workspace: int, *, gradient: bool):
@@ -123,8 +77,13 @@ class Strips:
         if score.kind == "sqdist":
             self._center()
         self.rows, ld = sizes(score, workspace, gradient=gradient)
+        self.shape = shapes.strip(score)
+        self.tiles = cdiv(self.rows, self.shape.rows)
+        self.ranges, self.columns_each = ranges(self.problem, self.shape, self.rows)
         self._t = self.x.new_empty(self.rows, ld, dtype=score.dtype)
-        self.weights = self.x.new_empty(self.rows if gradient else 0, ld)
+        self.weights = self._t.new_empty(self.rows if gradient else 0, ld)
+        across = cdiv(score.M, self.shape.cols)
+        self.flags = self._t.new_empty(self.tiles * across, dtype=torch.int8)
 
     def _center(self) -> None:
         score = self.score
@@ -145,33 +104,166 @@ class Strips:
     def __iter__(self) -> Iterator[Strip]:
         score, M = self.score, self.score.M
         for first in range(0, score.N, self.rows):
-            strip = Strip(self, first, min(score.N, first + self.rows), self._t[: min(self.rows, score.N - first)])
-            product(self.x[first : strip.last], self.y.T, score.dtype, out=strip.t[:, :M])
+            last = min(score.N, first + self.rows)
+            strip = Strip(self, first, last, self._t[: last - first])
+            product(self.x[first:last], self.y.T, score.dtype, out=strip.t[:, :M])
             if self.close_above is not None:
-                shape = shapes.STRIP
-                grid = strip._tiles * triton.cdiv(M, shape.cols)
+                grid = strip.tiles * cdiv(M, self.shape.cols)
                 epilogue.settle[(grid,)](
                     strip.t, self.problem.x, self.problem.y, self._x_squares, self._y_squares, self.close_above,
-                    *strip._where, D=score.D, **run_options(shape),
+                    self.flags, *strip.where, D=score.D, **run_options(self.shape),
                 )  # fmt: skip
             yield strip
 
 
 def sizes(score: Score, workspace: int, *, gradient: bool) -> tuple[int, int]:
-    """Rows of a strip, and the elements from one to the next."""
-    ld = triton.cdiv(score.M, ALIGNED) * ALIGNED
-    return min(score.N, max(1, workspace // (ld * score.dtype.itemsize * (1 + gradient)))), ld
+    """Rows of a strip, and the elements from one to the next.
+
+    Whole tiles, if there is room for one: so the sweep for values and that for gradients, whose strips differ, have the same
+    tiles, and in each a distance is taken in the same way.
+    """
+    ld, tile = cdiv(score.M, ALIGNED) * ALIGNED, shapes.strip(score).rows
+    rows = workspace // (ld * score.dtype.itemsize * (1 + gradient))
+    return min(score.N, max(1, rows // tile * tile or rows)), ld
+
+
+class Sums:
+    """Log-sum-exps, or sums of ψ: of rows a strip at a time; of columns from parts that all strips add to.
+
+    gradient  that arrives at each row, of those whose value is known
+    """
+
+    def __init__(self, strips: Strips, op: str, cols: bool, weighted: Weighted | None = None):
+        self._strips, self._lse = strips, op == "logsumexp"
+        score = strips.score
+        self.value = score.x.new_empty(score.N, dtype=score.dtype)
+        self.gradient = self._weight = self._anchor = None
+        if weighted is not None:
+            self.gradient = self._weight = in_order(weighted.weight)
+            if self._lse and weighted.anchor is not None:
+                self.gradient, self._anchor = torch.empty_like(self.value), in_order(weighted.anchor)
+        self._col_total = self.value.new_zeros(strips.tiles, score.M) if cols else None
+        self._col_largest = (
+            torch.full_like(self._col_total, -torch.inf) if self._col_total is not None and self._lse else None
+        )
+
+    def absorb(self, strip: Strip) -> None:
+        problem, count = self._strips.problem, self._strips.ranges
+        total = self.value.new_empty(count, strip.rows)
+        largest = torch.empty_like(total) if self._lse else None
+        epilogue.absorb[(strip.tiles, count)](
+            strip.t, problem.score.scale, problem.pairs, largest, total, self._col_largest, self._col_total, *strip.where,
+            self._strips.columns_each, LSE=self._lse, **problem.phi, **run_options(self._strips.shape),
+        )  # fmt: skip
+        self._merge(largest, total, self.value, strip.here, self._weight, self._anchor)
+
+    def columns(self) -> Tensor:
+        if self._col_total is None:
+            return self.value.new_empty(0)
+        col = self.value.new_empty(self._strips.score.M)
+        self._merge(self._col_largest, self._col_total, col, slice(0, len(col)))
+        return col
+
+    def _merge(
+        self, largest: Tensor | None, total: Tensor, value: Tensor, here: slice, weight: Tensor | None = None,
+        anchor: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        gradient = None if anchor is None else self.gradient
+        epilogue.merge[(cdiv(here.stop - here.start, shapes.MERGE.rows),)](
+            largest, total, weight, anchor, value, gradient, here.start, here.stop, len(total), LSE=self._lse,
+            **run_options(shapes.MERGE),
+        )  # fmt: skip
+
+
+class Pull:
+    """Gradients that strips add to. What goes through sums of U over columns is added when all strips are in."""
+
+    def __init__(self, strips: Strips, op: str, grads: Gradients):
+        self._strips, self._grads, self._lse = strips, grads, op == "logsumexp"
+        score, t = strips.score, strips.weights
+        self._of_y = grads.x if score.y is None else grads.y
+        distances = score.kind == "sqdist"
+        self._u_row = t.new_empty(score.N) if distances and grads.x.numel() else None
+        self._u_col, self._bias_col = (
+            t.new_zeros(strips.tiles, score.M) if on else None
+            for on in (distances and self._of_y.numel(), grads.col_bias.numel())
+        )
+        on = grads.scale.numel()
+        self._scale = t.new_zeros(strips.ranges, strips.rows, dtype=torch.float64) if on else None
+
+    def add(self, strip: Strip, sides: Sides) -> None:
+        strips, grads, problem, count = self._strips, self._grads, self._strips.problem, self._strips.ranges
+        u = strips.weights[: strip.rows]
+        bias_row, u_row = (
+            u.new_empty(count, strip.rows) if on else None for on in (grads.row_bias.numel(), self._u_row is not None)
+        )
+        epilogue.weigh[(strip.tiles, count)](
+            strip.t, u, problem.score.scale, problem.pairs, *sides, strips.close_above, bias_row, self._bias_col, u_row,
+            self._u_col, self._scale, *strip.where, strips.columns_each, LSE=self._lse, **problem.phi,
+            **run_options(self._strips.shape),
+        )  # fmt: skip
+        if bias_row is not None:
+            torch.sum(bias_row, dim=0, out=grads.row_bias[strip.here])
+        u = u[:, : problem.score.M]
+        if grads.x.numel():
+            grads.x[strip.here].addmm_(u, strips.y)
+        if u_row is not None and self._u_row is not None:
+            torch.sum(u_row, dim=0, out=self._u_row[strip.here])
+            self._add_close(strip, grads.x[strip.here], False, sides)
+        if self._of_y.numel():
+            self._of_y.addmm_(u.T, strips.x[strip.here])
+        if self._u_col is not None:
+            self._add_close(strip, self._of_y, True, sides)
+
+    def _add_close(self, strip: Strip, target: Tensor, cols: bool, sides: Sides) -> None:
+        strips, problem, shape = self._strips, self._strips.problem, self._strips.shape
+        owners = cdiv(problem.score.M, shape.cols) if cols else strip.tiles
+        epilogue.close[(owners, cdiv(problem.score.D, epilogue.DIMENSIONS.value))](
+            strip.t, problem.x, problem.y, problem.score.scale, problem.pairs, *sides, strips.close_above, strips.flags,
+            target, *strip.where, D=problem.score.D, COLS=cols, LSE=self._lse, **problem.phi, **run_options(shape),
+        )  # fmt: skip
+
+    def finish(self) -> None:
+        grads, strips = self._grads, self._strips
+        if self._bias_col is not None:
+            torch.sum(self._bias_col, dim=0, out=grads.col_bias)
+        if self._scale is not None:
+            grads.scale += self._scale.sum()
+        if self._u_row is not None:
+            grads.x.addcmul_(strips.x, self._u_row[:, None], value=-1)
+        if self._u_col is not None:
+            self._of_y.addcmul_(strips.y, self._u_col.sum(dim=0)[:, None], value=-1)
 
 
 def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
-    rows: list[Tensor] = []
-    col: Tensor | None = None
-    for strip in Strips(score, workspace, gradient=False):
-        row, found = strip.absorb(op, cols)
-        rows.append(row)
-        if found is not None:
-            col = found if col is None else merged(torch.stack([col, found]), op)
-    return torch.cat(rows), score.x.new_empty(0, dtype=score.dtype) if col is None else col
+    strips = Strips(score, workspace, gradient=False)
+    sums = Sums(strips, op, cols)
+    for strip in strips:
+        sums.absorb(strip)
+    return sums.value, sums.columns()
+
+
+def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
+    grads, strips = Gradients.zeros(score, needs), Strips(score, workspace, gradient=True)
+    sides, pull = Sides.of(row, col), Pull(strips, op, grads)
+    for strip in strips:
+        pull.add(strip, sides)
+    pull.finish()
+    return grads
+
+
+def reduce_and_gradient(
+    score: Score, op: str, row: Weighted, needs: Needs, workspace: int
+) -> tuple[Tensor, Tensor, Gradients]:
+    """A strip's rows are complete when it is, and its gradient is made from the same t."""
+    grads, strips = Gradients.zeros(score, needs), Strips(score, workspace, gradient=True)
+    sums, pull = Sums(strips, op, False, row), Pull(strips, op, grads)
+    sides = Sides(Side(sums.gradient, sums.value, sums.gradient), None, None)
+    for strip in strips:
+        sums.absorb(strip)
+        pull.add(strip, sides)
+    pull.finish()
+    return sums.value, sums.columns(), grads
 
 
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,26 @@ import triton.language as tl
 # How far rows and columns of a tile may lie apart to share one exponential. It would not overflow up to 80; but where s − m is
 # large its rounding shows in the weight, 2e-6 at 44.
 APART = tl.constexpr(22.0)
+LEAST = tl.constexpr(2.0**-32)  # e^−22
+LOG2_E = tl.constexpr(1.4426950408889634)
+SPREAD = tl.constexpr(256)
+# log(1 + e) / e on [0, 1] with the least relative error, from the highest power down.
+LOG_RATIO = tl.constexpr(
+    (
+        -0.003243904560804367, 0.019850919023156166, -0.05695851147174835, 0.106035515666008, -0.1530553102493286,
+        0.1967591792345047, -0.2495412975549698, 0.3332996070384979, -0.4999990165233612, 1.0,
+    )
+)  # fmt: skip
+
+
+@triton.jit
+def exp(x):
+    """As `tl.exp`, which in fp32 spends three more instructions on subnormal results; here they are 0."""
+    if x.dtype == tl.float64:
+        e = tl.exp(x)
+    else:
+        e = tl.exp2(x * LOG2_E)
+    return e
 
 
 @triton.jit
@@ -90,43 +110,44 @@ def phi_slope(u, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
 
 
 @triton.jit
-def excluded(i, j, N, M, out):
-    """Which pairs are out. Diagonals cost a scalar comparison where they do not cross the tile."""
-    gone = (i < 0)[:, None] | (j < 0)[None, :]
-    least = tl.min(j) - tl.max(i)
-    most = tl.max(j) - tl.min(i)
+def finished(t, alpha, first_i, first_j, N, M, out, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
+    """The scores of the tile whose first row and column these are.
+
+    What only some tiles need stands in a branch of its own, on the scores: a mask that passes through one costs more.
+    """
+    BM: tl.constexpr = t.shape[0]
+    BN: tl.constexpr = t.shape[1]
+    i, j = first_i + tl.arange(0, BM), first_j + tl.arange(0, BN)
+    every = phi_of(t * alpha, PHI, LOW, HIGH)
+    if out.row_bias is not None:
+        every += vector(out.row_bias, i, N)[:, None]
+    if out.col_bias is not None:
+        every += vector(out.col_bias, j, M)[None, :]
+    s = every
     offset = j[None, :] - i[:, None]
+    least, most = first_j - first_i - (BM - 1), first_j - first_i + (BN - 1)
     for k in tl.static_range(len(out.diagonals)):
         d = out.diagonals[k] >> 2
         if (least <= d) & (d <= most):
-            gone = gone | (offset == d)
+            s = tl.where(offset == d, float("-inf"), s)
     if out.same_rows is not None:
         row, col = ids(out.same_rows, i, N), ids(out.same_cols, j, M)
-        gone = gone | ((row[:, None] == col[None, :]) & (row >= 0)[:, None])
+        s = tl.where((row[:, None] == col[None, :]) & (row >= 0)[:, None], float("-inf"), s)
     if out.different_rows is not None:
         row, col = ids(out.different_rows, i, N), ids(out.different_cols, j, M)
-        gone = gone | (row[:, None] != col[None, :]) | (row < 0)[:, None]
+        s = tl.where((row[:, None] != col[None, :]) | (row < 0)[:, None], float("-inf"), s)
     for k in tl.static_range(len(out.keep)):
         d = out.keep[k] >> 2
         if (least <= d) & (d <= most):
-            gone = gone & (offset != d)
-    return gone
+            s = tl.where(offset == d, every, s)
+    if first_j + BN > M:
+        s = tl.where((j >= M)[None, :], float("-inf"), s)
+    return s
 
 
 @triton.jit
 def ids(source, i, count):
     return tl.load(source + i, mask=i < count, other=-1)
-
-
-@triton.jit
-def finished(t, alpha, i, j, N, M, out, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
-    """The scores of a tile."""
-    s = phi_of(t * alpha, PHI, LOW, HIGH)
-    if out.row_bias is not None:
-        s += vector(out.row_bias, i, N)[:, None]
-    if out.col_bias is not None:
-        s += vector(out.col_bias, j, M)[None, :]
-    return tl.where(excluded(i, j, N, M, out) | (j >= M)[None, :], float("-inf"), s)
 
 
 @triton.jit
@@ -147,8 +168,8 @@ def absorbed(largest, total, s):
     sums before shrank."""
     now = tl.maximum(largest, tl.max(s, axis=1))
     base = base_of(now)
-    e = tl.exp(s - base[:, None])
-    shrunk = tl.exp(largest - base)
+    e = exp(s - base[:, None])
+    shrunk = exp(largest - base)
     return now, total * shrunk + tl.sum(e, axis=1), e, shrunk
 
 
@@ -156,74 +177,93 @@ def absorbed(largest, total, s):
 def absorbed_both(largest, total, s):
     """The same for rows; for columns the log-sum-exps of this tile alone. Rows out of range must hold −inf.
 
-    One exponential serves both where no row or column lies far below the tile's largest score.
+    e^{s − base} of the rows serves columns too, times e^{base − most}, unless a column lies far below the largest row.
     """
-    of_rows, of_cols = tl.max(s, axis=1), tl.max(s, axis=0)
-    now = tl.maximum(largest, of_rows)
+    now, total, e, _ = absorbed(largest, total, s)
     base = base_of(now)
-    total *= tl.exp(largest - base)
-    most = tl.max(of_rows)
-    row_gap = tl.max(tl.where(of_rows == float("-inf"), 0.0, most - of_rows))
-    col_gap = tl.max(tl.where(of_cols == float("-inf"), 0.0, most - of_cols))
-    if (tl.maximum(row_gap, col_gap) <= APART) & (tl.abs(most) < float("inf")):
-        e = tl.exp(s - most)
-        total += tl.sum(e, axis=1) * tl.where(of_rows == float("-inf"), 0.0, tl.exp(most - base))
-        cols = log_of(most, tl.sum(e, axis=0))
+    most = base_of(tl.max(now))
+    sums = tl.sum(e * tl.where(now == float("-inf"), 0.0, exp(base - most))[:, None], axis=0)
+    if tl.min(sums) >= LEAST:
+        cols = most + tl.log(sums)
     else:
-        total += tl.sum(tl.exp(s - base[:, None]), axis=1)
-        cols = log_of(of_cols, tl.sum(tl.exp(s - base_of(of_cols)[None, :]), axis=0))
+        of_cols = tl.max(s, axis=0)
+        cols = log_of(of_cols, tl.sum(exp(s - base_of(of_cols)[None, :]), axis=0))
     return now, total, cols
 
 
 @triton.jit
 def softplus(s):
-    """log(1 + e^s); log(1 + e) = 2 atanh(e / (2 + e)) keeps its digits where e is tiny. A series, for |z| ≤ 1/3."""
-    e = tl.exp(-tl.abs(s))
-    z = e / (2.0 + e)
-    square = z * z
-    TERMS: tl.constexpr = 16 if s.dtype == tl.float64 else 8
-    series = tl.zeros_like(s)
-    for k in tl.static_range(1, TERMS + 1):
-        series = series * square + 1.0 / (2 * (TERMS - k) + 1)
-    return tl.where(s > 0, s, tl.zeros_like(s)) + 2.0 * z * series
+    """log(1 + e^s), which keeps its digits where that is tiny: log(1 + e) / e is a polynomial in fp32, to 1 ulp."""
+    e = exp(-tl.abs(s))
+    ratio = tl.zeros_like(s)
+    if s.dtype == tl.float64:
+        # 2 atanh(z) / e for z = e / (2 + e) ≤ 1/3
+        square = (e / (2.0 + e)) * (e / (2.0 + e))
+        for k in tl.static_range(1, 17):
+            ratio = ratio * square + 1.0 / (2 * (16 - k) + 1)
+        ratio = 2.0 * ratio / (2.0 + e)
+    else:
+        for k in tl.static_range(len(LOG_RATIO)):
+            ratio = ratio * e + LOG_RATIO[k]
+    return tl.where(s > 0, s, tl.zeros_like(s)) + e * ratio
 
 
 @triton.jit
 def sigmoid(s):
-    e = tl.exp(-tl.abs(s))
+    e = exp(-tl.abs(s))
     return tl.where(s >= 0, 1.0, e) / (1.0 + e)
 
 
 @triton.jit
-def weights(s, row, col, i, j, N, M, SHIFT: tl.constexpr, LSE: tl.constexpr):
-    """P of a tile, given row = (g, L) and col = (h, C); a sum of ψ reads neither L nor C. Either side may be None.
+def upstream_of(side, i, count, extent, LSE: tl.constexpr):
+    """What `weights` wants of rows i: their gradients, log-sum-exps, and gradients over e^{L − base}. Zeros for no side."""
+    g = tl.zeros(i.shape, tl.float32)
+    r = g
+    near = g
+    if side is not None:
+        g = vector(side.gradient, i, count)
+        if LSE:
+            r = exponent(side.lse, i, count)
+        if extent is not None:
+            near = vector(side.near, i, count)
+    return g, r, near
 
-    For the log-sum-exps of rows alone P stands over 2^−SHIFT, and g may be None: then the caller multiplies rows by it. One
-    exponential serves rows and columns whose log-sum-exps are not far apart.
+
+@triton.jit
+def nearness(extent):
+    """One log-sum-exp, and whether all others lie near it; of one side alone nobody asks. The extent holds how far some
+    rows, and some columns, lie from it, SPREAD times each, and then it."""
+    least = 0.0
+    near = True
+    if extent is not None:
+        least = tl.load(extent + 2 * SPREAD)
+        near = tl.max(tl.load(extent + tl.arange(0, 2 * SPREAD))) <= APART
+    return least, near
+
+
+@triton.jit
+def weights(s, row, col, rows, cols, nearness, SHIFT: tl.constexpr, LSE: tl.constexpr, UNIT: tl.constexpr):
+    """P of a tile, given what `upstream_of` says of its rows and columns. Either side may be None.
+
+    For the log-sum-exps of rows alone P stands over 2^−SHIFT, and with UNIT lacks their gradients, by which the caller
+    multiplies. One exponential serves rows and columns where all log-sum-exps lie near each other.
     """
+    g, r, g_near = rows
+    h, c, h_near = cols
+    base, near = nearness
     if not LSE:
-        upstream = tl.zeros_like(s)
-        if row is not None:
-            upstream += vector(row.gradient, i, N)[:, None]
-        if col is not None:
-            upstream += vector(col.gradient, j, M)[None, :]
-        p = sigmoid(s) * upstream
+        p = sigmoid(s) * (g[:, None] + h[None, :])
     elif col is None:
-        p = tl.exp(s - exponent(row.lse, i, N)[:, None]) * 2.0**SHIFT
-        if row.gradient is not None:
-            p *= vector(row.gradient, i, N)[:, None]
+        p = exp(s - r[:, None]) * 2.0**SHIFT
+        if not UNIT:
+            p *= g[:, None]
     elif row is None:
-        h = vector(col.gradient, j, M)
-        p = h[None, :] * tl.exp(s - exponent(col.lse, j, M)[None, :])
+        p = h[None, :] * exp(s - c[None, :])
+    elif near:
+        # s is at most L_i and C_j: no factor overflows, and where e^{s − base} underflows so does the weight.
+        p = exp(s - base) * (g_near[:, None] + h_near[None, :])
     else:
-        g, r = vector(row.gradient, i, N), exponent(row.lse, i, N)
-        h, c = vector(col.gradient, j, M), exponent(col.lse, j, M)
-        least = tl.minimum(tl.min(r), tl.min(c))
-        if tl.maximum(tl.max(r), tl.max(c)) - least <= APART:
-            # s is at most L_i and C_j: no factor overflows, and where e^{s−least} underflows so does the weight.
-            p = tl.exp(s - least) * ((g * tl.exp(least - r))[:, None] + (h * tl.exp(least - c))[None, :])
-        else:
-            p = g[:, None] * tl.exp(s - r[:, None]) + h[None, :] * tl.exp(s - c[None, :])
+        p = g[:, None] * exp(s - r[:, None]) + h[None, :] * exp(s - c[None, :])
     return p
 
 

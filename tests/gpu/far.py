@@ -203,8 +203,8 @@ def settled(far: bool) -> Outputs:
     rows, M, of = large_strip(far, D)
     squares = [(of[z] ** 2).sum(1) for z in "xy"]
     close_above = torch.full((), -torch.inf)
-    run("epilogue", "settle", (rows // BM * (M // BN) - 1, 0), of["t"], of["x"], of["y"], *squares, close_above, 0, rows, M, M,
-        D=D, **TILE)  # fmt: skip
+    run("epilogue", "settle", (rows // BM * (M // BN) - 1, 0), of["t"], of["x"], of["y"], *squares, close_above,
+        room(rows // BM * (M // BN), dtype=torch.int8), 0, rows, M, M, D=D, **TILE)  # fmt: skip
     yield of["t"][-BM:, -BN:]
 
 
@@ -220,19 +220,31 @@ def absorbed(op_is_lse: bool) -> Callable[[bool], Outputs]:
     def case(far: bool) -> Outputs:
         rows, M, of = large_strip(far, 1)
         tiles, parts = rows // BM, M // BN
-        row, col = room(parts, rows), room(tiles, M)
-        run("epilogue", "absorb", (tiles - 1, parts - 1), of["t"], ONE, NO_PAIRS, row, col, 0, rows, M, M, BN,
-            **PLAIN | {"LSE": op_is_lse}, **TILE)  # fmt: skip
+        row, largest, col, col_largest = room(parts, rows), room(parts, rows), room(tiles, M), room(tiles, M)
+        run("epilogue", "absorb", (tiles - 1, parts - 1), of["t"], ONE, NO_PAIRS, largest, row, col_largest, col, 0, rows, M, M,
+            BN, **PLAIN | {"LSE": op_is_lse}, **TILE)  # fmt: skip
         yield from (row[-1, -BM:], col[-1, -BN:])
+        if op_is_lse:
+            yield from (largest[-1, -BM:], col_largest[-1, -BN:])
 
     return case
+
+
+def merged(far: bool) -> Outputs:
+    rows, parts = (2**22 + BM, 2**9) if far else (BM, 2**9)
+    largest, total, value = room(parts, rows), room(parts, rows), room(rows)
+    largest[-1, -BM:], total[-1, -BM:] = LSES, 2.0
+    run("epilogue", "merge", (rows // BM - 1, 0), largest, total, None, None, value, None, 0, rows, parts,
+        LSE=True, **TILE)  # fmt: skip
+    yield value[-BM:]
 
 
 def weighed_strip(far: bool) -> Outputs:
     rows, M, of = large_strip(far, 1)
     tiles, parts = rows // BM, M // BN
-    row, col = room(parts, rows), room(tiles, M)
-    run("epilogue", "weigh", (tiles - 1, parts - 1), of["t"], of["u"], ONE, NO_PAIRS, Side(torch.ones(rows), of["lse"]), None,
+    row, col, ones = room(parts, rows), room(tiles, M), torch.ones(rows)
+    side = Side(ones, of["lse"], ones)
+    run("epilogue", "weigh", (tiles - 1, parts - 1), of["t"], of["u"], ONE, NO_PAIRS, side, None, None,
         None, row, col, None, None, None, 0, rows, M, M, BN, **PLAIN, **TILE)  # fmt: skip
     yield from (of["u"][-BM:, -BN:], row[-1, -BM:], col[-1, -BN:])
 
@@ -248,9 +260,11 @@ def close_columns(far: bool) -> Outputs:
 def _close(rows: int, M: int, D: int, cols: bool) -> Outputs:
     of = strip(rows, M, D)
     target = room(M if cols else rows, D)
-    owner = M // BN if cols else rows // BM
-    run("epilogue", "close", (owner - 1, 0), of["t"], of["x"], of["y"], ONE, NO_PAIRS, Side(torch.ones(rows), of["lse"]), None,
-        torch.full((), -torch.inf), target, 0, rows, M, M, D=D, COLS=cols, **PLAIN, **TILE)  # fmt: skip
+    owners, ones = M // BN if cols else rows // BM, torch.ones(rows)
+    flags = ending(rows // BM * (M // BN), torch.ones(1, dtype=torch.int8))
+    run("epilogue", "close", (owners - 1, D // 16 - 1), of["t"], of["x"], of["y"], ONE, NO_PAIRS,
+        Side(ones, of["lse"], ones), None, None, torch.full((), -torch.inf), flags, target, 0, rows, M, M,
+        D=D, COLS=cols, **PLAIN, **TILE)  # fmt: skip
     yield target[-(BN if cols else BM) :]
 
 
@@ -270,6 +284,7 @@ CASES: dict[str, Callable[[bool], Outputs]] = {
     "scores of a strip": finished,
     "sums of a strip": absorbed(True),
     "sums of ψ of a strip": absorbed(False),
+    "merged sums of a strip": merged,
     "U of a strip": weighed_strip,
     "rows of close pairs": close_rows,
     "columns of close pairs": close_columns,

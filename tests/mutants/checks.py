@@ -78,7 +78,7 @@ def problem_of(given: Given) -> Score:
             torch.arange(D) < 16
         )  # a squared radius of 64, so that 16 is the squared distance of close pairs, to the last bit
     if given.clustered:
-        x, y = (torch.where(torch.arange(len(z))[:, None] < n, 3.0, -3.0) + 1e-6 * z for z, n in ((x, 16), (y, 64)))
+        x, y = (torch.where(torch.arange(len(z))[:, None] < n, 3.0, -3.0) + 1e-6 * z for z, n in ((x, 16), (y, 128)))
     if given.near:
         pick = torch.arange(given.near)
         y[(pick * 29) % M] = x[(pick * 11) % N] + 1e-3 * normal(given.near, D)
@@ -109,7 +109,7 @@ EXCLUSIONS: dict[str, Callable[[int, int, torch.Generator], Exclude]] = {
     # Rows without a pair, and columns.
     "most": lambda N, M, g: Exclude(different=(_ids(N, g, 3), 1 + _ids(M, g, 4)), diagonals=(0, 1), keep=(130,)),
     # Tiles without one.
-    "blocks": lambda N, M, g: Exclude(different=tuple((torch.arange(n) >= k).long() for n, k in ((N, 16), (M, 64)))),
+    "blocks": lambda N, M, g: Exclude(different=tuple((torch.arange(n) >= k).long() for n, k in ((N, 16), (M, 128)))),
 }
 
 
@@ -285,6 +285,10 @@ CHECKS: dict[str, Callable[[], None]] = {
     "strip gradients of rows": lambda: gradients(replace(STRIP, exclude="most", programs=9), LSE, "rows"),
     "strip gradients of softplus": lambda: gradients(replace(STRIP, of=CLAMP), PSI, "both"),
     "strip at once, softplus": lambda: at_once(replace(STRIP, workspace=SCANT, special="empty"), PSI, "rows"),
+    "strip at once, anchored": lambda: at_once(
+        replace(STRIP, workspace=SCANT, exclude="same"), LSE, "rows", anchored=True
+    ),
+    "strip sums, many ranges": lambda: values(replace(STRIP, shape=(3, 2300, 2), programs=20), LSE, True),
     "strip columns, in strips and ranges": lambda: values(
         replace(STRIP, programs=9, workspace=SCANT_STRIPS), LSE, True
     ),

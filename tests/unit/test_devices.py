@@ -1,12 +1,19 @@
-"""No host synchronisation and no mixing of devices: every public function on fake CUDA tensors and on meta tensors."""
+"""No host synchronisation, no mixing of devices, nothing added in the order in which threads of a GPU arrive.
+
+Every public function on fake CUDA tensors and on meta tensors.
+"""
+
+import math
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import jessl_kernels as jk
 from jessl_kernels.backends import triton
+from jessl_kernels.ops import places
 
 N, M, D = 6, 4, 3
 
@@ -17,7 +24,7 @@ def _made_on(device: str, module, **options):
         return module(**options)
 
 
-def _calls(device: str, grad: bool) -> dict:
+def _calls(device: str | None, grad: bool) -> dict:
     def new(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, device=device, requires_grad=grad)
 
@@ -116,3 +123,55 @@ def test_value_and_gradient_on_meta_tensors(name):
     value = _calls("meta", True)[name]()
     assert value.is_meta
     value.sum().backward()
+
+
+# Of what torch.use_deterministic_algorithms names, those that a loss might dispatch; in place too. index_put adds in order on
+# CUDA, but not in what a compiler makes of it. An embedding's gradient is not on that list, and torch 2.11 has atomics in it.
+UNORDERED = {
+    *("index_add", "index_copy", "index_put", "index_reduce", "put", "scatter", "scatter_add", "scatter_reduce"),
+    *("bincount", "cumprod", "cumsum", "embedding_dense_backward", "histc", "kthvalue", "logcumsumexp", "median"),
+}
+
+
+class InOrder(TorchDispatchMode):
+    """Refuses operators that on CUDA add in the order in which threads arrive. Sums of integers are the same in any."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        unordered = func.overloadpacket.__name__.rstrip("_").removeprefix("_unsafe_") in UNORDERED
+        assert not (unordered and args[0].is_floating_point()), f"{func} differs from run to run on a GPU"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", _calls("meta", True))
+def test_neither_value_nor_gradient_is_added_up_in_the_order_of_arrival(name):
+    with InOrder():
+        _calls("meta", True)[name]().sum().backward()
+
+
+@pytest.mark.parametrize("backend", ["chunked", "triton"])
+@pytest.mark.parametrize(
+    "loss", ["clip_loss", "sup_con", "sup_con-views", "kde_entropy-gaussian-0.5-loo", "pairwise_sum"]
+)
+def test_nor_do_the_backends_of_gpus_add_anything_so(loss, backend, monkeypatch):
+    monkeypatch.setattr(places, "_is_eager_on_cpu", lambda rows: False)
+    call = _calls(None if backend == "triton" else "cpu", True)[loss]  # None: the GPU's, real or pretended
+    with jk.use_backend(backend), InOrder():
+        call().sum().backward()
+
+
+@pytest.mark.parametrize(("n", "count"), [(1, 3), (2, 1), (7, 9), (100, 5), (100, 300), (1000, 1)])
+def test_rows_summed_in_pairs_are_rounded_log2_n_times(n, count):
+    generator = torch.Generator().manual_seed(n)
+    rows, at = torch.randn(n, D, generator=generator), torch.randint(count, (n,), generator=generator)
+    with InOrder():
+        in_pairs = places.in_pairs(rows, at, count)
+        vector = places.in_pairs(rows[:, 0], at, count)
+    assert torch.equal(vector, in_pairs[:, 0])
+    truth, size = (places.one_by_one(t.double(), at, count) for t in (rows, rows.abs()))
+    assert ((in_pairs - truth).abs() <= math.ceil(math.log2(n)) * torch.finfo(torch.float32).eps / 2 * size).all()
+
+
+def test_a_nan_among_rows_summed_in_pairs_stays_with_its_place():
+    rows = torch.tensor([1.0, torch.nan, 2.0, torch.inf, 3.0])
+    found = places.in_pairs(rows, torch.tensor([2, 0, 2, 4, 2]), 6)
+    torch.testing.assert_close(found, torch.tensor([torch.nan, 0.0, 6.0, 0.0, torch.inf, 0.0]), equal_nan=True)

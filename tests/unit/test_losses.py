@@ -125,14 +125,18 @@ def test_four_thousand_dimensions(backend, dtype):
 @pytest.mark.parametrize("temperature", [10.0, 0.005])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_hostile_batches_and_extreme_temperatures(backend, loss, batch, temperature, dtype):
-    # Where all rows are equal every gradient is a sum of terms that cancel to 0; the size of those terms counts then.
-    terms = {"logit_scale": 1.0, "logit_bias": 1.0, "temperature": temperature**-2}
+    # Where all rows are equal every gradient is a sum of terms that cancel to 0; the size of those terms counts then. A
+    # scalar sums those of all rows, each times an upstream gradient of 0.8 in the mean; and equal rows are rounded equally, so
+    # that their errors do not average out.
+    n = 20
+    of_rows = 0.8 * n
+    terms = {"logit_scale": of_rows, "logit_bias": of_rows, "temperature": of_rows * temperature**-2}
     floors = (
         {name: terms.get(name, 0.3 / temperature) for name in (*LOSSES[loss][2], *terms)}
         if batch == "all_equal"
         else None
     )
-    pair = data.pairs(batch, 20, 6, seed=0, dtype=dtype)
+    pair = data.pairs(batch, n, 6, seed=0, dtype=dtype)
     judge_loss(backend, loss, *pair, temperature, reduction="none", floors=floors)
 
 

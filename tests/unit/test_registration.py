@@ -98,6 +98,16 @@ def test_opcheck_accepts_every_operator(name, backend, kind):
     assert set(outcome.values()) == {"SUCCESS"}
 
 
+@pytest.mark.parametrize(("name", "rest"), [("taken", (False,)), ("taken", (True,)), ("summed", (7,))])
+def test_rows_taken_and_summed_by_their_numbers_differentiate_each_other(name, rest):
+    x = rows(0, 6, D, dtype=torch.float64).requires_grad_()
+    numbers = torch.tensor([4, 2, 0, 1, 5, 3] if rest[0] is True else [0, 3, 3, 5, 0, 0])
+    op = getattr(torch.ops.jessl_kernels, name).default
+    assert set(torch.library.opcheck(op, (x, numbers, *rest)).values()) == {"SUCCESS"}
+    assert torch.autograd.gradcheck(lambda t: op(t, numbers, *rest), x)
+    assert torch.autograd.gradgradcheck(lambda t: op(t, numbers, *rest).square(), x)
+
+
 @losses
 def test_compiled_without_graph_breaks_gives_the_eager_numbers(loss):
     z = rows(0, 2 * N, D).requires_grad_()
@@ -107,6 +117,27 @@ def test_compiled_without_graph_breaks_gives_the_eager_numbers(loss):
     value.backward()
     assert value.item() == pytest.approx(loss(z).item(), rel=1e-6)
     torch.testing.assert_close(compiled.grad, z.grad, rtol=1e-5, atol=1e-7)
+
+
+@losses
+@pytest.mark.parametrize("autocast", [False, True], ids=["", "autocast"])
+def test_no_trace_asks_whether_a_device_has_autocast(loss, autocast, monkeypatch):
+    """Dynamo of torch 2.11 cannot trace the question."""
+    answer = torch._C._is_autocast_available
+
+    def untraceable(device):
+        torch._dynamo.graph_break()  # of traces alone: Dynamo itself may ask
+        return answer(device)
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._C, "_is_autocast_available", untraceable)
+    z, twin = (rows(0, 2 * N, D).requires_grad_() for _ in range(2))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        value, expected = torch.compile(loss, fullgraph=True, backend="aot_eager")(z), loss(twin)
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(z.grad, twin.grad, rtol=1e-5, atol=1e-7)
 
 
 def test_compiled_code_does_not_recompile_for_a_new_temperature_tensor():

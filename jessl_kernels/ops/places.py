@@ -1,0 +1,113 @@
+"""Rows taken by their numbers, and the transpose: rows summed by numbers. Each differentiates the other.
+
+    taken    (n, …)      rows[places]
+    summed   (count, …)  for each k the sum of the rows whose place is k
+
+The same bits on every run. index_select and index_add compute the same, and on a CPU they do it here; but on a GPU the one's
+gradient and the other's value are added up in the order in which threads arrive, as they are in what a compiler makes of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def taken(rows: Tensor, places: Tensor, *, permutes: bool = False) -> Tensor:
+    """rows[places] along the first dimension. permutes: places holds each number below len(rows) once."""
+    if _is_eager_on_cpu(rows):
+        return rows.index_select(0, places)
+    return torch.ops.jessl_kernels.taken(rows, places, permutes)
+
+
+def summed(rows: Tensor, places: Tensor, count: int) -> Tensor:
+    """For each k < count the sum of the rows whose place is k, 0 where there is none."""
+    if _is_eager_on_cpu(rows):
+        return one_by_one(rows, places, count)
+    return torch.ops.jessl_kernels.summed(rows, places, count)
+
+
+def _is_eager_on_cpu(rows: Tensor) -> bool:
+    return rows.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _taken(rows: Tensor, places: Tensor, permutes: bool) -> Tensor:
+    return rows.index_select(0, places)
+
+
+def _summed(rows: Tensor, places: Tensor, count: int) -> Tensor:
+    return (one_by_one if rows.device.type == "cpu" else in_pairs)(rows, places, count)
+
+
+def one_by_one(rows: Tensor, places: Tensor, count: int) -> Tensor:
+    """`summed` on a CPU, where index_add takes one row after the other."""
+    return rows.new_zeros(count, *rows.shape[1:]).index_add(0, places, rows)
+
+
+def in_pairs(rows: Tensor, places: Tensor, count: int) -> Tensor:
+    """`summed` without atomics, in ⌈log₂ n⌉ steps over the sorted rows: a tree, so it rounds less than one after the other."""
+    places, order = places.sort(stable=True)
+    sums = rows.index_select(0, order)
+    reach = 1  # each row holds the sum of as many rows from itself on, as far as they share its place
+    while reach < len(sums):
+        shared = _along(places[:-reach] == places[reach:], sums)
+        sums[:-reach] += torch.where(shared, sums[reach:], 0.0)  # a copy, so that nothing is read after it was written
+        reach *= 2
+    wanted = torch.arange(count, device=places.device)
+    first = torch.searchsorted(places, wanted).clamp_max(len(sums) - 1)
+    absent = _along(places.index_select(0, first) != wanted, sums)
+    return sums.index_select(0, first).masked_fill_(absent, 0.0)
+
+
+def _along(condition: Tensor, rows: Tensor) -> Tensor:
+    return condition.view(-1, *(1 for _ in rows.shape[1:]))
+
+
+def _taken_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    rows, places, ctx.permutes = inputs
+    ctx.count = rows.shape[0]
+    ctx.save_for_backward(places)
+
+
+def _taken_backward(ctx: Any, upstream: Tensor) -> tuple:
+    (places,) = ctx.saved_tensors
+    if ctx.permutes:
+        return taken(upstream, places.argsort(), permutes=True), None, None
+    return summed(upstream, places, ctx.count), None, None
+
+
+def _summed_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(inputs[1])
+
+
+def _summed_backward(ctx: Any, upstream: Tensor) -> tuple:
+    return taken(upstream, *ctx.saved_tensors), None, None
+
+
+def _register(name: str, arguments: str, run: Any, fake: Any, backward: Any, setup: Any) -> None:
+    # Operators, so that a compiler neither sees the number of steps nor makes atomics of them.
+    op = torch.library.custom_op(
+        f"jessl_kernels::{name}", run, mutates_args=(), schema=f"(Tensor rows, Tensor places, {arguments}) -> Tensor"
+    )
+    op.register_fake(fake)
+    op.register_autograd(backward, setup_context=setup)
+
+
+_register(
+    "taken",
+    "bool permutes",
+    _taken,
+    lambda rows, places, permutes: rows.new_empty(places.shape[0], *rows.shape[1:]),
+    _taken_backward,
+    _taken_setup,
+)
+_register(
+    "summed",
+    "SymInt count",
+    _summed,
+    lambda rows, places, count: rows.new_empty(count, *rows.shape[1:]),
+    _summed_backward,
+    _summed_setup,
+)
