@@ -78,7 +78,9 @@ def explain(
     chosen = select("explain", score, op)
     tensors = (score.x, score.y, score.scale)
     with_gradient = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    plan = BACKENDS[chosen].plan(score, op, dim == "both", with_gradient, reduction, settings().workspace)
+    plan = BACKENDS[chosen].plan(
+        score, op, dim == "both", with_gradient, reduction, settings().workspace_on(score.x.device)
+    )
     what = f"pairwise_sum of {psi}" if psi else "pairwise_logsumexp"
     sides = {"row": "rows", "col": "columns", "both": "rows and columns"}[dim]
     dtype = str(score.x.dtype).removeprefix("torch.")

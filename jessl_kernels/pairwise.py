@@ -208,14 +208,18 @@ def paired_in_one(
     score = Score(x, y, scale, row_bias, None, out, "dot", IDENTITY, settings().skip_below, rest)
     op = psi or "logsumexp"
     backend = _whole("paired", score, op)
-    return ops.paired(score, op, pairing, _needs(score), backend, settings().workspace) if backend else None
+    return (
+        ops.paired(score, op, pairing, _needs(score), backend, settings().workspace_on(x.device)) if backend else None
+    )
 
 
 def labelled_in_one(x: Tensor, *, scale: Tensor, labelling: Labelling) -> Tensor | None:
     """SupCon in one call of the backend, or None as for `paired_in_one`."""
     score = Score(x, None, scale, None, None, NOTHING, "dot", IDENTITY, settings().skip_below)
     backend = _whole("labelled", score, "logsumexp")
-    return ops.labelled(score, labelling, _needs(score), backend, settings().workspace) if backend else None
+    return (
+        ops.labelled(score, labelling, _needs(score), backend, settings().workspace_on(x.device)) if backend else None
+    )
 
 
 def _whole(loss: str, score: Score, op: str) -> str | None:
@@ -325,7 +329,7 @@ def _reduce(function: str, score: Score, op: str, dim: str, reduction: str, row:
     if dim == "col":  # columns alone are the rows of the transposed problem
         score, row, dim = score.transposed(), col, "row"
     both = dim == "both"
-    backend, workspace = select(function, score, op), settings().workspace
+    backend, workspace = select(function, score, op), settings().workspace_on(score.x.device)
     needs = _needs(score)
     if reduction == "logsumexp" and hasattr(BACKENDS[backend], "total"):
         return ops.total(score, needs, backend, workspace)
@@ -371,7 +375,9 @@ def _needs(score: Score) -> Needs:
 def _topk(function: str, score: Score, k: int, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     """Indices from the backend, values from the k chosen pairs of each row, so that autograd differentiates those alone."""
     with torch.no_grad():
-        values, indices = ops.top_k(score, k, select(function, score, "logsumexp"), settings().workspace)
+        values, indices = ops.top_k(
+            score, k, select(function, score, "logsumexp"), settings().workspace_on(score.x.device)
+        )
         absent = values == -torch.inf
         indices = indices.masked_fill(absent, 0)
     flat = indices.flatten()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from jessl_kernels import phi
-from jessl_kernels.backends.contract import Upstream, Weighted
+from jessl_kernels.backends.contract import Pairing, Upstream, Weighted
 from jessl_kernels.exclude import Exclude
 from jessl_kernels.score import Needs, Score
-from jessl_kernels.triton import driver
+from jessl_kernels.triton import driver, losses
 
 ALL = Needs(True, True, True, True, True)
 EMBEDDINGS = Needs(True, True, True, False, False)
@@ -25,12 +27,14 @@ def score(
     exclude: Exclude | None = None,
     biased: bool = False,
     of: phi.Phi = phi.IDENTITY,
+    rest: int = 0,
 ) -> Score:
-    """Zeros: only shapes, strides and dtypes matter."""
+    """Zeros: only shapes, strides and dtypes matter. rest: so many keys follow those of y, or of x where it is symmetric."""
     x, y = torch.zeros(2, N, D, dtype=dtype)
     bias = torch.zeros(N, dtype=torch.float32) if biased else None
     scale = torch.ones((), dtype=torch.float64)
-    return Score(x, None if symmetric else y, scale, bias, bias, exclude or Exclude((0,)), kind, of)
+    further = torch.zeros(rest, D, dtype=dtype) if rest else None
+    return Score(x, None if symmetric else y, scale, bias, bias, exclude or Exclude((0,)), kind, of, rest=further)
 
 
 def one_sided(s: Score, op: str = "logsumexp", needs: Needs = EMBEDDINGS) -> None:
@@ -51,3 +55,9 @@ def recomputed(s: Score, needs: Needs = EMBEDDINGS) -> None:
     vector = torch.ones(s.N, dtype=s.dtype)
     driver.reduce(s, "logsumexp", False, WORKSPACE)
     driver.gradient(s, "logsumexp", Upstream(vector, vector), None, needs, WORKSPACE)
+
+
+def whole(s: Score, join: str, needs: Needs = EMBEDDINGS, **pairing: Any) -> None:
+    """A loss of rows and their partners; "softplus" is that of sums of ψ."""
+    op = "softplus" if join == "softplus" else "logsumexp"
+    losses.paired(s, op, Pairing(1 / s.N, join, **pairing), needs, WORKSPACE)

@@ -25,6 +25,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
+import torch
+
 from .._checks import fail, number, wrong_type
 from ..native import native_status
 from ..score import Score
@@ -33,16 +35,22 @@ from . import chunked, cpu, reference, triton
 BACKENDS: dict[str, ModuleType] = {
     module.NAME: module for module in (cpu, triton, chunked, reference)
 }  # by device, and then in order of preference
-WORKSPACE = 64 << 20  # bytes a backend may use beyond inputs, outputs and a few vectors
+# Bytes a backend may use beyond inputs, outputs and a few vectors, unless it is told. On a GPU each strip or block costs some
+# launches, 0.1 ms in all, so they should be few; on a CPU what is kept had better stay near its caches.
+WORKSPACE, WORKSPACE_OF_CPU = 256 << 20, 64 << 20
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `use_backend` sets: a backend's name or None for the first willing one, the workspace in bytes, and ε."""
+    """What `use_backend` sets: a backend's name or None for the first willing one, the workspace in bytes, or None for what is
+    usual on a device, and ε."""
 
     backend: str | None
-    workspace: int
+    workspace: int | None = None
     skip_below: float = 0.0
+
+    def workspace_on(self, device: torch.device) -> int:
+        return self.workspace or (WORKSPACE_OF_CPU if device.type == "cpu" else WORKSPACE)
 
 
 class _Local(threading.local):
@@ -60,7 +68,7 @@ def settings() -> Settings:
         return _local.settings
     if _environment is not None and _environment not in BACKENDS:
         fail("environment", "JESSL_BACKEND", repr(_environment), f"must be one of {', '.join(BACKENDS)}, or unset")
-    return Settings(_environment, WORKSPACE)
+    return Settings(_environment)
 
 
 @contextlib.contextmanager
@@ -70,7 +78,7 @@ def use_backend(
     """Within the block, let this backend compute, or none: there is no fallback from a backend asked for by name.
 
     name       "cpu", "triton", "chunked" or "reference"; None keeps the choice in force
-    workspace  bytes a backend may use beyond inputs, outputs and a few vectors (default 64 MiB)
+    workspace  bytes a backend may use beyond inputs, outputs and a few vectors (default 64 MiB on a CPU, 256 MiB on a GPU)
     skip_below ε, 0 <= ε < 1 (default 0: every pair counts): pairs may be left out that are together at most a share ε of
                the Σ_j e^{s_ij} of their row, and of their column where columns are reduced
 

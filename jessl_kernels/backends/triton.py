@@ -4,12 +4,13 @@ Products of 2·N·M·D flops, value and gradient:
 
     fused: bf16 and fp16 of at most 256 dimensions, fp32 of 128 where torch's switch allows TF32; no N×M object, not even a strip
         one side, upstream known      4      L and Σ p_ij y_j in one sweep (2), which is the gradient of x; then that of y (2)
-        symmetric                     2½     L from half the tiles (½), then rows and columns of U at once (2)
+        sums of ψ, upstream known     4      the sum and the gradient of x (2), that of y (2)
+        symmetric                     3      L (1), then rows and columns of U at once (2)
         both sides, or "none"         5      L of both in one sweep (1), gradient of x (2), of y (2)
     fused: distances in at most 16 dimensions: no product, differences in registers
-    blocks: half precision and TF32 in more dimensions, and sums of ψ; U is kept, a block at a time
+    blocks: half precision and TF32 in more dimensions; U is kept, a block at a time
         one side, both, or "none"     4      L (1), U (1), and U times y and x, by the library (2)
-        symmetric                     2 to 2½
+        symmetric                     2½ to 3
         sums of ψ, upstream known     3
     strips: everything else; scores are kept, a strip of rows at a time
         one side, upstream known      3

@@ -38,11 +38,11 @@ def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int
 
 def _way(loss: Loss, needs: Needs) -> Callable[[Loss, Needs], tuple[Tensor, Gradients]]:
     score = loss.score
-    if score.x.dtype == torch.float16 or score.kind == "sqdist" or shapes.route(score) != "fused":
+    if score.x.dtype == torch.float16 or score.kind == "sqdist" or needs.col_bias or shapes.route(score) != "fused":
         return _by_reductions
     if loss.op != "logsumexp":
         return _by_reductions if score.y is None or loss.pairing.cols else _sums
-    if needs.row_bias:
+    if needs.row_bias or (score.y is None and loss.pairing.cols):
         return _by_reductions
     if score.symmetric or loss.pairing.cols:
         return _both_sides
@@ -104,17 +104,19 @@ class Loss:
         N, shift, normalize = score.N, self.pairing.shift, self.pairing.normalize
         rest = [] if score.rest is None else [score.rest]
         views = score.y is None and bool(rest) and 2 * shift == N == 2 * len(rest[0]) and score.row_bias is None
-        beside = score.y is not None and shift == 0 and len(score.y) >= N
+        partners = self.pairing.join != "none"
+        beside = partners and score.y is not None and shift == 0 and len(score.y) >= N
         self.x = Rows.of([score.x, *rest] if score.y is None else [score.x], normalize)
         keys = [] if score.y is None else [score.y[:N], score.y[N:]] if beside else [score.y]
         self.y = Rows.of([*keys, *rest], normalize) if keys else None
-        partners = self.pairing.join != "none"
         if partners:
             self.raw, self.t, self.pair = (score.x.new_empty(N, dtype=self.dtype) for _ in range(3))
         others = self.x if self.y is None else self.y
-        met = (
-            [(self.x, 0, self.x, 1)] if partners and views else [(self.x, 0, self.y, 0)] if partners and beside else []
-        )
+        met: list[tuple[Rows, int, Rows, int]] = []
+        if partners and views:
+            met = [(self.x, 0, self.x, 1)]
+        elif partners and beside and self.y is not None:
+            met = [(self.x, 0, self.y, 0)]
         for rows in (self.x,) if self.y is None else (self.x, self.y):
             for k in range(len(rows.pieces)):
                 if not any((rows is a and k == i) or (rows is b and k == j) for a, i, b, j in met):
@@ -182,7 +184,7 @@ class Loss:
 
     def scale(self, over_pairs: Tensor) -> Tensor:
         """The gradient of the scale, from Σ U t as shares of the weight: that of the partners on top. fp64, since it cancels."""
-        if self.pair is not None:
+        if self.pair is not None and self.raw is not None:
             over_pairs = over_pairs + (self.pair.double() * self.raw).sum()
         return over_pairs * self.weight
 

@@ -177,13 +177,14 @@ def absorbed(largest, total, s):
 def absorbed_both(largest, total, s):
     """The same for rows; for columns the log-sum-exps of this tile alone. Rows out of range must hold −inf.
 
-    e^{s − base} of the rows serves columns too, times e^{base − most}, unless a column lies far below the largest row.
+    e^{s − base} of the rows serves columns too, times e^{base − most}, unless a column lies far below the largest row, or
+    that is infinite, where base is 0 and e may overflow.
     """
     now, total, e, _ = absorbed(largest, total, s)
     base = base_of(now)
     most = base_of(tl.max(now))
     sums = tl.sum(e * tl.where(now == float("-inf"), 0.0, exp(base - most))[:, None], axis=0)
-    if tl.min(sums) >= LEAST:
+    if (tl.min(sums) >= LEAST) & (tl.max(now) < float("inf")):
         cols = most + tl.log(sums)
     else:
         of_cols = tl.max(s, axis=0)

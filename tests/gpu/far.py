@@ -43,14 +43,29 @@ ONE = torch.ones((), dtype=torch.float64)
 
 # It copies all arguments back to where they came from, which on the CPU is where they are: every page of them.
 interpreter.GridExecutor._restore_args_dev = lambda *_: None
+# A kernel asks how many coefficients there are, which the compiler answers and the interpreter does not.
+tl.constexpr.__len__ = lambda self: len(self.value)
 
 Place = tuple[int, int]
 Outputs = Iterator[Tensor]
 
 
+class Counted(int):
+    """The number of a round of a loop: a tensor in compiled code, for the interpreter a mere int."""
+
+    def to(self, dtype: Any) -> Any:
+        return tl.full([], int(self), dtype)
+
+
+def counted(*bounds: Any) -> Iterator[Counted]:
+    return map(Counted, range(*map(int, bounds)))
+
+
 def run(module: str, kernel: str, program: Place, *args: Any, **options: Any) -> None:
     """This program of a launch, and no other."""
-    launched = getattr(importlib.import_module(f"{NAME}.{module}"), kernel)
+    found = importlib.import_module(f"{NAME}.{module}")
+    vars(found)["range"] = counted
+    launched = getattr(found, kernel)
     builder, real = interpreter.interpreter_builder, interpreter.interpreter_builder.set_grid_idx
     dimensions = builder.set_grid_dim
     builder.set_grid_dim = lambda *_: dimensions(program[0] + 1, program[1] + 1, 1)
@@ -81,12 +96,18 @@ def room(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 LSES = 20 + random(BM, dtype=torch.float32)  # so that no weight is too large for fp16
 
 
+def row_side(lse: Tensor) -> Side:
+    """Of rows whose gradients are 1."""
+    one = torch.ones(len(lse))
+    return Side(one, lse, one)
+
+
 def attended_rows(far: bool) -> Outputs:
     D = 16
     N = FAR // D + BM if far else BM
     x, y, row, pulled = ending(N, random(BM, D)), random(BN, D), room(1, N), room(1, N, D)
     run("fused", "row_sums", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row, None, pulled, None, 0, N, BN, BN,
-        D=D, BD=16, ATTEND=True, HALF=False, **FUSED)  # fmt: skip
+        D=D, BD=16, ATTEND=True, **FUSED)  # fmt: skip
     yield from (row[0, -BM:], pulled[0, -BM:])
 
 
@@ -96,7 +117,7 @@ def summed_columns(far: bool) -> Outputs:
     x, y, parts = random(BM, D), ending(M, random(BN, D)), M // BN
     row = room(parts, BM)
     run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, 0, BM, M, BN,
-        D=D, BD=16, ATTEND=False, HALF=False, **FUSED)  # fmt: skip
+        D=D, BD=16, ATTEND=False, **FUSED)  # fmt: skip
     yield row[-1]
 
 
@@ -104,7 +125,7 @@ def parts_of_rows(far: bool) -> Outputs:
     parts = FAR // BM + 1 if far else 1
     x, y, row = random(BM, 1), ending(parts, random(1, 1)), room(parts, BM)
     run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, 0, BM, parts, 1,
-        D=1, BD=16, ATTEND=False, HALF=False, **FUSED)  # fmt: skip
+        D=1, BD=16, ATTEND=False, **FUSED)  # fmt: skip
     yield row[-1]
 
 
@@ -119,7 +140,7 @@ def parts_of_columns(op_is_lse: bool) -> Callable[[bool], Outputs]:
             room(tiles, M),
         )
         run("fused", "row_sums", (tiles - 1, 0), x, y[-BN:], ONE, NO_PAIRS, row, col[:, -BN:], None, None, 0, tiles * BM, M, BN,
-            D=D, BD=16, ATTEND=False, HALF=False, **FUSED | {"LSE": op_is_lse})  # fmt: skip
+            D=D, BD=16, ATTEND=False, **FUSED | {"LSE": op_is_lse})  # fmt: skip
         yield col[-1, -BN:]
 
     return case
@@ -129,17 +150,17 @@ def pulled_rows(far: bool) -> Outputs:
     D = 16
     N = FAR // D + BM if far else BM
     x, y, pulled, lse = ending(N, random(BM, D)), random(BN, D), room(1, N, D), ending(N, LSES)
-    run("fused", "pull", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, Side(None, lse), None, pulled, None, None, N, BN, BN,
-        D=D, BD=16, **FUSED)  # fmt: skip
+    run("fused", "pull", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row_side(lse), None, None, pulled, None, None, None, N, BN, BN,
+        D=D, BD=16, UNIT=True, **FUSED)  # fmt: skip
     yield pulled[0, -BM:]
 
 
 def pulled_parts(far: bool) -> Outputs:
     parts = FAR // BM + 1 if far else 1
-    x, y, bias, lse = random(BM, 1), ending(parts, random(1, 1)), room(parts, BM), LSES
-    run("fused", "pull", (0, parts - 1), x, y, ONE, NO_PAIRS, Side(None, lse), None, room(parts, BM, 1), bias, None, BM, parts, 1,
-        D=1, BD=16, **FUSED)  # fmt: skip
-    yield bias[-1]
+    x, y, psi, bias, scale = random(BM, 1), ending(parts, random(1, 1)), *(room(parts, BM) for _ in range(3))
+    run("fused", "pull", (0, parts - 1), x, y, ONE, NO_PAIRS, row_side(LSES), None, None, room(parts, BM, 1), psi, bias, scale,
+        BM, parts, 1, D=1, BD=16, UNIT=True, **FUSED)  # fmt: skip
+    yield from (psi[-1], bias[-1], scale[-1])
 
 
 def distances(far: bool) -> Outputs:
@@ -148,7 +169,7 @@ def distances(far: bool) -> Outputs:
     x, y, parts = random(BM, D, dtype=torch.float32), ending(M, random(BN, D, dtype=torch.float32)), M // BN
     row = room(parts, BM)
     run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, 0, BM, M, BN,
-        D=D, BD=16, ATTEND=False, HALF=False, **FUSED | {"KIND": "sqdist"})  # fmt: skip
+        D=D, BD=16, ATTEND=False, **FUSED | {"KIND": "sqdist"})  # fmt: skip
     yield row[-1]
 
 
@@ -158,8 +179,8 @@ def weighed_block(far: bool) -> Outputs:
     rows, cols = down * BM, across * BN
     x, y, u = ending(rows, random(BM, D)), ending(cols, random(BN, D)), room(rows, cols, dtype=torch.float16)
     lse = ending(rows, LSES)
-    side = Side(torch.ones(rows), lse)
-    run("weighed", "weigh_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, side, None, None, None, None, None,
+    side = row_side(lse)
+    run("weighed", "weigh_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, side, None, None, None, None, None, None,
         0, rows, 0, cols, u.stride(0), D=D, BD=16, **PLAIN, **TILE)  # fmt: skip
     yield u[-BM:, -BN:]
 
@@ -173,8 +194,8 @@ def sums_of_blocks(cols_far: bool) -> Callable[[bool], Outputs]:
         rows, cols = down * BM, across * BN
         x, y, u = ending(rows, random(BM, D)), ending(cols, random(BN, D)), room(cols, dtype=torch.float16)
         row, col = (None, room(down, cols)) if cols_far else (room(across, rows), None)
-        side = Side(torch.ones(rows), ending(rows, LSES))
-        run("weighed", "weigh_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, side, None, None, row, col, None,
+        side = row_side(ending(rows, LSES))
+        run("weighed", "weigh_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, side, None, None, None, row, col, None,
             0, rows, 0, cols, 0, D=D, BD=16, **PLAIN, **TILE)  # fmt: skip
         if row is not None:
             yield row[-1, -BM:]
@@ -242,8 +263,7 @@ def merged(far: bool) -> Outputs:
 def weighed_strip(far: bool) -> Outputs:
     rows, M, of = large_strip(far, 1)
     tiles, parts = rows // BM, M // BN
-    row, col, ones = room(parts, rows), room(tiles, M), torch.ones(rows)
-    side = Side(ones, of["lse"], ones)
+    row, col, side = room(parts, rows), room(tiles, M), row_side(of["lse"])
     run("epilogue", "weigh", (tiles - 1, parts - 1), of["t"], of["u"], ONE, NO_PAIRS, side, None, None,
         None, row, col, None, None, None, 0, rows, M, M, BN, **PLAIN, **TILE)  # fmt: skip
     yield from (of["u"][-BM:, -BN:], row[-1, -BM:], col[-1, -BN:])
@@ -260,12 +280,69 @@ def close_columns(far: bool) -> Outputs:
 def _close(rows: int, M: int, D: int, cols: bool) -> Outputs:
     of = strip(rows, M, D)
     target = room(M if cols else rows, D)
-    owners, ones = M // BN if cols else rows // BM, torch.ones(rows)
+    owners = M // BN if cols else rows // BM
     flags = ending(rows // BM * (M // BN), torch.ones(1, dtype=torch.int8))
     run("epilogue", "close", (owners - 1, D // 16 - 1), of["t"], of["x"], of["y"], ONE, NO_PAIRS,
-        Side(ones, of["lse"], ones), None, None, torch.full((), -torch.inf), flags, target, 0, rows, M, M,
+        row_side(of["lse"]), None, None, torch.full((), -torch.inf), flags, target, 0, rows, M, M,
         D=D, COLS=cols, **PLAIN, **TILE)  # fmt: skip
     yield target[-(BN if cols else BM) :]
+
+
+def met(far: bool) -> Outputs:
+    D = 16
+    rows = FAR // D + BM if far else BM
+    a, b = ending(rows, random(BM, D)), ending(rows, random(BM, D) + 1)
+    a_unit, b_unit = (room(rows, D, dtype=torch.float16) for _ in "ab")
+    a_norm, b_norm, raw, t = (room(rows) for _ in range(4))
+    run("ends", "meet", (rows // BM - 1, 0), a, b, a_unit, b_unit, a_norm, b_norm, raw, t, ONE, None, 0, 0, rows,
+        D=D, BD=16, BM=BM, NORMALIZE=True, TWICE=False, DTYPE=tl.float32)  # fmt: skip
+    yield from (of[-BM:] for of in (a_unit, b_unit, a_norm, b_norm, raw, t))
+
+
+def arrived(op_is_lse: bool) -> Callable[[bool], Outputs]:
+    def case(far: bool) -> Outputs:
+        parts, rows = (2**10, 2**21 + BM) if far else (2**10, BM)
+        of = room(parts, rows)
+        of[-1, -BM:] = LSES
+        lse, share, loss = room(rows), room(rows), room(rows // BM)
+        run("ends", "arrive", (rows // BM - 1, 0), of, None, ONE, None, lse, share, None, loss, None, None, None, None, parts,
+            1, 1, rows, LSE=op_is_lse, JOIN="none", BLOCK=BM, TOGETHER=32)  # fmt: skip
+        yield from (lse[-BM:], share[-BM:], loss[-1:])
+
+    return case
+
+
+DELIVERED = {"BM": BM, "NORMALIZE": False, "SHARES": True, "DTYPE": tl.float32}
+
+
+def delivered(far: bool) -> Outputs:
+    D = 16
+    rows = FAR // D + BM if far else BM
+    parts, ahead, behind = room(1, rows, D), ending(rows, random(BM, D)), ending(rows, random(BM, D) + 1)
+    parts[0, -BM:] = random(BM, D, dtype=torch.float32)
+    pair, out = ending(rows, LSES), room(rows, D)
+    run("ends", "deliver", (rows // BM - 1, 0), parts, None, None, None, ONE, ONE, ahead, behind, pair, None, None, out, 0, rows,
+        rows, 1, rows, rows, 0, D=D, BD=16, **DELIVERED)  # fmt: skip
+    yield out[-BM:]
+
+
+def delivered_parts(far: bool) -> Outputs:
+    count, rows = 4, 2**30 + BM if far else BM
+    parts, of_parts, out = room(count, rows, 1), room(count, rows), room(rows, 1)
+    parts[-1, -BM:], of_parts[-1, -BM:] = random(BM, 1, dtype=torch.float32), LSES - 1
+    run("ends", "deliver", (rows // BM - 1, 0), parts, of_parts, ending(rows, LSES), None, ONE, ONE, None, None, None, None, None,
+        out, 0, rows, rows, count, rows, rows, 0, D=1, BD=16, **DELIVERED)  # fmt: skip
+    yield out[-BM:]
+
+
+def delivered_around(far: bool) -> Outputs:
+    """A row and the number of all, which leads to its partner, are together more than 2³¹."""
+    rows = 2**30 + BM if far else BM
+    ahead, behind = ending(rows, random(BM, 1)), ending(rows, random(BM, 1) + 1)
+    pair, out = ending(rows, LSES), room(rows, 1)
+    run("ends", "deliver", (rows // BM - 1, 0), room(1, rows, 1), None, None, None, ONE, ONE, ahead, behind, pair, None, None,
+        out, 0, rows, rows, 1, rows, rows, 0, D=1, BD=16, **DELIVERED)  # fmt: skip
+    yield out[-BM:]
 
 
 CASES: dict[str, Callable[[bool], Outputs]] = {
@@ -288,6 +365,12 @@ CASES: dict[str, Callable[[bool], Outputs]] = {
     "U of a strip": weighed_strip,
     "rows of close pairs": close_rows,
     "columns of close pairs": close_columns,
+    "rows that meet": met,
+    "parts that arrive": arrived(True),
+    "parts of ψ that arrive": arrived(False),
+    "rows delivered": delivered,
+    "parts delivered": delivered_parts,
+    "rows delivered, around the end": delivered_around,
 }
 
 

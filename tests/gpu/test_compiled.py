@@ -1,8 +1,8 @@
 """Every kernel for every GPU: it compiles, fits, and consists of what it should."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +12,10 @@ pytest.importorskip("triton")
 from benchmarks.static_gpu import problems
 from benchmarks.static_gpu.compiled import TARGETS, Compiled, launches
 from jessl_kernels import phi
+from jessl_kernels.backends.contract import Pairing
 from jessl_kernels.exclude import Exclude
 from jessl_kernels.score import Score
+from jessl_kernels.triton import losses
 from tests.gpu.test_launches import noted
 
 HALF, WIDE = (torch.bfloat16, torch.float16), (torch.float32, torch.float64)
@@ -26,11 +28,11 @@ BOTH_IDS = Exclude(diagonals=(0, 7, -7), same=(IDS, IDS), different=(IDS, IDS)) 
 def small(exclude: Exclude, N: int = 256) -> Exclude:
     """The same of fewer rows."""
     assert exclude.same is not None
-    return replace(exclude, same=(exclude.same[0][:N], exclude.same[1][:N]))
+    return dataclasses.replace(exclude, same=(exclude.same[0][:N], exclude.same[1][:N]))
 
 
-# name: (what is reduced, the score)
-FUSED: dict[str, tuple[Callable, Callable[[], Score]]] = {
+Case = tuple[Callable, Callable[[], Score]]  # what is reduced, and the score
+FUSED: dict[str, Case] = {
     **{
         f"{what.__name__}-{str(dtype)[6:]}-D{D}": (what, lambda D=D, dtype=dtype: problems.score(dtype, D))
         for dtype in HALF
@@ -175,14 +177,79 @@ BLOCKS_TF32 = {
     "both_sided-tf32-D256": (problems.both_sided, lambda: problems.score(torch.float32, 256)),
     "softplus-tf32-D64": (lambda s: problems.one_sided(s, op="softplus"), lambda: problems.score(torch.float32, 64)),
 }
+# Whole losses: sweeps that sum more at a time than those above, and the kernels of rows around them.
+WITH_SCALE = dataclasses.replace(problems.EMBEDDINGS, scale=True)
+WITH_BIAS = dataclasses.replace(WITH_SCALE, row_bias=True)
 
 
-def compiled(target: str, case: tuple[Callable, Callable[[], Score]]) -> list[Compiled]:
+def info_nce(dtype: torch.dtype, D: int, N: int = 4096, rest: int = 0, normalize: bool = False) -> Case:
+    return (
+        lambda s: problems.whole(s, "anchor", WITH_SCALE, normalize=normalize),
+        lambda: problems.score(dtype, D, N=N, rest=rest),
+    )
+
+
+def clip(dtype: torch.dtype, D: int, N: int = 4096, normalize: bool = True) -> Case:
+    return (
+        lambda s: problems.whole(s, "anchor", WITH_SCALE, cols=True, normalize=normalize),
+        lambda: problems.score(dtype, D, N=N),
+    )
+
+
+def nt_xent(dtype: torch.dtype, D: int, N: int = 4096, join: str = "anchor") -> Case:
+    """Two views in two pieces."""
+    return (
+        lambda s: problems.whole(s, join, WITH_SCALE, shift=N, normalize=True),
+        lambda: problems.score(dtype, D, N=N, symmetric=True, rest=N, exclude=Exclude((0, N, -N))),
+    )
+
+
+def siglip(dtype: torch.dtype, D: int, N: int = 4096) -> Case:
+    return (
+        lambda s: problems.whole(s, "softplus", WITH_BIAS, normalize=True),
+        lambda: dataclasses.replace(problems.score(dtype, D, N=N, biased=True), col_bias=None),
+    )
+
+
+LOSSES: dict[str, Case] = {
+    **{f"clip-D{D}": clip(torch.bfloat16, D, normalize=D != 5) for D in WIDTHS},
+    **{f"nt_xent-D{D}": nt_xent(torch.bfloat16, D) for D in WIDTHS[1:]},
+    **{f"siglip-D{D}": siglip(torch.bfloat16, D) for D in WIDTHS},
+    **{f"info_nce-D{D}": info_nce(torch.bfloat16, D) for D in WIDTHS[:2]},
+    **{f"info_nce, further negatives-D{D}": info_nce(torch.bfloat16, D, rest=1024, normalize=True) for D in WIDTHS[2:]},
+    **{
+        f"sum of everything-D{D}": (
+            lambda s: losses.paired(s, "softplus", Pairing(1.0), WITH_BIAS, problems.WORKSPACE),
+            lambda D=D: problems.score(torch.bfloat16, D, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
+        )
+        for D in WIDTHS[1:]
+    },
+    "blocks": clip(torch.bfloat16, 1000, N=300),
+    "fp16": nt_xent(torch.float16, 128, N=300, join="minus"),
+    "fp16, few dimensions": clip(torch.float16, 5, N=300),
+    "strips": info_nce(torch.float32, 5, N=256, rest=64, normalize=True),
+    "strips, wide": nt_xent(torch.float32, 1000, N=128),
+    "fp64": siglip(torch.float64, 128, N=256),
+    "fp64, wide": clip(torch.float64, 1000, N=256),
+}
+LOSSES_TF32 = {
+    **{f"clip-tf32-D{D}": clip(torch.float32, D) for D in WIDTHS[1:-1]},
+    **{f"siglip-tf32-D{D}": siglip(torch.float32, D) for D in WIDTHS[1:-1]},
+    "nt_xent-tf32-D128": nt_xent(torch.float32, 128),
+    "info_nce-tf32-D128": info_nce(torch.float32, 128),
+}
+
+
+def compiled(target: str, case: Case) -> list[Compiled]:
     what, score = case
     with launches(target) as found:
         what(score())
     assert found
     return found
+
+
+NVIDIA = [target for target in TARGETS if not target.startswith("gfx")]
+PRODUCTS_OF_TF32 = r"(mma\.sync|wgmma\.mma_async|tcgen05\.mma)\S*tf32"
 
 
 def over(cases: dict, targets: Iterable[str] = TARGETS) -> Callable:
@@ -209,13 +276,33 @@ def test_fused_kernels_fit_and_use_tensor_cores(case, target):
         assert kernel.count("tf32") == 0
 
 
-@over(TF32 | BLOCKS_TF32, [target for target in TARGETS if not target.startswith("gfx")])
+@over(TF32 | BLOCKS_TF32, NVIDIA)
 def test_fused_kernels_of_tf32_fit_and_use_tensor_cores(case, target, tf32_allowed):
     for kernel in compiled(target, case):
         assert_fits(kernel)
         assert kernel.name in ("row_sums", "pull", "weigh_block")
-        products = r"(mma\.sync|wgmma\.mma_async|tcgen05\.mma)\S*tf32"
-        assert kernel.count(products) == kernel.products > 0, f"{kernel.name} for {target}"
+        assert kernel.count(PRODUCTS_OF_TF32) == kernel.products > 0, f"{kernel.name} for {target}"
+
+
+SWEEPS = {"row_sums", "pull", "weigh_block"}  # kernels that multiply
+ENDS = {"meet", "arrive", "deliver"}
+
+
+@over(LOSSES)
+def test_whole_losses_fit(case, target):
+    kernels = compiled(target, case)
+    assert ENDS <= {kernel.name for kernel in kernels}
+    for kernel in kernels:
+        assert_fits(kernel)
+        assert (kernel.products > 0) == (kernel.name in SWEEPS), f"{kernel.name} for {target}: {kernel.products}"
+        assert kernel.count("tf32") == 0
+
+
+@over(LOSSES_TF32, NVIDIA)
+def test_whole_losses_of_tf32_fit(case, target, tf32_allowed):
+    for kernel in compiled(target, case):
+        assert_fits(kernel)
+        assert (kernel.count(PRODUCTS_OF_TF32) > 0) == (kernel.name in SWEEPS), f"{kernel.name} for {target}"
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -11,15 +11,16 @@ import torch
 pytest.importorskip("triton")
 
 from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from triton.runtime.jit import JITFunction
 
 from benchmarks.static_gpu.problems import ALL, EMBEDDINGS
 from jessl_kernels import phi
 from jessl_kernels.backends import triton as backend
-from jessl_kernels.backends.contract import Upstream, Weighted
+from jessl_kernels.backends.contract import Pairing, Upstream, Weighted
 from jessl_kernels.exclude import Exclude
-from jessl_kernels.score import Score
+from jessl_kernels.score import Needs, Score
 from jessl_kernels.triton import driver, launch
 
 MOST = (2**31 - 1, 65_535, 65_535)  # programs along each axis, of CUDA
@@ -140,8 +141,53 @@ def test_launches_and_all_that_they_are_handed_are_on_the_device_of_x(monkeypatc
             backend.reduce(score, "logsumexp", True, WORKSPACE)
             backend.reduce_and_gradient(score, "logsumexp", Weighted(row, row), None, ALL, WORKSPACE)
             backend.gradient(score, "softplus", Upstream(row, None), Upstream(row, None), ALL, WORKSPACE)
+            backend.paired(score, "logsumexp", Pairing(1 / 70, "anchor", normalize=True), ALL, WORKSPACE)
             backend.top_k(score, 3, WORKSPACE)
     assert {device for devices in seen for device in devices} == {x.device}
+
+
+class Counted(TorchDispatchMode):
+    """Operations of torch that launch something on a GPU."""
+
+    LAUNCH_NOTHING = ("empty", "view", "slice", "select", "expand", "detach", "alias", "t.", "transpose", "unsqueeze")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.name().removeprefix("aten::")
+        if not any(name.startswith((word, f"new_{word}")) for word in self.LAUNCH_NOTHING):
+            self.names.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+SMALL = Needs(True, True, False, False, False)
+WHOLE = {  # name: op, pairing, whether y is given, launches of ours, of torch
+    "info_nce": ("logsumexp", Pairing(0.1, "anchor", normalize=True), True, 6, 3),
+    "clip_loss": ("logsumexp", Pairing(0.1, "anchor", cols=True), True, 8, 4),
+    "nt_xent": ("logsumexp", Pairing(0.1, "anchor", 500, normalize=True), False, 6, 3),
+    "siglip_loss": ("softplus", Pairing(0.1, "softplus"), True, 6, 4),
+}
+
+
+@pytest.mark.parametrize("loss", WHOLE)
+@pytest.mark.parametrize("N", [1000, 70_000])
+def test_a_whole_loss_takes_few_launches_at_every_size(loss, N):
+    """20 µs each on the host, for which the device waits in batches of up to 16,384 rows."""
+    op, pairing, two, ours, of_torch = WHOLE[loss]
+    with torch.device("meta"):
+        x, y = (torch.empty(N, 64, dtype=torch.bfloat16) for _ in range(2))
+        scale = torch.empty((), dtype=torch.float64)
+    rest = None if two else x[: N // 2]
+    pairing = pairing if two else pairing._replace(shift=N // 2)
+    score = Score(
+        x if two else x[: N // 2], y if two else None, scale, None, None, Exclude((0,)), "dot", phi.IDENTITY, rest=rest
+    )
+    with noted(132) as found, Counted() as counted:
+        backend.paired(score, op, pairing, SMALL, WORKSPACE)
+    assert len(found) <= ours, found
+    assert len(counted.names) <= of_torch, counted.names
 
 
 def test_kernels_are_handed_aligned_rows_wherever_a_batch_begins():

@@ -1,6 +1,7 @@
 """The kernels hold the suite's bars on a GPU with worse arithmetic, and their bits do not depend on the order of programs."""
 
 import contextlib
+import functools
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ import triton.language as tl
 
 import jessl_kernels as jk
 from tests import cases, data, perturbed
+from tests.oracles import contrastive as oracle
 from tests.unit import test_losses as losses
 from tests.unit import test_reductions as suite
-from tests.yardstick import evaluate
+from tests.yardstick import evaluate, judge
 
 on_triton = pytest.mark.parametrize("backend", ["triton"])
 WORSE = {"last bits": perturbed.last_bits, "flushed": perturbed.flushed, "truncated": perturbed.truncated}
@@ -51,26 +53,46 @@ def test_worse_arithmetic_stays_within_the_yardstick(backend, problem, worse):
         suite.judge_on(backend, "worse arithmetic", ours, truth, inputs)
 
 
-# name: (loss, dtype, dimensions, temperature): the ways that losses of known upstream go
+# name: (loss, dtype, dimensions, temperature, whether rows are divided by their norms): the ways that losses of known upstream go
 LOSSES = {
-    "attended": ("info_nce", torch.bfloat16, 24, 0.07),
-    "attended at 0.005": ("info_nce", torch.float16, 24, 0.005),
-    "both sides": ("clip_loss", torch.bfloat16, 24, 0.07),
-    "half of the tiles": ("nt_xent", torch.float16, 24, 0.07),
-    "blocks": ("info_nce", torch.bfloat16, 272, 0.07),
-    "half of the blocks": ("dcl", torch.bfloat16, 272, 0.07),
-    "blocks of ψ": ("siglip_loss", torch.bfloat16, 24, 0.1),
-    "strip by strip": ("info_nce", torch.float32, 24, 0.07),
+    "attended": ("info_nce", torch.bfloat16, 24, 0.07, True),
+    "attended, unit rows": ("info_nce", torch.bfloat16, 24, 0.07, False),
+    "attended at 0.005": ("info_nce", torch.float16, 24, 0.005, True),
+    "both sides": ("clip_loss", torch.bfloat16, 24, 0.07, True),
+    "both sides, unit rows": ("clip_loss", torch.bfloat16, 24, 0.07, False),
+    "two views": ("nt_xent", torch.bfloat16, 24, 0.07, True),
+    "two views, unit rows": ("nt_xent", torch.bfloat16, 24, 0.07, False),
+    "two views, fp16": ("nt_xent", torch.float16, 24, 0.07, True),
+    "blocks": ("info_nce", torch.bfloat16, 272, 0.07, True),
+    "blocks of two views": ("dcl", torch.bfloat16, 272, 0.07, True),
+    "sums": ("siglip_loss", torch.bfloat16, 24, 0.1, True),
+    "sums, unit rows": ("siglip_loss", torch.bfloat16, 24, 0.1, False),
+    "blocks of ψ": ("siglip_loss", torch.bfloat16, 272, 0.1, True),
+    "strip by strip": ("info_nce", torch.float32, 24, 0.07, True),
 }
+
+
+def loss_both_ways(case, n):
+    """Its scalars are among the inputs: all are learnt."""
+    loss, dtype, D, temperature, normalize = case
+    _, _, names, scalars = losses.LOSSES[loss]
+    rows = data.pairs("random", n, D, seed=0, dtype=torch.float64)
+    if not normalize:
+        rows = tuple(torch.nn.functional.normalize(x, dim=1) for x in rows)
+    inputs = {name: data.given(x, dtype) for name, x in zip(names, rows, strict=True)}
+    inputs |= {name: losses.number(value, dtype) for name, value in scalars(temperature).items()}
+    ours = functools.partial(getattr(jk, loss), normalize=normalize)
+    truth = losses.reduced(functools.partial(getattr(oracle, loss), normalize=normalize), "mean")
+    return ours, truth, inputs
 
 
 @on_triton
 @pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES)
 @pytest.mark.parametrize("worse", WORSE.values(), ids=WORSE)
 def test_losses_within_worse_arithmetic_stay_within_the_yardstick(backend, case, worse):
-    loss, dtype, D, temperature = case
-    with worse():
-        losses.judge_loss(backend, loss, *data.pairs("random", 33, D, seed=0, dtype=dtype), temperature)
+    ours, truth, inputs = loss_both_ways(case, 33)
+    with worse(), jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
+        judge("worse arithmetic", ours, truth, inputs, seed=0)
 
 
 @on_triton
@@ -81,24 +103,35 @@ def test_converged_batches_within_worse_arithmetic(backend, worse):
         losses.judge_loss(backend, "info_nce", *pair, 0.07)
 
 
-@on_triton
-@problems
-def test_the_order_of_programs_changes_no_bit(backend, problem):
-    ours, _, inputs = both_ways(problem)
+def assert_that_no_order_changes_a_bit(backend, function, inputs, workspace=cases.SMALL_WORKSPACE):
     found = []
     for order in (contextlib.nullcontext(), *map(perturbed.shuffled, range(3))):
-        with order, jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
-            result = evaluate(ours, inputs, list(inputs), seed=0)
+        with order, jk.use_backend(backend, workspace=workspace):
+            result = evaluate(function, inputs, list(inputs), seed=0)
         found.append([*result.values, *result.gradients.values()])
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
+@on_triton
+@problems
+def test_the_order_of_programs_changes_no_bit(backend, problem):
+    ours, _, inputs = both_ways(problem)
+    assert_that_no_order_changes_a_bit(backend, ours, inputs)
+
+
+@on_triton
+@pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES)
+def test_the_order_of_programs_changes_no_bit_of_a_loss(backend, case):
+    ours, _, inputs = loss_both_ways(case, 150)  # more rows than a program of any kernel takes
+    assert_that_no_order_changes_a_bit(backend, ours, inputs, workspace=100_000)  # room for parts of several ranges
+
+
 @triton.jit
 def powers_and_products(source, powers, product, K: tl.constexpr):
-    """e^x of 16 numbers, and what 16 rows of K numbers, which begin with those, have for products."""
+    """2^x of 16 numbers, as kernels make e^x, and what 16 rows of K numbers, which begin with those, have for products."""
     i, k = tl.arange(0, 16), tl.arange(0, K)
-    tl.store(powers + i, tl.exp(tl.load(source + i)))
+    tl.store(powers + i, tl.exp2(tl.load(source + i)))
     rows = tl.load(source + i[:, None] * K + k[None, :])
     tl.store(product + i[:, None] * 16 + i[None, :], tl.dot(rows, tl.trans(rows), input_precision="ieee"))
 
@@ -108,7 +141,7 @@ def powers_and_products(source, powers, product, K: tl.constexpr):
 def test_each_of_them_changes_something_and_only_while_it_lasts(backend, worse):
     """Else the tests above would say nothing."""
     source = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
-    source[0, :16] = torch.linspace(-1, -100, 16)  # e^−100 is subnormal
+    source[0, :16] = torch.linspace(-1, -140, 16)  # 2^−140 is subnormal
 
     def bits() -> torch.Tensor:
         powers, product = torch.empty(16), torch.empty(16, 16)

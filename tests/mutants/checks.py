@@ -1,7 +1,7 @@
-"""What a mutant must pass to survive: reductions on small odd shapes, each against the matrix form in fp64.
+"""What a mutant must pass to survive: reductions, and losses, on small odd shapes, each against the matrix form in fp64.
 
-Every check is one call of the driver. Between them they take every branch of every kernel, in a program of several tiles and in
-several programs; `test_mutants.py` sees to it that the kernels themselves pass.
+Every check is one call of the driver, or of `losses.paired`. Between them they take every branch of every kernel, in a program
+of several tiles and in several programs; `test_mutants.py` sees to it that the kernels themselves pass.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from torch import Tensor
 
 from jessl_kernels import phi
 from jessl_kernels.backends import reference
-from jessl_kernels.backends.contract import Upstream, Weighted
+from jessl_kernels.backends.contract import Pairing, Upstream, Weighted
 from jessl_kernels.exclude import Exclude
 from jessl_kernels.score import Gradients, Needs, Score
-from jessl_kernels.triton import driver, launch
+from jessl_kernels.triton import driver, launch, losses
 
 ALL = Needs(True, True, True, True, True)
 FEW = Needs(True, False, False, False, False)
 UNBIASED = Needs(True, True, True, False, False)
+UNSCALED = Needs(True, True, False, False, False)
+NO_COLUMNS = Needs(True, True, True, True, False)
+NONE = Needs(False, False, False, False, False)
 PLENTY = 64 << 20
 SCANT, SCANT_SUMS = 40_000, 1000  # a few strips of the shapes below; one tile of rows, and one range, at a time
 SCANT_STRIPS = 15_000  # strips of a few rows, for values too
@@ -41,7 +44,7 @@ class Given:
     near        rows of y that lie as close to a row of x as rounding does not reach
     clustered   all points in two places far from each other, those of a tile in one
     spread      by how much biases grow from row to row, and from column to column, in nats
-    special     biases that are infinite or NaN; a NaN among the columns' points
+    special     biases that are infinite or NaN; a NaN among the columns' points; rows of x that are 0, or nearly
     programs    that a launch should have: 1 makes programs of several tiles, many of one each
     """
 
@@ -91,6 +94,8 @@ def problem_of(given: Given) -> Score:
         row[3] = torch.inf
     if given.special == "point":
         y[5] = torch.nan
+    if given.special == "nothing":
+        x[2], x[3] = 0.0, 1e-14 * x[3]
     bias = (row, col) if given.biased else (None, None)
     exclude = EXCLUSIONS[given.exclude](N, N if given.symmetric else M, generator)
     scale = torch.tensor(given.scale, dtype=torch.float64)
@@ -103,6 +108,9 @@ def _ids(n: int, generator: torch.Generator, classes: int = 6) -> Tensor:
 
 EXCLUSIONS: dict[str, Callable[[int, int, torch.Generator], Exclude]] = {
     "nothing": lambda N, M, g: Exclude(),
+    "partners": lambda N, M, g: Exclude(diagonals=(0,)),
+    "further partners": lambda N, M, g: Exclude(diagonals=(3, 3 - M)),
+    "all but few": lambda N, M, g: Exclude(different=(_ids(N, g, 40), _ids(M, g, 40)), diagonals=(0,)),
     "diagonals": lambda N, M, g: Exclude(diagonals=(0, N // 2, -(N // 2))),
     "same": lambda N, M, g: Exclude(same=(_ids(N, g), _ids(M, g)), diagonals=(3,), keep=(0, M - N - 2)),
     "different": lambda N, M, g: Exclude(different=(_ids(N, g), _ids(M, g)), diagonals=(1, 66), keep=(-1, 70)),
@@ -217,6 +225,77 @@ def at_once(given: Given, op: str, sides: str, needs: Needs = ALL, anchored: boo
     _compare(ours, _exact_at_once(given, op, sides, needs, anchored), given)
 
 
+def whole(
+    given: Given, join: str, *, op: str = "logsumexp", shift: int = 0, normalize: bool = True, cols: bool = False, rest: int = 0,
+    needs: Needs = UNBIASED, rows_each: int = losses.ROWS,
+) -> None:  # fmt: skip
+    """A loss of rows and their partners, of which the last `rest` keys stand in a tensor of their own."""
+    score = _biased_as(join, score_of(given))
+    keys = score.keys
+    if rest:
+        first, last = keys[: len(keys) - rest], keys[len(keys) - rest :]
+        score = replace(score, rest=last, **({"x": first} if score.y is None else {"y": first}))
+    pairing = Pairing(0.125, join, shift, normalize, cols)
+    with device(given.programs), mock.patch.object(losses, "ROWS", rows_each):
+        value, made = losses.paired(score, op, pairing, needs, given.workspace)
+    truth, exact_gradients = _exact_whole(given, op, pairing)
+    # Rounded to half precision after a division in fp32, not in fp64, some element now and then is another.
+    assert_near("value", value, truth, 1e-4 if normalize and given.dtype in HALVES else BARS[FP32])
+    kept = [
+        t if needed else t.new_empty(0) for t, needed in zip(exact_gradients.flatten(), needs.flatten(), strict=True)
+    ]
+    _compare(made, Gradients(*kept), given)
+
+
+def _biased_as(join: str, score: Score) -> Score:
+    """Scores of partners know no biases of columns."""
+    return score if join == "none" else replace(score, col_bias=None)
+
+
+@functools.cache
+def _exact_whole(given: Given, op: str, pairing: Pairing) -> tuple[Tensor, Gradients]:
+    score = _biased_as(pairing.join, exact(given))
+    given_rows = [score.x] if score.y is None else [score.x, score.y]
+    leaves = [z.clone().requires_grad_() for z in given_rows]
+    units = [_unit(z, given.dtype) if pairing.normalize else z for z in leaves]
+    x, y = units[0].detach(), units[-1].detach()
+    score = replace(score, x=x, y=None if score.y is None else y)
+    partner = (torch.arange(score.N) + pairing.shift) % score.M
+    raw = (x * y[partner]).sum(dim=1)
+    t = score.scale * raw if score.row_bias is None else score.scale * raw + score.row_bias
+    sums = [z.requires_grad_() for z in reference.reduce(score, op, pairing.cols, PLENTY) if z.numel()]
+    t.requires_grad_()
+    loss = pairing.weight * torch.stack([_joined(pairing.join, z, t) for z in sums]).sum()
+    *arriving, of_t = torch.autograd.grad(loss, [*sums, t], allow_unused=True)
+    of_t = torch.zeros_like(t) if of_t is None else of_t
+    row, col = (
+        Upstream(g, z.detach() if op == LSE else None) for g, z in list(zip(arriving * 2, sums * 2, strict=True))[:2]
+    )
+    made = reference.gradient(score, op, row, col if pairing.cols else None, ALL, PLENTY)
+    to_x, to_y = score.scale * of_t[:, None] * y[partner], score.scale * of_t[:, None] * x
+    made.x += to_x
+    (made.x if score.y is None else made.y).index_add_(0, partner, to_y)
+    made.scale += (of_t * raw).sum()
+    if score.row_bias is not None:
+        made.row_bias += of_t
+    made.x, *of_y = torch.autograd.grad(units, leaves, [made.x] if score.y is None else [made.x, made.y])
+    made.y = of_y[0] if of_y else made.y
+    return loss.detach(), made
+
+
+def _unit(z: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rounded as scores see it, with the gradient of what is not."""
+    unit = torch.nn.functional.normalize(z, dim=1)
+    return unit + (unit.detach().to(dtype).double() - unit.detach())
+
+
+def _joined(join: str, sums: Tensor, t: Tensor) -> Tensor:
+    """The loss of each row: log(1 + e^z) in fp64, and z itself beyond 40."""
+    softplus = functools.partial(torch.nn.functional.softplus, threshold=40)
+    of = {"anchor": lambda: softplus(sums - t), "minus": lambda: sums - t, "softplus": lambda: sums + softplus(-t)}
+    return of.get(join, lambda: sums)()
+
+
 @functools.cache
 def _exact_best(given: Given) -> tuple[Tensor, Tensor]:
     return reference.top_k(exact(given), 4, PLENTY)
@@ -243,13 +322,13 @@ def _compare(ours: Gradients, truth: Gradients, given: Given) -> None:
 
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
+HALVES = (BF16, FP16)
 FUSED = Given(dtype=BF16, shape=(133, 140, 5), workspace=SCANT_SUMS)
-HALVED = Given(dtype=BF16, shape=(300, 300, 5), symmetric=True, biased=False, exclude="diagonals", workspace=2500)
+ROWS = Given(dtype=BF16, shape=(133, 140, 24), biased=False, exclude="partners", scale=5.0)  # of losses
+VIEWS = replace(ROWS, shape=(270, 270, 24), symmetric=True, exclude="diagonals")
+SYMMETRIC = Given(dtype=BF16, shape=(300, 300, 5), symmetric=True, biased=False, exclude="diagonals")
 BLOCK = Given(dtype=BF16, shape=(150, 300, 70), workspace=SCANT, scale=0.03)  # more than a tile each way, and a chunk
 WIDE = replace(BLOCK, shape=(150, 300, 260))
-HALF = Given(
-    dtype=BF16, shape=(300, 300, 5), symmetric=True, biased=False, exclude="diagonals"
-)  # of the tiles are made
 APART = Given("sqdist", shape=(21, 75, 3))  # by differences
 EXPANDED = Given("sqdist", shape=(21, 140, 18), near=12)  # in fp64 only φ = laplace minds close pairs
 STRIP = Given()
@@ -280,6 +359,9 @@ CHECKS: dict[str, Callable[[], None]] = {
     "strip infinite rows": lambda: values(replace(STRIP, special="infinite"), LSE, False),
     "strip infinite rows and columns": lambda: values(replace(STRIP, special="infinite"), LSE, True),
     "strip gradients, empty": lambda: gradients(replace(STRIP, exclude="most"), LSE, "both"),
+    "strip infinite rows, not in all columns": lambda: values(
+        replace(STRIP, special="infinite", exclude="diagonals", spread=(400.0, 0.0)), LSE, True
+    ),
     "strip special values": lambda: values(replace(STRIP, special="empty"), LSE, True),
     "strip gradients, far apart": lambda: gradients(replace(STRIP, spread=(30.0, 30.0)), LSE, "both"),
     "strip gradients of rows": lambda: gradients(replace(STRIP, exclude="most", programs=9), LSE, "rows"),
@@ -320,10 +402,8 @@ CHECKS: dict[str, Callable[[], None]] = {
     ),
     # fused products
     "fused columns": lambda: values(replace(FUSED, exclude="same"), LSE, True),
-    "fused, symmetric": lambda: values(HALF, LSE, True),
-    "fused, symmetric, in blocks and ranges": lambda: values(
-        replace(HALF, workspace=SCANT_SUMS, programs=9), LSE, False
-    ),
+    "fused, symmetric": lambda: values(SYMMETRIC, LSE, True),
+    "fused, symmetric, in ranges": lambda: values(replace(SYMMETRIC, programs=9), LSE, False),
     "fused columns, far apart": lambda: values(replace(FUSED, spread=(12.0, 12.0), programs=9), LSE, True),
     "fused attention, fp16": lambda: at_once(replace(FUSED, dtype=FP16, programs=9, exclude="most"), LSE, "rows"),
     "fused gradients": lambda: gradients(replace(FUSED, of=CLAMP), LSE, "both"),
@@ -333,16 +413,19 @@ CHECKS: dict[str, Callable[[], None]] = {
     "fused columns, empty": lambda: values(replace(FUSED, exclude="most"), LSE, True),
     "fused columns, rows far below": lambda: values(replace(FUSED, spread=(-400.0, 0.0)), LSE, True),
     "fused columns, columns far below": lambda: values(replace(FUSED, spread=(0.0, -400.0)), LSE, True),
+    "fused softplus of columns": lambda: values(replace(FUSED, exclude="same", programs=9), PSI, True),
+    "fused softplus, far below": lambda: values(replace(FUSED, of=phi.clamp(-21.0, -20.0), biased=False), PSI, False),
+    "fused gradients, very far apart": lambda: gradients(replace(FUSED, spread=(100.0, 0.0)), LSE, "both"),
+    "fused infinite rows, not in all columns": lambda: values(
+        replace(FUSED, special="infinite", exclude="diagonals", spread=(40.0, 0.0)), LSE, True
+    ),
     "fused infinite rows and columns": lambda: values(replace(FUSED, special="infinite"), LSE, True),
     "fused gradients, fp16": lambda: gradients(replace(FUSED, dtype=FP16), LSE, "rows"),
     "fused, as wide as padded": lambda: at_once(replace(FUSED, shape=(70, 67, 16)), LSE, "both"),
-    # the tiles right of the diagonal, in blocks of two rows of tiles and of one
-    "fused halves": lambda: values(HALVED, LSE, True),
-    "fused halves in ranges": lambda: values(replace(HALVED, programs=9), LSE, True),
     # blocks of U, and sums of more dimensions than stay on the chip
     "wide columns": lambda: values(replace(WIDE, exclude="same"), LSE, True),
-    "wide halves": lambda: values(replace(HALVED, shape=(300, 300, 260)), LSE, True),
-    "half softplus": lambda: values(replace(HALVED, shape=(300, 300, 5)), PSI, True),
+    "wide, symmetric": lambda: values(replace(SYMMETRIC, shape=(300, 300, 260)), LSE, True),
+    "symmetric softplus": lambda: values(SYMMETRIC, PSI, True),
     "block gradients": lambda: gradients(replace(WIDE, exclude="different", of=CLAMP), LSE, "both"),
     "block of many tiles": lambda: gradients(replace(WIDE, shape=(300, 150, 130), workspace=PLENTY), PSI, "both"),
     "blocks of many tiles": lambda: gradients(
@@ -350,7 +433,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     ),
     "block gradients of rows": lambda: gradients(replace(WIDE, exclude="most"), LSE, "rows"),
     "block gradients, symmetric": lambda: gradients(
-        replace(HALVED, shape=(300, 300, 260), workspace=SCANT), LSE, "both", UNBIASED
+        replace(SYMMETRIC, shape=(300, 300, 260), workspace=SCANT), LSE, "both", UNBIASED
     ),
     "block at once, softplus": lambda: at_once(replace(BLOCK, special="empty"), PSI, "rows"),
     "block gradients of softplus, fp16": lambda: gradients(replace(BLOCK, dtype=FP16, exclude="same"), PSI, "both"),
@@ -363,4 +446,44 @@ CHECKS: dict[str, Callable[[], None]] = {
     "near gradients, of NaN": lambda: gradients(replace(APART, of=FAR, special="point"), PSI, "rows"),
     "near gradients of rows": lambda: gradients(replace(APART, exclude="most", workspace=SCANT_SUMS), LSE, "rows"),
     "near gradients of softplus": lambda: gradients(replace(APART, of=FAR, programs=9), PSI, "both"),
+    # whole losses
+    "loss of rows": lambda: whole(ROWS, "anchor"),
+    "loss of rows, no norms": lambda: whole(replace(ROWS, scale=0.7), "anchor", normalize=False),
+    "loss of rows in ranges, rest": lambda: whole(replace(ROWS, programs=9), "minus", rest=30),
+    "loss of rows, many parts": lambda: whole(replace(ROWS, shape=(5, 2300, 5), programs=40), "anchor", rest=2295),
+    "loss of rows, empty": lambda: whole(replace(ROWS, exclude="all but few", programs=9), "anchor"),
+    "loss of rows, biased": lambda: whole(replace(ROWS, biased=True), "anchor"),
+    "loss of rows alone, biases learnt": lambda: whole(replace(ROWS, biased=True), "none", needs=ALL),
+    "loss of sums alone, biases learnt": lambda: whole(replace(ROWS, biased=True), "none", op=PSI, needs=ALL),
+    "loss of one row": lambda: whole(replace(ROWS, shape=(1, 1, 5)), "anchor"),
+    "loss of nothing": lambda: whole(replace(ROWS, special="nothing"), "anchor"),
+    "loss of further partners": lambda: whole(replace(ROWS, exclude="further partners"), "anchor", shift=3),
+    "loss of rows, alone": lambda: whole(replace(ROWS, exclude="nothing"), "none", normalize=False),
+    "loss of rows, value": lambda: whole(ROWS, "anchor", needs=NONE),
+    "loss of rows, few rows a program": lambda: whole(replace(ROWS, shape=(261, 262, 24)), "anchor", rows_each=1),
+    "loss of both sides": lambda: whole(replace(ROWS, shape=(133, 133, 24)), "anchor", cols=True),
+    "loss of both sides, no norms": lambda: whole(
+        replace(ROWS, shape=(133, 133, 24), scale=0.7, programs=9), "anchor", cols=True, normalize=False
+    ),
+    "loss of both sides, far apart": lambda: whole(
+        replace(ROWS, shape=(133, 133, 24), biased=True, spread=(8.0, 0.0)), "anchor", cols=True
+    ),
+    "loss of both sides, empty": lambda: whole(
+        replace(ROWS, shape=(133, 133, 24), exclude="all but few"), "anchor", cols=True
+    ),
+    "loss of two views": lambda: whole(VIEWS, "anchor", shift=135, rest=135),
+    "loss of two views in one": lambda: whole(VIEWS, "minus", shift=135),
+    "loss of two views, no norms": lambda: whole(
+        replace(VIEWS, scale=0.7), "anchor", shift=135, rest=135, normalize=False
+    ),
+    "loss of sums": lambda: whole(
+        replace(ROWS, biased=True, spread=(-2.0, 0.0)), "softplus", op=PSI, needs=NO_COLUMNS, rest=30
+    ),
+    "loss of sums, alone": lambda: whole(replace(ROWS, programs=9), "none", op=PSI),
+    "loss of fp16": lambda: whole(replace(ROWS, dtype=FP16), "anchor"),
+    "loss of fp64": lambda: whole(replace(ROWS, dtype=torch.float64), "anchor"),
+    "loss of fp64, sums": lambda: whole(
+        replace(ROWS, dtype=torch.float64, biased=True), "softplus", op=PSI, needs=NO_COLUMNS
+    ),
+    "loss of wide rows": lambda: whole(replace(ROWS, shape=(9, 12, 1030)), "anchor", needs=UNSCALED),
 }

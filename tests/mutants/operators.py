@@ -15,7 +15,9 @@ MOST = 16  # mutants of one function; `python -m tests.mutants --most 1000` take
 
 # Calls, comparisons and names that a slip of the hand exchanges.
 CALLS = {
+    "exp": "tl.exp2",
     "tl.exp": "tl.exp2",
+    "tl.exp2": "tl.exp",
     "tl.log": "tl.exp",
     "tl.max": "tl.min",
     "tl.min": "tl.max",
@@ -31,10 +33,16 @@ COMPARISONS = {
     ast.NotEq: [ast.Eq],
 }
 TWINS = {
-    "N": "M", "M": "N", "ld": "M", "row": "col", "col": "row", "g": "h", "h": "g", "r": "c", "c": "r", "low": "high",
-    "high": "low", "of_rows": "of_cols", "of_cols": "of_rows", "row_gap": "col_gap", "x_squares": "y_squares",
-    "y_squares": "x_squares", "least": "most", "most": "least",
-}  # fmt: skip
+    one: other
+    for pair in (
+        *(("N", "M"), ("row", "col"), ("rows", "cols"), ("g", "h"), ("r", "c"), ("g_near", "h_near"), ("low", "high")),
+        *(("least", "most"), ("first_i", "first_j"), ("first", "start"), ("begin", "end"), ("down", "across")),
+        *(("x_squares", "y_squares"), ("bias_row", "bias_col"), ("u_row", "u_col"), ("a", "b"), ("u", "v")),
+        *(("of_a", "of_b"), ("a_unit", "b_unit"), ("a_norm", "b_norm"), ("a_first", "b_first"), ("ahead", "behind")),
+        *(("raw", "t"), ("lse", "share"), ("largest", "total"), ("i", "here")),
+    )
+    for one, other in (pair, pair[::-1])
+} | {"ld": "M"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,7 @@ def _of_call(node: ast.Call) -> Iterator[ast.AST]:
     if "propagate_nan" in words:
         yield called(propagate_nan=None)
     match name:
-        case "tl.exp":
+        case "exp" | "tl.exp" | "tl.exp2":
             yield called(args=[ast.UnaryOp(ast.USub(), args[0])])
         case "tl.arange" | "tl.zeros":
             yield ast.BinOp(node, ast.Add(), ast.Constant(1))
