@@ -18,6 +18,7 @@ import jessl_kernels as jk
 from jessl_kernels.triton import launch
 
 ROWS = 16_384  # of the score matrix for which the model speaks
+WIDEST_FUSED = 256  # dimensions, above which ours makes blocks of weights
 TILE = 128  # rows and columns of a tile of ours, at most
 WORKSPACE = 64 << 20  # the default of `use_backend`
 TEMPERATURE, BIAS = 0.07, -10.0
@@ -33,7 +34,7 @@ class Contender:
     rows    of the score matrix for each of N
     N       a multiple of the tiles and of the parts, so that no lane is masked
     parts   at ROWS rows, given the compute capability
-    varies  whether the shapes depend on the compute capability
+    varies  what of the compute capability the shapes depend on
     """
 
     who: str
@@ -43,11 +44,11 @@ class Contender:
     rows: int = 1
     N: int = 256
     parts: Callable[[tuple[int, int]], int] = lambda capability: 1
-    varies: bool = False
+    varies: Callable[[tuple[int, int]], object] = lambda capability: None
 
 
 def pairs(N: int, D: int) -> tuple[Tensor, Tensor]:
-    """Random unit vectors: any two rows, or columns, share their exponential (`tile.APART`)."""
+    """Random unit vectors: all log-sum-exps lie near each other, so that rows and columns share an exponential (`tile.APART`)."""
     drawn = torch.randn(2, N, D, generator=torch.Generator().manual_seed(0))
     x, y = F.normalize(drawn, dim=2).bfloat16()
     return x.requires_grad_(), y.requires_grad_()
@@ -61,7 +62,7 @@ def ours(loss: str, D: int) -> Contender:
         "SigLIP": lambda x, y: jk.siglip_loss(x, y, *_learned(1 / TEMPERATURE, BIAS)),
         "KDE entropy": lambda x, y: jk.kde_entropy(x.detach().float().requires_grad_(), bandwidth=1.0),
     }
-    in_blocks = D > 256 or loss == "SigLIP"
+    in_blocks = D > WIDEST_FUSED
     rows = 2 if loss == "NT-Xent" else 1
 
     def run(N: int, parts: int) -> None:
@@ -72,8 +73,12 @@ def ours(loss: str, D: int) -> Contender:
 
     if in_blocks:
         parts = -(-ROWS // (math.isqrt(WORKSPACE // 2) // TILE * TILE))
-        return Contender(OURS, loss, D, run, rows, N=TILE * parts // rows, parts=lambda capability: parts)
-    return Contender(OURS, loss, D, run, rows, N=256 // rows)
+        return Contender(OURS, loss, D, run, rows, TILE * parts // rows, lambda capability: parts, _is_hopper)
+    return Contender(OURS, loss, D, run, rows, N=256 // rows, varies=_is_hopper)
+
+
+def _is_hopper(capability: tuple[int, int]) -> bool:
+    return capability[0] == 9
 
 
 def _learned(*values: float) -> list[Tensor]:
@@ -87,7 +92,7 @@ def rivals(loss: str, D: int) -> list[Contender]:
     if loss == "CLIP":
         return [
             Contender("inf-cl", loss, D, lambda N, _: _inf_cl_both(*pairs(N, D)).backward()),
-            Contender("memeff", loss, D, lambda N, _: _memeff(*pairs(N, D)).backward(), varies=True),
+            Contender("memeff", loss, D, lambda N, _: _memeff(*pairs(N, D)).backward(), varies=lambda c: c),
         ]
     if loss == "SigLIP":
         return [

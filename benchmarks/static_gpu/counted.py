@@ -18,6 +18,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime.jit import JITFunction
 
+from jessl_kernels.triton import shapes
+
 from .restored import restored
 from .work import Step, Work
 
@@ -213,5 +215,6 @@ def pretended(capability: tuple[int, int] = (9, 0), *, amd: bool = False) -> Ite
         with (
             mock.patch.object(torch.version, "cuda", None if amd else "12.8"),
             mock.patch.object(torch.version, "hip", "7.0" if amd else None),
+            mock.patch.object(shapes, "hopper", lambda device: capability[0] == 9 and not amd),
         ):
             yield

@@ -79,8 +79,8 @@ def counted(contender: Contender, device: Device) -> Work:
 def figure(contender: Contender, device: Device, known: dict) -> Figure:
     """`known` keeps what was counted, for devices between which it does not differ."""
     found = Figure(contender.who, contender.loss, contender.D, device.name)
-    parts, capability = contender.parts(device.capability), device.capability if contender.varies else None
-    key = contender.who, contender.loss, contender.D, parts, capability, device.is_amd
+    parts, shapes = contender.parts(device.capability), contender.varies(device.capability)
+    key = contender.who, contender.loss, contender.D, parts, shapes, device.is_amd
     try:
         if key not in known:
             known[key] = counted(contender, device)

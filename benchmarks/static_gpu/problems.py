@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +16,10 @@ from jessl_kernels.triton import driver, losses
 
 ALL = Needs(True, True, True, True, True)
 EMBEDDINGS = Needs(True, True, True, False, False)
+WITH_SCALE = dataclasses.replace(EMBEDDINGS, scale=True)
+WITH_BIAS = dataclasses.replace(WITH_SCALE, row_bias=True)
 WORKSPACE = 64 << 20
+Case = tuple[Callable[[Score], object], Callable[[], Score]]  # what is reduced, and the score
 
 
 def score(
@@ -61,3 +66,32 @@ def whole(s: Score, join: str, needs: Needs = EMBEDDINGS, **pairing: Any) -> Non
     """A loss of rows and their partners; "softplus" is that of sums of ψ."""
     op = "softplus" if join == "softplus" else "logsumexp"
     losses.paired(s, op, Pairing(1 / s.N, join, **pairing), needs, WORKSPACE)
+
+
+def info_nce(dtype: torch.dtype, D: int, N: int = 4096, rest: int = 0, normalize: bool = False) -> Case:
+    return (
+        lambda s: whole(s, "anchor", WITH_SCALE, normalize=normalize),
+        lambda: score(dtype, D, N=N, rest=rest),
+    )
+
+
+def clip(dtype: torch.dtype, D: int, N: int = 4096, normalize: bool = True) -> Case:
+    return (
+        lambda s: whole(s, "anchor", WITH_SCALE, cols=True, normalize=normalize),
+        lambda: score(dtype, D, N=N),
+    )
+
+
+def nt_xent(dtype: torch.dtype, D: int, N: int = 4096, join: str = "anchor") -> Case:
+    """Two views in two pieces."""
+    return (
+        lambda s: whole(s, join, WITH_SCALE, shift=N, normalize=True),
+        lambda: score(dtype, D, N=N, symmetric=True, rest=N, exclude=Exclude((0, N, -N))),
+    )
+
+
+def siglip(dtype: torch.dtype, D: int, N: int = 4096) -> Case:
+    return (
+        lambda s: whole(s, "softplus", WITH_BIAS, normalize=True),
+        lambda: dataclasses.replace(score(dtype, D, N=N, biased=True), col_bias=None),
+    )

@@ -14,8 +14,8 @@ from .occupancy import Fit
 
 HEAD = f"""# Static cost of the GPU kernels
 
-**Modelled, never measured**: no kernel of this package has run on a GPU yet. `python -m benchmarks.static_gpu` makes this page
-(`make static-gpu`), without a GPU.
+**Modelled, not measured**: nothing on this page was timed, and no GPU is needed to make it: `python -m benchmarks.static_gpu`, or
+`make static-gpu`.
 
 - *Counted* by executing every kernel on the CPU from Triton's intermediate representation, value and gradients by all
   embeddings: at N and 2N rows, in as many parts as at {ROWS:,} rows where a kernel keeps scores or weights. What grows with N²
@@ -25,6 +25,9 @@ HEAD = f"""# Static cost of the GPU kernels
   their unit. *L2*: bytes that programs load and store; the library's products are taken to read in tiles of 128 × 128. *memory*:
   bytes that a step has to read or write once, which grow with the pairs only where scores or weights are kept. All per pair
   of rows.
+- All log-sum-exps lie near each other, as those of random unit vectors do. Then rows and columns share an exponential; where one
+  lies further than 22 from another, a sweep for the gradients of two sides takes two, and the sums of a tile with a column far
+  below its largest row take another. That is not in the figures.
 - *ps*: the least time that this implies, per pair of rows: each kernel takes as long as its busiest resource, of tensor cores,
   special functions, fp32 lanes, L2 and memory, at the vendor's peak (`benchmarks/static_gpu/devices.py`), one after
   the other. What latencies, launches and integer work add is not in it, nor what a compiler repeats; blocks that

@@ -1,9 +1,9 @@
 """Gradients block by block: a kernel makes U of some rows and columns, and the library's products pull it to the embeddings.
 
-For what tensor cores multiply (bf16, fp16, fp32 where TF32 is allowed) in more dimensions than stay on the chip, and for sums
-of ψ. A block of U, in the dtype of the embeddings, is all that is kept: it is written once and read twice; and gradients, which
-every block reads and writes, seldom, since it is about as wide as high. 3 products of 2·N·M·D flops, of a symmetric problem 1½
-to 2, by the blocks on and right of the diagonal.
+For what tensor cores multiply (bf16, fp16, fp32 where TF32 is allowed) in more dimensions than stay on the chip. A block of U, in
+the dtype of the embeddings, is all that is kept: it is written once and read twice; and gradients, which every block reads and
+writes, seldom, since it is about as wide as high. 3 products of 2·N·M·D flops, of a symmetric problem 1½ to 2, by the blocks on
+and right of the diagonal.
 """
 
 # pyright: reportArgumentType=false

@@ -22,7 +22,7 @@ from ..score import Gradients, Needs, Score
 from . import driver, ends, launch, shapes
 from .launch import SPREAD, TYPES, Problem, Pulled, Side, Sides, cdiv, in_order
 
-ELEMENTS = 4096  # of a tile of rows
+ELEMENTS = 2048  # of a tile of rows, 8 a thread
 WIDEST = 1024  # dimensions that a program holds at a time
 ROWS = 128  # that a program of `arrive` takes at a time
 
@@ -39,6 +39,8 @@ def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int
 def _way(loss: Loss, needs: Needs) -> Callable[[Loss, Needs], tuple[Tensor, Gradients]]:
     score = loss.score
     if score.x.dtype == torch.float16 or score.kind == "sqdist" or needs.col_bias or shapes.route(score) != "fused":
+        return _by_reductions
+    if needs.col_bias:
         return _by_reductions
     if loss.op != "logsumexp":
         return _by_reductions if score.y is None or loss.pairing.cols else _sums
@@ -191,7 +193,7 @@ class Loss:
 
 def _tile(D: int) -> dict[str, int]:
     wide = min(shapes.padded(D), WIDEST)
-    return {"BM": ELEMENTS // wide, "BD": wide}
+    return {"BM": ELEMENTS // wide, "BD": wide, "num_warps": 8}
 
 
 def _one_side(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:

@@ -10,6 +10,7 @@ import torch
 
 from ..score import Score
 
+LEAST_TILE = 16  # rows, and columns, that a product takes
 FEW_DIMENSIONS = 16  # up to here distances are taken by differences, in the fused kernels
 
 
@@ -29,14 +30,15 @@ class Shape(NamedTuple):
 # By the padded dimension. "sums" keeps a tile of x, "attend" and "pull" a tile of the result too, in registers. The elements of
 # TF32 take twice the room of bf16's, and in 256 dimensions no shape has all it needs on every GPU.
 SUMS = {D: Shape(128, 64, 8, 3) for D in (16, 32, 64, 128)} | {256: Shape(64, 64, 4, 2, 255)}
-PULL = {16: Shape(64, 32, 4, 3), 32: Shape(64, 32, 4, 3), 64: Shape(64, 32, 4, 3, 224), 128: Shape(64, 32, 4, 2, 208),
-        256: Shape(64, 16, 4, 2, 255)}  # fmt: skip
+PULL = {16: Shape(64, 32, 4, 3), 32: Shape(64, 32, 4, 3), 64: Shape(64, 32, 4, 3, 224), 128: Shape(64, 32, 4, 2, 255),
+        256: Shape(64, 32, 8, 2, 255)}  # fmt: skip
 # Many ways of leaving pairs out take registers too.
-SUMS_CROWDED = SUMS | {256: Shape(64, 64, 8, 2)}
-PULL_CROWDED = PULL | {64: Shape(32, 32, 4, 2), 128: Shape(32, 32, 4, 2), 256: Shape(32, 32, 8, 2, 255)}
+SUMS_CROWDED = SUMS | {64: Shape(64, 64, 8, 2, 255), 128: Shape(64, 64, 8, 2, 255), 256: Shape(64, 64, 8, 2)}
+PULL_CROWDED = PULL | {64: Shape(32, 32, 4, 2), 128: Shape(32, 16, 4, 2), 256: Shape(32, 16, 4, 2, 255)}
 SUMS_AMD = SUMS | {D: Shape(64, 64, 4, 2) for D in (16, 32, 64, 128)}
 PULL_AMD = PULL | {64: Shape(128, 32, 4, 2), 128: Shape(64, 16, 4, 2), 256: Shape(64, 16, 4, 2)}
-SUMS_TF32 = {16: Shape(128, 64, 8, 3), 32: Shape(128, 64, 8, 3), 64: Shape(64, 64, 4, 2), 128: Shape(64, 64, 4, 2)}
+PULL_AMD_CROWDED = PULL_AMD | {64: Shape(64, 16, 4, 2)}
+SUMS_TF32 = {16: Shape(128, 64, 8, 3), 32: Shape(128, 64, 8, 3), 64: Shape(64, 64, 4, 2), 128: Shape(64, 64, 4, 2, 255)}
 PULL_TF32 = {16: Shape(64, 32, 4, 2, 160), 32: Shape(64, 32, 4, 2), 64: Shape(64, 32, 4, 2), 128: Shape(64, 32, 4, 2)}
 SUMS_TF32_CROWDED = SUMS_TF32 | {64: Shape(64, 64, 8, 2), 128: Shape(64, 64, 8, 2)}
 PULL_TF32_CROWDED = PULL_TF32 | {128: Shape(32, 32, 4, 2)}
@@ -61,6 +63,7 @@ HOPPER = {
 # In more dimensions a tile is made of chunks of 128 bytes of its rows; for a block of U always.
 CHUNK = 128
 WIDE = Shape(128, 64, 8, 2)
+WIDE_SMALL = Shape(64, 64, 8, 2, 255)  # where two exponentials, or many ways of leaving pairs out, take registers too
 HOPPER_WIDE = {"sums": Shape(128, 128, 8, 4), "both": Shape(128, 64, 8, 3), "weigh": Shape(128, 64, 8, 3)}
 DIFFERENCES = Shape(16, 32, 4, 1, 128)
 DIFFERENCES_WIDE = Shape(16, 32, 4, 1, 255)  # in fp64
@@ -116,7 +119,7 @@ def of(kernel: str, score: Score) -> Shape:
     if tf32(score.x.dtype):
         sums, pull = (SUMS_TF32_CROWDED, PULL_TF32_CROWDED) if _crowded(score) else (SUMS_TF32, PULL_TF32)
     elif torch.version.hip is not None:
-        sums, pull = SUMS_AMD, PULL_AMD
+        sums, pull = SUMS_AMD, PULL_AMD_CROWDED if _crowded(score) else PULL_AMD
     elif _crowded(score):
         sums, pull = SUMS_CROWDED, PULL_CROWDED
     else:
@@ -126,7 +129,9 @@ def of(kernel: str, score: Score) -> Shape:
 
 def wide(kernel: str, score: Score) -> Shape:
     """Of tiles made a chunk of dimensions at a time: "sums", "both", or "weigh"."""
-    return HOPPER_WIDE[kernel] if hopper(score.x.device) and _plain(score) else WIDE
+    if hopper(score.x.device) and _plain(score):
+        return HOPPER_WIDE[kernel]
+    return WIDE_SMALL if kernel == "weigh" or _crowded(score) else WIDE
 
 
 def _plain(score: Score) -> bool:
@@ -134,7 +139,7 @@ def _plain(score: Score) -> bool:
     ids = exclude.same is not None or exclude.different is not None
     few = len(exclude.diagonals) <= 3 and not exclude.keep and not ids
     half = score.x.dtype in (torch.bfloat16, torch.float16)
-    return half and few and score.phi.name == "identity" and score.col_bias is None
+    return half and few and score.phi.name == "identity"
 
 
 def _crowded(score: Score) -> bool:
@@ -155,9 +160,20 @@ def held(score: Score) -> int:
 
 
 def around(kernel: str, score: Score) -> list[Shape]:
-    """What `tune.py` tries beside the table."""
+    """What `tune.py` tries beside the table: its neighbours, and all of a few sizes."""
+    table = of(kernel, score)
     if score.kind == "sqdist":
         sizes = (16, 32), (32, 64), (4, 8), (1,)
     else:
         sizes = (64, 128), (64, 128) if kernel in ("sums", "both") else (32, 64, 128), (4, 8), (2, 3)
-    return [Shape(*numbers) for numbers in itertools.product(*sizes)]
+    numbers = [*itertools.product(*sizes), *_neighbours(table)]
+    return [Shape(*shape) for shape in dict.fromkeys(numbers)]
+
+
+def _neighbours(shape: Shape) -> list[tuple[int, ...]]:
+    """Half and twice the rows or the columns, the other number of warps, a stage more or less."""
+    rows, cols, warps, stages = shape[:4]
+    taller = [(r, cols, warps, stages) for r in (rows // 2, 2 * rows) if r >= LEAST_TILE]
+    wider = [(rows, c, warps, stages) for c in (cols // 2, 2 * cols) if c >= LEAST_TILE]
+    others = [(rows, cols, w, stages) for w in (4, 8) if w != warps]
+    return [*taller, *wider, *others, *((rows, cols, warps, n) for n in (stages - 1, stages + 1) if n > 0)]

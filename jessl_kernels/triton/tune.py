@@ -29,7 +29,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jess
 
 
 def chosen(kernel: str, score: Score, run: Callable[[Shape], object]) -> Shape:
-    """The shape for "sums", "attend" or "pull"; `run` launches it on this problem with the shape it is given."""
+    """The shape for a kernel, by its name in `shapes.of`; `run` launches it on this problem with the shape it is given."""
     table = shapes.of(kernel, score)
     if not ENABLED:
         return table

@@ -12,13 +12,15 @@ pytest.importorskip("ttsem")
 from triton.runtime.errors import OutOfResources
 
 from jessl_kernels import phi
+from jessl_kernels.backends.contract import Upstream
 from jessl_kernels.exclude import Exclude
 from jessl_kernels.score import Score
 from jessl_kernels.triton import launch, shapes, tune
-from jessl_kernels.triton.launch import Problem, Side
+from jessl_kernels.triton.launch import Problem, Sides
 from jessl_kernels.triton.shapes import Shape
 
 N = tune.FEWEST
+KERNELS = ("sums", "both", "attend", "pull", "pull both", "pull both scale", "pull psi")
 
 
 def score(rows: int = N, kind: str = "dot", dtype: torch.dtype = torch.bfloat16) -> Score:
@@ -95,28 +97,61 @@ def test_a_choice_holds_for_one_kernel_dtype_and_width(tuned):
     assert len(json.loads(tuned.read_text())) == len(every)
 
 
+@pytest.mark.parametrize("D", [16, 64, 128, 256, 512])
+@pytest.mark.parametrize("hopper", [False, True])
+def test_neighbours_of_the_table_are_tried_for_every_kernel(D, hopper, monkeypatch):
+    monkeypatch.setattr(shapes, "hopper", lambda device: hopper)
+    with torch.device("meta"):
+        x, y, scale = torch.empty(N, D, dtype=torch.bfloat16), torch.empty(N, D, dtype=torch.bfloat16), torch.empty(())
+    one = Score(x, y, scale, None, None, Exclude(), "dot", phi.IDENTITY)
+    for kernel in ("sums", "both") if D > 256 else KERNELS:
+        table, tried = shapes.of(kernel, one), {shape[:4] for shape in shapes.around(kernel, one)}
+        rows, cols, warps, stages = table[:4]
+        assert {(2 * rows, cols, warps, stages), (rows, 2 * cols, warps, stages)} <= tried
+        assert {(rows, cols, 12 - warps, stages), (rows, cols, warps, stages + 1)} <= tried
+        assert all(min(shape[:2]) >= 16 for shape in tried)
+
+
 @pytest.mark.parametrize("backend", ["triton"])
 @pytest.mark.parametrize(
-    ("kernel", "kind"), [("sums", "dot"), ("attend", "dot"), ("pull", "dot"), ("sums", "sqdist"), ("pull", "sqdist")]
+    ("kernel", "kind"),
+    [*((kernel, "dot") for kernel in KERNELS), ("both", "sqdist"), ("pull", "sqdist"), ("pull both scale", "sqdist")],
 )
 def test_tiles_of_every_size_that_may_be_chosen_give_the_same(backend, kernel, kind):
     """Of several tiles both ways, the last ones cut. Warps and stages are the compiler's business: the executor has none."""
     generator = torch.Generator().manual_seed(1)
     x, y = (torch.randn(n, 5, generator=generator).bfloat16() for n in (150, 135))
     problem = Problem.of(Score(x, y, torch.tensor(0.3), None, None, Exclude(), kind, phi.IDENTITY))
-    s = 0.3 * (x.double() @ y.double().T if kind == "dot" else -torch.cdist(x.double(), y.double()).square())
+    t = x.double() @ y.double().T if kind == "dot" else -torch.cdist(x.double(), y.double()).square()
+    s = 0.3 * t
     row, col = torch.logsumexp(s, dim=1), torch.logsumexp(s, dim=0)
     p = torch.softmax(s, dim=1)
-    u = p + torch.softmax(s, dim=0) if kernel == "pull" else p
+    u = torch.sigmoid(s) if kernel == "pull psi" else p + torch.softmax(s, dim=0) if "both" in kernel else p
     pulled = u @ y.double() - (u.sum(dim=1, keepdim=True) * x.double() if kind == "sqdist" else 0)
-    truth = {"sums": (row, col), "attend": (row, pulled), "pull": (pulled,)}[kernel]
-    sides = [Side(torch.ones(len(lse)), lse.float()) for lse in (row, col)]
+    truth = {
+        "sums": (row,),
+        "both": (row, col),
+        "attend": (row, pulled),
+        "pull both scale": (pulled, (u * t).sum(dim=1)),
+        "pull psi": (pulled, torch.nn.functional.softplus(s).sum(dim=1)),
+    }.get(kernel, (pulled,))
+
+    def ours(shape: Shape) -> tuple:
+        if kernel in ("sums", "both"):
+            return launch.sums(problem, "logsumexp", kernel == "both", 1 << 20, shape)
+        if kernel == "attend":
+            return launch.attend(problem, False, 0, 1 << 20, shape).merged()
+        of_rows, of_cols = (Upstream(torch.ones(len(lse)), lse.float()) for lse in (row, col))
+        if kernel == "pull psi":
+            sides, op = Sides.of(of_rows._replace(lse=None), None), "softplus"
+        else:
+            sides, op = Sides.of(of_rows, of_cols if "both" in kernel else None), "logsumexp"
+        options = {"psi": kernel == "pull psi", "scale": kernel == "pull both scale"}
+        found = launch.pull(problem, sides, op, 1 << 20, shape=shape, **options).merged()
+        return tuple(one for one in (found.embedding, found.psi, found.scale) if one is not None)
+
     for shape in {one[:2]: one for one in shapes.around(kernel, problem.score)}.values():
-        ours = {
-            "sums": lambda shape: launch.sums(problem, "logsumexp", True, 1 << 20, shape),
-            "attend": lambda shape: launch.attend(problem, False, 0, 1 << 20, shape)[:2],
-            "pull": lambda shape: launch.pull(problem, *sides, "logsumexp", 0, False, False, 1 << 20, shape)[:1],
-        }[kernel](shape)
-        for a, t in zip(ours, truth, strict=True):
-            bar = 1e-6 if t.dim() == 1 else 2.0**-7  # weights meet a product in bf16
-            assert float((a - t).abs().max()) <= bar * float(t.abs().max()), shape
+        for a, one in zip(ours(shape), truth, strict=False):
+            # Weights meet a product in bf16; a sum of the scale's cancels.
+            bar = 2.0**-7 if one.dim() == 2 else 1e-5 if kernel == "pull both scale" else 1e-6
+            assert float((a - one).abs().max()) <= bar * float(one.abs().max()), shape

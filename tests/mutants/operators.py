@@ -121,13 +121,18 @@ def _places(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, str, int | Non
             if field == "annotation":
                 continue
             for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
-                if isinstance(child, ast.AST) and not _is_words(child):
+                if isinstance(child, ast.AST) and not _is_words(child) and not _is_other(child):
                     yield node, field, index
                     todo.append(child)
 
 
 def _is_words(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_other(node: ast.AST) -> bool:
+    """What a load takes beyond its mask, which is changed with the load."""
+    return isinstance(node, ast.keyword) and node.arg == "other"
 
 
 def _get(node: ast.AST, field: str, index: int | None) -> ast.AST:

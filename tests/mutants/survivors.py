@@ -1,32 +1,68 @@
 """Mutants that no check tells from the original, and why none can."""
 
 _UNREAD = "rows beyond the end are not stored, and columns beyond it have the score −inf and the weight 0"
-_BRANCH = "it decides whether one exponential is taken or two, which sum to the same"
+_UNSTORED = "what is beyond the end is not stored"
 _AT_BOUND = "at the bound itself both are the bound"
+_BRANCH = "it decides whether one exponential is taken or two, which make the same"
+_FALLBACK = "where it differs the sums of all columns are 0, infinite or NaN, and are made anew, each from its own largest score"
 
 EXPLAINED: dict[str, str] = {
+    "exp: x.dtype == tl.float64 → x.dtype != tl.float64": "both are e^x, but for the last bits; in fp32 one costs more",
     "column_of: tl.load(source + i.to(tl.int64) * D + d, mask=i < count, other=0.0) → "
     "tl.load(source + i.to(tl.int64) * D + d, mask=i < count, other=7.0)": _UNREAD,
-    "column_of: 0.0 → 1.0": _UNREAD,
     "vector: tl.load(source + i, mask=i < count, other=0.0) → tl.load(source + i, mask=i < count, other=7.0)": _UNREAD,
-    "vector: 0.0 → 1.0": _UNREAD,
     "ids: tl.load(source + i, mask=i < count, other=-1) → tl.load(source + i, mask=i < count, other=0)": _UNREAD,
-    "absorb: 0.0 → 1.0": _UNREAD,
-    "load: ld → M": "it loads less of what is not used",
     "differences: column_of(x, i, N, d, D, DTYPE)[:, None] - column_of(y, j, M, d, D, DTYPE)[None, :] → "
     "column_of(y, j, M, d, D, DTYPE)[None, :] - column_of(x, i, N, d, D, DTYPE)[:, None]": (
         "the difference is squared, and a − b is −(b − a) to the last bit"
     ),
     "phi_of: u < low → u <= low": _AT_BOUND,
     "phi_of: u > high → u >= high": _AT_BOUND,
+    "finished: BN - 1 → BN": "one diagonal more is looked for in the tile, and not found",
+    "log_of: base_of(largest) → largest": "where there is no base, largest is infinite, and is the log-sum-exp itself",
+    "absorbed_both: base_of(tl.max(now)) → tl.max(now)": _FALLBACK,
+    "absorbed_both: tl.min(sums) >= LEAST → tl.min(sums) > LEAST": _BRANCH,
+    "absorbed_both: tl.max(now) < float('inf') → tl.max(now) > float('inf')": _BRANCH,
+    "absorbed_both: tl.where(now == float('-inf'), 0.0, exp(base - most)) → exp(base - most)": _FALLBACK,
+    "absorbed_both: now == float('-inf') → now != float('-inf')": _FALLBACK,
+    "absorbed_both: 0.0 → 1.0": "it is multiplied by e^{−inf}",
+    "meet: u.to(a.dtype.element_ty).to(DTYPE) → u.to(a.dtype.element_ty)": "the other factor is wide, and so the product is",
+    "meet: tl.load(row_bias + i, mask=i < rows, other=0.0) → tl.load(row_bias + i, mask=i < rows, other=7.0)": _UNSTORED,
+    "arrive: 0.0 → 1.0": "exponents may be measured from any number where the first row's log-sum-exp is NaN",
+    "arrive: float('-inf') → 0.0": (
+        "a row without pairs then lies far from the others: two exponentials are taken, which make the same as one"
+    ),
+    "arrive: inside & ~empty → ~empty": "a row beyond the end has no parts, and so is empty",
+    "arrive: found - least → found": (
+        "if neither it nor the first row's, of which this is true too, is more than 22, they are 44 apart at most: one "
+        "exponential is then off by 2e-6, which no half-precision weight shows"
+    ),
+    "arrive: tl.load(before + i, mask=inside, other=0.0) → tl.load(before + i, mask=inside, other=7.0)": _UNSTORED,
+    "arrived: tl.load(pair + k, mask=k < N, other=0.0) → tl.load(pair + k, mask=k < N, other=7.0)": (
+        "a row of x beyond the end, by which it is multiplied, is 0"
+    ),
+    "load: ld → M": "it loads less of what is not used",
+    "add: tl.load(target + at, mask=mask, other=0.0) → tl.load(target + at, mask=mask, other=7.0)": _UNSTORED,
+    "absorb: tl.load(col_largest + col_at, mask=j < M, other=float('-inf')) → "
+    "tl.load(col_largest + col_at, mask=j < M, other=7.0)": _UNSTORED,
+    "absorb: tl.load(col_total + col_at, mask=j < M, other=0.0) → "
+    "tl.load(col_total + col_at, mask=j < M, other=7.0)": _UNSTORED,
+    "absorb: 0.0 → 1.0": _UNREAD,
+    "close: tl.load(flags + where, mask=k < count, other=0) > 0 → tl.load(flags + where, mask=k < count, other=0) >= 0": (
+        "tiles without close pairs are looked at too, and add nothing"
+    ),
+    "close: tl.load(flags + where, mask=k < count, other=0) → tl.load(flags + where, mask=k < count, other=7.0)": (
+        "a tile beyond the last ends the loop, flagged or not"
+    ),
+    "close: row → col (2)": "it asks whether there are rows' gradients, which strips always have, unlike fused sweeps",
     "sigmoid: s >= 0 → s > 0": "at 0 both numerators are 1",
-    "absorbed_both: tl.where(of_rows == float('-inf'), 0.0, most - of_rows) → most - of_rows": _BRANCH,
-    "absorbed_both: tl.maximum(row_gap, col_gap) <= APART → tl.maximum(row_gap, col_gap) < APART": _BRANCH,
+    "nearness: 0.0 → 1.0": "it stands where there is no extent, and so one side, which has no use for it",
+    "nearness: tl.max(tl.load(extent + tl.arange(0, 2 * SPREAD))) <= APART → "
+    "tl.max(tl.load(extent + tl.arange(0, 2 * SPREAD))) < APART": _BRANCH,
     "finish: tl.load(scale).to(strip.dtype.element_ty) → tl.load(scale)": (
         "the product is rounded once instead of twice, at the cost of arithmetic in fp64"
     ),
     "row_sums: tl.zeros([BM, BD], tl.float32) → tl.zeros([BM, BD], tl.float32) + 1": (
         "what was there before the first tile is multiplied by e^{−inf}"
     ),
-    "log_of: base_of(largest) → largest": "where there is no base, largest is infinite, and is the log-sum-exp itself",
 }

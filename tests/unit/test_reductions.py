@@ -195,6 +195,20 @@ def test_every_option_of_sum(backend, score, dim, reduction, symmetric):
 
 @cases.backends
 @cases.dtypes
+@pytest.mark.parametrize("op", ["lse", "sum"])
+@pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
+@pytest.mark.parametrize("symmetric", [False, True], ids=["", "symmetric"])
+def test_rows_that_count_alike(backend, dtype, op, biased, symmetric):
+    """Without weights and anchors a backend may have a call of its own; every gradient is asked for."""
+    ours, truth = (lse_of, lse_oracle) if op == "lse" else (sum_of, sum_oracle)
+    options = {"dim": "row", "reduction": "mean", "exclude": {"diagonals": (0,)}}
+    inputs = given((40, 40 if symmetric else 37, 24), dtype, symmetric=symmetric, biased=biased)
+    floors = FLUSHED | HALVES | {"col_bias": 1.0}
+    judge_on(backend, "alike", ours("dot", None, **options), truth("dot", None, **options), inputs, floors=floors)
+
+
+@cases.backends
+@cases.dtypes
 @dims
 @pytest.mark.parametrize("score", ["dot", "sqdist", "laplace"])
 def test_top_k_values_places_and_gradients(backend, dtype, dim, score):
