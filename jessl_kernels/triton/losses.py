@@ -37,18 +37,18 @@ def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int
 
 
 def _way(loss: Loss, needs: Needs) -> Callable[[Loss, Needs], tuple[Tensor, Gradients]]:
-    score = loss.score
-    if score.x.dtype == torch.float16 or score.kind == "sqdist" or needs.col_bias or shapes.route(score) != "fused":
-        return _by_reductions
-    if needs.col_bias:
+    """Who makes the gradients: a way of few launches, where there is one for all that is asked for."""
+    score, alone = loss.score, loss.score.y is not None and not loss.pairing.cols
+    fused = score.kind == "dot" and shapes.route(score) == "fused" and score.x.dtype != torch.float16
+    if not fused or needs.col_bias:
         return _by_reductions
     if loss.op != "logsumexp":
-        return _by_reductions if score.y is None or loss.pairing.cols else _sums
-    if needs.row_bias or (score.y is None and loss.pairing.cols):
+        return _sums if alone else _by_reductions
+    if needs.row_bias:
         return _by_reductions
-    if score.symmetric or loss.pairing.cols:
-        return _both_sides
-    return _by_reductions if score.y is None or score.phi.name != "identity" else _one_side
+    if alone:
+        return _one_side if score.phi.name == "identity" else _by_reductions
+    return _both_sides if score.symmetric or score.y is not None else _by_reductions
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Run every mutant, print what came of it, write docs/gpu-mutants.md.
 
-Three minutes on two idle cores; with --log it can be stopped and goes on where it was. A mutant that survives costs all checks,
-so those that have a reason are taken to survive; --explained runs them too, six minutes more.
+Four minutes on two idle cores; with --log it can be stopped and goes on where it was. A mutant that survives costs all checks,
+so those that have a reason are taken to survive; --explained runs them too, four minutes more.
 """
 
 from __future__ import annotations
