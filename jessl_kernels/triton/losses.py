@@ -48,7 +48,8 @@ def _way(loss: Loss, needs: Needs) -> Callable[[Loss, Needs], tuple[Tensor, Grad
         return _by_reductions
     if alone:
         return _one_side if score.phi.name == "identity" else _by_reductions
-    return _both_sides if score.symmetric or score.y is not None else _by_reductions
+    twins = score.symmetric and not loss.pairing.cols  # each row is a column as well
+    return _both_sides if twins or score.y is not None else _by_reductions
 
 
 @dataclass
