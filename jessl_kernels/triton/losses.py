@@ -194,7 +194,9 @@ class Loss:
 
 def _tile(D: int) -> dict[str, int]:
     wide = min(shapes.padded(D), WIDEST)
-    return {"BM": ELEMENTS // wide, "BD": wide, "num_warps": 8}
+    # With the limit NVIDIA's assembler does not spill a few registers to make room for another program.
+    limit = {} if torch.version.hip else {"maxnreg": 255}
+    return {"BM": ELEMENTS // wide, "BD": wide, "num_warps": 8, **limit}
 
 
 def _one_side(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
