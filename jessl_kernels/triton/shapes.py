@@ -30,7 +30,7 @@ class Shape(NamedTuple):
 # By the padded dimension. "sums" keeps a tile of x, "attend" and "pull" a tile of the result too, in registers. The elements of
 # TF32 take twice the room of bf16's, and in 256 dimensions no shape has all it needs on every GPU.
 SUMS = {D: Shape(128, 64, 8, 3) for D in (16, 32, 64, 128)} | {256: Shape(64, 64, 4, 2, 255)}
-PULL = {16: Shape(64, 32, 4, 3), 32: Shape(64, 32, 4, 3), 64: Shape(64, 32, 4, 3, 224), 128: Shape(64, 32, 4, 2, 255),
+PULL = {16: Shape(64, 32, 4, 3, 255), 32: Shape(64, 32, 4, 3, 255), 64: Shape(64, 32, 4, 3, 224), 128: Shape(64, 32, 4, 2, 255),
         256: Shape(64, 32, 8, 2, 255)}  # fmt: skip
 # Many ways of leaving pairs out take registers too.
 SUMS_CROWDED = SUMS | {64: Shape(64, 64, 8, 2, 255), 128: Shape(64, 64, 8, 2, 255), 256: Shape(64, 64, 8, 2)}
@@ -139,7 +139,8 @@ def _plain(score: Score) -> bool:
     ids = exclude.same is not None or exclude.different is not None
     few = len(exclude.diagonals) <= 3 and not exclude.keep and not ids
     half = score.x.dtype in (torch.bfloat16, torch.float16)
-    return half and few and score.phi.name == "identity"
+    one_bias = score.row_bias is None or score.col_bias is None
+    return half and few and one_bias and score.phi.name == "identity"
 
 
 def _crowded(score: Score) -> bool:
