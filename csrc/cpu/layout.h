@@ -47,7 +47,9 @@ constexpr std::int64_t for_parts(std::int64_t workspace) { return workspace / 4;
 constexpr std::int64_t for_benches(std::int64_t workspace) { return workspace / 4; }
 constexpr std::int64_t for_scores(std::int64_t workspace) { return workspace / 2; }
 
-// Fewer rows than this in a strip, and the products lose their speed; more than this many strips, and threads find no work.
+// Fewer rows than this in a strip, and the products lose their speed; more than this many strips, and threads find no work. Up to
+// 64 rows are two strips and two segments, so that two threads have work at once. Not of a
+// symmetric problem: its three tiles would follow each other.
 // Pairs within classes alone are few, and small tiles pass by more of the others.
 //
 // In thousands of dimensions there is room for fewer: two benches must fit, and then one segment's parts do, eight of which,
@@ -57,6 +59,7 @@ inline std::int64_t rows_for(const Problem& p, std::int64_t workspace) {
   const std::int64_t larger = std::max(p.N(), p.M());
   const bool within_classes = p.exclude.different.row;
   std::int64_t rows = larger > 1152 ? most_rows : larger > 384 ? most_rows / 2 : most_rows / 3;
+  if (larger <= most_rows / 3 && !p.symmetric) rows = most_rows / 6;
   if (within_classes) rows = larger > most_rows / 2 ? most_rows / 3 : step;
   const auto bench = [&p](std::int64_t n) {
     constexpr Extras all{true, true};  // of every pass: they are cut alike
@@ -73,10 +76,11 @@ inline std::int64_t rows_for(const Problem& p, std::int64_t workspace) {
 // that can have more strips in flight.
 inline Layout cut(const Problem& p, std::int64_t rows, std::int64_t phases, std::int64_t slots,
                   std::int64_t bytes_per_segment, std::int64_t workspace) {
-  // Each segment's part is cleared, merged and has its strip made ready again: worth it for two tiles, not for one; with more,
+  // Each segment's part is cleared, merged and has its strip made ready again: worth it for two tiles, not for one, unless there are
+  // only two, for two threads; with more,
   // threads wait for each other at the end. Tasks of one segment follow each other, so there are at least as many segments as
   // threads have a use for; 24 until each has four tiles, which is 6 % of a density in few dimensions, then up to 64.
-  constexpr std::int64_t fewest_tiles = 2;
+  const std::int64_t fewest_tiles = p.M() > most_rows / 3 ? 2 : 1;
   const bool skips = p.skip_below > 0;
   const std::int64_t tiles = (p.M() + rows - 1) / rows;
   const std::int64_t most_segments = skips ? 16 : std::clamp<std::int64_t>(tiles / 4, 24, 64);
@@ -89,13 +93,14 @@ inline Layout cut(const Problem& p, std::int64_t rows, std::int64_t phases, std:
   return layout;
 }
 
-// Threads worth starting, each of which costs about as much as half a million multiplications, and for which there is room
+// Threads worth starting, one for a million multiplications of the scores, which have a tile each, and for which there is room
 // beside the `taken` bytes of the workspace.
 template <class Real>
 int useful_threads(const Problem& p, std::int64_t rows, Extras extras, const Options& options, std::int64_t taken) {
   const double work = double(p.N()) * double(p.M()) * double(p.D() + 16);
   const double room = double(options.workspace - taken) / double(Bench<Real>::bytes(p, rows, extras));
-  return int(std::clamp(std::min(work / 2e6, room), 1.0, double(options.threads)));
+  const double tiles = double((p.N() + rows - 1) / rows) * double((p.M() + rows - 1) / rows);
+  return int(std::clamp(std::min({work / 1e6, room, tiles}), 1.0, double(options.threads)));
 }
 
 // Whether no pair of these rows and columns can be of one class, where `different` leaves out all others. Classes in order
