@@ -16,8 +16,7 @@ from jessl_kernels.triton import driver, losses
 
 ALL = Needs(True, True, True, True, True)
 EMBEDDINGS = Needs(True, True, True, False, False)
-WITH_SCALE = dataclasses.replace(EMBEDDINGS, scale=True)
-WITH_BIAS = dataclasses.replace(WITH_SCALE, row_bias=True)
+WITH_BIAS = dataclasses.replace(EMBEDDINGS, row_bias=True)
 WORKSPACE = 64 << 20
 Case = tuple[Callable[[Score], object], Callable[[], Score]]  # what is reduced, and the score
 
@@ -70,14 +69,14 @@ def whole(s: Score, join: str, needs: Needs = EMBEDDINGS, **pairing: Any) -> Non
 
 def info_nce(dtype: torch.dtype, D: int, N: int = 4096, rest: int = 0, normalize: bool = False) -> Case:
     return (
-        lambda s: whole(s, "anchor", WITH_SCALE, normalize=normalize),
+        lambda s: whole(s, "anchor", EMBEDDINGS, normalize=normalize),
         lambda: score(dtype, D, N=N, rest=rest),
     )
 
 
 def clip(dtype: torch.dtype, D: int, N: int = 4096, normalize: bool = True) -> Case:
     return (
-        lambda s: whole(s, "anchor", WITH_SCALE, cols=True, normalize=normalize),
+        lambda s: whole(s, "anchor", EMBEDDINGS, cols=True, normalize=normalize),
         lambda: score(dtype, D, N=N),
     )
 
@@ -85,7 +84,7 @@ def clip(dtype: torch.dtype, D: int, N: int = 4096, normalize: bool = True) -> C
 def nt_xent(dtype: torch.dtype, D: int, N: int = 4096, join: str = "anchor") -> Case:
     """Two views in two pieces."""
     return (
-        lambda s: whole(s, join, WITH_SCALE, shift=N, normalize=True),
+        lambda s: whole(s, join, EMBEDDINGS, shift=N, normalize=True),
         lambda: score(dtype, D, N=N, symmetric=True, rest=N, exclude=Exclude((0, N, -N))),
     )
 

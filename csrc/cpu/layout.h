@@ -48,8 +48,8 @@ constexpr std::int64_t for_benches(std::int64_t workspace) { return workspace / 
 constexpr std::int64_t for_scores(std::int64_t workspace) { return workspace / 2; }
 
 // Fewer rows than this in a strip, and the products lose their speed; more than this many strips, and threads find no work. Up to
-// 64 rows are two strips and two segments, so that two threads have work at once. Not of a
-// symmetric problem: its three tiles would follow each other.
+// 64 rows are two strips and two segments, so that two threads have work at once; not of a symmetric problem, whose three tiles would
+// follow each other.
 // Pairs within classes alone are few, and small tiles pass by more of the others.
 //
 // In thousands of dimensions there is room for fewer: two benches must fit, and then one segment's parts do, eight of which,
@@ -76,9 +76,8 @@ inline std::int64_t rows_for(const Problem& p, std::int64_t workspace) {
 // that can have more strips in flight.
 inline Layout cut(const Problem& p, std::int64_t rows, std::int64_t phases, std::int64_t slots,
                   std::int64_t bytes_per_segment, std::int64_t workspace) {
-  // Each segment's part is cleared, merged and has its strip made ready again: worth it for two tiles, not for one, unless there are
-  // only two, for two threads; with more,
-  // threads wait for each other at the end. Tasks of one segment follow each other, so there are at least as many segments as
+  // Each segment's part is cleared, merged and has its strip made ready again: worth it for two tiles, not for one, unless there
+  // are only two, for two threads; with more, threads wait for each other at the end. Tasks of one segment follow each other, so there are at least as many segments as
   // threads have a use for; 24 until each has four tiles, which is 6 % of a density in few dimensions, then up to 64.
   const std::int64_t fewest_tiles = p.M() > most_rows / 3 ? 2 : 1;
   const bool skips = p.skip_below > 0;

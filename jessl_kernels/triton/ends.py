@@ -217,50 +217,16 @@ def deliver(
         along = tl.zeros([BM], DTYPE)
         for first in range(0, D, BD):
             g = arrived(
-                parts,
-                of_parts,
-                lse,
-                factor,
-                factors,
-                ahead,
-                behind,
-                pair,
-                i,
-                first,
-                rows,
-                count,
-                N,
-                M,
-                shift,
-                D,
-                BD,
-                SHARES,
+                parts, of_parts, lse, factor, factors, ahead, behind, pair, i, first, rows, count, N, M, shift, D, BD, SHARES,
                 DTYPE,
-            )
+            )  # fmt: skip
             along += tl.sum(g * over(some(given, here, end - begin, first, D, BD, DTYPE), n), axis=1)
         along = tl.where(n > EPS, along, 0.0)
     for first in range(0, D, BD):
         g = arrived(
-            parts,
-            of_parts,
-            lse,
-            factor,
-            factors,
-            ahead,
-            behind,
-            pair,
-            i,
-            first,
-            rows,
-            count,
-            N,
-            M,
-            shift,
-            D,
-            BD,
-            SHARES,
+            parts, of_parts, lse, factor, factors, ahead, behind, pair, i, first, rows, count, N, M, shift, D, BD, SHARES,
             DTYPE,
-        )
+        )  # fmt: skip
         if NORMALIZE:
             g = over(g - along[:, None] * over(some(given, here, end - begin, first, D, BD, DTYPE), n), n)
         put(out, i, end, first, g, D, BD)

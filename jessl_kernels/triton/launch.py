@@ -244,8 +244,9 @@ def pull(
     """What U sums to over ranges of columns; with `unit` as if all upstream gradients were 1."""
     score = problem.score
     kernel = "pull psi" if psi else "pull" if sides.extent is None else "pull both scale" if scale else "pull both"
-    again = functools.partial(pull, problem, sides, op, workspace, unit=unit, psi=psi, scale=scale)
-    shape = shape or tune.chosen(kernel, score, lambda shape: again(shape=shape))
+    shape = shape or tune.chosen(
+        kernel, score, lambda shape: pull(problem, sides, op, workspace, unit=unit, psi=psi, scale=scale, shape=shape)
+    )
     count, each = ranges(problem, shape, score.N, most=parts_within(problem, workspace))
     embedding = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
     of_psi, of_bias, of_scale = (

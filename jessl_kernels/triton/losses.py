@@ -22,6 +22,7 @@ from ..score import Gradients, Needs, Score
 from . import driver, ends, launch, shapes
 from .launch import SPREAD, TYPES, Problem, Pulled, Side, Sides, cdiv, in_order
 
+NOTHING = Needs(False, False, False, False, False)
 ELEMENTS = 2048  # of a tile of rows, 8 a thread
 WIDEST = 1024  # dimensions that a program holds at a time
 ROWS = 128  # that a program of `arrive` takes at a time
@@ -106,8 +107,9 @@ class Loss:
         """Rows beside their partners where they stand so, in two batches or in two views; else each where it is."""
         N, shift, normalize = score.N, self.pairing.shift, self.pairing.normalize
         rest = [] if score.rest is None else [score.rest]
-        views = score.y is None and bool(rest) and 2 * shift == N == 2 * len(rest[0]) and score.row_bias is None
         partners = self.pairing.join != "none"
+        two = partners and score.y is None and bool(rest) and score.row_bias is None
+        views = two and 2 * shift == N == 2 * len(rest[0])
         beside = partners and score.y is not None and shift == 0 and len(score.y) >= N
         self.x = Rows.of([score.x, *rest] if score.y is None else [score.x], normalize)
         keys = [] if score.y is None else [score.y[:N], score.y[N:]] if beside else [score.y]
@@ -116,9 +118,9 @@ class Loss:
             self.raw, self.t, self.pair = (score.x.new_empty(N, dtype=self.dtype) for _ in range(3))
         others = self.x if self.y is None else self.y
         met: list[tuple[Rows, int, Rows, int]] = []
-        if partners and views:
+        if views:
             met = [(self.x, 0, self.x, 1)]
-        elif partners and beside and self.y is not None:
+        elif beside and self.y is not None:
             met = [(self.x, 0, self.y, 0)]
         for rows in (self.x,) if self.y is None else (self.x, self.y):
             for k in range(len(rows.pieces)):
@@ -201,7 +203,7 @@ def _tile(D: int) -> dict[str, int]:
 
 def _one_side(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
     """The sweep for L leaves the gradient of x, up to what arrives; a second goes along the columns."""
-    score, grads = loss.score, Gradients.empty(loss.score, Needs(False, False, False, False, False))
+    score, grads = loss.score, Gradients.empty(loss.score, NOTHING)
     found = launch.attend(Problem.of(score), needs.scale, 0, loss.workspace)
     loss.add(found.lse)
     side = loss.shares[0]
@@ -223,7 +225,7 @@ def _one_side(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
 
 def _both_sides(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
     """Rows and columns have losses, or each row is a column too: all log-sum-exps first, then a sweep for each side's rows."""
-    score, grads = loss.score, Gradients.empty(loss.score, Needs(False, False, False, False, False))
+    score, grads = loss.score, Gradients.empty(loss.score, NOTHING)
     loss.add(*launch.sum_parts(Problem.of(score), loss.op, loss.pairing.cols and not score.symmetric, loss.workspace))
     row, col = loss.shares[0], loss.shares[-1]
 
@@ -244,7 +246,7 @@ def _both_sides(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
 
 def _sums(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
     """A sum of ψ has weights that are known before it is: a sweep along rows makes both, one along columns the rest."""
-    score, grads = loss.score, Gradients.empty(loss.score, Needs(False, False, False, False, False))
+    score, grads = loss.score, Gradients.empty(loss.score, NOTHING)
     one = score.x.new_ones(max(score.N, score.M), dtype=score.dtype)
     side = Side(one, one, one)
     wanted = {"psi": True, "bias": needs.row_bias, "scale": needs.scale}

@@ -42,8 +42,8 @@ SUMS_TF32 = {16: Shape(128, 64, 8, 3), 32: Shape(128, 64, 8, 3), 64: Shape(64, 6
 PULL_TF32 = {16: Shape(64, 32, 4, 2, 160), 32: Shape(64, 32, 4, 2), 64: Shape(64, 32, 4, 2), 128: Shape(64, 32, 4, 2)}
 SUMS_TF32_CROWDED = SUMS_TF32 | {64: Shape(64, 64, 8, 2), 128: Shape(64, 64, 8, 2)}
 PULL_TF32_CROWDED = PULL_TF32 | {128: Shape(32, 32, 4, 2)}
-# Four of Hopper's warps multiply together (wgmma), so that its tiles may be larger. The fastest of 12 that were timed on an H200,
-# for half precision and scores with nothing but a few diagonals left out; "both" has columns too, "pull both" two sides.
+# Four of Hopper's warps multiply together (wgmma), so that its tiles may be larger. The fastest on an H200 of those that spill
+# nothing, for half precision and scores with nothing but a few diagonals left out; "both" has columns too, "pull both" two sides.
 HOPPER = {
     "sums": {16: Shape(64, 128, 4, 3), 32: Shape(64, 128, 4, 3), 64: Shape(128, 64, 4, 3), 128: Shape(128, 64, 8, 3),
              256: Shape(128, 64, 8, 3)},
