@@ -14,6 +14,7 @@
 
 #include "build_info.h"
 #include "cpu/driver.h"
+#include "cpu/for_rows.h"
 #include "cpu/labelled.h"
 #include "cpu/order.h"
 #include "cpu/paired.h"
@@ -123,17 +124,17 @@ Struct<Real> pair(const Pair& a) {
 
 using GradientsArgument = std::tuple<Address, Address, Address, Address, Address>;
 
-// Cleared, since the core adds to them; by one thread, where torch takes all of its own from 32,768 elements on: to call them costs
-// more than the loss of 64 rows.
+// Cleared, since the core adds to them; by as many threads as it is worth, where torch takes all of its own from 32,768 elements
+// on: to call them costs more than the loss of 64 rows.
 template <class Real>
-Gradients<Real> gradients(const Problem& p, const GradientsArgument& a) {
-  const auto cleared = []<class T>(T* to, std::int64_t n) {
-    if (to) std::fill_n(to, n, T(0));
+Gradients<Real> gradients(const Problem& p, const Options& options, const GradientsArgument& a) {
+  const auto cleared = [&options]<class T>(T* to, std::int64_t rows, std::int64_t D) {
+    if (to) for_rows(rows, D, options, [=](std::int64_t first, std::int64_t end, int) { std::fill(to + first * D, to + end * D, T(0)); });
     return to;
   };
   const auto [x, y, scale, row_bias, col_bias] = a;
-  return {cleared(at<Real>(x), p.N() * p.D()), cleared(at<Real>(y), p.M() * p.D()), cleared(at<double>(scale), 1),
-          cleared(at<Real>(row_bias), p.N()), cleared(at<Real>(col_bias), p.M())};
+  return {cleared(at<Real>(x), p.N(), p.D()), cleared(at<Real>(y), p.M(), p.D()), cleared(at<double>(scale), 1, 1),
+          cleared(at<Real>(row_bias), p.N(), 1), cleared(at<Real>(col_bias), p.M(), 1)};
 }
 
 // f with a null pointer of the problem's real type, to tell it which.
@@ -175,7 +176,7 @@ PYBIND11_MODULE(_native, module) {
     const Problem& p = owned.problem;
     return unlocked(threads, workspace, [&](const Options& options) {
       typed(p, [&]<class Real>(Real*) {
-        gradient<Real>(p, op_of(op), options, pair<Upstream, Real>(row), pair<Upstream, Real>(col), gradients<Real>(p, out));
+        gradient<Real>(p, op_of(op), options, pair<Upstream, Real>(row), pair<Upstream, Real>(col), gradients<Real>(p, options, out));
       });
     });
   });
@@ -185,7 +186,7 @@ PYBIND11_MODULE(_native, module) {
     return unlocked(threads, workspace, [&](const Options& options) {
       typed(p, [&]<class Real>(Real*) {
         reduce_and_gradient<Real>(p, op_of(op), options, pair<Weighted, Real>(row), pair<Weighted, Real>(col),
-                                  pair<Sides, Real>(values), gradients<Real>(p, out));
+                                  pair<Sides, Real>(values), gradients<Real>(p, options, out));
       });
     });
   });
@@ -201,7 +202,7 @@ PYBIND11_MODULE(_native, module) {
     const Problem& p = owned.problem;
     return unlocked_number(threads, workspace, [&](const Options& options) {
       return typed(p, [&]<class Real>(Real*) {
-        const Gradients<Real> to = gradients<Real>(p, out);
+        const Gradients<Real> to = gradients<Real>(p, options, out);
         return total<Real>(p, options, with_gradient ? &to : nullptr);
       });
     });
@@ -213,7 +214,7 @@ PYBIND11_MODULE(_native, module) {
     const Pairing pairing{shift, join_of(join), normalize, columns, weight};
     return unlocked_number(threads, workspace, [&](const Options& options) {
       return typed(p, [&]<class Real>(Real*) {
-        const Gradients<Real> to = gradients<Real>(p, out);
+        const Gradients<Real> to = gradients<Real>(p, options, out);
         return paired<Real>(p, op_of(op), options, pairing, with_gradient ? &to : nullptr);
       });
     });
@@ -224,7 +225,7 @@ PYBIND11_MODULE(_native, module) {
     const Labelling labelling{at<const std::int64_t>(labels), mean_outside, weight, per_counted, normalize};
     return unlocked_number(threads, workspace, [&](const Options& options) {
       return typed(p, [&]<class Real>(Real*) {
-        const Gradients<Real> to = gradients<Real>(p, out);
+        const Gradients<Real> to = gradients<Real>(p, options, out);
         return labelled<Real>(p, options, labelling, with_gradient ? &to : nullptr);
       });
     });

@@ -59,7 +59,8 @@ std::optional<Real> common_power(const Problem& p) {
   double row_low = 0, row_high = 0, col_low = 0, col_high = 0;
   if (!range<Real>(p.row_bias, p.N(), &row_low, &row_high) || !range<Real>(p.col_bias, p.M(), &col_low, &col_high)) return {};
   const Real* center = static_cast<const Real*>(p.center);
-  const double x = largest_norm<Real>(p.x, center), y = same_rows(p.x, p.y) ? x : largest_norm<Real>(p.y, center);
+  const auto norm_of = [center](const Batch& batch) { return batch.unit && !center ? 1 : largest_norm<Real>(batch, center); };
+  const double x = norm_of(p.x), y = same_rows(p.x, p.y) ? x : norm_of(p.y);
   // |⟨x, y⟩| ≤ ‖x‖‖y‖, and 0 ≤ ‖x − y‖² ≤ (‖x‖ + ‖y‖)².
   const double most = std::abs(p.scale) * (p.kind == Kind::dot ? x * y : (x + y) * (x + y));
   const double low = p.kind == Kind::dot || p.scale > 0 ? -most : 0, high = p.kind == Kind::dot || p.scale < 0 ? most : 0;

@@ -87,7 +87,7 @@ class Collector {
   // All segments of a strip are done: its rows are complete.
   void finish(const TileOps<Real>& ops, const Bench<Real>& b, std::int64_t strip) {
     const std::int64_t first = layout_.first_row(strip), count = layout_.rows_of(strip);
-    const Rows<Real>& x = expands_ || p_.kind == Kind::dot ? b.strip.rows : b.strip.plain_rows;
+    const Rows<const Real>& x = expands_ || p_.kind == Kind::dot ? b.strip.rows : b.strip.plain_rows;
     Real* to = pulls_rows_ ? sums_of_x_ : nullptr;
     double& scale = scale_of_strip_[strip];
     for (std::int64_t segment = layout_.plan.first(strip); segment < layout_.segments; ++segment) {
@@ -126,7 +126,7 @@ class Collector {
     part.empty = false;
   }
 
-  void scaled(Real* to, std::int64_t first, std::int64_t count, const Rows<Real>& points, const std::vector<double>& u_sum) {
+  void scaled(Real* to, std::int64_t first, std::int64_t count, const Rows<const Real>& points, const std::vector<double>& u_sum) {
     if (out_.unfinished) return;
     const Real factor = Real(p_.kind == Kind::dot ? p_.scale : 2 * p_.scale);
     for (std::int64_t i = 0; i < count; ++i) {

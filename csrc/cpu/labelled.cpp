@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cpu/join.h"
+#include "cpu/ready.h"
 #include "cpu/unit.h"
 
 namespace jessl {
@@ -34,11 +35,12 @@ struct Classes {
 template <class Real>
 class SupCon {
  public:
-  SupCon(const Problem& p, const Options& options, const Labelling& labelling)
+  SupCon(const Problem& p, Options options, const Labelling& labelling)
       : p_(p), options_(options), labelling_(labelling), classes_(labelling.labels, p.N()) {
-    if (labelling.normalize) unit_.emplace(p_.x, options);
+    if (labelling.normalize) unit_.emplace(p_.x, options_);
     Problem sorted = p_;
     sorted.x.order = classes_.order.data();
+    ready_.emplace(sorted.x, options_);
     sorted.y = sorted.x;
     const Ids ids{classes_.id.data(), classes_.id.data()};
     sorted.exclude.diagonals = &itself_;
@@ -46,7 +48,7 @@ class SupCon {
     positives_ = negatives_ = sorted;
     positives_.exclude.different = ids;
     negatives_.exclude.same = ids;
-    rows_.emplace(negatives_.x, options.threads);
+    rows_.emplace(negatives_.x, options_.threads);
   }
   SupCon(const SupCon&) = delete;
 
@@ -176,10 +178,11 @@ class SupCon {
   static constexpr std::int64_t itself_ = 0;
 
   Problem p_;
-  const Options& options_;
+  Options options_;
   const Labelling labelling_;
   const Classes classes_;
   std::optional<UnitRows<Real>> unit_;
+  std::optional<ReadyRows<Real>> ready_;
   Problem positives_, negatives_;           // of the sorted rows
   std::optional<RowReader<Real>> rows_;     // these
 };

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cpu/join.h"
+#include "cpu/ready.h"
 #include "cpu/unit.h"
 
 namespace jessl {
@@ -57,29 +58,42 @@ class Partners {
   }
   const std::vector<Real>& scores() const { return score_; }
 
-  // Add the gradient of Σ w_i t_i.
-  void pull(const std::vector<Real>& w, const Gradients<Real>& out) const {
+  // Add the gradient of Σ w_i t_i, the last that comes to these rows: what were divided by their norms are gone back through.
+  void pull(const std::vector<Real>& w, const Gradients<Real>& out, const UnitRows<Real>* unit_x, const UnitRows<Real>* unit_y) const {
     for (std::int64_t i = 0; i < p_.N(); ++i) {
       if (out.scale) *out.scale += double(w[i]) * product_[i];
       if (out.row_bias) out.row_bias[i] += w[i];
       if (out.col_bias) out.col_bias[of(i)] += w[i];
     }
-    const Real factor = Real(p_.scale);
-    if (out.x) add([&](std::int64_t i, int thread) { add_scaled(factor * w[i], y_.row(of(i), thread), out.x + i * p_.D()); });
-    // Two rows never share a partner: this, too, writes every gradient once.
-    Real* const to_y = p_.symmetric ? out.x : out.y;
-    if (to_y) add([&](std::int64_t i, int thread) { add_scaled(factor * w[i], x_.row(i, thread), to_y + of(i) * p_.D()); });
+    std::vector<std::int64_t> from(p_.M(), -1);  // whose partner a column is: never that of two rows
+    for (std::int64_t i = 0; i < p_.N(); ++i) from[of(i)] = i;
+    const auto from_column = [&](std::int64_t i, int thread, Real* g) { add(w[i], y_.row(of(i), thread), g); };
+    const auto from_row = [&](std::int64_t k, int thread, Real* g) {
+      if (from[k] >= 0) add(w[from[k]], x_.row(from[k], thread), g);
+    };
+    finish(out.x, p_.N(), x_, unit_x, [&](std::int64_t i, int thread, Real* g) {
+      from_column(i, thread, g);
+      if (p_.symmetric) from_row(i, thread, g);
+    });
+    finish(out.y, p_.M(), y_, unit_y, from_row);
   }
 
  private:
-  template <class Row>
-  void add(Row&& row) const {
-    for_rows(p_.N(), p_.D(), options_, [&](std::int64_t first, std::int64_t end, int thread) {
-      for (std::int64_t i = first; i < end; ++i) row(i, thread);
+  // Each row of a gradient, read and written once: what `last` adds to it, and the way back through its norm.
+  template <class Last>
+  void finish(Real* gradient, std::int64_t rows, const RowReader<Real>& reader, const UnitRows<Real>* unit, Last&& last) const {
+    if (!gradient) return;
+    for_rows(rows, p_.D(), options_, [&](std::int64_t first, std::int64_t end, int thread) {
+      for (std::int64_t i = first; i < end; ++i) {
+        Real* const g = gradient + i * p_.D();
+        last(i, thread, g);
+        if (unit) unit->back(i, reader.row(i, thread), g);
+      }
     });
   }
-  void add_scaled(Real factor, const Real* row, Real* to) const {
-    for (std::int64_t d = 0; d < p_.D(); ++d) to[d] += factor * row[d];
+  void add(Real weight, const Real* row, Real* g) const {
+    const Real factor = Real(p_.scale) * weight;
+    for (std::int64_t d = 0; d < p_.D(); ++d) g[d] += factor * row[d];
   }
 
   const Problem& p_;
@@ -109,15 +123,18 @@ void reduced(const Problem& p, Op op, const Options& options, const Pairing& pai
 }  // namespace
 
 template <class Real>
-double paired(Problem p, Op op, const Options& options, const Pairing& pairing, const Gradients<Real>* out) {
+double paired(Problem p, Op op, Options options, const Pairing& pairing, const Gradients<Real>* out) {
   // Nothing of ours asks for these; the operator that is registered with torch could.
   if (pairing.join == Join::none && pairing.columns) throw std::invalid_argument("columns that have no partners");
   if (pairing.join != Join::none && (p.N() > p.M() || (pairing.columns && p.N() != p.M())))
     throw std::invalid_argument("rows that would share a partner, or columns without one");
   std::optional<UnitRows<Real>> unit_x, unit_y;
   if (pairing.normalize) unit_x.emplace(p.x, options);
-  if (pairing.normalize && p.symmetric) p.y.row_factor = p.x.row_factor;
   if (pairing.normalize && !p.symmetric) unit_y.emplace(p.y, options);
+  std::optional<ReadyRows<Real>> ready_x, ready_y;
+  if (!p.center) ready_x.emplace(p.x, options);
+  if (!p.center && !p.symmetric) ready_y.emplace(p.y, options);
+  if (p.symmetric) p.y = p.x;
   std::optional<Partners<Real>> partners;
   if (pairing.join != Join::none) partners.emplace(p, options, pairing.shift);
 
@@ -132,13 +149,13 @@ double paired(Problem p, Op op, const Options& options, const Pairing& pairing, 
     total += joined(pairing.join, rows[i], t) + (pairing.columns ? joined(pairing.join, column, t) : 0);
     w[i] = Real(pairing.weight * (slope(pairing.join, rows[i], t) + (pairing.columns ? slope(pairing.join, column, t) : 0)));
   }
-  if (out && partners) partners->pull(w, *out);
-  if (out && unit_x && out->x) unit_x->back(options, out->x);
-  if (out && unit_y && out->y) unit_y->back(options, out->y);
+  if (out && partners) partners->pull(w, *out, unit_x ? &*unit_x : nullptr, unit_y ? &*unit_y : nullptr);
+  if (out && !partners && unit_x && out->x) unit_x->back(options, out->x);
+  if (out && !partners && unit_y && out->y) unit_y->back(options, out->y);
   return pairing.weight * total;
 }
 
-template double paired<float>(Problem, Op, const Options&, const Pairing&, const Gradients<float>*);
-template double paired<double>(Problem, Op, const Options&, const Pairing&, const Gradients<double>*);
+template double paired<float>(Problem, Op, Options, const Pairing&, const Gradients<float>*);
+template double paired<double>(Problem, Op, Options, const Pairing&, const Gradients<double>*);
 
 }  // namespace jessl

@@ -25,6 +25,6 @@ struct Pairing {
 
 // Σ weight · loss, and unless `out` is null its gradients, into zeros. With partners: dot scores, φ the identity.
 template <class Real>
-double paired(Problem, Op, const Options&, const Pairing&, const Gradients<Real>* out);
+double paired(Problem, Op, Options, const Pairing&, const Gradients<Real>* out);
 
 }  // namespace jessl

@@ -99,7 +99,8 @@ void add_rows(Rows<typename V::Real> from, std::int64_t count, std::int64_t D, t
 template <class V>
 void pull_close(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
                 Rows<typename V::Real> to_rows, Rows<typename V::Real> to_columns) {
-  const Rows<typename V::Real>&s = tile.s, &x = strip.plain_rows, &y = tile.plain_rows;
+  const Rows<typename V::Real>& s = tile.s;
+  const Rows<const typename V::Real>&x = strip.plain_rows, &y = tile.plain_rows;
   if (to_rows.data && to_columns.data && p.D() <= V::lanes)
     return pull_few_dimensions<V>(p, strip, tile, to_rows, to_columns);
   if (to_rows.data)
@@ -120,7 +121,8 @@ void pull(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typ
     for (std::int64_t j = 0; columns && !direct && j < tile.count; ++j) clear(spare.data + j * spare.ld, spare.ld);
     pull_close<V>(p, strip, tile, to_rows, to_columns);
   } else {
-    const Rows<Real>&s = tile.s, &x = strip.rows, &y = tile.rows;
+    const Rows<Real>& s = tile.s;
+    const Rows<const Real>&x = strip.rows, &y = tile.rows;
     if (to_rows.data) product<V>({s.data, y.data, to_rows.data, s.ld, 1, y.ld, to_rows.ld}, strip.count, p.D(), tile.count, !fresh);
     if (columns)
       product<V>({s.data, x.data, to_columns.data, 1, s.ld, x.ld, to_columns.ld}, tile.count, p.D(), strip.count, direct);

@@ -13,6 +13,9 @@
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
 
+template <class Real>
+constexpr Element element_of = sizeof(Real) == sizeof(float) ? Element::f32 : Element::f64;
+
 double widened(double x) { return x; }
 float widened(float x) { return x; }
 
@@ -39,7 +42,7 @@ void copy_rows(const Batch& batch, std::int64_t first, std::int64_t count, const
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t place = batch.place(first + i);
     const Source* __restrict source = batch.row_at<Source>(place);
-    const std::int64_t column_stride = batch.column_stride_at(place);
+    const std::int64_t column_stride = batch.piece_at(place).column_stride;
     const Real factor = batch.row_factor ? static_cast<const Real*>(batch.row_factor)[place] : Real(1);
     Real* __restrict row = out.data + i * out.ld;
     if (column_stride == 1)
@@ -66,10 +69,29 @@ void load_rows(const Batch& batch, std::int64_t first, std::int64_t count, const
 // Row i where it stands, if it is there as load_rows would make it; else null.
 template <class Real>
 const Real* row_in_place(const Batch& batch, std::int64_t i) {
-  const bool same = batch.element == (sizeof(Real) == sizeof(float) ? Element::f32 : Element::f64);
+  const bool same = batch.element == element_of<Real>;
   const std::int64_t place = batch.place(i);
-  if (!same || batch.column_stride_at(place) != 1 || batch.row_factor) return nullptr;
+  if (!same || batch.piece_at(place).column_stride != 1 || batch.row_factor) return nullptr;
   return batch.row_at<Real>(place);
+}
+
+// Whether products can read rows [first, first + count) where they stand: as load_rows would make them, in whole cache lines, so
+// that whole vectors may be read; and not a multiple of 4 KiB apart, where each row would lie in the same set of L1.
+template <class Real>
+bool stand_ready(const Batch& batch, std::int64_t first, std::int64_t count) {
+  constexpr std::int64_t line = 64 / sizeof(Real), page = 4096 / sizeof(Real);
+  const bool in_one_piece = !batch.order && (first + count <= batch.split || first >= batch.split);
+  const Real* const there = in_one_piece && count > 0 ? row_in_place<Real>(batch, first) : nullptr;
+  const std::int64_t ld = batch.piece_at(first).row_stride;
+  return there && std::bit_cast<std::uintptr_t>(there) % 64 == 0 && batch.columns % line == 0 && ld % line == 0 && ld % page != 0;
+}
+
+// Rows [first, first + count) for products: where they stand, or loaded into `place`.
+template <class Real>
+Rows<const Real> rows_ready(const Batch& batch, std::int64_t first, std::int64_t count, const Real* center, Rows<Real> place) {
+  if (!center && stand_ready<Real>(batch, first, count)) return {batch.row_at<Real>(first), batch.piece_at(first).row_stride};
+  load_rows(batch, first, count, center, place);
+  return {place.data, place.ld};
 }
 
 // Four rows of four numbers become four columns.
@@ -94,7 +116,7 @@ void transpose_four(const Real* from, std::int64_t from_ld, Real* to, std::int64
 // The transpose of (count, D) rows, (D, lanes); zeros beyond count. In blocks, so that a cache line that is
 // written to is filled while it is there.
 template <class Real>
-void transpose(Rows<Real> rows, std::int64_t count, std::int64_t D, std::int64_t lanes, Rows<Real> out) {
+void transpose(Rows<const Real> rows, std::int64_t count, std::int64_t D, std::int64_t lanes, Rows<Real> out) {
   constexpr std::int64_t block = 16;
   for (std::int64_t i0 = 0; i0 < lanes; i0 += block) {
     std::int64_t d = 0;
@@ -109,7 +131,7 @@ void transpose(Rows<Real> rows, std::int64_t count, std::int64_t D, std::int64_t
 
 // −α‖x_i‖² of each row.
 template <class Real>
-void minus_squares(Rows<Real> rows, std::int64_t count, std::int64_t D, double scale, Real* out) {
+void minus_squares(Rows<const Real> rows, std::int64_t count, std::int64_t D, double scale, Real* out) {
   for (std::int64_t i = 0; i < count; ++i) {
     double parts[8] = {};  // side by side, so that the compiler can use vectors; the padding is 0
     for (std::int64_t d = 0; d < D; d += 8)

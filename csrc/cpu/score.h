@@ -31,14 +31,14 @@ void load_strip(const Problem& p, Strip<typename V::Real>& strip, bool across) {
   for (std::int64_t i = 0; i < strip.lanes; ++i) strip.inside[i] = 0;
   for (std::int64_t i = strip.count; i < strip.lanes; ++i) strip.bias[i] = minus_infinity<Real>;
   if (p.takes_differences()) {
-    load_rows<Real>(p.x, strip.first, strip.count, nullptr, strip.plain_rows);
-    if (across) transpose(strip.plain_rows, strip.count, p.D(), strip.lanes, strip.plain_across);
+    strip.plain_rows = rows_ready<Real>(p.x, strip.first, strip.count, nullptr, strip.plain_place);
+    if (across) transpose<Real>(strip.plain_rows, strip.count, p.D(), strip.lanes, strip.plain_across);
   }
   if (p.kind == Kind::dot || p.expands_squares()) {
-    load_rows<Real>(p.x, strip.first, strip.count, static_cast<const Real*>(p.center), strip.rows);
-    if (across) transpose(strip.rows, strip.count, p.D(), strip.lanes, strip.across);
+    strip.rows = rows_ready(p.x, strip.first, strip.count, static_cast<const Real*>(p.center), strip.place);
+    if (across) transpose<Real>(strip.rows, strip.count, p.D(), strip.lanes, strip.across);
   }
-  if (p.expands_squares()) minus_squares(strip.rows, strip.count, p.D(), p.scale, strip.inside);
+  if (p.expands_squares()) minus_squares<Real>(strip.rows, strip.count, p.D(), p.scale, strip.inside);
 }
 
 template <class V>
@@ -47,12 +47,12 @@ void load_tile(const Problem& p, Tile<typename V::Real>& tile) {
   load_bias(p.col_bias, tile.first, tile.count, tile.bias);
   for (std::int64_t j = 0; j < tile.count; ++j) tile.inside[j] = 0;
   if (p.kind == Kind::sqdist && p.distances == Distances::differences) {
-    load_rows<Real>(p.y, tile.first, tile.count, nullptr, tile.plain_rows);
+    tile.plain_rows = rows_ready<Real>(p.y, tile.first, tile.count, nullptr, tile.plain_place);
     return;
   }
-  if (tile.close) load_rows<Real>(p.y, tile.first, tile.count, nullptr, tile.plain_rows);
-  load_rows<Real>(p.y, tile.first, tile.count, static_cast<const Real*>(p.center), tile.rows);
-  if (p.expands_squares()) minus_squares(tile.rows, tile.count, p.D(), p.scale, tile.inside);
+  if (tile.close) tile.plain_rows = rows_ready<Real>(p.y, tile.first, tile.count, nullptr, tile.plain_place);
+  tile.rows = rows_ready(p.y, tile.first, tile.count, static_cast<const Real*>(p.center), tile.place);
+  if (p.expands_squares()) minus_squares<Real>(tile.rows, tile.count, p.D(), p.scale, tile.inside);
 }
 
 // Write −inf where a pair is out.
@@ -179,7 +179,7 @@ void score(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename
   if (p.kind == Kind::sqdist && p.distances == Distances::product_if_far) {
     leave_out<V>(p, strip, tile);
     tile.close = !(largest_of<V>(strip, tile, tile.count) <= Real(p.far_apart));
-    if (tile.close) load_rows<Real>(p.y, tile.first, tile.count, nullptr, tile.plain_rows);
+    if (tile.close) tile.plain_rows = rows_ready<Real>(p.y, tile.first, tile.count, nullptr, tile.plain_place);
   }
   if (tile.close) fill_by_differences<V>(p, strip, tile);
   if (p.phi.name != PhiName::identity || p.row_bias || p.col_bias) to_score<V>(p.phi, strip, tile);

@@ -42,7 +42,7 @@ class SpareBlocks {
 
  private:
   static constexpr std::int64_t most_held = 8 << 20;
-  static constexpr std::size_t most = 8;
+  static constexpr std::size_t most = 16;
   std::vector<Block> blocks;
   std::int64_t held = 0;
   static SpareBlocks& mine() {
@@ -107,12 +107,12 @@ class Bench {
       : memory_(bytes(p, count, extras)) {
     const std::int64_t D = padded<Real>(p.D()), lanes = padded<Real>(count);
     const bool plain = p.takes_differences(), other = p.kind == Kind::dot || p.expands_squares();
-    strip.rows = rows(other, count, D);
+    strip.place = rows(other, count, D);
     strip.across = rows(other, p.D(), lanes);
-    strip.plain_rows = rows(plain, count, D);
+    strip.plain_place = rows(plain, count, D);
     strip.plain_across = rows(plain, p.D(), lanes);
-    tile.rows = rows(other, count, D);
-    tile.plain_rows = rows(plain, count, D);
+    tile.place = rows(other, count, D);
+    tile.plain_place = rows(plain, count, D);
     tile.s = rows(true, count, lanes);
     tile.slope = rows(extras.slope, count, lanes);
     tile.t = rows(extras.t, count, lanes);

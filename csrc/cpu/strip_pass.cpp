@@ -118,7 +118,7 @@ bool strip_pass(const Problem& p, const Options& options, Weighted<Real> row, Re
   };
   const auto pull = [&](const Task& t, Bench<Real>& b) {
     Part<Real>& part = collector.begin(t);
-    b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip));
+    b.load(ops, p, layout.first_row(t.strip), layout.rows_of(t.strip), false);
     const StripWeights<Real>& known_now = weights_of(t, b.strip.count);
     const SideWeights<Real> weights = known_now.weights.at(0);
     const bool last = t.strip == layout.plan.strips - 1;

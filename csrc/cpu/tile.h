@@ -26,7 +26,7 @@ constexpr std::int64_t padded(std::int64_t n) {
   return (lines | 1) * per_line;
 }
 
-// Some rows of a batch in scratch memory, (count, ld), the padding 0.
+// Some rows of a batch: in scratch memory, (count, ld), the padding 0; or where they stand, if that is as good (rows.h).
 template <class Real>
 struct Rows {
   Real* data;
@@ -36,20 +36,22 @@ struct Rows {
 // A strip, made ready to be compared with any tile's rows.
 template <class Real>
 struct Strip {
-  std::int64_t first, count, lanes;  // rows [first, first + count), and count rounded up to whole vectors
-  Rows<Real> rows, plain_rows;       // x_i, centered where a square is expanded; and not
-  Rows<Real> across, plain_across;   // (D, ld): their transposes
-  Real *inside, *bias;               // (lanes): −α‖x_i‖² where a square is expanded, else 0; r_i, −inf in the padding
+  std::int64_t first, count, lanes;   // rows [first, first + count), and count rounded up to whole vectors
+  Rows<const Real> rows, plain_rows;  // x_i, centered where a square is expanded; and not
+  Rows<Real> place, plain_place;      // for them, where they must be copied
+  Rows<Real> across, plain_across;    // (D, ld): their transposes
+  Real *inside, *bias;                // (lanes): −α‖x_i‖² where a square is expanded, else 0; r_i, −inf in the padding
 };
 
 template <class Real>
 struct Tile {
-  std::int64_t first, count;    // columns [first, first + count)
-  Rows<Real> rows, plain_rows;  // y_j
-  Real *inside, *bias;          // (count): −α‖y_j‖²; c_j
-  Rows<Real> s;                 // (count, lanes): scores, and later what takes their place
-  Rows<Real> slope, t;          // the same for φ'(u) and t = −‖x_i − y_j‖²; null where nobody needs them
-  bool close;                   // squares were taken by differences, from the plain rows
+  std::int64_t first, count;          // columns [first, first + count)
+  Rows<const Real> rows, plain_rows;  // y_j
+  Rows<Real> place, plain_place;      // for them, where they must be copied
+  Real *inside, *bias;                // (count): −α‖y_j‖²; c_j
+  Rows<Real> s;                       // (count, lanes): scores, and later what takes their place
+  Rows<Real> slope, t;                // the same for φ'(u) and t = −‖x_i − y_j‖²; null where nobody needs them
+  bool close;                         // squares were taken by differences, from the plain rows
 };
 
 // Sums over a tile: one number per row of the strip, one per column.

@@ -12,22 +12,11 @@
 
 #include "cpu/dot.h"
 #include "cpu/driver.h"
+#include "cpu/for_rows.h"
 #include "cpu/rows.h"
 #include "cpu/scratch.h"
 
 namespace jessl {
-
-// visit(first, end, thread) over blocks of rows of D numbers that share nothing, on as many threads as so little work can use.
-template <class Visit>
-void for_rows(std::int64_t rows, std::int64_t D, const Options& options, Visit&& visit) {
-  constexpr std::int64_t numbers = 1 << 15;  // of a block: a few microseconds
-  const std::int64_t block = std::clamp<std::int64_t>(numbers / std::max<std::int64_t>(D, 1), 1, 256);
-  const Plan plan{.strips = (rows + block - 1) / block, .segments = 1, .phases = 1, .slots = 1, .in_order = false};
-  const int threads = int(std::clamp(double(rows) * double(D) / 5e4, 1.0, double(options.threads)));
-  run(plan, threads, options.interrupted,
-      [&](const Task& t, int thread) { visit(t.strip * block, std::min(rows, (t.strip + 1) * block), thread); },
-      [](std::int64_t, int) {});
-}
 
 // Rows of a batch, one at a time, as its problem sees them; a place for each of several threads.
 template <class Real>
@@ -64,20 +53,21 @@ class UnitRows {
       }
     });
     batch.row_factor = factor_.data();
+    batch.unit = std::all_of(factor_.begin(), factor_.end(), [](Real factor) { return factor > 0; });  // not of NaN, nor of infinity
   }
   UnitRows(const UnitRows&) = delete;
 
-  // The gradient by unit rows becomes that by the rows, in place.
+  // The gradient by a unit row becomes that by the row, in place.
+  void back(std::int64_t i, const Real* unit, Real* gradient) const {
+    const std::int64_t D = batch_.columns;
+    const Real along = factor_[i] < Real(1 / shortest) ? Real(dot(unit, gradient, D)) : Real(0);
+    for (std::int64_t d = 0; d < D; ++d) gradient[d] = factor_[i] * (gradient[d] - along * unit[d]);
+  }
+  // Those of all rows.
   void back(const Options& options, Real* gradient) const {
     const RowReader<Real> reader(batch_, options.threads);
-    const std::int64_t D = batch_.columns;
-    for_rows(batch_.rows, D, options, [&](std::int64_t first, std::int64_t end, int thread) {
-      for (std::int64_t i = first; i < end; ++i) {
-        const Real* x = reader.row(i, thread);
-        Real* g = gradient + i * D;
-        const Real along = factor_[i] < Real(1 / shortest) ? Real(dot(x, g, D)) : Real(0);
-        for (std::int64_t d = 0; d < D; ++d) g[d] = factor_[i] * (g[d] - along * x[d]);
-      }
+    for_rows(batch_.rows, batch_.columns, options, [&](std::int64_t first, std::int64_t end, int thread) {
+      for (std::int64_t i = first; i < end; ++i) back(i, reader.row(i, thread), gradient + i * batch_.columns);
     });
   }
 

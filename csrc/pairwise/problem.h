@@ -49,13 +49,14 @@ struct Batch {
   std::int64_t split = std::numeric_limits<std::int64_t>::max();
   const void* row_factor = nullptr;     // (rows) of the real type; null for none
   const std::int64_t* order = nullptr;  // row i is the one that stands at order[i]; null for i
+  bool unit = false;                    // with their factors these are unit rows, or shorter ones: nobody need look for norms
 
   std::int64_t place(std::int64_t i) const { return order ? order[i] : i; }
   template <class T>
   const T* row_at(std::int64_t place) const {
-    return place < split ? piece.row<T>(place) : rest.row<T>(place - split);
+    return piece_at(place).row<T>(place < split ? place : place - split);
   }
-  std::int64_t column_stride_at(std::int64_t place) const { return (place < split ? piece : rest).column_stride; }
+  const Piece& piece_at(std::int64_t place) const { return place < split ? piece : rest; }
 };
 
 // Whether these are the same rows; views of one tensor may share their first element and nothing else.

@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "cpu/levels.h"
+#include "cpu/ready.h"
 #include "cpu/rows.h"
 #include "functions.h"
 #include "numbers.h"
@@ -22,7 +23,7 @@ void judge_patterns(Element element, double (*truth)(std::uint16_t)) {
   std::vector<std::uint16_t> bits(1 << 16);
   for (std::size_t k = 0; k < bits.size(); ++k) bits[k] = std::uint16_t(k);
   const Batch batch{{bits.data(), 256, 1}, 256, 256, element};
-  const auto judge = [&](const char* who, std::int64_t first, Rows<float> rows, std::int64_t count) {
+  const auto judge = [&](const char* who, std::int64_t first, Rows<const float> rows, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i)
       for (std::int64_t d = 0; d < 256; ++d) {
         const double expected = truth(bits[(first + i) * 256 + d]);
@@ -34,16 +35,21 @@ void judge_patterns(Element element, double (*truth)(std::uint16_t)) {
   const Rows<float> rows{memory.data(), padded<float>(256)};
   for (std::int64_t first = 0; first < 256; first += 128) {
     load_rows<float>(batch, first, 128, nullptr, rows);
-    judge("load_rows", first, rows, 128);
+    judge("load_rows", first, {rows.data, rows.ld}, 128);
     for (const Level level : levels()) {
       Problem p{};
       p.x = p.y = batch;
       p.scale = 1;
       std::vector<float> inside(most_rows), bias(most_rows);
       std::fill(memory.begin(), memory.end(), 7.0f);
-      Tile<float> tile{first, 128, rows, {nullptr, 0}, inside.data(), bias.data(), {nullptr, 0}, {nullptr, 0}, {nullptr, 0}, false};
+      Tile<float> tile{};
+      tile.first = first;
+      tile.count = 128;
+      tile.place = rows;
+      tile.inside = inside.data();
+      tile.bias = bias.data();
       tile_ops<float>(level).load_tile(p, tile);
-      judge(name_of(level), first, rows, 128);
+      judge(name_of(level), first, tile.rows, 128);
     }
   }
 }
@@ -92,6 +98,71 @@ FACT(a_batch_in_two_pieces_is_read_across_the_split) {
       check(there == (at < split ? data.data() + at * 6 : nullptr), "row ", i, " is found at another place, or where it has gaps");
     }
   }
+}
+
+FACT(rows_are_read_where_they_stand_only_if_products_may) {
+  constexpr std::int64_t D = 32, N = 20;
+  alignas(64) static float data[N * 1024 + 64], place[N * 64];
+  for (std::size_t k = 0; k < std::size(data); ++k) data[k] = float(k);
+  const std::int64_t ld = padded<float>(D);
+  const float factors[N] = {}, center[D] = {};
+  std::int64_t order[N];
+  for (std::int64_t i = 0; i < N; ++i) order[i] = N - 1 - i;
+  const auto judge = [&](const char* what, const Batch& batch, const float* center, const float* expected) {
+    const Rows<const float> rows = rows_ready<float>(batch, 4, 8, center, {place, ld});
+    check(rows.data == expected, what, ": rows are ", rows.data == place ? "copied" : "read elsewhere");
+    std::vector<float> copy(8 * ld);
+    load_rows<float>(batch, 4, 8, center, {copy.data(), ld});
+    for (std::int64_t i = 0; i < 8; ++i)
+      for (std::int64_t d = 0; d < batch.columns; ++d) check(rows.data[i * rows.ld + d] == copy[i * ld + d], what, " at ", i, ", ", d);
+  };
+  const Batch plain{{data, D, 1}, N, D, Element::f32};
+  judge("rows one after the other", plain, nullptr, data + 4 * D);
+  judge("rows with gaps", {{data, 80, 1}, N, D, Element::f32}, nullptr, data + 4 * 80);
+  judge("the second of two pieces", {{nullptr, 0, 0}, N, D, Element::f32, {data, 48, 1}, 4}, nullptr, data);
+  judge("rows on both sides of a split", {{data, D, 1}, N, D, Element::f32, {data + 640, D, 1}, 10}, nullptr, place);
+  judge("rows that begin within a line", {{data + 1, D, 1}, N, D, Element::f32}, nullptr, place);
+  judge("a stride of half lines", {{data, 40, 1}, N, D, Element::f32}, nullptr, place);
+  judge("a stride of 4 KiB", {{data, 1024, 1}, N, D, Element::f32}, nullptr, place);
+  judge("one row repeated", {{data, 0, 1}, N, D, Element::f32}, nullptr, place);
+  judge("columns apart", {{data, 2 * D, 2}, N, D, Element::f32}, nullptr, place);
+  judge("a line begun", {{data, D, 1}, N, D - 1, Element::f32}, nullptr, place);
+  judge("a center", plain, center, place);
+  Batch other = plain;
+  other.order = order;
+  judge("another order", other, nullptr, place);
+  other = plain;
+  other.row_factor = factors;
+  judge("factors", other, nullptr, place);
+}
+
+FACT(a_small_batch_is_copied_once_and_a_large_one_never) {
+  constexpr std::int64_t D = 48, N = 300;
+  std::vector<float> data(N * D), factor(N);
+  std::vector<std::int64_t> order(N);
+  Random random{3};
+  for (float& x : data) x = float(random.normal());
+  for (std::int64_t i = 0; i < N; ++i) factor[i] = float(random.normal()), order[i] = (7 * i) % N;
+  const std::int64_t bytes = N * padded<float>(D) * sizeof(float);
+  for (const bool fits : {true, false})
+    for (const std::int64_t columns : {D, D - 1}) {
+      Batch batch{{data.data(), D, 1}, N, columns, Element::f32}, before = batch;
+      batch.row_factor = before.row_factor = factor.data();
+      batch.order = before.order = order.data();
+      batch.unit = true;
+      Options options{2, 32 * bytes - !fits, Level::portable, {}};
+      const ReadyRows<float> ready(batch, options);
+      const bool moved = fits && columns == D;
+      check(stand_ready<float>(batch, 0, N) == moved, columns, " columns");
+      check(options.workspace == 32 * bytes - !fits - (moved ? bytes : 0), "the workspace has ", options.workspace);
+      check(batch.unit && batch.rows == N && batch.columns == columns, "what else is known of the batch");
+      std::vector<float> now(padded<float>(D)), then(now);
+      for (std::int64_t i = 0; i < N; ++i) {
+        load_rows<float>(batch, i, 1, nullptr, {now.data(), std::int64_t(now.size())});
+        load_rows<float>(before, i, 1, nullptr, {then.data(), std::int64_t(then.size())});
+        check(now == then, "row ", i);
+      }
+    }
 }
 
 FACT(a_transpose_is_zero_beyond_its_rows) {
