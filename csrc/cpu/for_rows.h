@@ -15,7 +15,7 @@ void for_rows(std::int64_t rows, std::int64_t D, const Options& options, Visit&&
   constexpr std::int64_t numbers = 1 << 15;  // of a block: a few microseconds
   const std::int64_t block = std::clamp<std::int64_t>(numbers / std::max<std::int64_t>(D, 1), 1, 256);
   const Plan plan{.strips = (rows + block - 1) / block, .segments = 1, .phases = 1, .slots = 1, .in_order = false};
-  const int threads = int(std::clamp(double(rows) * double(D) / 5e4, 1.0, double(options.threads)));
+  const int threads = int(std::clamp(double(rows) * double(D) / 2e4, 1.0, double(options.threads)));
   run(plan, threads, options.interrupted,
       [&](const Task& t, int thread) { visit(t.strip * block, std::min(rows, (t.strip + 1) * block), thread); },
       [](std::int64_t, int) {});
