@@ -50,7 +50,7 @@ test-oldest-triton: $(VENV)/test.stamp $(VENV)/triton-$(OLDEST_TRITON).stamp
 
 # Plain C++: no Python, no torch, nothing to install but a compiler.
 native-test:
-	$(MAKE) -C tests/native run
+	$(MAKE) -C tests/native -j $(WORKERS) run
 
 exhaustive:
 	$(MAKE) -C tests/native exhaustive

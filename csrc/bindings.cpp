@@ -124,12 +124,11 @@ Struct<Real> pair(const Pair& a) {
 
 using GradientsArgument = std::tuple<Address, Address, Address, Address, Address>;
 
-// Cleared, since the core adds to them; by as many threads as it is worth, where torch takes all of its own from 32,768 elements
-// on: to call them costs more than the loss of 64 rows.
+// Cleared, since the core adds to them; by as many threads as that is worth, which takes an eighth of the time of adding.
 template <class Real>
 Gradients<Real> gradients(const Problem& p, const Options& options, const GradientsArgument& a) {
   const auto cleared = [&options]<class T>(T* to, std::int64_t rows, std::int64_t D) {
-    if (to) for_rows(rows, D, options, [=](std::int64_t first, std::int64_t end, int) { std::fill(to + first * D, to + end * D, T(0)); });
+    if (to) for_rows(rows, std::max<std::int64_t>(D / 8, 1), options, [=](std::int64_t first, std::int64_t end, int) { std::fill(to + first * D, to + end * D, T(0)); });
     return to;
   };
   const auto [x, y, scale, row_bias, col_bias] = a;

@@ -48,6 +48,7 @@ TARGETS = {
 class Compiled:
     """One kernel for one target.
 
+    key        of Triton's cache: what was compiled apart has another one, though the code be the same
     options    the constants it was compiled with, warps and stages among them
     assembly   PTX, or the assembly of an AMD GPU
     shared     bytes of shared memory
@@ -56,6 +57,7 @@ class Compiled:
 
     name: str
     target: str
+    key: str
     options: dict[str, Any]
     assembly: str
     shared: int
@@ -134,7 +136,7 @@ def _examined(kernel: str, target: str, options: dict[str, Any], made: Any) -> C
             max(int(n) for n in re.findall(rf"\.{what}:\s+(\d+)", assembly))
             for what in ("vgpr_count", "vgpr_spill_count")
         )
-    return Compiled(kernel, target, options, assembly, made.metadata.shared, registers, spilled)
+    return Compiled(kernel, target, made.hash, options, assembly, made.metadata.shared, registers, spilled)
 
 
 @functools.cache

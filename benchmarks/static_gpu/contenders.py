@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import jessl_kernels as jk
+from jessl_kernels.backends import WORKSPACE
 from jessl_kernels.triton import launch
 
 ROWS = 16_384  # of the score matrix for which the model speaks
 WIDEST_FUSED = 256  # dimensions, above which ours makes blocks of weights
 TILE = 128  # rows and columns of a tile of ours, at most
-WORKSPACE = 64 << 20  # the default of `use_backend`
 TEMPERATURE, BIAS = 0.07, -10.0
 OURS = "jessl_kernels"
 RIVALS = {"inf-cl": "1.2.1", "memeff": "0.3.1", "siglip-kernel": "0.1.2"}  # benchmarks/requirements-gpu-rivals.txt

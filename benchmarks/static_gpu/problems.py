@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from jessl_kernels import phi
+from jessl_kernels.backends import WORKSPACE
 from jessl_kernels.backends.contract import Pairing, Upstream, Weighted
 from jessl_kernels.exclude import Exclude
 from jessl_kernels.score import Needs, Score
@@ -17,7 +18,6 @@ from jessl_kernels.triton import driver, losses
 ALL = Needs(True, True, True, True, True)
 EMBEDDINGS = Needs(True, True, True, False, False)
 WITH_BIAS = dataclasses.replace(EMBEDDINGS, row_bias=True)
-WORKSPACE = 64 << 20
 Case = tuple[Callable[[Score], object], Callable[[], Score]]  # what is reduced, and the score
 
 

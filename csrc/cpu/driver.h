@@ -22,6 +22,9 @@ struct Options {
   Level level;
   Interrupted interrupted;
   Work* work = nullptr;  // added to, where somebody asks
+  // Bytes of the workspace that are in use already. Only threads, whose number changes no bit, make room for them; strips and tiles
+  // are cut as if there were none.
+  std::int64_t taken = 0;
 };
 
 // Null where nobody asks. In a symmetric problem x holds both halves, and y is null.

@@ -1,5 +1,5 @@
 // The scores of all tiles, kept between the pass that sums them and the pass that pulls, where half of the workspace holds them:
-// a product less. Up to N ≈ 3600 symmetric or 2700 two-sided rows in the usual 64 MiB; beyond, scores are made again.
+// a product less. Up to N ≈ 3800 symmetric or 2700 two-sided rows in the usual 64 MiB; beyond, scores are made again.
 #pragma once
 
 #include <cstdint>

@@ -97,7 +97,7 @@ inline Layout cut(const Problem& p, std::int64_t rows, std::int64_t phases, std:
 template <class Real>
 int useful_threads(const Problem& p, std::int64_t rows, Extras extras, const Options& options, std::int64_t taken) {
   const double work = double(p.N()) * double(p.M()) * double(p.D() + 16);
-  const double room = double(options.workspace - taken) / double(Bench<Real>::bytes(p, rows, extras));
+  const double room = double(options.workspace - options.taken - taken) / double(Bench<Real>::bytes(p, rows, extras));
   const double tiles = double((p.N() + rows - 1) / rows) * double((p.M() + rows - 1) / rows);
   return int(std::clamp(std::min({work / 1e6, room, tiles}), 1.0, double(options.threads)));
 }

@@ -1,4 +1,4 @@
-// Three passes over the rows, O(N·D), around one reduction: partners' scores before it, their gradient and the norms' after it.
+// Passes over the rows, O(N·D), around one reduction: norms and partners' scores before it, their gradients after it.
 //
 //   t_i = α⟨x_i, y_k⟩ + r_i + c_k,  k = (i + shift) mod M        w_i = ∂loss/∂t_i
 //   dx_i += α w_i y_k    dy_k += α w_i x_i    dα += w_i⟨x_i, y_k⟩    dr_i += w_i    dc_k += w_i
@@ -60,13 +60,13 @@ class Partners {
 
   // Add the gradient of Σ w_i t_i, the last that comes to these rows: what were divided by their norms are gone back through.
   void pull(const std::vector<Real>& w, const Gradients<Real>& out, const UnitRows<Real>* unit_x, const UnitRows<Real>* unit_y) const {
+    std::vector<std::int64_t> from(p_.M(), -1);  // whose partner a column is: never that of two rows
     for (std::int64_t i = 0; i < p_.N(); ++i) {
+      from[of(i)] = i;
       if (out.scale) *out.scale += double(w[i]) * product_[i];
       if (out.row_bias) out.row_bias[i] += w[i];
       if (out.col_bias) out.col_bias[of(i)] += w[i];
     }
-    std::vector<std::int64_t> from(p_.M(), -1);  // whose partner a column is: never that of two rows
-    for (std::int64_t i = 0; i < p_.N(); ++i) from[of(i)] = i;
     const auto from_column = [&](std::int64_t i, int thread, Real* g) { add(w[i], y_.row(of(i), thread), g); };
     const auto from_row = [&](std::int64_t k, int thread, Real* g) {
       if (from[k] >= 0) add(w[from[k]], x_.row(from[k], thread), g);

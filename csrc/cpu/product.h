@@ -3,8 +3,9 @@
 //   C[r][c] = factor · Σ_k A[k·a_k + r·a_r] · B[k·b_k + c]
 //
 // A is read as single numbers, broadcast, so that it may lie in memory either way round; B and C by whole vectors along their
-// rows, whose padding must be readable and writable. Nothing is packed: tiles are small enough to stay in L2, and their
-// row strides are odd numbers of cache lines (`padded` in tile.h), so that the rows of a block do not compete for one set.
+// rows: what fills up their last vector must be readable, and in C writable. Nothing is packed: tiles are small enough to stay in
+// L2, and row strides in scratch memory are odd numbers of cache lines (`padded` in tile.h), so that the rows of a block do not
+// compete for one set; embeddings read where they stand have whole vectors and no stride of whole pages (`stand_ready` in rows.h).
 #pragma once
 
 #include <cstdint>

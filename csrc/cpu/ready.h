@@ -14,8 +14,8 @@ namespace jessl {
 template <class Real>
 class ReadyRows {
  public:
-  // From here on the batch stands here, and the workspace is smaller, if it is a small part of it. A batch that products can read
-  // already, or could not read here either, stays where it is.
+  // From here on the batch stands here, in a small part of the workspace, if it fits. One that products can read already, or could
+  // not read here either, stays where it is.
   ReadyRows(Batch& batch, Options& options) {
     const std::int64_t ld = padded<Real>(batch.columns), bytes = Scratch::size_of<Real>(batch.rows * ld);
     const bool whole_lines = batch.columns * std::int64_t(sizeof(Real)) % 64 == 0;
@@ -26,7 +26,7 @@ class ReadyRows {
       load_rows<Real>(batch, first, end - first, nullptr, {copy + first * ld, ld});
     });
     batch = {.piece = {copy, ld, 1}, .rows = batch.rows, .columns = batch.columns, .element = element_of<Real>, .unit = batch.unit};
-    options.workspace -= bytes;
+    options.taken += bytes;
   }
 
  private:

@@ -1,4 +1,4 @@
-// Embeddings on their way into scratch memory: converted, scaled, centered, transposed.
+// Embeddings made ready for products: where they stand, or converted, scaled and centered in scratch memory; and transposed.
 #pragma once
 
 #include <bit>

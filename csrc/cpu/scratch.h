@@ -121,13 +121,14 @@ class Bench {
       *line = memory_.template take<Real>(lanes);
   }
 
-  // A strip is loaded once, when the thread meets it first.
+  // A strip is loaded once, when the thread meets it first; `across`: for scores too, which ask for its transpose.
   void load(const TileOps<Real>& ops, const Problem& p, std::int64_t first, std::int64_t count, bool across = true) {
-    if (loaded_ && strip.first == first) return;
+    if (loaded_ && strip.first == first && (across_ || !across)) return;
     strip.first = first;
     strip.count = count;
     ops.load_strip(p, strip, across);
     loaded_ = true;
+    across_ = across;
   }
 
   Strip<Real> strip{};
@@ -149,7 +150,7 @@ class Bench {
   }
 
   Scratch memory_;
-  bool loaded_ = false;
+  bool loaded_ = false, across_ = false;
 };
 
 }  // namespace jessl

@@ -42,7 +42,7 @@ class RowReader {
 template <class Real>
 class UnitRows {
  public:
-  // From here on the batch's rows are unit rows.
+  // From here on the batch's rows are unit rows, wherever they are put.
   UnitRows(Batch& batch, const Options& options) : batch_(batch), factor_(batch.rows) {
     const RowReader<Real> reader(batch, options.threads);
     for_rows(batch.rows, batch.columns, options, [&](std::int64_t first, std::int64_t end, int thread) {

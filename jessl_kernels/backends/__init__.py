@@ -60,6 +60,7 @@ class _Local(threading.local):
 
 _local = _Local()
 _environment = os.environ.get("JESSL_BACKEND") or None
+_usual = Settings(_environment)
 
 
 def settings() -> Settings:
@@ -68,7 +69,7 @@ def settings() -> Settings:
         return _local.settings
     if _environment is not None and _environment not in BACKENDS:
         fail("environment", "JESSL_BACKEND", repr(_environment), f"must be one of {', '.join(BACKENDS)}, or unset")
-    return Settings(_environment)
+    return _usual
 
 
 @contextlib.contextmanager

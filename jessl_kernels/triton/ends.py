@@ -19,7 +19,7 @@ EPS = tl.constexpr(1e-12)  # the least norm that torch.nn.functional.normalize d
 def some(source, i, count, first, D: tl.constexpr, BD: tl.constexpr, DTYPE: tl.constexpr):
     """BD dimensions of rows i, zeros beyond the ends, in the dtype to compute in."""
     d = first + tl.arange(0, BD)
-    inside = ((i >= 0) & (i < count))[:, None] & (d < D)[None, :]
+    inside = (i < count)[:, None] & (d < D)[None, :]
     return tl.load(source + i.to(tl.int64)[:, None] * D + d[None, :], mask=inside, other=0.0).to(DTYPE)
 
 
@@ -108,12 +108,12 @@ def whole(parts, i, count, stride, inside, BLOCK: tl.constexpr, TOGETHER: tl.con
     return log_of(most, total) if LSE else total
 
 
-@triton.jit(do_not_specialize=["count", "origins", "N"])
+@triton.jit(do_not_specialize=["count", "origins", "origin_stride", "N"])
 def arrive(
     parts, t, weight, before, lse, share, pair, loss, near, reach, base, origin, count, origins, origin_stride, N,
     LSE: tl.constexpr, JOIN: tl.constexpr, BLOCK: tl.constexpr, TOGETHER: tl.constexpr,
 ):  # fmt: skip
-    """parts (count, N) of L; t (N,) or None; weight 0-d, of each row. Of what is written all but loss may be None:
+    """parts (count, N) of L; t (N,) or None; weight 0-d, of each row. Written are, pair, near and reach unless they are None:
 
     lse, share (N,)  L_i, and ∂loss/∂L_i as a share of the weight
     pair (N,)        ∂loss/∂t_i as a share of the weight, on top of what is `before`
@@ -150,10 +150,8 @@ def arrive(
         else:
             each = found
         losses += tl.where(inside, each, 0.0)
-        if lse is not None:
-            tl.store(lse + i, found, mask=inside)
-        if share is not None:
-            tl.store(share + i, arriving, mask=inside)
+        tl.store(lse + i, found, mask=inside)
+        tl.store(share + i, arriving, mask=inside)
         if pair is not None:
             taken = -sigmoid(-score) if JOIN == "softplus" else -arriving
             if before is not None:

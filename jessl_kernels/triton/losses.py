@@ -26,6 +26,7 @@ NOTHING = Needs(False, False, False, False, False)
 ELEMENTS = 2048  # of a tile of rows, 8 a thread
 WIDEST = 1024  # dimensions that a program holds at a time
 ROWS = 128  # that a program of `arrive` takes at a time
+ONE_STAGE = {"num_stages": 1}  # nothing multiplies: there is no pipeline to fill
 
 
 def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
@@ -160,7 +161,7 @@ class Loss:
         ends.arrive[(programs,)](
             parts, self.t, self.weight, self.pair if side else None, lse, share, self.pair, loss, near if is_lse else None,
             reach, self.extent[2 * SPREAD :], origin if is_lse and not side else None, count, len(origin), origin.shape[1],
-            rows, LSE=is_lse, JOIN=self.pairing.join, BLOCK=ROWS, TOGETHER=1 if count == 1 else 4 if count <= 4 else 32,
+            rows, LSE=is_lse, JOIN=self.pairing.join, BLOCK=ROWS, TOGETHER=4 if count <= 4 else 32, **ONE_STAGE,
         )  # fmt: skip
         self.shares.append(Side(share, lse, near))
         self._losses.append(loss)
@@ -198,7 +199,7 @@ def _tile(D: int) -> dict[str, int]:
     wide = min(shapes.padded(D), WIDEST)
     # With the limit NVIDIA's assembler does not spill a few registers to make room for another program.
     limit = {} if torch.version.hip else {"maxnreg": 255}
-    return {"BM": ELEMENTS // wide, "BD": wide, "num_warps": 8, **limit}
+    return {"BM": ELEMENTS // wide, "BD": wide, "num_warps": 8, **ONE_STAGE, **limit}
 
 
 def _one_side(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:

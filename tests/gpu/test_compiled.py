@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("triton")
 
+from benchmarks.static_gpu import compiled as compiling
 from benchmarks.static_gpu import problems
 from benchmarks.static_gpu.compiled import TARGETS, Compiled, launches
 from benchmarks.static_gpu.problems import WITH_BIAS, Case, clip, info_nce, nt_xent, siglip
@@ -22,6 +23,7 @@ from tests.gpu.test_launches import noted
 HALF, WIDE = (torch.bfloat16, torch.float16), (torch.float32, torch.float64)
 WIDTHS = (5, 64, 128, 256)  # one that is padded, and each row of the tables of shapes
 IDS = torch.arange(4096)
+CLASSES = Exclude(diagonals=(0,), same=(IDS, IDS))  # SupCon's negatives: few enough ways out for the plain shapes
 EVERYTHING = Exclude(diagonals=(0, 7, -7), same=(IDS, IDS), keep=(1,))
 BOTH_IDS = Exclude(diagonals=(0, 7, -7), same=(IDS, IDS), different=(IDS, IDS))  # symmetric: nothing is kept
 
@@ -65,6 +67,11 @@ FUSED: dict[str, Case] = {
         )
         for D in WIDTHS[1:]
     },
+    **{
+        f"classes-D{D}": (problems.one_sided, lambda D=D: problems.score(torch.bfloat16, D, exclude=CLASSES))
+        for D in WIDTHS[1:]
+    },
+    "clamped": (problems.both_sided, lambda: problems.score(torch.bfloat16, 128, of=phi.clamp(-5.0, 5.0))),
     "many diagonals": (
         problems.both_sided,
         lambda: problems.score(torch.bfloat16, 128, exclude=Exclude(diagonals=tuple(range(6)))),
@@ -321,9 +328,19 @@ def test_a_score_costs_one_exponential_for_each_branch_of_a_sweep(target, D, sid
             assert each < kernel.exponentials <= (each + 0.6) * repeated, where
 
 
+@pytest.mark.parametrize("case", [clip(torch.bfloat16, 64), clip(torch.float32, 64, N=64)], ids=["fused", "strips"])
+def test_every_launch_takes_the_stream_that_is_current(case, monkeypatch):
+    asked = []
+    monkeypatch.setattr(compiling._Driver, "get_current_stream", lambda driver, device=None: asked.append(device) or 0)
+    kernels = compiled("sm_90", case)
+    assert len(asked) == len(kernels) and len(set(asked)) == 1
+
+
 def test_without_software_pipelining_every_kernel_has_one_stage(monkeypatch):
     monkeypatch.setattr("jessl_kernels.triton.launch.SAFE", True)
-    for case in (*FUSED.values(), *BLOCKS.values(), *DISTANCES.values(), *STRIPS.values()):
+    for case in itertools.chain.from_iterable(
+        cases.values() for cases in (FUSED, BLOCKS, DISTANCES, STRIPS, LOSSES, ROWS)
+    ):
         with noted(processors=4) as found:
             case[0](case[1]())
         assert {dict(one.constants)["num_stages"] for one in found} == {1}
@@ -333,6 +350,7 @@ def test_without_software_pipelining_every_kernel_has_one_stage(monkeypatch):
 def test_distances_fit(case, target):
     for kernel in compiled(target, case):
         assert_fits(kernel)
+        assert kernel.products == 0 and kernel.count("tf32") == 0
 
 
 @over(STRIPS)
@@ -360,18 +378,33 @@ def test_epilogues_of_strips_fit(case, target):
     ids=["fused", "fused, symmetric", "blocks", "strips", "distances", "strips of distances"],
 )
 def test_few_variants_are_compiled_over_batches_of_1_to_300_rows(what, kind, dtype, D, symmetric):
-    """A last batch of another length must not wait for a compiler."""
+    def reduce(N: int) -> None:
+        ids = torch.arange(N)
+        exclude = Exclude(diagonals=(0, N // 2, -(N // 2)), same=(ids, ids))
+        what(problems.score(dtype, D, N=N, kind=kind, symmetric=symmetric, exclude=exclude, biased=not symmetric))
 
-    def code(sizes: range) -> dict[str, int]:
+    assert_few_variants(reduce)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["fused", "strips"])
+@pytest.mark.parametrize("loss", [clip, info_nce, nt_xent, siglip])
+def test_few_variants_of_whole_losses_are_compiled_too(loss, dtype):
+    def whole(N: int) -> None:
+        what, score = loss(dtype, 64, N)
+        what(score())
+
+    assert_few_variants(whole)
+
+
+def assert_few_variants(call: Callable[[int], object]) -> None:
+    """Of each kernel, over batches of 1 to 300 rows: a last batch of another length must not wait for a compiler."""
+
+    def variants(sizes: range) -> dict[str, int]:
         with launches("sm_90") as found:
             for N in sizes:
-                ids = torch.arange(N)
-                exclude = Exclude(diagonals=(0, N // 2, -(N // 2)), same=(ids, ids))
-                what(
-                    problems.score(dtype, D, N=N, kind=kind, symmetric=symmetric, exclude=exclude, biased=not symmetric)
-                )
-        return {name: len({k.assembly for k in found if k.name == name}) for name in {k.name for k in found}}
+                call(N)
+        return {name: len({k.key for k in found if k.name == name}) for name in {k.name for k in found}}
 
-    once = code(range(300, 301))  # a kernel may serve rows and columns, which differ in what they ask for
-    for name, variants in code(range(1, 301)).items():
-        assert variants <= 3 * once[name], f"{name}: {variants} variants, {once[name]} at one size"
+    once = variants(range(300, 301))  # a kernel may serve rows and columns, which differ in what they ask for
+    for name, number in variants(range(1, 301)).items():
+        assert number <= 3 * once.get(name, 1), f"{name}: {number} variants, {once.get(name)} at one size"

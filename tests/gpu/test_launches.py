@@ -187,6 +187,7 @@ def test_a_whole_loss_takes_few_launches_at_every_size(loss, N):
     with noted(132) as found, Counted() as counted:
         backend.paired(score, op, pairing, SMALL, WORKSPACE)
     assert len(found) <= ours, found
+    assert_within_limits(found)
     assert len(counted.names) <= of_torch, counted.names
 
 

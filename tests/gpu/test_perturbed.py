@@ -103,6 +103,28 @@ def test_converged_batches_within_worse_arithmetic(backend, worse):
         losses.judge_loss(backend, "info_nce", *pair, 0.07)
 
 
+@triton.jit
+def last_to_arrive(out):
+    tl.atomic_xchg(out, tl.program_id(0))
+
+
+@on_triton
+def test_programs_come_in_another_order_while_shuffled(backend):
+    """Else the tests below would say nothing."""
+    out = torch.empty(1, dtype=torch.int32)
+
+    def last() -> int:
+        last_to_arrive[(16,)](out)
+        return int(out)
+
+    assert last() == 15
+    found = set()
+    for seed in range(3):
+        with perturbed.shuffled(seed):
+            found.add(last())
+    assert len(found) > 1 and last() == 15
+
+
 def assert_that_no_order_changes_a_bit(backend, function, inputs, workspace=cases.SMALL_WORKSPACE):
     found = []
     for order in (contextlib.nullcontext(), *map(perturbed.shuffled, range(3))):

@@ -93,5 +93,5 @@ def test_a_step_takes_as_long_as_its_busiest_resource():
     ],
 )
 def test_programs_on_a_multiprocessor(device, registers, shared, warps, expected):
-    kernel = Compiled("kernel", device.target, {"num_warps": warps}, "", shared, registers, 0)
+    kernel = Compiled("kernel", device.target, "", {"num_warps": warps}, "", shared, registers, 0)
     assert programs(kernel, device) == expected

@@ -18,7 +18,7 @@ template <class Real>
 constexpr double smallest = std::numeric_limits<Real>::min() / std::numeric_limits<Real>::epsilon();
 
 template <class T>
-void put(std::vector<char>& data, std::int64_t at, T value) {
+void put(Bytes& data, std::int64_t at, T value) {
   std::memcpy(data.data() + at * std::int64_t(sizeof(T)), &value, sizeof(T));
 }
 
@@ -92,7 +92,7 @@ Given<Real>::Given(const Shape& shape, std::uint64_t seed)
 }
 
 template <class Real>
-void Given<Real>::fill(std::vector<char>& data, std::vector<double>& numbers, Batch& batch, std::int64_t rows, Random& random) {
+void Given<Real>::fill(Bytes& data, std::vector<double>& numbers, Batch& batch, std::int64_t rows, Random& random) {
   const std::int64_t column_stride = shape_.strided ? 3 : 1, row_stride = shape_.strided ? 3 * D + 2 : D;
   const int size = shape_.element == Element::f64 ? 8 : shape_.element == Element::f32 ? 4 : 2;
   data.assign(rows * row_stride * size, char(0xff));

@@ -6,6 +6,8 @@
 
 #include <vector>
 
+#include <new>
+
 #include "check.h"
 #include "cpu/driver.h"
 
@@ -45,6 +47,16 @@ struct NaiveGradients {
   Sized scale;
 };
 
+// Begins with a cache line, as torch's tensors do, and ends with its last element, so that the address sanitizer sees a step beyond.
+template <class T>
+struct Aligned {
+  using value_type = T;
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(64))); }
+  void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t(64)); }
+  bool operator==(const Aligned&) const = default;
+};
+using Bytes = std::vector<char, Aligned<char>>;
+
 // Real: of the core's results for this element.
 template <class Real>
 class Given {
@@ -66,13 +78,13 @@ class Given {
   const std::int64_t N, M, D;
 
  private:
-  void fill(std::vector<char>& data, std::vector<double>& numbers, Batch& batch, std::int64_t rows, Random& random);
+  void fill(Bytes& data, std::vector<double>& numbers, Batch& batch, std::int64_t rows, Random& random);
   bool out(std::int64_t i, std::int64_t j) const;
   void compute_scores();
   void choose_phi();
 
   Shape shape_;
-  std::vector<char> x_data_, y_data_;
+  Bytes x_data_, y_data_;
   std::vector<double> x_, y_, u_, s_, slope_, errors_, slope_errors_;  // errors: of s, in units of rounding
   std::vector<Real> row_bias_, col_bias_, center_;
   std::vector<std::int64_t> diagonals_, keep_;

@@ -20,11 +20,11 @@ constexpr int fewer = 1;
 // A number of problems in which every property meets every other, mostly small; the same ones on every run.
 std::vector<Shape> shapes(std::uint64_t seed, int count, bool dot_without_phi_only = false) {
   Random random{seed};
-  const std::int64_t sizes[] = {1, 2, 7, 97, 193};
+  const std::int64_t sizes[] = {1, 2, 7, 97, 193}, dimensions[] = {1, 7, 32, 97, 192};
   const std::int64_t workspaces[] = {1, 300'000, 64 << 20};
   std::vector<Shape> all;
   while (int(all.size()) < count / fewer) {
-    Shape s{sizes[random.below(5)], sizes[random.below(5)], sizes[random.below(5)]};
+    Shape s{sizes[random.below(5)], sizes[random.below(5)], dimensions[random.below(5)]};
     s.element = Element(random.below(4));
     s.workspace = workspaces[random.below(3)];
     s.strided = random.below(2);
@@ -46,7 +46,7 @@ std::vector<Shape> shapes(std::uint64_t seed, int count, bool dot_without_phi_on
 
 // With enough pairs for several threads, and with strips of 96 and 192 rows.
 std::vector<Shape> large_shapes() {
-  std::vector<Shape> all = {{400, 390, 7}, {385, 385, 33, true}, {1160, 200, 3}, {150, 1160, 20}};
+  std::vector<Shape> all = {{400, 390, 7}, {385, 385, 33, true}, {1160, 200, 3}, {150, 1160, 20}, {400, 410, 48}};
   all.push_back({500, 500, 40, true, Element::f32, Kind::sqdist, PhiName::identity, Distances::product_if_far});
   all.push_back({500, 450, 40, false, Element::f64, Kind::sqdist, PhiName::laplace, Distances::product_if_far});
   all.push_back({600, 600, 12, true, Element::bf16, Kind::sqdist, PhiName::clamp, Distances::differences});

@@ -137,8 +137,9 @@ FACT(a_total_of_nothing_is_minus_infinity_with_no_gradient) {
   }
 }
 
-FACT(losses_of_rows_and_partners_are_those_of_plain_loops) {
-  const std::int64_t D = 6;
+namespace {
+
+void judge_partners(std::int64_t D) {
   for (const Join join : {Join::none, Join::anchor, Join::minus, Join::softplus})
     for (const bool normalize : {false, true})
       for (const int form : {0, 1, 2}) {  // rows; rows and columns; views of one batch
@@ -192,8 +193,8 @@ FACT(losses_of_rows_and_partners_are_those_of_plain_loops) {
       }
 }
 
-FACT(supervised_losses_are_those_of_plain_loops) {
-  const std::int64_t N = 130, D = 4;
+void judge_supervised(std::int64_t D) {
+  const std::int64_t N = 130;
   const Matrix x = normals(N * D, 5);
   std::vector<std::int64_t> labels(N);
   Random random{6};
@@ -235,6 +236,16 @@ FACT(supervised_losses_are_those_of_plain_loops) {
         check(std::abs(labelled<double>(p, options, labelling, nullptr) - value) <= 1e-13 * std::abs(value), what, ": alone it is another");
       });
     }
+}
+
+}  // namespace
+
+// A small batch of 16 dimensions is copied once, of fewer each tile.
+FACT(losses_of_rows_and_partners_are_those_of_plain_loops) {
+  for (const std::int64_t D : {6, 16}) judge_partners(D);
+}
+FACT(supervised_losses_are_those_of_plain_loops) {
+  for (const std::int64_t D : {4, 16}) judge_supervised(D);
 }
 
 }  // namespace jessl::test

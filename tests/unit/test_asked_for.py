@@ -90,3 +90,11 @@ def test_the_gradient_of_a_constant_has_no_place_to_be_written_to(loss, constant
     given = [batch.detach() if k == constant else batch for k, batch in enumerate(batches())]
     LOSSES[loss](*given).backward()
     assert [bool(address) for address in seen[0]] == [constant == 1, constant == 0, False, False, False]
+
+
+@needs_extension
+def test_scores_are_made_once_where_half_of_the_workspace_holds_them(core):
+    """3,840 rows fill it; that the batch is copied besides, into the workspace too, changes nothing."""
+    views = normals(2, 1920, 64, seed=0).float().requires_grad_()
+    jk.nt_xent(views[0], views[1])
+    assert core.tiles[1] == 20 * 21 // 2

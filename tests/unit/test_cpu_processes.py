@@ -98,12 +98,13 @@ with jk.use_backend("cpu"):
     # The backend still works.
     assert torch.isfinite(jk.pairwise_logsumexp(x[:100].detach())).all()
 """
-MANY, MORE = 500_000, 8_000_000
+MANY, MORE, MILLIONS = 500_000, 8_000_000, 4_000_000
 # name: (code, whether x has a gradient, rows of x)
 CALLS = {
     "values": ("jk.pairwise_logsumexp(x, scale=0.1)", False, MANY),
     "gradients": ("jk.siglip_loss(x, x.flip(0), 1.0, 0.0)", True, MANY),
-    "strips": ("jk.info_nce(x, x.detach().flip(0))", True, MANY),
+    "partners": ("jk.info_nce(x, x.detach().flip(0))", True, MANY),
+    "strips": ("jk.pairwise_logsumexp(x, x[:20_000].detach(), reduction='mean')", True, MILLIONS),
     "top_k": ("jk.pairwise_topk(x, k=3)", False, MANY),
     "halves": ("jk.nt_xent(x, x.detach().flip(0))", True, MANY),
     "labels": ("jk.sup_con(x, torch.arange(len(x)) // 2)", True, MANY),

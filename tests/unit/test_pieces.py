@@ -50,12 +50,17 @@ def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
 
 @losses
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_bits_do_not_depend_on_how_each_piece_lies_in_memory(loss, dtype):
-    views = normals(2, N, D, seed=0).to(dtype).unbind()
-    expected = answers(loss, *views)
-    for one in LAYOUTS:
-        for other in LAYOUTS:
-            assert equal(answers(loss, LAYOUTS[one](views[0]), LAYOUTS[other](views[1])), expected), (one, other)
+@pytest.mark.parametrize(
+    ("d", "workspace"), [(D, 2**18), (32, 2**18), (32, 2**23)], ids=["tiles", "in place", "copied"]
+)
+def test_bits_do_not_depend_on_how_each_piece_lies_in_memory(loss, dtype, d, workspace):
+    """Tiles are copied; or read in place, unless the layout forbids it; or read from a copy of the batch, in its place or not."""
+    views = normals(2, N, d, seed=0).to(dtype).unbind()
+    with jk.use_backend("cpu", workspace=workspace):
+        expected = answers(loss, *views)
+        for one in LAYOUTS:
+            for other in LAYOUTS:
+                assert equal(answers(loss, LAYOUTS[one](views[0]), LAYOUTS[other](views[1])), expected), (one, other)
 
 
 @losses

@@ -168,6 +168,19 @@ def test_every_option_of_logsumexp(backend, score, dim, reduction, exclusion, an
 
 
 @cases.backends
+@pytest.mark.parametrize("exclusion", [name for name in EXCLUSIONS if name != "everything"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize("dim", ["row", "both"])
+def test_every_exclusion_in_half_precision(backend, dtype, dim, exclusion):
+    """Which on a GPU has kernels of its own."""
+    shape = (70, 66, 24)
+    options = {"dim": dim, "reduction": "mean", "exclude": EXCLUSIONS[exclusion](*shape[:2])}
+    inputs = given(shape, dtype, dim=dim, anchored=True)
+    floors = FLUSHED | {"col_bias": 1.0}
+    judge_on(backend, "half", lse_of("dot", None, **options), lse_oracle("dot", None, **options), inputs, floors=floors)
+
+
+@cases.backends
 @scores
 @dims
 @pytest.mark.parametrize("reduction", ["none", "mean"])
