@@ -56,8 +56,8 @@ def full() -> list[Cell]:
 
     alone = [cell(loss, 65_536, 128, alone=True) for loss in LOSSES]
     densities = [cell(kind, KDE_ROWS, D) for D in KDE_DIMENSIONS for kind in ("kde_entropy", "kde_value")]
-    # scikit-learn's trees take a minute and a half in D = 128, and are to be seen there.
-    densities[-1] = replace(densities[-1], limit=180.0)
+    # KeOps and scikit-learn's trees take a minute and a half in D = 128, and are to be seen there.
+    densities[-2:] = [replace(c, limit=180.0) for c in densities[-2:]]
     grid = [*losses(ROWS, DIMENSIONS), *losses((8192,), (128, 512)), *alone, *densities, *skipping()]
     return _first_of_each([*grid, *losses((16_384,), (128, 512))])
 
