@@ -26,7 +26,6 @@ EXPLAINED: dict[str, str] = {
     "absorbed_both: tl.where(now == float('-inf'), 0.0, exp(base - most)) → exp(base - most)": _FALLBACK,
     "absorbed_both: now == float('-inf') → now != float('-inf')": _FALLBACK,
     "absorbed_both: 0.0 → 1.0": "it is multiplied by e^{−inf}",
-    "some: (i >= 0) & (i < count) → i < count": "nobody asks for a row before the first",
     "meet: u.to(a.dtype.element_ty).to(DTYPE) → u.to(a.dtype.element_ty)": "the other factor is wide, and so the product is",
     "meet: tl.load(row_bias + i, mask=i < rows, other=0.0) → tl.load(row_bias + i, mask=i < rows, other=7.0)": _UNSTORED,
     "arrive: 0.0 → 1.0": "exponents may be measured from any number where the first row's log-sum-exp is NaN",
