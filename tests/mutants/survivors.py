@@ -29,6 +29,7 @@ EXPLAINED: dict[str, str] = {
     "meet: u.to(a.dtype.element_ty).to(DTYPE) → u.to(a.dtype.element_ty)": "the other factor is wide, and so the product is",
     "meet: tl.load(row_bias + i, mask=i < rows, other=0.0) → tl.load(row_bias + i, mask=i < rows, other=7.0)": _UNSTORED,
     "arrive: 0.0 → 1.0": "exponents may be measured from any number where the first row's log-sum-exp is NaN",
+    "arrive: 0.0 → 1.0 (3)": "all scores of a row without pairs are −inf, and their exponentials 0, times anything",
     "arrive: float('-inf') → 0.0": (
         "a row without pairs then lies far from the others: two exponentials are taken, which make the same as one"
     ),
