@@ -128,7 +128,8 @@ using GradientsArgument = std::tuple<Address, Address, Address, Address, Address
 template <class Real>
 Gradients<Real> gradients(const Problem& p, const Options& options, const GradientsArgument& a) {
   const auto cleared = [&options]<class T>(T* to, std::int64_t rows, std::int64_t D) {
-    if (to) for_rows(rows, std::max<std::int64_t>(D / 8, 1), options, [=](std::int64_t first, std::int64_t end, int) { std::fill(to + first * D, to + end * D, T(0)); });
+    const auto clear = [=](std::int64_t first, std::int64_t end, int) { std::fill(to + first * D, to + end * D, T(0)); };
+    if (to) for_rows(rows, std::max<std::int64_t>(D / 8, 1), options, clear);
     return to;
   };
   const auto [x, y, scale, row_bias, col_bias] = a;

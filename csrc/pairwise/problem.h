@@ -54,7 +54,7 @@ struct Batch {
   std::int64_t place(std::int64_t i) const { return order ? order[i] : i; }
   template <class T>
   const T* row_at(std::int64_t place) const {
-    return piece_at(place).row<T>(place < split ? place : place - split);
+    return place < split ? piece.row<T>(place) : rest.row<T>(place - split);
   }
   const Piece& piece_at(std::int64_t place) const { return place < split ? piece : rest; }
 };

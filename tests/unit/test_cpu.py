@@ -21,10 +21,8 @@ from tests.yardstick import judge
 if not native_status().available:
     pytest.skip(native_status().reason, allow_module_level=True)
 
-N, D = (
-    700,
-    24,
-)  # work enough for 8 threads, and 8 strips; products never read rows where they stand, as they do in 32 dimensions
+# Work enough for 8 threads, and 8 strips. Products never read rows of 24 where they stand, as they do in 32 dimensions.
+N, D = 700, 24
 TASKS = Path("/proc/self/task")
 LOSSES = {
     "nt_xent": lambda x, y: jk.nt_xent(x, y, temperature=0.1),
