@@ -137,8 +137,10 @@ def scalar(
     *,
     above: float | None = None,
     at_least: float | None = None,
+    inverse: bool = False,
 ) -> Tensor:
-    """A float or 0-d float tensor as a 0-d fp64 tensor on the device of `like`; a tensor keeps its graph.
+    """A float or 0-d float tensor, or with `inverse` 1 over it, as a 0-d fp64 tensor on the device of `like`; a tensor keeps its
+    graph.
 
     In fp64 because the gradient of a temperature or a bandwidth is a difference of large sums: rounded one by one to fp32
     they would leave it a few digits.
@@ -166,9 +168,10 @@ def scalar(
         if too_small or not is_finite(known):
             fail(function, argument, known, must)
     if isinstance(value, Tensor):
-        return value.to(torch.float64)
+        wide = value.to(torch.float64)
+        return wide.reciprocal() if inverse else wide
     # A fill, not a copy: torch.tensor(value, device="cuda") would wait for the device.
-    return torch.full((), value, dtype=torch.float64, device=other.device)
+    return torch.full((), 1 / value if inverse else value, dtype=torch.float64, device=other.device)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -54,8 +54,10 @@ class Settings:
 
 
 class _Local(threading.local):
-    # Not a ContextVar: torch.compile traces and guards a thread-local, so that compiled code follows use_backend too.
-    settings: Settings | None = None
+    # Not a ContextVar: torch.compile traces and guards a thread-local, so that compiled code follows use_backend too. Not an
+    # attribute of the class: Dynamo of torch 2.11 would read that one instead.
+    def __init__(self) -> None:
+        self.settings: Settings | None = None
 
 
 _local = _Local()

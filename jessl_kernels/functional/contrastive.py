@@ -69,7 +69,7 @@ def info_nce(
         fail(function, "in_batch", False, "must be True without negatives: there would be nothing to compare with")
     if not in_batch and symmetric:
         fail(function, "symmetric", True, "must be False with in_batch=False: keys have only the batch to be found in")
-    scale = scalar(function, "temperature", temperature, ("query", query), above=0).reciprocal()
+    scale = scalar(function, "temperature", temperature, ("query", query), above=0, inverse=True)
     options: Any = {"join": "anchor", "normalize": normalize, "reduction": reduction}
     if negatives is None:
         return paired(query, positive, scale, both=symmetric, **options)
@@ -205,7 +205,7 @@ def _two_views(
     embeddings(function, "z1", z1)
     embeddings(function, "z2", z2, like=("z1", z1))
     same_shape(function, "z2", z2, ("z1", z1), "row i of both must be views of one item")
-    scale = scalar(function, "temperature", temperature, ("z1", z1), above=0).reciprocal()
+    scale = scalar(function, "temperature", temperature, ("z1", z1), above=0, inverse=True)
     n = len(z1)
     if join == "minus" and n < 2:
         fail(

@@ -55,7 +55,7 @@ def sup_con(
     choice(function, "no_positive", no_positive, NO_POSITIVE)
     embeddings(function, "features", features, dims=(2, 3))
     _check_labels(function, labels, features)
-    scale = scalar(function, "temperature", temperature, ("features", features), above=0).reciprocal()
+    scale = scalar(function, "temperature", temperature, ("features", features), above=0, inverse=True)
     if features.dim() == 3:
         labels = labels.repeat_interleave(features.shape[1])
     rows = features.flatten(0, -2)

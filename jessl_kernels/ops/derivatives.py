@@ -93,10 +93,20 @@ def made_backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple:
     return (*_like_inputs(made, inputs, Needs(*ctx.needs)), *[None] * (len(ctx.needs_input_grad) - 5))
 
 
-def _times(upstream: Tensor, gradients: Sequence[Tensor], tied: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-    """upstream · g; tied to the tensors that the g came from where somebody wants a second derivative, and must be refused."""
+def _times(
+    upstream: Tensor, gradients: Sequence[Tensor], tied: Sequence[Tensor | None], *, rounded: bool = False
+) -> tuple[Tensor, ...]:
+    """upstream · g; tied to the tensors that the g came from where somebody wants a second derivative, and must be refused.
+
+    rounded  it may be in the dtype of that tensor already, which saves a pass and a launch
+    """
     if torch.is_grad_enabled():
         return _Scaled.apply(upstream, len(gradients), *gradients, *(t for t in tied if t is not None))
+    if rounded and not torch._C._are_functorch_transforms_active():  # which know no `out`
+        return tuple(
+            torch.mul(upstream, g, out=torch.empty_like(g, dtype=t.dtype)) if t is not None and g.numel() else g
+            for g, t in zip(gradients, tied, strict=True)
+        )
     return _scaled(upstream, *gradients)
 
 
@@ -149,7 +159,7 @@ class WithGradients(_Once):
     def backward(ctx: Any, upstream: Tensor) -> tuple:
         saved = ctx.saved_tensors  # once: activation checkpointing lets nobody unpack them twice
         tensors, gradients = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        made = gradients if _is_one(upstream) else _times(upstream, gradients, tensors)
+        made = gradients if _is_one(upstream) else _times(upstream, gradients, tensors, rounded=True)
         return None, *(
             g.to(tensor.dtype) if tensor is not None and needed and g.numel() else None
             for g, tensor, needed in zip(made, tensors, ctx.needs_input_grad[1:], strict=True)

@@ -6,6 +6,7 @@ weighed   the kernel that makes a block of weights
 epilogue  kernels over a strip of t that the library's product has made
 ends      kernels over rows, before, between and after the sweeps of a loss
 shapes    which tile for which problem
+start     a launch, of what was compiled before for such arguments
 launch    from a `Score` to the arguments of the fused kernels
 blocks    the same for blocks of weights, and their products by the library
 strips    the same for strips: products by the library, epilogues between them

@@ -6,9 +6,6 @@ writes, seldom, since it is about as wide as high. 3 products of 2·N·M·D flop
 and right of the diagonal.
 """
 
-# pyright: reportArgumentType=false
-# (a launch passes plain numbers where its kernel says constexpr)
-
 from __future__ import annotations
 
 import math
@@ -18,6 +15,7 @@ from torch import Tensor
 from ..score import Gradients, Score
 from . import shapes
 from .launch import Problem, Sides, add_sums, cdiv, merged, product, run_options
+from .start import start
 from .weighed import weigh_block
 
 
@@ -71,11 +69,12 @@ def _weigh(
         for on in (psi is not None, grads.row_bias.numel(), grads.scale.numel())
     )
     bias_col = score.x.new_empty(down, u.shape[1], dtype=score.dtype) if grads.col_bias.numel() else None
-    weigh_block[(down * across,)](
+    start(
+        weigh_block, (down * across,),
         problem.x, problem.y, u, score.scale, problem.pairs, *sides, psi_row, bias_row, bias_col, scale_part,
         here.start, here.stop, there.start, there.stop, u.stride(0), D=score.D, BD=shapes.chunk(score),
         LSE=op == "logsumexp", **problem.phi, **run_options(shape),
     )  # fmt: skip
-    if psi is not None:
+    if psi is not None and psi_row is not None:
         psi[here] += merged(psi_row, "sum")
     add_sums(grads, here, there, unit, bias_row, bias_col, scale_part)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tile import base_of, exp, log_of, sigmoid, softplus
+from .tile import SPREAD, base_of, exp, log_of, sigmoid, softplus
 
 EPS = tl.constexpr(1e-12)  # the least norm that torch.nn.functional.normalize divides by
 
@@ -110,29 +110,39 @@ def whole(parts, i, count, stride, inside, BLOCK: tl.constexpr, TOGETHER: tl.con
 
 @triton.jit(do_not_specialize=["count", "origins", "origin_stride", "N"])
 def arrive(
-    parts, t, weight, before, lse, share, pair, loss, near, reach, base, origin, count, origins, origin_stride, N,
-    LSE: tl.constexpr, JOIN: tl.constexpr, BLOCK: tl.constexpr, TOGETHER: tl.constexpr,
+    parts, t, weight, before, lse, share, pair, losses, near, extent, origin, count, origins, origin_stride, N,
+    SECOND: tl.constexpr, LSE: tl.constexpr, JOIN: tl.constexpr, BLOCK: tl.constexpr, TOGETHER: tl.constexpr,
 ):  # fmt: skip
-    """parts (count, N) of L; t (N,) or None; weight 0-d, of each row. Written are, pair, near and reach unless they are None:
+    """parts (count, N) of L; t (N,) or None; weight 0-d, of each row. Rows come before columns, which are SECOND. Written are,
+    pair and near unless they are None:
 
     lse, share (N,)  L_i, and ∂loss/∂L_i as a share of the weight
     pair (N,)        ∂loss/∂t_i as a share of the weight, on top of what is `before`
-    loss (programs,) the sum of the losses of a program's rows
-    near (N,), reach (programs,)  share over e^{L − L_0}, and how far the rows of a program lie from L_0, for `tile.nearness`
-    base (1,)        L_0: that of the first row of origin (origins, origin_stride); without an origin it is known already
+    losses (2 SPREAD,)  the sum of the losses of each program's rows, and zeros
+    near (N,)        share over e^{L − L_0}
+    extent           for `tile.nearness`: how far the rows of each program lie from L_0, and zeros, and L_0, which is that of the
+                     first row of origin (origins, origin_stride); without an origin it is there already
     """
     DTYPE: tl.constexpr = parts.dtype.element_ty
     program, programs = tl.program_id(0), tl.num_programs(0)
-    losses = tl.zeros([BLOCK], DTYPE)
+    slot = program
+    if SECOND:
+        slot += SPREAD
+    elif program == 0:
+        k = tl.arange(0, 2 * SPREAD)
+        tl.store(losses + k, 0.0, mask=k >= programs)
+        if near is not None:
+            tl.store(extent + k, 0.0, mask=k >= programs)
+    loss = tl.zeros([BLOCK], DTYPE)
     far = tl.zeros([BLOCK], DTYPE)
     if origin is not None:
         none = tl.zeros([BLOCK], tl.int32)
         least = tl.max(whole(origin, none, origins, origin_stride, none == 0, BLOCK, TOGETHER, True))
         least = tl.where(least != least, 0.0, base_of(least))
         if program == 0:
-            tl.store(base, least)
+            tl.store(extent + 2 * SPREAD, least)
     elif near is not None:
-        least = tl.load(base)
+        least = tl.load(extent + 2 * SPREAD)
     for start in range(program * BLOCK, N, programs * BLOCK):
         i = start + tl.arange(0, BLOCK)
         inside = i < N
@@ -149,7 +159,7 @@ def arrive(
             each = found + softplus(-score)
         else:
             each = found
-        losses += tl.where(inside, each, 0.0)
+        loss += tl.where(inside, each, 0.0)
         tl.store(lse + i, found, mask=inside)
         tl.store(share + i, arriving, mask=inside)
         if pair is not None:
@@ -161,9 +171,9 @@ def arrive(
             empty = found == float("-inf")
             tl.store(near + i, tl.where(empty, 0.0, arriving * exp(least - found)), mask=inside)
             far = tl.maximum(far, tl.where(inside & ~empty, tl.abs(found - least), 0.0))
-    tl.store(loss + program, tl.sum(losses) * tl.load(weight).to(DTYPE))
+    tl.store(losses + slot, tl.sum(loss) * tl.load(weight).to(DTYPE))
     if near is not None:
-        tl.store(reach + program, tl.max(far))
+        tl.store(extent + slot, tl.max(far))
 
 
 @triton.jit

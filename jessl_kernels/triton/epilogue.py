@@ -126,7 +126,7 @@ def absorb(
 
 @triton.jit(do_not_specialize=["first", "last", "parts"])
 def merge(
-    largest, total, weight, anchor, value, gradient, first, last, parts,
+    total, largest, weight, anchor, value, gradient, first, last, parts,
     BM: tl.constexpr, BN: tl.constexpr, LSE: tl.constexpr,
 ):  # fmt: skip
     """What `absorb` left of rows (or columns) first … last − 1, (parts, last − first), into value; and where there is an anchor

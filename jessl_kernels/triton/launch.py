@@ -4,9 +4,6 @@ A launch spreads over ranges of columns where row tiles alone would leave proces
 in order. So the bits of a result depend on the device's number of processors, and on nothing else.
 """
 
-# pyright: reportArgumentType=false
-# (a launch passes plain numbers where its kernel says constexpr)
-
 from __future__ import annotations
 
 import functools
@@ -22,8 +19,8 @@ from ..backends.contract import Upstream
 from ..score import Gradients, Score
 from . import fused, shapes, tile, tune
 from .shapes import Shape
+from .start import ALIGNED_BYTES, start
 
-ALIGNED_BYTES = 16
 SPREAD = tile.SPREAD.value
 PROGRAMS_EACH = 4  # programs a processor should have to choose from
 SAFE = os.environ.get("JESSL_SAFE") == "1"  # no software pipelining: for a compiler whose pipeliner is suspected
@@ -98,7 +95,8 @@ class Pulled(NamedTuple):
 
     def merged(self) -> Pulled:
         """The same of all columns."""
-        return Pulled(*(None if part is None else merged(part, "sum") for part in self))
+        embedding, *others = self
+        return Pulled(merged(embedding, "sum"), *(None if part is None else merged(part, "sum") for part in others))
 
 
 @dataclass
@@ -116,12 +114,14 @@ class Problem:
         same, different = exclude.same or (None, None), exclude.different or (None, None)
         x = in_order(score.x)
         y = x if score.y is None else in_order(score.y)
-        vectors = [None if v is None else in_order(v) for v in (score.row_bias, score.col_bias, *same, *different)]
+        row_bias, col_bias, *ids = (
+            None if v is None else in_order(v) for v in (score.row_bias, score.col_bias, *same, *different)
+        )
         # A diagonal that misses the matrix is dropped: it might not even fit into 32 bits.
-        offsets = [
+        diagonals, keep = (
             tuple(sorted({4 * d + 2 for d in ds if -score.N < d < score.M})) for ds in (exclude.diagonals, exclude.keep)
-        ]
-        return Problem(score, x, y, Pairs(*vectors[:2], *offsets, *vectors[2:]))
+        )
+        return Problem(score, x, y, Pairs(row_bias, col_bias, diagonals, keep, *ids))
 
     @property
     def phi(self) -> dict[str, Any]:
@@ -196,7 +196,8 @@ def sum_parts(
     for first in range(0, tiles, most):
         here = min(most, tiles - first)
         col_part = row_part.new_empty(here, score.M) if cols else None
-        fused.row_sums[(here, count)](
+        start(
+            fused.row_sums, (here, count),
             problem.x, problem.y, score.scale, problem.pairs, row_part, col_part, None, None, first * shape.rows, score.N,
             score.M, each, LSE=op == "logsumexp", ATTEND=False, SHIFT=0, **problem.fused_options(shape),
         )  # fmt: skip
@@ -215,7 +216,7 @@ class Attended(NamedTuple):
     def merged(self) -> Attended:
         """The same of all ranges together."""
         if len(self.lse) == 1:
-            return Attended(*(None if part is None else part[0] for part in self))
+            return Attended(self.lse[0], self.embedding[0], None if self.mean is None else self.mean[0])
         lse = merged(self.lse, "logsumexp")
         share = torch.exp(self.lse - torch.where(lse == -torch.inf, 0.0, lse))
         mean = None if self.mean is None else (self.mean * share).sum(dim=0)
@@ -230,7 +231,8 @@ def attend(problem: Problem, mean: bool, shift: int, workspace: int, shape: Shap
     row_part = score.x.new_empty(count, score.N, dtype=score.dtype)
     pulled = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
     mean_part = torch.empty_like(row_part) if mean else None
-    fused.row_sums[(cdiv(score.N, shape.rows), count)](
+    start(
+        fused.row_sums, (cdiv(score.N, shape.rows), count),
         problem.x, problem.y, score.scale, problem.pairs, row_part, None, pulled, mean_part, 0, score.N, score.M, each,
         LSE=True, ATTEND=True, SHIFT=shift, **problem.fused_options(shape),
     )  # fmt: skip
@@ -252,7 +254,8 @@ def pull(
     of_psi, of_bias, of_scale = (
         score.x.new_empty(count, score.N, dtype=score.dtype) if on else None for on in (psi, bias, scale)
     )
-    fused.pull[(cdiv(score.N, shape.rows), count)](
+    start(
+        fused.pull, (cdiv(score.N, shape.rows), count),
         problem.x, problem.y, score.scale, problem.pairs, *sides, embedding, of_psi, of_bias, of_scale, score.N, score.M, each,
         LSE=op == "logsumexp", SHIFT=shift, UNIT=unit, **problem.fused_options(shape),
     )  # fmt: skip

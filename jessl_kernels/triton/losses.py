@@ -5,9 +5,6 @@ is multiplied. So no half-precision weight depends on the number of rows. fp16, 
 reductions of `driver.py` in the middle, and so does all that is not fused.
 """
 
-# pyright: reportArgumentType=false
-# (a launch passes plain numbers where its kernel says constexpr)
-
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -21,6 +18,7 @@ from ..backends.contract import Pairing, Weighted
 from ..score import Gradients, Needs, Score
 from . import driver, ends, launch, shapes
 from .launch import SPREAD, TYPES, Problem, Pulled, Side, Sides, cdiv, in_order
+from .start import start
 
 NOTHING = Needs(False, False, False, False, False)
 ELEMENTS = 2048  # of a tile of rows, 8 a thread
@@ -98,11 +96,11 @@ class Loss:
         self.weight = score.x.new_full((), pairing.weight, dtype=torch.float64)
         self.raw = self.t = self.pair = None
         self.shares: list[Side] = []
-        self._losses: list[Tensor] = []
         self._meet(score)
         y = None if self.y is None else self.y.unit
         self.score = replace(score, x=self.x.unit, y=y, rest=None)
-        self.extent = score.x.new_zeros(2 * SPREAD + 1, dtype=score.dtype)
+        self.extent = score.x.new_empty(2 * SPREAD + 1, dtype=score.dtype)
+        self._losses = score.x.new_empty(2 * SPREAD, dtype=score.dtype)
 
     def _meet(self, score: Score) -> None:
         """Rows beside their partners where they stand so, in two batches or in two views; else each where it is."""
@@ -141,8 +139,9 @@ class Loss:
         raw, t = (None, None) if b is None else (self.raw, self.t)
         bias = None if b is None or score.row_bias is None else in_order(score.row_bias)
         tile = _tile(score.D)
-        ends.meet[(cdiv(len(given), tile["BM"]),)](
-            given, other[0], unit, other[1], norm, other[2], raw, t, score.scale, bias, first, other[3], len(given),
+        start(
+            ends.meet, (cdiv(given.shape[0], tile["BM"]),),
+            given, other[0], unit, other[1], norm, other[2], raw, t, score.scale, bias, first, other[3], given.shape[0],
             D=score.D, NORMALIZE=normalize, TWICE=twice, DTYPE=TYPES[self.dtype], **tile,
         )  # fmt: skip
 
@@ -155,19 +154,19 @@ class Loss:
     def _arrive(self, parts: Tensor, origin: Tensor) -> None:
         count, rows = parts.shape
         lse, share, near = (parts.new_empty(rows) for _ in range(3))
-        programs, side = min(cdiv(rows, ROWS), SPREAD), len(self.shares)
-        loss, is_lse = parts.new_empty(programs), self.op == "logsumexp"
-        reach = self.extent[side * SPREAD : (side + 1) * SPREAD]
-        ends.arrive[(programs,)](
-            parts, self.t, self.weight, self.pair if side else None, lse, share, self.pair, loss, near if is_lse else None,
-            reach, self.extent[2 * SPREAD :], origin if is_lse and not side else None, count, len(origin), origin.shape[1],
-            rows, LSE=is_lse, JOIN=self.pairing.join, BLOCK=ROWS, TOGETHER=4 if count <= 4 else 32, **ONE_STAGE,
+        programs, second = min(cdiv(rows, ROWS), SPREAD), bool(self.shares)
+        is_lse = self.op == "logsumexp"
+        start(
+            ends.arrive, (programs,),
+            parts, self.t, self.weight, self.pair if second else None, lse, share, self.pair, self._losses,
+            near if is_lse else None, self.extent, origin if is_lse and not second else None, count, origin.shape[0],
+            origin.shape[1], rows, SECOND=second, LSE=is_lse, JOIN=self.pairing.join, BLOCK=ROWS,
+            TOGETHER=4 if count <= 4 else 32, **ONE_STAGE,
         )  # fmt: skip
         self.shares.append(Side(share, lse, near))
-        self._losses.append(loss)
 
     def value(self) -> Tensor:
-        return (torch.cat(self._losses) if len(self._losses) > 1 else self._losses[0]).sum()
+        return self._losses.sum()
 
     def deliver(
         self, rows: Rows, parts: Tensor, of_parts: Tensor | None = None, lse: Tensor | None = None,
@@ -181,9 +180,10 @@ class Loss:
         behind = score.x if paired and (rows is self.y or self.y is None) else None
         for k in range(len(rows.pieces)):
             given, _, norm, first = rows.piece(k)
-            ends.deliver[(cdiv(len(given), tile["BM"]),)](
+            start(
+                ends.deliver, (cdiv(given.shape[0], tile["BM"]),),
                 parts, of_parts, lse, factor, score.scale, self.weight, ahead, behind, self.pair, given, norm, out, first,
-                first + len(given), len(out), len(parts), score.N, score.M, self.pairing.shift, D=score.D,
+                first + given.shape[0], out.shape[0], parts.shape[0], score.N, score.M, self.pairing.shift, D=score.D,
                 NORMALIZE=norm is not None, SHARES=shares, DTYPE=TYPES[self.dtype], **tile,
             )  # fmt: skip
         return out
@@ -250,17 +250,16 @@ def _sums(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
     score, grads = loss.score, Gradients.empty(loss.score, NOTHING)
     one = score.x.new_ones(max(score.N, score.M), dtype=score.dtype)
     side = Side(one, one, one)
-    wanted = {"psi": True, "bias": needs.row_bias, "scale": needs.scale}
-    found = launch.pull(Problem.of(score), Sides(side, None, None), loss.op, loss.workspace, **wanted)
+    problem, sides = Problem.of(score), Sides(side, None, None)
+    found = launch.pull(problem, sides, loss.op, loss.workspace, psi=True, bias=needs.row_bias, scale=needs.scale)
     assert found.psi is not None
     loss.add(found.psi)
     if needs.x:
         grads.x = loss.deliver(loss.x, found.embedding)
     if needs.y and loss.y is not None:
-        sides = Sides(None, side, None)
-        grads.y = loss.deliver(
-            loss.y, launch.pull(Problem.of(score.transposed()), sides, loss.op, loss.workspace).embedding
-        )
+        of = Problem.of(score.transposed())
+        pulled = launch.pull(of, Sides(None, side, None), loss.op, loss.workspace)
+        grads.y = loss.deliver(loss.y, pulled.embedding)
     if found.bias is not None:
         of_pairs = found.bias.sum(dim=0)
         grads.row_bias = (of_pairs if loss.pair is None else of_pairs + loss.pair) * loss.weight.to(score.dtype)

@@ -97,8 +97,8 @@ def _on_chip(score: Score) -> bool:
 
 def tf32(dtype: torch.dtype) -> bool:
     """Whether torch's own switch lets products of this dtype be made of 11 bits; AMD's have no such mode."""
-    asked = torch.backends.cuda.matmul.fp32_precision == "tf32"
-    return dtype == torch.float32 and asked and torch.version.hip is None
+    able = dtype == torch.float32 and torch.version.hip is None
+    return able and torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 @functools.cache

@@ -5,9 +5,6 @@ scores. Where only rows are reduced and the upstream is known, a strip gives val
 flops; else a pass of 1 for the values and one of 3 for the gradients.
 """
 
-# pyright: reportArgumentType=false
-# (a launch passes plain numbers where its kernel says constexpr)
-
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -21,6 +18,7 @@ from ..backends.contract import Upstream, Weighted
 from ..score import Gradients, Needs, Score
 from . import epilogue, shapes
 from .launch import Problem, Side, Sides, cdiv, in_order, product, ranges, run_options
+from .start import start
 
 ALIGNED = 16  # elements: rows of a strip begin where tensor cores and vector loads want them
 
@@ -54,8 +52,15 @@ class Strip:
         """The scores, in place of t."""
         problem, shape = self.strips.problem, self.strips.shape
         grid = self.tiles * cdiv(problem.score.M, shape.cols)
-        epilogue.finish[(grid,)](
-            self.t, problem.score.scale, problem.pairs, *self.where, **problem.phi, **run_options(shape)
+        start(
+            epilogue.finish,
+            (grid,),
+            self.t,
+            problem.score.scale,
+            problem.pairs,
+            *self.where,
+            **problem.phi,
+            **run_options(shape),
         )
         return self.t[:, : problem.score.M]
 
@@ -109,7 +114,8 @@ class Strips:
             product(self.x[first:last], self.y.T, score.dtype, out=strip.t[:, :M])
             if self.close_above is not None:
                 grid = strip.tiles * cdiv(M, self.shape.cols)
-                epilogue.settle[(grid,)](
+                start(
+                    epilogue.settle, (grid,),
                     strip.t, self.problem.x, self.problem.y, self._x_squares, self._y_squares, self.close_above,
                     self.flags, *strip.where, D=score.D, **run_options(self.shape),
                 )  # fmt: skip
@@ -151,26 +157,28 @@ class Sums:
         problem, count = self._strips.problem, self._strips.ranges
         total = self.value.new_empty(count, strip.rows)
         largest = torch.empty_like(total) if self._lse else None
-        epilogue.absorb[(strip.tiles, count)](
+        start(
+            epilogue.absorb, (strip.tiles, count),
             strip.t, problem.score.scale, problem.pairs, largest, total, self._col_largest, self._col_total, *strip.where,
             self._strips.columns_each, LSE=self._lse, **problem.phi, **run_options(self._strips.shape),
         )  # fmt: skip
-        self._merge(largest, total, self.value, strip.here, self._weight, self._anchor)
+        self._merge(total, largest, self.value, strip.here, self._weight, self._anchor)
 
     def columns(self) -> Tensor:
         if self._col_total is None:
             return self.value.new_empty(0)
         col = self.value.new_empty(self._strips.score.M)
-        self._merge(self._col_largest, self._col_total, col, slice(0, len(col)))
+        self._merge(self._col_total, self._col_largest, col, slice(0, len(col)))
         return col
 
     def _merge(
-        self, largest: Tensor | None, total: Tensor, value: Tensor, here: slice, weight: Tensor | None = None,
+        self, total: Tensor, largest: Tensor | None, value: Tensor, here: slice, weight: Tensor | None = None,
         anchor: Tensor | None = None,
     ) -> None:  # fmt: skip
         gradient = None if anchor is None else self.gradient
-        epilogue.merge[(cdiv(here.stop - here.start, shapes.MERGE.rows),)](
-            largest, total, weight, anchor, value, gradient, here.start, here.stop, len(total), LSE=self._lse,
+        start(
+            epilogue.merge, (cdiv(here.stop - here.start, shapes.MERGE.rows),),
+            total, largest, weight, anchor, value, gradient, here.start, here.stop, len(total), LSE=self._lse,
             **run_options(shapes.MERGE),
         )  # fmt: skip
 
@@ -197,7 +205,8 @@ class Pull:
         bias_row, u_row = (
             u.new_empty(count, strip.rows) if on else None for on in (grads.row_bias.numel(), self._u_row is not None)
         )
-        epilogue.weigh[(strip.tiles, count)](
+        start(
+            epilogue.weigh, (strip.tiles, count),
             strip.t, u, problem.score.scale, problem.pairs, *sides, strips.close_above, bias_row, self._bias_col, u_row,
             self._u_col, self._scale, *strip.where, strips.columns_each, LSE=self._lse, **problem.phi,
             **run_options(self._strips.shape),
@@ -218,7 +227,8 @@ class Pull:
     def _add_close(self, strip: Strip, target: Tensor, cols: bool, sides: Sides) -> None:
         strips, problem, shape = self._strips, self._strips.problem, self._strips.shape
         owners = cdiv(problem.score.M, shape.cols) if cols else strip.tiles
-        epilogue.close[(owners, cdiv(problem.score.D, epilogue.DIMENSIONS.value))](
+        start(
+            epilogue.close, (owners, cdiv(problem.score.D, epilogue.DIMENSIONS.value)),
             strip.t, problem.x, problem.y, problem.score.scale, problem.pairs, *sides, strips.close_above, strips.flags,
             target, *strip.where, D=problem.score.D, COLS=cols, LSE=self._lse, **problem.phi, **run_options(shape),
         )  # fmt: skip
@@ -258,6 +268,7 @@ def reduce_and_gradient(
     """A strip's rows are complete when it is, and its gradient is made from the same t."""
     grads, strips = Gradients.zeros(score, needs), Strips(score, workspace, gradient=True)
     sums, pull = Sums(strips, op, False, row), Pull(strips, op, grads)
+    assert sums.gradient is not None
     sides = Sides(Side(sums.gradient, sums.value, sums.gradient), None, None)
     for strip in strips:
         sums.absorb(strip)
