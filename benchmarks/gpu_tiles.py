@@ -75,7 +75,7 @@ def call(case: Case, N: int, device: str = "cuda") -> Callable[[], object]:
     if kernel == "attend":
         return partial(launch.attend, problem, False, 0, WORKSPACE, shape)
     if kernel in ("sums", "both"):
-        return partial(launch.sum_parts, problem, "logsumexp", kernel == "both", WORKSPACE, shape)
+        return partial(launch.sum_parts, problem, "logsumexp", kernel == "both", WORKSPACE, shape=shape)
     lse = torch.full((N,), 10.0, device=device)
     pull = partial(launch.pull, problem, workspace=WORKSPACE, shape=shape)
     if kernel == "pull psi":

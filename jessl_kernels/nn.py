@@ -151,10 +151,12 @@ class CLIP(nn.Module):
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
         """(N, D), (N, D) → loss."""
-        if self.log_logit_scale.requires_grad:
-            with torch.no_grad():  # beyond the limit the clamp above has no gradient, and a parameter there would stay
-                self.log_logit_scale.clamp_(max=math.log(self.max_scale))
-        return F.clip_loss(image, text, self.logit_scale, **self.options)
+        if not self.log_logit_scale.requires_grad:
+            return F.clip_loss(image, text, self.logit_scale, **self.options)
+        # Beyond the limit the clamp above has no gradient, under torch 2.15 not even at it, and a parameter there would stay.
+        with torch.no_grad():
+            self.log_logit_scale.clamp_(max=math.log(self.max_scale))
+        return F.clip_loss(image, text, self.log_logit_scale.exp(), **self.options)
 
 
 class SigLIP(nn.Module):

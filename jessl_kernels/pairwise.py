@@ -216,6 +216,8 @@ def paired_in_one(
 def labelled_in_one(x: Tensor, *, scale: Tensor, labelling: Labelling) -> Tensor | None:
     """SupCon in one call of the backend, or None as for `paired_in_one`."""
     score = Score(x, None, scale, None, None, NOTHING, "dot", IDENTITY, settings().skip_below)
+    if not ops.is_plain(score):  # traced: the reductions that it consists of are made for that
+        return None
     backend = _whole("labelled", score, "logsumexp")
     return (
         ops.labelled(score, labelling, _needs(score), backend, settings().workspace_on(x.device)) if backend else None
@@ -225,7 +227,9 @@ def labelled_in_one(x: Tensor, *, scale: Tensor, labelling: Labelling) -> Tensor
 def _whole(loss: str, score: Score, op: str) -> str | None:
     """The name of the backend that would compute this, if it has a call for the whole loss of these very embeddings."""
     backend = select("this loss", score, op)
-    return backend if hasattr(BACKENDS[backend], loss) and under_autocast(score.x)[0] is score.x else None
+    module = BACKENDS[backend]
+    takes = hasattr(module, loss) and (not hasattr(module, "whole") or module.whole(score, loss))
+    return backend if takes and under_autocast(score.x)[0] is score.x else None
 
 
 def describe(

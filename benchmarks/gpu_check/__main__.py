@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __doc__ as explained
-from .journal import DEVICE_LOST, DeviceLost, Journal, run
+from .journal import DEVICE_LOST, DeviceLost, Journal, Step, run
 from .report import write
 
 # Seconds of each, in order; what is left of all goes to the last.
@@ -37,6 +37,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder for report.md, report.json and the logs")
     add("--dry", action="store_true", help="no GPU: tiny sizes on the executor of the tests, nothing measured")
     add("--only", nargs="+", choices=list(LIMITS), metavar="SECTION", help=f"of {', '.join(LIMITS)}")
+    add("--named", nargs="+", default=[], metavar="WORDS", help="only steps whose name holds one of these")
     add("--minutes", type=float, default=MINUTES, help=f"for all of it (default {MINUTES}); more reach more sizes")
     add("--section", choices=list(LIMITS), help=argparse.SUPPRESS)
     add("--deadline", type=float, default=0.0, help=argparse.SUPPRESS)
@@ -53,12 +54,12 @@ def everything(chosen: argparse.Namespace) -> int:
     """All sections in turn; the report is written after each, so that an interrupted run leaves what it found."""
     chosen.out.mkdir(parents=True, exist_ok=True)
     started, sections = time.time(), {}
-    wanted = [name for name in LIMITS if name == "environment" or not chosen.only or name in chosen.only]
-    for name in wanted:
+    names = [name for name in LIMITS if name == "environment" or not chosen.only or name in chosen.only]
+    for name in names:
         Journal(chosen.out / f"{name}.jsonl").path.unlink(missing_ok=True)
         sections[name] = {"status": "not reached", "steps": []}
     try:
-        for name in wanted:
+        for name in names:
             left = started + 60 * chosen.minutes - time.time() - LEAVING
             print(f"{name} …", end=" ", flush=True)
             sections[name] = supervised(name, chosen, min(LIMITS[name], left) if left > 0 else 0.0)
@@ -84,6 +85,7 @@ def supervised(name: str, chosen: argparse.Namespace, limit: float) -> dict[str,
     for _ in range(MOST_STARTS):
         command = [sys.executable, "-m", __package__, "--section", name, "--out", str(chosen.out)]
         command += ["--deadline", str(deadline), *(["--dry"] if chosen.dry else [])]
+        command += ["--named", *chosen.named] if chosen.named and name != "environment" else []
         with log.open("a") as said:
             process = subprocess.Popen(
                 command, cwd=Path(__file__).resolve().parents[2], stdout=said, stderr=said, start_new_session=True
@@ -149,16 +151,21 @@ def section(chosen: argparse.Namespace) -> int:
     module, journal = import_module(f".{name}", __package__), Journal(chosen.out / f"{name}.jsonl")
     try:
         if name in WITHOUT_DEVICE:
-            run(module.steps(chosen.out, chosen.dry, chosen.deadline), journal, chosen.deadline)
+            steps = module.steps(chosen.out, chosen.dry, chosen.deadline)
+            run(wanted(steps, chosen.named), journal, chosen.deadline)
             return 0
         from .device import opened
 
         with opened(chosen.dry) as device:
-            run(module.steps(device), journal, chosen.deadline)
+            run(wanted(module.steps(device), chosen.named), journal, chosen.deadline)
     except DeviceLost:
         # Without the interpreter's tidying up, which would ask the device.
         os._exit(DEVICE_LOST)
     return 0
+
+
+def wanted(steps: list[Step], named: list[str]) -> list[Step]:
+    return [step for step in steps if not named or any(words in step.name for words in named)]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from itertools import product
 
 LOSSES = ("clip_loss", "nt_xent", "siglip_loss", "info_nce", "kde_entropy")
 FOREMOST, FOREMOST_FP32 = (16384, 128), (8192, 128)
-ROWS, DIMENSIONS = (4096, 16384, 65536, 262144), (128, 256, 512, 1024)
+ROWS, DIMENSIONS = (1024, 4096, 16384, 65536, 262144), (128, 256, 512, 1024)
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ def cells(dry: bool) -> list[Cell]:
         return [*bf16, Cell("nt_xent", 64, 16, "fp32", compilers=True)]
     first = [Cell(problem, *FOREMOST, "bf16") for problem in LOSSES]
     first += [Cell(problem, *FOREMOST_FP32, "fp32") for problem in LOSSES]
+    first += [Cell(problem, *FOREMOST, "bf16") for problem in ("sup_con", "dcl")]
     first += [Cell(problem, 65536, 128, "bf16") for problem in LOSSES]
     first += [Cell(problem, *FOREMOST, "bf16", compilers=True) for problem in ("info_nce", "clip_loss")]
     first += [Cell(problem, 16384, D, "bf16") for D in (512, 256) for problem in LOSSES]
     first += [Cell("nt_xent", 262144, 128, "bf16"), Cell("clip_loss", 262144, 128, "bf16")]
     first += [Cell(problem, *FOREMOST, "bf16", compilers=True) for problem in ("nt_xent", "siglip_loss", "kde_entropy")]
-    first += [Cell(problem, *FOREMOST, "bf16") for problem in ("sup_con", "dcl")]
     grid = [Cell(problem, N, D, dtype) for dtype, N, D, problem in product(("bf16", "fp32"), ROWS, DIMENSIONS, LOSSES)]
     # Small ones before large ones: more of them are reached.
     grid.sort(key=lambda cell: cell.N * cell.N * cell.D)

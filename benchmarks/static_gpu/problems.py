@@ -10,10 +10,11 @@ import torch
 
 from jessl_kernels import phi
 from jessl_kernels.backends import WORKSPACE
-from jessl_kernels.backends.contract import Pairing, Upstream, Weighted
+from jessl_kernels.backends.contract import Labelling, Pairing, Upstream, Weighted
 from jessl_kernels.exclude import Exclude
 from jessl_kernels.score import Needs, Score
 from jessl_kernels.triton import driver, losses
+from jessl_kernels.triton.sup_con import labelled
 
 ALL = Needs(True, True, True, True, True)
 EMBEDDINGS = Needs(True, True, True, False, False)
@@ -86,6 +87,14 @@ def nt_xent(dtype: torch.dtype, D: int, N: int = 4096, join: str = "anchor") -> 
     return (
         lambda s: whole(s, join, EMBEDDINGS, shift=N, normalize=True),
         lambda: score(dtype, D, N=N, symmetric=True, rest=N, exclude=Exclude((0, N, -N))),
+    )
+
+
+def sup_con(dtype: torch.dtype, D: int, N: int = 4096, form: str = "out") -> Case:
+    """Of pairs of one label. The gradient of the scale too, which fixes what a sweep sums at a time."""
+    return (
+        lambda s: labelled(s, Labelling(torch.arange(s.N) // 2, form, 1.0, True, True), EMBEDDINGS, WORKSPACE),
+        lambda: score(dtype, D, N=N, symmetric=True, exclude=Exclude()),
     )
 
 

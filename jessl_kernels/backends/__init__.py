@@ -10,6 +10,8 @@
     paired(score, op, pairing, needs, workspace)               → value, Gradients of a whole loss; optional, and alone in
                                                                  being handed a score whose batch has a `rest`
     labelled(score, labelling, needs, workspace)               → value, Gradients of a whole SupCon; optional
+    whole(score, loss) -> bool                                 whether "paired" or "labelled" takes this score; optional: a
+                                                                 backend without it takes all
     top_k(score, k, workspace)                                 → values (N, k), indices (N, k)
     plan(score, op, …)                                         → Plan: what it would do, for `jk.explain`
 

@@ -5,7 +5,7 @@ Products of 2·N·M·D flops, value and gradient:
     fused: bf16 and fp16 of at most 256 dimensions, fp32 of 128 where torch's switch allows TF32; no N×M object, not even a strip
         one side, upstream known      4      L and Σ p_ij y_j in one sweep (2), which is the gradient of x; then that of y (2)
         sums of ψ, upstream known     4      the sum and the gradient of x (2), that of y (2)
-        symmetric                     3      L (1), then rows and columns of U at once (2)
+        symmetric                     3      L (1), then rows and columns of U at once (2); SupCon too, in two parts
         both sides, or "none"         5      L of both in one sweep (1), gradient of x (2), of y (2)
     fused: distances in at most 16 dimensions: no product, differences in registers
     blocks: half precision and TF32 in more dimensions; U is kept, a block at a time
@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from ..score import Gradients, Needs, Score
-from .contract import Pairing, Plan, Upstream, Weighted
+from .contract import Labelling, Pairing, Plan, Upstream, Weighted
 
 NAME = "triton"
 DESCRIPTION = "Triton, fused tiles or kernels around the library's products, CUDA tensors"
@@ -75,6 +75,14 @@ def reduce_and_gradient(
 
 def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
     return _run("paired", score, op, pairing, needs, workspace)
+
+
+def labelled(score: Score, labelling: Labelling, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
+    return _run("labelled", score, labelling, needs, workspace)
+
+
+def whole(score: Score, loss: str) -> bool:
+    return loss != "labelled" or _kernels().takes_labels(score)
 
 
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,8 @@ from ..backends.contract import Labelling, Pairing, Weighted
 from ..score import Needs, Score
 from . import real
 from . import registered as registered
-from .derivatives import Paired, Reduce, Scalar, Total, call, is_plain, with_gradients
+from .derivatives import Paired, Reduce, Scalar, Total, call, with_gradients
+from .derivatives import is_plain as is_plain
 from .places import summed as summed
 from .places import taken as taken
 from .real import join as join
@@ -63,10 +64,8 @@ def paired(score: Score, op: str, pairing: Pairing, needs: Needs, backend: str, 
     return call(Paired.apply, "paired", score, (op, *pairing, needs.flatten(), backend, workspace))[0]
 
 
-def labelled(score: Score, labelling: Labelling, needs: Needs, backend: str, workspace: int) -> Tensor | None:
-    """SupCon, differentiable once; None where it is traced, which the reductions it consists of are made for."""
-    if not is_plain(score):
-        return None
+def labelled(score: Score, labelling: Labelling, needs: Needs, backend: str, workspace: int) -> Tensor:
+    """SupCon of a plain score, differentiable once."""
     return with_gradients(lambda: real.made("labelled", backend, score, labelling, needs, workspace), score)
 
 

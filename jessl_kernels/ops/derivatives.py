@@ -98,11 +98,11 @@ def _times(
 ) -> tuple[Tensor, ...]:
     """upstream · g; tied to the tensors that the g came from where somebody wants a second derivative, and must be refused.
 
-    rounded  it may be in the dtype of that tensor already, which saves a pass and a launch
+    rounded  results are in the dtypes of `tied`, by one launch each
     """
     if torch.is_grad_enabled():
         return _Scaled.apply(upstream, len(gradients), *gradients, *(t for t in tied if t is not None))
-    if rounded and not torch._C._are_functorch_transforms_active():  # which know no `out`
+    if rounded and not torch._C._are_functorch_transforms_active():  # whose tensors torch.mul(out=…) does not take
         return tuple(
             torch.mul(upstream, g, out=torch.empty_like(g, dtype=t.dtype)) if t is not None and g.numel() else g
             for g, t in zip(gradients, tied, strict=True)

@@ -12,6 +12,7 @@ blocks    the same for blocks of weights, and their products by the library
 strips    the same for strips: products by the library, epilogues between them
 driver    which of them a reduction takes, and what becomes of their results
 losses    whole losses of rows and their partners, in few launches
+sup_con   the same where all rows of a label are partners
 """
 
 from .driver import gradient as gradient
@@ -20,3 +21,5 @@ from .driver import reduce as reduce
 from .driver import reduce_and_gradient as reduce_and_gradient
 from .driver import top_k as top_k
 from .losses import paired as paired
+from .sup_con import labelled as labelled
+from .sup_con import takes_labels as takes_labels

@@ -75,6 +75,7 @@ def _weigh(
         here.start, here.stop, there.start, there.stop, u.stride(0), D=score.D, BD=shapes.chunk(score),
         LSE=op == "logsumexp", **problem.phi, **run_options(shape),
     )  # fmt: skip
-    if psi is not None and psi_row is not None:
+    if psi is not None:
+        assert psi_row is not None
         psi[here] += merged(psi_row, "sum")
     add_sums(grads, here, there, unit, bias_row, bias_col, scale_part)

@@ -1,8 +1,9 @@
 """What a loss does to rows before, between and after its sweeps, each in one launch; O(N·D) work, of no weight but in launches.
 
-meet     rows of two batches that belong together: divided by their norms, and their scores t_i
-arrive   L_i from its parts, the loss of row i, and what share of its weight arrives at L_i as a gradient
-deliver  the gradient of the rows as they were given, from the parts that a sweep left
+meet            rows of two batches that belong together: divided by their norms, and their scores t_i
+arrive          L_i from its parts, the loss of row i, and what share of its weight arrives at L_i as a gradient
+arrive_at_both  the same of a row with several partners: at the log-sum-exp of the others, and at that of the partners
+deliver         the gradient of the rows as they were given, from the parts that a sweep left
 """
 
 from __future__ import annotations
@@ -108,6 +109,29 @@ def whole(parts, i, count, stride, inside, BLOCK: tl.constexpr, TOGETHER: tl.con
     return log_of(most, total) if LSE else total
 
 
+@triton.jit
+def first_of(parts, count, stride, BLOCK: tl.constexpr, TOGETHER: tl.constexpr):
+    """L_0, as what log-sum-exps are measured from: that of the first row of parts (count, stride)."""
+    none = tl.zeros([BLOCK], tl.int32)
+    least = tl.max(whole(parts, none, count, stride, none == 0, BLOCK, TOGETHER, True))
+    return tl.where(least != least, 0.0, base_of(least))
+
+
+@triton.jit
+def compared(found, share, least, inside):
+    """share over e^{L − L_0}, and how far L lies from L_0; zeros for rows without pairs."""
+    empty = found == float("-inf")
+    near = tl.where(empty, 0.0, share * exp(least - found))
+    return near, tl.where(inside & ~empty, tl.abs(found - least), 0.0)
+
+
+@triton.jit
+def clear(target, programs):
+    """All places of an extent, or of losses, but those that the programs write."""
+    k = tl.arange(0, 2 * SPREAD)
+    tl.store(target + k, 0.0, mask=k >= programs)
+
+
 @triton.jit(do_not_specialize=["count", "origins", "origin_stride", "N"])
 def arrive(
     parts, t, weight, before, lse, share, pair, losses, near, extent, origin, count, origins, origin_stride, N,
@@ -129,16 +153,13 @@ def arrive(
     if SECOND:
         slot += SPREAD
     elif program == 0:
-        k = tl.arange(0, 2 * SPREAD)
-        tl.store(losses + k, 0.0, mask=k >= programs)
+        clear(losses, programs)
         if near is not None:
-            tl.store(extent + k, 0.0, mask=k >= programs)
+            clear(extent, programs)
     loss = tl.zeros([BLOCK], DTYPE)
     far = tl.zeros([BLOCK], DTYPE)
     if origin is not None:
-        none = tl.zeros([BLOCK], tl.int32)
-        least = tl.max(whole(origin, none, origins, origin_stride, none == 0, BLOCK, TOGETHER, True))
-        least = tl.where(least != least, 0.0, base_of(least))
+        least = first_of(origin, origins, origin_stride, BLOCK, TOGETHER)
         if program == 0:
             tl.store(extent + 2 * SPREAD, least)
     elif near is not None:
@@ -168,12 +189,75 @@ def arrive(
                 taken += tl.load(before + i, mask=inside, other=0.0)
             tl.store(pair + i, taken, mask=inside)
         if near is not None:
-            empty = found == float("-inf")
-            tl.store(near + i, tl.where(empty, 0.0, arriving * exp(least - found)), mask=inside)
-            far = tl.maximum(far, tl.where(inside & ~empty, tl.abs(found - least), 0.0))
+            near_share, distance = compared(found, arriving, least, inside)
+            tl.store(near + i, near_share, mask=inside)
+            far = tl.maximum(far, distance)
     tl.store(losses + slot, tl.sum(loss) * tl.load(weight).to(DTYPE))
     if near is not None:
         tl.store(extent + slot, tl.max(far))
+
+
+@triton.jit(do_not_specialize=["others_count", "partners_count", "N"])
+def arrive_at_both(
+    others, partners, linear, positives, weight, of_others, of_partners, less, losses, others_extent, partners_extent,
+    others_count, partners_count, N, OUT: tl.constexpr, BLOCK: tl.constexpr, TOGETHER: tl.constexpr,
+):  # fmt: skip
+    """SupCon, from parts of log-sum-exps, (…_count, N): of each row over the rows of other labels, O_i, and over its positives,
+    P_i; linear, likewise, of Σ_p s_ip. positives (N,) how many those are; weight 0-d, of each row. Written are
+
+    of_others, of_partners  `Side`s of O_i and P_i as `arrive` makes them; gradients, as shares of the weight, may be negative
+    less (N,)               with OUT, what is taken off ∂loss/∂s_ip
+    losses, …_extent        as in `arrive`
+
+    The loss is log(1 + e^{O − P}) + P − mean_p s_ip, with OUT; else log(1 + e^{O − P}) + log |positives|. Of one positive both
+    are the first term.
+    """
+    DTYPE: tl.constexpr = others.dtype.element_ty
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    loss = tl.zeros([BLOCK], DTYPE)
+    others_far = tl.zeros([BLOCK], DTYPE)
+    partners_far = tl.zeros([BLOCK], DTYPE)
+    others_least = first_of(others, others_count, N, BLOCK, TOGETHER)
+    partners_least = first_of(partners, partners_count, N, BLOCK, TOGETHER)
+    if program == 0:
+        clear(losses, programs)
+        clear(others_extent, programs)
+        clear(partners_extent, programs)
+        tl.store(others_extent + 2 * SPREAD, others_least)
+        tl.store(partners_extent + 2 * SPREAD, partners_least)
+    for start in range(program * BLOCK, N, programs * BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        inside = i < N
+        count = tl.load(positives + i, mask=inside, other=0).to(DTYPE)
+        o = whole(others, i, others_count, N, inside, BLOCK, TOGETHER, True)
+        p = whole(partners, i, partners_count, N, inside, BLOCK, TOGETHER, True)
+        at_others = sigmoid(o - p)
+        at_partners = -at_others
+        each = softplus(o - p)
+        if OUT:
+            several = count > 1
+            mean = whole(linear, i, partners_count, N, inside, BLOCK, TOGETHER, False) / count
+            at_partners += tl.where(several, 1.0, 0.0)
+            each += tl.where(several, p - mean, 0.0)
+            tl.store(less + i, tl.where(several, 1.0 / count, 0.0), mask=inside)
+        else:
+            each += tl.log(count)
+        loss += tl.where(count > 0, each, 0.0)
+        at_others = tl.where(count > 0, at_others, 0.0)
+        at_partners = tl.where(count > 0, at_partners, 0.0)
+        others_near, others_distance = compared(o, at_others, others_least, inside)
+        partners_near, partners_distance = compared(p, at_partners, partners_least, inside)
+        tl.store(of_others.gradient + i, at_others, mask=inside)
+        tl.store(of_others.lse + i, o, mask=inside)
+        tl.store(of_others.near + i, others_near, mask=inside)
+        tl.store(of_partners.gradient + i, at_partners, mask=inside)
+        tl.store(of_partners.lse + i, p, mask=inside)
+        tl.store(of_partners.near + i, partners_near, mask=inside)
+        others_far = tl.maximum(others_far, others_distance)
+        partners_far = tl.maximum(partners_far, partners_distance)
+    tl.store(losses + program, tl.sum(loss) * tl.load(weight).to(DTYPE))
+    tl.store(others_extent + program, tl.max(others_far))
+    tl.store(partners_extent + program, tl.max(partners_far))
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""Kernels that make tiles of scores, use and forget them. A program takes BM rows and one range of columns.
+"""Kernels that make tiles of scores, use and forget them. A program takes BM rows and what they meet of one range of columns.
 
     row_sums   L_i = log Σ_j e^{s_ij} or Σ_j ψ(s_ij) of its range, with ATTEND also O_i = Σ_j e^{s_ij − L_i} y_j, and the same
                over its rows for each column: 1 product of 2·N·M·D flops, 2 with ATTEND
@@ -22,6 +22,7 @@ from .tile import (
     differences,
     finished,
     log_of,
+    met,
     nearness,
     phi_slope,
     products,
@@ -29,19 +30,21 @@ from .tile import (
     rows_of,
     softplus,
     upstream_of,
+    vector,
     weights,
 )
 
 
 @triton.jit(do_not_specialize=["first_row", "N", "M"])
 def row_sums(
-    x, y, scale, out, row_part, col_part, pulled_part, mean_part, first_row, N, M, columns_each,
+    x, y, scale, out, row_part, col_part, pulled_part, mean_part, linear_part, first_row, N, M, columns_each,
     D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr, LSE: tl.constexpr,
     ATTEND: tl.constexpr, SHIFT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
     DTYPE: tl.constexpr,
 ):  # fmt: skip
     """row_part (ranges, N); col_part (row tiles of this launch, M) or None. With ATTEND pulled_part (ranges, N, D), and
-    mean_part (ranges, N) Σ_j e^{s_ij − L_i} t_ij or None: from weights that are not rounded, since it cancels."""
+    mean_part (ranges, N) Σ_j e^{s_ij − L_i} t_ij or None: from weights that are not rounded, since it cancels. linear_part
+    (ranges, N) Σ_j s_ij, with LSE and without col_part, or None."""
     tile, part = tl.program_id(0), tl.program_id(1)
     first = first_row + tile * BM
     i = first + tl.arange(0, BM)
@@ -50,11 +53,13 @@ def row_sums(
         x_tile = rows_of(x, i, N, 0, D, BD)
     largest = tl.full([BM], float("-inf"), DTYPE)
     total = tl.zeros([BM], DTYPE)
+    linear = tl.zeros([BM], DTYPE)
     if ATTEND:
         o = tl.zeros([BM, BD], tl.float32)
         mean = tl.zeros([BM], DTYPE)
     begin = part * columns_each
-    for start in range(begin, tl.minimum(begin + columns_each, M), BN):
+    begin, end = met(out, first, begin, tl.minimum(begin + columns_each, M), N, BM, BN)
+    for start in range(begin, end, BN):
         j = start + tl.arange(0, BN)
         if KIND == "dot" and D <= BD:
             y_tile = rows_of(y, j, M, 0, D, BD)
@@ -70,6 +75,8 @@ def row_sums(
             tl.store(col_part + tile.to(tl.int64) * M + j, cols, mask=j < M)
         elif LSE:
             largest, total, e, shrunk = absorbed(largest, total, s)
+            if linear_part is not None:
+                linear += tl.sum(tl.where(s > float("-inf"), s, 0.0), axis=1)
             if ATTEND:
                 o = tl.dot((e * 2.0**SHIFT).to(y_tile.dtype), y_tile, o * shrunk[:, None])
                 if mean_part is not None:
@@ -81,6 +88,8 @@ def row_sums(
                 tl.store(col_part + tile.to(tl.int64) * M + j, tl.sum(terms, axis=0), mask=j < M)
     at = part.to(tl.int64) * N + i
     tl.store(row_part + at, log_of(largest, total) if LSE else total, mask=i < N)
+    if linear_part is not None:
+        tl.store(linear_part + at, linear, mask=i < N)
     if ATTEND:
         per_total = tl.where(total > 0, 1.0 / total, 0.0)
         write_rows(pulled_part, at, o * (per_total * 2.0**-SHIFT)[:, None], i < N, D, BD)
@@ -97,18 +106,22 @@ def write_rows(target, at, rows, mask, D: tl.constexpr, BD: tl.constexpr):
 
 @triton.jit(do_not_specialize=["N", "M"])
 def pull(
-    x, y, scale, out, row, col, extent, pulled_part, psi_part, bias_part, scale_part, N, M, columns_each,
+    x, y, scale, out, row, col, extent, less, pulled_part, psi_part, bias_part, scale_part, N, M, columns_each,
     D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr, LSE: tl.constexpr,
     SHIFT: tl.constexpr, UNIT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
     DTYPE: tl.constexpr,
 ):  # fmt: skip
     """pulled_part (ranges, N, D), bias_part Σ_j P_ij and scale_part Σ_j U_ij t_ij, (ranges, N); all over 2^−SHIFT. psi_part
-    (ranges, N) Σ_j ψ(s_ij), for which the gradient need not wait. All but the first may be None."""
+    (ranges, N) Σ_j ψ(s_ij), for which the gradient need not wait. All but the first may be None.
+
+    less (N,), of a symmetric problem, or None: less_i + less_j is taken off U_ij of each pair that is in"""
     tile, part = tl.program_id(0), tl.program_id(1)
     first = tile * BM
     i = first + tl.arange(0, BM)
     alpha = tl.load(scale).to(DTYPE)
     rows, near = upstream_of(row, i, N, extent, LSE), nearness(extent)
+    if less is not None:
+        less_of_rows = vector(less, i, N)
     if KIND == "dot":
         x_tile = rows_of(x, i, N, 0, D, BD)
     acc = tl.zeros([BM, BD], DTYPE)
@@ -116,7 +129,8 @@ def pull(
     of_bias = tl.zeros([BM], DTYPE)
     of_scale = tl.zeros([BM], DTYPE)
     begin = part * columns_each
-    for start in range(begin, tl.minimum(begin + columns_each, M), BN):
+    begin, end = met(out, first, begin, tl.minimum(begin + columns_each, M), N, BM, BN)
+    for start in range(begin, end, BN):
         j = start + tl.arange(0, BN)
         if KIND == "dot":
             y_tile = rows_of(y, j, M, 0, D, BD)
@@ -125,6 +139,8 @@ def pull(
             t = differences(x, y, i, j, N, M, D, DTYPE)
         s = finished(t, alpha, first, start, N, M, out, PHI, LOW, HIGH)
         u = weights(s, row, col, rows, upstream_of(col, j, M, extent, LSE), near, SHIFT, LSE, UNIT)
+        if less is not None:  # before U is rounded, since it may nearly cancel
+            u -= tl.where(s > float("-inf"), less_of_rows[:, None] + vector(less, j, M)[None, :], 0.0)
         if psi_part is not None:
             of_psi += tl.sum(softplus(s), axis=1)
         if bias_part is not None:

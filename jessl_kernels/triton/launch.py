@@ -32,6 +32,9 @@ class Pairs(NamedTuple):
 
     Triton compiles anew for ints that are 1 or multiples of 16, wherever it may; a diagonal d is passed as 4d + 2, never
     either.
+
+    first, last  (N,) int64, non-decreasing, or None: all that the ids leave in of row i are among columns first_i … last_i − 1. A
+                 hint, which lets the fused kernels pass by tiles
     """
 
     row_bias: Tensor | None
@@ -42,6 +45,8 @@ class Pairs(NamedTuple):
     same_cols: Tensor | None
     different_rows: Tensor | None
     different_cols: Tensor | None
+    first: Tensor | None = None
+    last: Tensor | None = None
 
 
 class Side(NamedTuple):
@@ -175,35 +180,45 @@ def ranges(problem: Problem, shape: Shape, rows: int, most: int | None = None) -
 
 def sums(problem: Problem, op: str, cols: bool, workspace: int, shape: Shape | None = None) -> tuple[Tensor, Tensor]:
     """Row and column sums by the fused kernel."""
-    row, col = sum_parts(problem, op, cols, workspace, shape)
+    row, col, _ = sum_parts(problem, op, cols, workspace, shape=shape)
     return merged(row, op), row.new_empty(0) if col is None else merged(col, op)
 
 
+class Summed(NamedTuple):
+    """Parts of row sums, (ranges, N), of column sums, (parts, M), and of Σ_j s_ij, (ranges, N); None where nobody asked."""
+
+    row: Tensor
+    col: Tensor | None
+    linear: Tensor | None
+
+
 def sum_parts(
-    problem: Problem, op: str, cols: bool, workspace: int, shape: Shape | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """Parts of row sums, (ranges, N), and of column sums, (parts, M), or None."""
+    problem: Problem, op: str, cols: bool, workspace: int, *, linear: bool = False, shape: Shape | None = None
+) -> Summed:
+    """Of rows; of columns too, or, for log-sum-exps of rows alone, of the scores themselves."""
+    assert not linear or (op == "logsumexp" and not cols)
     score = problem.score
     shape = shape or tune.chosen(
-        "both" if cols else "sums", score, functools.partial(sum_parts, problem, op, cols, workspace)
+        "both" if cols else "sums", score, lambda shape: sum_parts(problem, op, cols, workspace, shape=shape)
     )
     # Column parts are one number for each row tile and column, so rows are launched a block of tiles at a time.
     tiles = cdiv(score.N, shape.rows)
     most = max(1, workspace // (score.M * score.dtype.itemsize)) if cols else tiles
     count, each = ranges(problem, shape, min(score.N, most * shape.rows))
     row_part = score.x.new_empty(count, score.N, dtype=score.dtype)
+    of_scores = torch.empty_like(row_part) if linear else None
     cols_of: list[Tensor] = []
     for first in range(0, tiles, most):
         here = min(most, tiles - first)
         col_part = row_part.new_empty(here, score.M) if cols else None
         start(
             fused.row_sums, (here, count),
-            problem.x, problem.y, score.scale, problem.pairs, row_part, col_part, None, None, first * shape.rows, score.N,
-            score.M, each, LSE=op == "logsumexp", ATTEND=False, SHIFT=0, **problem.fused_options(shape),
+            problem.x, problem.y, score.scale, problem.pairs, row_part, col_part, None, None, of_scores, first * shape.rows,
+            score.N, score.M, each, LSE=op == "logsumexp", ATTEND=False, SHIFT=0, **problem.fused_options(shape),
         )  # fmt: skip
         if col_part is not None:
             cols_of.append(col_part if tiles <= most else merged(col_part, op)[None])
-    return row_part, torch.cat(cols_of) if len(cols_of) > 1 else cols_of[0] if cols else None
+    return Summed(row_part, torch.cat(cols_of) if len(cols_of) > 1 else cols_of[0] if cols else None, of_scores)
 
 
 class Attended(NamedTuple):
@@ -233,17 +248,18 @@ def attend(problem: Problem, mean: bool, shift: int, workspace: int, shape: Shap
     mean_part = torch.empty_like(row_part) if mean else None
     start(
         fused.row_sums, (cdiv(score.N, shape.rows), count),
-        problem.x, problem.y, score.scale, problem.pairs, row_part, None, pulled, mean_part, 0, score.N, score.M, each,
-        LSE=True, ATTEND=True, SHIFT=shift, **problem.fused_options(shape),
+        problem.x, problem.y, score.scale, problem.pairs, row_part, None, pulled, mean_part, None, 0, score.N, score.M,
+        each, LSE=True, ATTEND=True, SHIFT=shift, **problem.fused_options(shape),
     )  # fmt: skip
     return Attended(row_part, pulled, mean_part)
 
 
 def pull(
     problem: Problem, sides: Sides, op: str, workspace: int, *, shift: int = 0, unit: bool = False, psi: bool = False,
-    bias: bool = False, scale: bool = False, shape: Shape | None = None,
+    bias: bool = False, scale: bool = False, less: Tensor | None = None, shape: Shape | None = None,
 ) -> Pulled:  # fmt: skip
-    """What U sums to over ranges of columns; with `unit` as if all upstream gradients were 1."""
+    """What U sums to over ranges of columns; with `unit` as if all upstream gradients were 1. less (N,), of a symmetric problem:
+    less_i + less_j is taken off U_ij of each pair that is in."""
     score = problem.score
     kernel = "pull psi" if psi else "pull" if sides.extent is None else "pull both scale" if scale else "pull both"
     shape = shape or tune.chosen(
@@ -256,8 +272,8 @@ def pull(
     )
     start(
         fused.pull, (cdiv(score.N, shape.rows), count),
-        problem.x, problem.y, score.scale, problem.pairs, *sides, embedding, of_psi, of_bias, of_scale, score.N, score.M, each,
-        LSE=op == "logsumexp", SHIFT=shift, UNIT=unit, **problem.fused_options(shape),
+        problem.x, problem.y, score.scale, problem.pairs, *sides, less, embedding, of_psi, of_bias, of_scale, score.N,
+        score.M, each, LSE=op == "logsumexp", SHIFT=shift, UNIT=unit, **problem.fused_options(shape),
     )  # fmt: skip
     return Pulled(embedding, of_psi, of_bias, of_scale)
 

@@ -88,6 +88,7 @@ class Loss:
     raw, t    (N,) ⟨x_i, y_k⟩ of each row and its partner, and their score; None where there are no partners
     shares    Side of rows, then of columns: what arrives at them, as a share of the weight
     pair      (N,) what arrives at t, likewise
+    losses    sums of some rows' losses, and zeros
     """
 
     def __init__(self, score: Score, op: str, pairing: Pairing, workspace: int):
@@ -100,7 +101,7 @@ class Loss:
         y = None if self.y is None else self.y.unit
         self.score = replace(score, x=self.x.unit, y=y, rest=None)
         self.extent = score.x.new_empty(2 * SPREAD + 1, dtype=score.dtype)
-        self._losses = score.x.new_empty(2 * SPREAD, dtype=score.dtype)
+        self.losses = score.x.new_empty(2 * SPREAD, dtype=score.dtype)
 
     def _meet(self, score: Score) -> None:
         """Rows beside their partners where they stand so, in two batches or in two views; else each where it is."""
@@ -154,19 +155,18 @@ class Loss:
     def _arrive(self, parts: Tensor, origin: Tensor) -> None:
         count, rows = parts.shape
         lse, share, near = (parts.new_empty(rows) for _ in range(3))
-        programs, second = min(cdiv(rows, ROWS), SPREAD), bool(self.shares)
-        is_lse = self.op == "logsumexp"
+        is_lse, second = self.op == "logsumexp", bool(self.shares)
+        grid, options = over_rows(rows, count)
         start(
-            ends.arrive, (programs,),
-            parts, self.t, self.weight, self.pair if second else None, lse, share, self.pair, self._losses,
+            ends.arrive, grid,
+            parts, self.t, self.weight, self.pair if second else None, lse, share, self.pair, self.losses,
             near if is_lse else None, self.extent, origin if is_lse and not second else None, count, origin.shape[0],
-            origin.shape[1], rows, SECOND=second, LSE=is_lse, JOIN=self.pairing.join, BLOCK=ROWS,
-            TOGETHER=4 if count <= 4 else 32, **ONE_STAGE,
+            origin.shape[1], rows, SECOND=second, LSE=is_lse, JOIN=self.pairing.join, **options,
         )  # fmt: skip
         self.shares.append(Side(share, lse, near))
 
     def value(self) -> Tensor:
-        return self._losses.sum()
+        return self.losses.sum()
 
     def deliver(
         self, rows: Rows, parts: Tensor, of_parts: Tensor | None = None, lse: Tensor | None = None,
@@ -193,6 +193,11 @@ class Loss:
         if self.pair is not None and self.raw is not None:
             over_pairs = over_pairs + (self.pair.double() * self.raw).sum()
         return over_pairs * self.weight
+
+
+def over_rows(rows: int, parts: int) -> tuple[tuple[int], dict[str, int]]:
+    """Programs of a kernel that takes rows in turn, each in so many parts, and its constants."""
+    return (min(cdiv(rows, ROWS), SPREAD),), {"BLOCK": ROWS, "TOGETHER": 4 if parts <= 4 else 32, **ONE_STAGE}
 
 
 def _tile(D: int) -> dict[str, int]:
@@ -227,7 +232,8 @@ def _one_side(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
 def _both_sides(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
     """Rows and columns have losses, or each row is a column too: all log-sum-exps first, then a sweep for each side's rows."""
     score, grads = loss.score, Gradients.empty(loss.score, NOTHING)
-    loss.add(*launch.sum_parts(Problem.of(score), loss.op, loss.pairing.cols and not score.symmetric, loss.workspace))
+    summed = launch.sum_parts(Problem.of(score), loss.op, loss.pairing.cols and not score.symmetric, loss.workspace)
+    loss.add(summed.row, summed.col)
     row, col = loss.shares[0], loss.shares[-1]
 
     def pull(of: Score, one: Side, other: Side, scale: bool) -> Pulled:

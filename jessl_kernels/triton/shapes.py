@@ -39,7 +39,12 @@ SUMS_AMD = SUMS | {D: Shape(64, 64, 4, 2) for D in (16, 32, 64, 128)}
 PULL_AMD = PULL | {64: Shape(128, 32, 4, 2), 128: Shape(64, 16, 4, 2), 256: Shape(64, 16, 4, 2)}
 PULL_AMD_CROWDED = PULL_AMD | {64: Shape(64, 16, 4, 2)}
 SUMS_TF32 = {16: Shape(128, 64, 8, 3), 32: Shape(128, 64, 8, 3), 64: Shape(64, 64, 4, 2), 128: Shape(64, 64, 4, 2, 255)}
-PULL_TF32 = {16: Shape(64, 32, 4, 2, 160), 32: Shape(64, 32, 4, 2), 64: Shape(64, 32, 4, 2), 128: Shape(64, 32, 4, 2)}
+PULL_TF32 = {
+    16: Shape(64, 32, 4, 2, 160),
+    32: Shape(64, 32, 4, 2),
+    64: Shape(64, 32, 4, 2),
+    128: Shape(64, 32, 4, 2, 255),
+}
 SUMS_TF32_CROWDED = SUMS_TF32 | {64: Shape(64, 64, 8, 2), 128: Shape(64, 64, 8, 2)}
 PULL_TF32_CROWDED = PULL_TF32 | {128: Shape(32, 32, 4, 2)}
 # Four of Hopper's warps multiply together (wgmma), so that its tiles may be larger. The fastest on an H200 of those that spill

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 from triton.compiler import CompiledKernel
 
 ALIGNED_BYTES = 16  # code for addresses that are multiples of it loads whole vectors
@@ -16,26 +15,35 @@ _found: dict[tuple, tuple[CompiledKernel, list[Any]]] = {}
 
 
 def start(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
-    """kernel[grid](*args, **constants) on the current device and stream."""
+    """kernel[grid](*args, **constants) on the current device and stream.
+
+    args       all parameters that are no constants, in order; the first is a tensor on the current device
+    constants  the kernel's, and Triton's options: warps, stages
+
+    Triton's settings for debugging reach a kernel only if they are there before its first launch.
+    """
+    if torch.version.hip is not None:  # whose code also depends on how many bytes a tensor has
+        kernel[grid](*args, **constants)
+        return
     key = (kernel.fn, args[0].device, *constants.items(), *map(_kind, args))
     known = _found.get(key)
     if known is not None:
         compiled, last = known
-        compiled[(*grid, 1, 1)](*args, *last)
+        compiled[(*grid, 1, 1)](*args, *last)  # it wants three numbers of programs at least
         return
     compiled = kernel[grid](*args, **constants)
-    if isinstance(compiled, CompiledKernel) and torch.version.hip is None:  # AMD's code also depends on tensors' sizes
+    if isinstance(compiled, CompiledKernel):
         _found[key] = compiled, [constants[parameter.name] for parameter in kernel.params[len(args) :]]
 
 
 def _kind(arg: Any) -> Any:
-    """What of an argument code is specialised on, or more: what differs in it shares no code."""
-    kind = type(arg)
-    if kind is Tensor or kind is Parameter:
+    """What of an argument code is specialised on, or more: nothing that differs in it shares code."""
+    if type(arg) is int:
+        return arg == 1, arg % 16 == 0, -(2**31) <= arg < 2**31
+    if isinstance(arg, Tensor):
         return arg.dtype, arg.data_ptr() % ALIGNED_BYTES == 0
-    if kind is int:
-        return arg == 1, arg % 16 == 0, arg.bit_length() < 32
     if isinstance(arg, tuple):
         return tuple(map(_kind, arg))
-    assert arg is None, f"{kind} must be a constant"
+    if arg is not None:
+        raise TypeError(f"a {type(arg).__name__} cannot be an argument of a kernel, only a constant")
     return None

@@ -53,15 +53,9 @@ class Strip:
         problem, shape = self.strips.problem, self.strips.shape
         grid = self.tiles * cdiv(problem.score.M, shape.cols)
         start(
-            epilogue.finish,
-            (grid,),
-            self.t,
-            problem.score.scale,
-            problem.pairs,
-            *self.where,
-            **problem.phi,
-            **run_options(shape),
-        )
+            epilogue.finish, (grid,),
+            self.t, problem.score.scale, problem.pairs, *self.where, **problem.phi, **run_options(shape),
+        )  # fmt: skip
         return self.t[:, : problem.score.M]
 
 

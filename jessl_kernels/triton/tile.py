@@ -146,6 +146,15 @@ def finished(t, alpha, first_i, first_j, N, M, out, PHI: tl.constexpr, LOW: tl.c
 
 
 @triton.jit
+def met(out, first_i, begin, end, N, BM: tl.constexpr, BN: tl.constexpr):
+    """Of the columns begin … end − 1 those that the tile of rows from first_i on may meet, whole tiles."""
+    if out.first is not None:
+        begin = tl.maximum(begin, tl.load(out.first + first_i).to(tl.int32) // BN * BN)
+        end = tl.minimum(end, tl.load(out.last + tl.minimum(first_i + BM, N) - 1).to(tl.int32))
+    return begin, end
+
+
+@triton.jit
 def ids(source, i, count):
     return tl.load(source + i, mask=i < count, other=-1)
 

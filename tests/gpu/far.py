@@ -106,7 +106,7 @@ def attended_rows(far: bool) -> Outputs:
     D = 16
     N = FAR // D + BM if far else BM
     x, y, row, pulled = ending(N, random(BM, D)), random(BN, D), room(1, N), room(1, N, D)
-    run("fused", "row_sums", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row, None, pulled, None, 0, N, BN, BN,
+    run("fused", "row_sums", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row, None, pulled, None, None, 0, N, BN, BN,
         D=D, BD=16, ATTEND=True, **FUSED)  # fmt: skip
     yield from (row[0, -BM:], pulled[0, -BM:])
 
@@ -116,7 +116,7 @@ def summed_columns(far: bool) -> Outputs:
     M = FAR // D + BN if far else BN
     x, y, parts = random(BM, D), ending(M, random(BN, D)), M // BN
     row = room(parts, BM)
-    run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, 0, BM, M, BN,
+    run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, None, 0, BM, M, BN,
         D=D, BD=16, ATTEND=False, **FUSED)  # fmt: skip
     yield row[-1]
 
@@ -124,7 +124,7 @@ def summed_columns(far: bool) -> Outputs:
 def parts_of_rows(far: bool) -> Outputs:
     parts = FAR // BM + 1 if far else 1
     x, y, row = random(BM, 1), ending(parts, random(1, 1)), room(parts, BM)
-    run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, 0, BM, parts, 1,
+    run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, None, 0, BM, parts, 1,
         D=1, BD=16, ATTEND=False, **FUSED)  # fmt: skip
     yield row[-1]
 
@@ -139,8 +139,8 @@ def parts_of_columns(op_is_lse: bool) -> Callable[[bool], Outputs]:
             room(1, tiles * BM),
             room(tiles, M),
         )
-        run("fused", "row_sums", (tiles - 1, 0), x, y[-BN:], ONE, NO_PAIRS, row, col[:, -BN:], None, None, 0, tiles * BM, M, BN,
-            D=D, BD=16, ATTEND=False, **FUSED | {"LSE": op_is_lse})  # fmt: skip
+        run("fused", "row_sums", (tiles - 1, 0), x, y[-BN:], ONE, NO_PAIRS, row, col[:, -BN:], None, None, None, 0, tiles * BM, M,
+            BN, D=D, BD=16, ATTEND=False, **FUSED | {"LSE": op_is_lse})  # fmt: skip
         yield col[-1, -BN:]
 
     return case
@@ -150,16 +150,16 @@ def pulled_rows(far: bool) -> Outputs:
     D = 16
     N = FAR // D + BM if far else BM
     x, y, pulled, lse = ending(N, random(BM, D)), random(BN, D), room(1, N, D), ending(N, LSES)
-    run("fused", "pull", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row_side(lse), None, None, pulled, None, None, None, N, BN, BN,
-        D=D, BD=16, UNIT=True, **FUSED)  # fmt: skip
+    run("fused", "pull", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row_side(lse), None, None, None, pulled, None, None, None, N, BN,
+        BN, D=D, BD=16, UNIT=True, **FUSED)  # fmt: skip
     yield pulled[0, -BM:]
 
 
 def pulled_parts(far: bool) -> Outputs:
     parts = FAR // BM + 1 if far else 1
     x, y, psi, bias, scale = random(BM, 1), ending(parts, random(1, 1)), *(room(parts, BM) for _ in range(3))
-    run("fused", "pull", (0, parts - 1), x, y, ONE, NO_PAIRS, row_side(LSES), None, None, room(parts, BM, 1), psi, bias, scale,
-        BM, parts, 1, D=1, BD=16, UNIT=True, **FUSED)  # fmt: skip
+    run("fused", "pull", (0, parts - 1), x, y, ONE, NO_PAIRS, row_side(LSES), None, None, None, room(parts, BM, 1), psi, bias,
+        scale, BM, parts, 1, D=1, BD=16, UNIT=True, **FUSED)  # fmt: skip
     yield from (psi[-1], bias[-1], scale[-1])
 
 
@@ -168,7 +168,7 @@ def distances(far: bool) -> Outputs:
     M = FAR // D + BN if far else BN
     x, y, parts = random(BM, D, dtype=torch.float32), ending(M, random(BN, D, dtype=torch.float32)), M // BN
     row = room(parts, BM)
-    run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, 0, BM, M, BN,
+    run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, None, 0, BM, M, BN,
         D=D, BD=16, ATTEND=False, **FUSED | {"KIND": "sqdist"})  # fmt: skip
     yield row[-1]
 

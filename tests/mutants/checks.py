@@ -1,7 +1,7 @@
 """What a mutant must pass to survive: reductions, and losses, on small odd shapes, each against the matrix form in fp64.
 
-Every check is one call of the driver, or of `losses.paired`. Between them they take every branch of every kernel, in a program
-of several tiles and in several programs; `test_mutants.py` sees to it that the kernels themselves pass.
+Every check is one call of the driver, of `losses.paired` or of `sup_con.labelled`. Between them they take every branch of every
+kernel, in a program of several tiles and in several programs; `test_mutants.py` sees to it that the kernels themselves pass.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import torch
 from jessl_kernels import phi
 from jessl_kernels.score import Needs
 
-from .judged import ALL, UNBIASED, at_once, best, gradients, values, whole
+from .judged import ALL, UNBIASED, at_once, best, by_labels, gradients, values, whole
 from .problems import PLENTY, Given
 
 UNSCALED = Needs(True, True, False, False, False)
 OF_X, OF_Y = Needs(True, False, False, False, False), Needs(False, True, False, False, False)
 NO_ROWS = Needs(True, True, True, False, True)
 NO_COLUMNS = Needs(True, True, True, True, False)
+OF_SCALE = Needs(False, False, True, False, False)
 NONE = Needs(False, False, False, False, False)
 SCANT, SCANT_SUMS = 40_000, 1000  # a few strips of the shapes below; one tile of rows, and one range, at a time
 SCANT_STRIPS = 15_000  # strips of a few rows, for values too
@@ -28,6 +29,7 @@ BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 FUSED = Given(dtype=BF16, shape=(133, 140, 5), workspace=SCANT_SUMS)
 ROWS = Given(dtype=BF16, shape=(133, 140, 24), biased=False, exclude="partners", scale=5.0)  # of losses
 VIEWS = replace(ROWS, shape=(270, 270, 24), symmetric=True, exclude="diagonals")
+LABELS = replace(VIEWS, shape=(203, 203, 24), exclude="nothing", scale=4.0)
 LONG = replace(ROWS, shape=(20, 4700, 5), programs=40)  # more parts of a row than are merged at a time
 SYMMETRIC = Given(dtype=BF16, shape=(300, 300, 5), symmetric=True, biased=False, exclude="diagonals")
 BLOCK = Given(dtype=BF16, shape=(150, 300, 260), workspace=SCANT, scale=0.03)  # more than a tile each way, and a chunk
@@ -201,5 +203,15 @@ CHECKS: dict[str, Callable[[], None]] = {
     "loss of fp64, sums": lambda: whole(
         replace(ROWS, dtype=torch.float64, biased=True), "softplus", op=PSI, needs=NO_COLUMNS
     ),
+    "labels, mean outside": lambda: by_labels(LABELS, "out", 9),
+    "labels, mean inside": lambda: by_labels(LABELS, "in", 9, per_counted=False),
+    "labels, in ranges": lambda: by_labels(replace(LABELS, programs=9), "out", 30),
+    "labels of pairs": lambda: by_labels(replace(LABELS, scale=9.0), "out", 120),
+    "labels of all": lambda: by_labels(replace(LABELS, shape=(70, 70, 24)), "out", 1),
+    "labels, of x": lambda: by_labels(LABELS, "in", 9, needs=OF_X),
+    "labels, of the scale": lambda: by_labels(LABELS, "out", 9, needs=OF_SCALE),
+    "labels, few rows a program": lambda: by_labels(replace(LABELS, shape=(261, 261, 24)), "out", 9, rows_each=1),
+    "labels, many parts": lambda: by_labels(replace(LABELS, shape=(390, 390, 5), programs=60), "out", 2),
+    "labels, far apart": lambda: by_labels(replace(LABELS, scale=400.0), "out", 9),
     "loss of wide rows": lambda: whole(replace(ROWS, shape=(9, 12, 1030)), "anchor", needs=UNSCALED),
 }

@@ -1,4 +1,4 @@
-"""A call of the driver, or of `losses.paired`, on a problem, against the matrix form in fp64."""
+"""A call of the driver, of `losses.paired` or of `sup_con.labelled`, on a problem, against the matrix form in fp64."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from jessl_kernels.backends import reference
-from jessl_kernels.backends.contract import Pairing, Upstream, Weighted
+from jessl_kernels.backends.contract import Labelling, Pairing, Upstream, Weighted
 from jessl_kernels.score import Gradients, Needs, Score
-from jessl_kernels.triton import driver, launch, losses
+from jessl_kernels.triton import driver, launch, losses, sup_con
 
 from .problems import PLENTY, Given, exact, problem_of, score_of, vectors
 
 ALL = Needs(True, True, True, True, True)
 UNBIASED = Needs(True, True, True, False, False)
+ROWS_AND_SCALE = Needs(True, False, True, False, False)
 HALVES = (torch.bfloat16, torch.float16)
 # Of the largest element. In a row of up to 150 scores, sums and what is made of them round a few times; weights that meet a
 # product in half precision are rounded to it once.
@@ -126,6 +127,51 @@ def whole(
         t if needed else t.new_empty(0) for t, needed in zip(exact_gradients.flatten(), needs.flatten(), strict=True)
     ]
     _compare(made, Gradients(*kept), given)
+
+
+def by_labels(
+    given: Given,
+    form: str,
+    labels: int,
+    *,
+    needs: Needs = ROWS_AND_SCALE,
+    per_counted: bool = True,
+    rows_each: int = losses.ROWS,
+) -> None:
+    """SupCon of rows with so many labels, some of which one row alone has."""
+    score, ids = score_of(given), labels_of(given.shape[0], labels)
+    labelling = Labelling(ids, form, 0.125, per_counted, True)
+    with device(given.programs), mock.patch.object(losses, "ROWS", rows_each):
+        value, made = sup_con.labelled(score, labelling, needs, given.workspace)
+    truth, exact_gradients = _exact_by_labels(given, form, labels, per_counted)
+    assert_near("value", value, truth, 1e-4)
+    kept = [t if needed else t.new_empty(0) for t, needed in zip(exact_gradients, needs.flatten(), strict=True)]
+    _compare(made, Gradients(*kept), given)
+
+
+def labels_of(rows: int, labels: int) -> Tensor:
+    ids = torch.randint(0, labels, (rows,), generator=torch.Generator().manual_seed(labels))
+    return torch.where(torch.arange(rows) % 40 == 7, labels + torch.arange(rows), ids)
+
+
+@functools.cache
+def _exact_by_labels(given: Given, form: str, labels: int, per_counted: bool) -> tuple[Tensor, list[Tensor]]:
+    score, ids = exact(given), labels_of(given.shape[0], labels)
+    z, scale = score.x.clone().requires_grad_(), score.scale.clone().requires_grad_()
+    unit = _unit(z, given.dtype)
+    s = (scale * unit @ unit.T).fill_diagonal_(-torch.inf)
+    positive = (ids[:, None] == ids[None, :]).fill_diagonal_(False)
+    count = positive.sum(dim=1)
+    counted = count > 0
+    s, positive, count = s[counted], positive[counted], count[counted]
+    if form == "out":
+        own = torch.where(positive, s, 0.0).sum(dim=1) / count
+    else:
+        own = torch.where(positive, s, -torch.inf).logsumexp(dim=1) - count.log()
+    loss = 0.125 * (s.logsumexp(dim=1) - own).sum() / (counted.sum().clamp_min(1) if per_counted else 1)
+    of_z, of_scale = torch.autograd.grad(loss, [z, scale])
+    none = z.new_empty(0)
+    return loss.detach(), [of_z, none, of_scale, none, none]
 
 
 def _biased_as(join: str, score: Score) -> Score:

@@ -4,6 +4,12 @@ _UNREAD = "rows beyond the end are not stored, and columns beyond it have the sc
 _UNSTORED = "what is beyond the end is not stored"
 _AT_BOUND = "at the bound itself both are the bound"
 _BRANCH = "it decides whether one exponential is taken or two, which make the same"
+_WIDE = "64 bits hold the same number"
+_ORIGIN = (
+    "exponents may be measured from any number: rows far from it take two exponentials, which make the same as one"
+)
+_NOT_A_NUMBER = "of a NaN in the first row every column's log-sum-exp is one, and so everything"
+_EMPTY = "a row without pairs then lies far from the others: two exponentials are taken, which make the same as one"
 _FALLBACK = "where it differs the sums of all columns are 0, infinite or NaN, and are made anew, each from its own largest score"
 
 EXPLAINED: dict[str, str] = {
@@ -28,16 +34,31 @@ EXPLAINED: dict[str, str] = {
     "absorbed_both: 0.0 → 1.0": "it is multiplied by e^{−inf}",
     "meet: u.to(a.dtype.element_ty).to(DTYPE) → u.to(a.dtype.element_ty)": "the other factor is wide, and so the product is",
     "meet: tl.load(row_bias + i, mask=i < rows, other=0.0) → tl.load(row_bias + i, mask=i < rows, other=7.0)": _UNSTORED,
-    "arrive: 0.0 → 1.0": "exponents may be measured from any number where the first row's log-sum-exp is NaN",
-    "arrive: 0.0 → 1.0 (3)": "all scores of a row without pairs are −inf, and their exponentials 0, times anything",
-    "arrive: float('-inf') → 0.0": (
-        "a row without pairs then lies far from the others: two exponentials are taken, which make the same as one"
-    ),
-    "arrive: inside & ~empty → ~empty": "a row beyond the end has no parts, and so is empty",
-    "arrive: found - least → found": (
+    "met: tl.load(out.last + tl.minimum(first_i + BM, N) - 1).to(tl.int32) → "
+    "tl.load(out.last + tl.minimum(first_i + BM, N) - 1)": _WIDE,
+    "met: tl.load(out.first + first_i).to(tl.int32) → tl.load(out.first + first_i)": _WIDE,
+    "met: out.first + first_i → out.first": "tiles are looked at whose pairs are all left out",
+    "first_of: tl.zeros([BLOCK], tl.int32) → tl.zeros([BLOCK], tl.int32) + 1": _ORIGIN,
+    "first_of: tl.max(whole(parts, none, count, stride, none == 0, BLOCK, TOGETHER, True)) → "
+    "tl.min(whole(parts, none, count, stride, none == 0, BLOCK, TOGETHER, True))": "all of them are the first row",
+    "first_of: tl.where(least != least, 0.0, base_of(least)) → tl.where(least != least, base_of(least), 0.0)": _ORIGIN,
+    "first_of: tl.where(least != least, 0.0, base_of(least)) → base_of(least)": _NOT_A_NUMBER,
+    "first_of: least != least → least == least": _ORIGIN,
+    "first_of: 0.0 → 1.0": _ORIGIN,
+    "first_of: base_of(least) → least": "an infinite one is far from all others: " + _BRANCH,
+    "first_of: none == 0 → none != 0": _ORIGIN,
+    "compared: 0.0 → 1.0": "all scores of a row without pairs are −inf, and their exponentials 0, times anything",
+    "compared: 0.0 → 1.0 (2)": "1 is near too",
+    "compared: tl.where(inside & ~empty, tl.abs(found - least), 0.0) → tl.abs(found - least)": _EMPTY,
+    "compared: inside & ~empty → inside": _EMPTY,
+    "compared: inside & ~empty → ~empty": "a row beyond the end has no parts, and so is empty",
+    "compared: float('-inf') → 0.0": _EMPTY,
+    "compared: found - least → least - found": "of both the size is taken",
+    "compared: found - least → found": (
         "if neither it nor the first row's, of which this is true too, is more than 22, they are 44 apart at most: one "
         "exponential is then off by 2e-6, which no half-precision weight shows"
     ),
+    "pull: N → M (11)": "what is taken off weights is given for symmetric problems",
     "arrive: tl.load(before + i, mask=inside, other=0.0) → tl.load(before + i, mask=inside, other=7.0)": _UNSTORED,
     "arrived: tl.load(pair + k, mask=k < N, other=0.0) → tl.load(pair + k, mask=k < N, other=7.0)": (
         "a row of x beyond the end, by which it is multiplied, is 0"
