@@ -79,8 +79,8 @@ def _parted(loss: Loss, labelling: Labelling, first: Tensor, last: Tensor) -> _P
         of_others, of_partners, linear, positives, loss.weight, *sides, less, loss.losses, *extents, of_others.shape[0],
         of_partners.shape[0], N, OUT=mean_outside, **options,
     )  # fmt: skip
-    at = (Sides(side, side, extent) for side, extent in zip(sides, extents, strict=True))
-    return _Parted(others, partners, *at, less)
+    at_others, at_partners = (Sides(side, side, extent) for side, extent in zip(sides, extents, strict=True))
+    return _Parted(others, partners, at_others, at_partners, less)
 
 
 def _pulled(parted: _Parted, scale: bool, workspace: int) -> tuple[Tensor, Tensor | None]:
