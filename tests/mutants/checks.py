@@ -212,6 +212,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "labels, of the scale": lambda: by_labels(LABELS, "out", 9, needs=OF_SCALE),
     "labels, few rows a program": lambda: by_labels(replace(LABELS, shape=(261, 261, 24)), "out", 9, rows_each=1),
     "labels, many parts": lambda: by_labels(replace(LABELS, shape=(390, 390, 5), programs=60), "out", 2),
-    "labels, far apart": lambda: by_labels(replace(LABELS, scale=400.0), "out", 9),
+    "labels of twins": lambda: by_labels(replace(LABELS, scale=60.0), "out", 0),
+    "labels, far apart": lambda: by_labels(replace(LABELS, scale=1500.0), "out", 9),
     "loss of wide rows": lambda: whole(replace(ROWS, shape=(9, 12, 1030)), "anchor", needs=UNSCALED),
 }

@@ -138,8 +138,9 @@ def by_labels(
     per_counted: bool = True,
     rows_each: int = losses.ROWS,
 ) -> None:
-    """SupCon of rows with so many labels, some of which one row alone has."""
+    """SupCon of rows with so many labels, some of which one row alone has; with 0 of rows that are there twice."""
     score, ids = score_of(given), labels_of(given.shape[0], labels)
+    score = replace(score, x=twice(score.x)) if labels == 0 else score
     labelling = Labelling(ids, form, 0.125, per_counted, True)
     with device(given.programs), mock.patch.object(losses, "ROWS", rows_each):
         value, made = sup_con.labelled(score, labelling, needs, given.workspace)
@@ -149,7 +150,13 @@ def by_labels(
     _compare(made, Gradients(*kept), given)
 
 
+def twice(rows: Tensor) -> Tensor:
+    return rows[torch.arange(len(rows)) // 2]
+
+
 def labels_of(rows: int, labels: int) -> Tensor:
+    if labels == 0:
+        return torch.arange(rows) // 2
     ids = torch.randint(0, labels, (rows,), generator=torch.Generator().manual_seed(labels))
     return torch.where(torch.arange(rows) % 40 == 7, labels + torch.arange(rows), ids)
 
@@ -157,7 +164,10 @@ def labels_of(rows: int, labels: int) -> Tensor:
 @functools.cache
 def _exact_by_labels(given: Given, form: str, labels: int, per_counted: bool) -> tuple[Tensor, list[Tensor]]:
     score, ids = exact(given), labels_of(given.shape[0], labels)
-    z, scale = score.x.clone().requires_grad_(), score.scale.clone().requires_grad_()
+    z, scale = (
+        (twice(score.x) if labels == 0 else score.x.clone()).requires_grad_(),
+        score.scale.clone().requires_grad_(),
+    )
     unit = _unit(z, given.dtype)
     s = (scale * unit @ unit.T).fill_diagonal_(-torch.inf)
     positive = (ids[:, None] == ids[None, :]).fill_diagonal_(False)

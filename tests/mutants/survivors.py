@@ -9,6 +9,7 @@ _ORIGIN = (
     "exponents may be measured from any number: rows far from it take two exponentials, which make the same as one"
 )
 _NOT_A_NUMBER = "of a NaN in the first row every column's log-sum-exp is one, and so everything"
+_ALONE = "a row without partners has none to weigh"
 _EMPTY = "a row without pairs then lies far from the others: two exponentials are taken, which make the same as one"
 _FALLBACK = "where it differs the sums of all columns are 0, infinite or NaN, and are made anew, each from its own largest score"
 
@@ -52,12 +53,9 @@ EXPLAINED: dict[str, str] = {
     "compared: tl.where(inside & ~empty, tl.abs(found - least), 0.0) → tl.abs(found - least)": _EMPTY,
     "compared: inside & ~empty → inside": _EMPTY,
     "compared: inside & ~empty → ~empty": "a row beyond the end has no parts, and so is empty",
-    "compared: float('-inf') → 0.0": _EMPTY,
     "compared: found - least → least - found": "of both the size is taken",
-    "compared: found - least → found": (
-        "if neither it nor the first row's, of which this is true too, is more than 22, they are 44 apart at most: one "
-        "exponential is then off by 2e-6, which no half-precision weight shows"
-    ),
+    "arrive_at_both: tl.where(count > 0, at_partners, 0.0) → at_partners": _ALONE,
+    "arrive_at_both: count > 0 → count >= 0 (3)": _ALONE,
     "pull: N → M (11)": "what is taken off weights is given for symmetric problems",
     "arrive: tl.load(before + i, mask=inside, other=0.0) → tl.load(before + i, mask=inside, other=7.0)": _UNSTORED,
     "arrived: tl.load(pair + k, mask=k < N, other=0.0) → tl.load(pair + k, mask=k < N, other=7.0)": (
