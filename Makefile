@@ -12,6 +12,7 @@ PEERS := $(wildcard tests/requirements-peers.txt)
 # More processes want more memory, about 2 GB each.
 WORKERS ?= 2
 OLDEST_TRITON := 3.6.0
+TORCH ?= 2.11.0
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 REPORT_ARGS ?=
@@ -20,12 +21,13 @@ GPU_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest-triton native-test exhaustive sanitize lint bench bench-quick report static-gpu gpu-check gpu-check-dry clean
+.PHONY: help demo test test-oldest-triton test-torch native-test exhaustive sanitize lint bench bench-quick report static-gpu gpu-check gpu-check-dry clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
 	@echo "make test    run the whole test suite"
 	@echo "make test-oldest-triton  the GPU kernels compiled once more, by Triton $(OLDEST_TRITON)"
+	@echo "make test-torch  the CPU's tests under another torch, TORCH=$(TORCH), whose packages are several GB"
 	@echo "make native-test  run the C++ tests of csrc; make sanitize: under the address, undefined and thread sanitizers"
 	@echo "make exhaustive  exp, softplus and logistic of every float, at every level of instructions: minutes"
 	@echo "make lint    ruff (rules and format) and pyright"
@@ -47,6 +49,10 @@ test: $(VENV)/test.stamp
 # The GPU kernels' machine code by the oldest Triton that is supported, beside the one of .venv.
 test-oldest-triton: $(VENV)/test.stamp $(VENV)/triton-$(OLDEST_TRITON).stamp
 	PYTHONPATH=$(VENV)/triton-$(OLDEST_TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/gpu/test_compiled.py -k "not exponential"
+
+# What is not of the triton backend, whose tests ask for the Triton of .venv.
+test-torch: $(VENV)/torch-$(TORCH).stamp
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(VENV)/torch-$(TORCH)/bin/python -m pytest -n $(WORKERS) -m "not serial" -k "not triton" tests/unit tests/property tests/peers
 
 # Plain C++: no Python, no torch, nothing to install but a compiler.
 native-test:
@@ -126,4 +132,13 @@ $(VENV)/triton-$(OLDEST_TRITON).stamp: | $(BIN)/python
 $(VENV)/lint.stamp: $(VENV)/test.stamp $(VENV)/demo.stamp
 	@echo "installing ruff and pyright"
 	$(PIP) "jessl_kernels[dev]"
+	@touch $@
+
+# In an environment of its own; what depends on torch is not pinned there.
+$(VENV)/torch-$(TORCH).stamp: $(VENV)/base.stamp $(PEERS)
+	@echo "installing torch $(TORCH) beside the other"
+	$(PYTHON) -m venv $(VENV)/torch-$(TORCH)
+	sed -E "/^(torch|triton|setuptools)==/d" constraints.txt > $(VENV)/torch-$(TORCH)/constraints.txt
+	$(VENV)/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install -qq -c $(VENV)/torch-$(TORCH)/constraints.txt torch==$(TORCH) ".[test]"
+	$(if $(PEERS),$(VENV)/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install -qq --no-deps --ignore-requires-python -r $(PEERS))
 	@touch $@
