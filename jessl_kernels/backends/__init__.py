@@ -140,12 +140,18 @@ def _refusal(name: str, score: Score, op: str) -> list[str]:
 
 
 def select(function: str, score: Score, op: str) -> str:
-    """The name of the backend that will compute this problem. NotImplementedError quotes every refusal."""
+    """The name of the backend that will compute this problem. NotImplementedError quotes every refusal, or that of the backend
+    asked for."""
     for name in BACKENDS:
         if not _refusal(name, score, op):
             return name
-    quoted = " · ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in refusals(score, op).items())
     problem = f"x {tuple(score.x.shape)} {score.x.dtype}, device {score.x.device}".replace("torch.", "")
+    forced = settings().backend
+    if forced is not None:
+        why = "; ".join(_refusal(forced, score, op))
+        asked = f"{forced}, for which use_backend or JESSL_BACKEND asks"
+        raise NotImplementedError(f"{asked}, cannot run {function} on {problem}: {why}")
+    quoted = " · ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in refusals(score, op).items())
     raise NotImplementedError(f"no backend can run {function} on {problem}\n    {quoted}")
 
 

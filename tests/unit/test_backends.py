@@ -140,6 +140,12 @@ def test_no_willing_backend_is_one_error_with_every_refusal(monkeypatch):
         jk.pairwise_logsumexp(torch.eye(2))
 
 
+def test_a_backend_asked_for_that_cannot_says_its_own_reason_alone():
+    why = r"^triton, for which use_backend or JESSL_BACKEND asks, cannot run pairwise_logsumexp on x \(2, 2\).*x is on cpu$"
+    with jk.use_backend("triton"), pytest.raises(NotImplementedError, match=why):
+        jk.pairwise_logsumexp(torch.eye(2))
+
+
 @pytest.mark.parametrize(
     ("reduction", "dim", "grad", "chunked", "cpu", "symmetric"),
     [
