@@ -60,7 +60,13 @@ def number(function: str, argument: str, value: Any) -> float:
         wrong_type(function, argument, value, "must be a number")
     if is_nan(value):
         fail(function, argument, value, "must be a number")
+    _fits_a_float(function, argument, value)
     return float(value)
+
+
+def _fits_a_float(function: str, argument: str, value: int | float) -> None:
+    if type(value) is int and value.bit_length() > 1023:
+        fail(function, argument, f"an int of {value.bit_length()} bits", "must be no larger than a float")
 
 
 def positive(function: str, argument: str, value: Any) -> float:
@@ -162,11 +168,14 @@ def scalar(
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         wrong_type(function, argument, value, "must be a float or a 0-d float tensor")
     else:
+        _fits_a_float(function, argument, value)
         known = value
     if known is not None:
         too_small = (above is not None and known <= above) or (at_least is not None and known < at_least)
         if too_small or not is_finite(known):
             fail(function, argument, known, must)
+        if inverse and not is_finite(1 / known):
+            fail(function, argument, known, "must be so large that 1 over it is finite")
     if isinstance(value, Tensor):
         wide = value.to(torch.float64)
         return wide.reciprocal() if inverse else wide

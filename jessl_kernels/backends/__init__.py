@@ -87,8 +87,8 @@ def use_backend(
     skip_below ε, 0 <= ε < 1 (default 0: every pair counts): pairs may be left out that are together at most a share ε of
                the Σ_j e^{s_ij} of their row, and of their column where columns are reduced
 
-    What is None stays as it is outside the block. A backward pass uses the settings of its forward pass. Holds for the
-    current thread.
+    What is None stays as it is outside the block. A backward pass uses the settings of its forward pass; what activation
+    checkpointing computes again, those in force then. Holds for the current thread.
 
     With skip_below a log-sum-exp comes out low by at most −log(1 − ε) ≈ ε, and the weights p_ij = e^{s_ij − row_i} of its
     gradient are off by at most 2ε, summed over the row; with an anchor by at most 2ε of what the row's negatives weigh, so that

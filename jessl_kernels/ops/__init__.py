@@ -26,7 +26,7 @@ from ..backends.contract import Labelling, Pairing, Weighted
 from ..score import Needs, Score
 from . import real
 from . import registered as registered
-from .derivatives import Paired, Reduce, Scalar, Total, call, with_gradients
+from .derivatives import Paired, Reduce, Scalar, TopK, Total, call, with_gradients
 from .derivatives import is_plain as is_plain
 from .places import summed as summed
 from .places import taken as taken
@@ -71,4 +71,4 @@ def labelled(score: Score, labelling: Labelling, needs: Needs, backend: str, wor
 
 def top_k(score: Score, k: int, backend: str, workspace: int) -> tuple[Tensor, Tensor]:
     """The k largest scores of each row and their columns; no gradient."""
-    return call(real.top_k, "top_k", score, (k, backend, workspace))
+    return call(TopK.apply, "top_k", score, (k, backend, workspace))

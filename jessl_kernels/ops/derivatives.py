@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 from torch.autograd import Function, forward_ad
 
 from ..score import FLAT, TENSORS, Needs, Score
@@ -19,19 +20,19 @@ from . import real
 
 def call(eager: Callable, name: str, score: Score, rest: tuple) -> Any:
     """Traced, fake and meta tensors need the registered operator; real ones go straight to the backend."""
-    function = eager if is_real(score) else getattr(torch.ops.jessl_kernels, name).default
+    function = eager if is_real(score.x, score.y, score.rest) else getattr(torch.ops.jessl_kernels, name).default
     return function(*score.flatten(), *rest)
 
 
-def is_real(score: Score) -> bool:
+def is_real(*tensors: Tensor | None) -> bool:
     return not torch.compiler.is_compiling() and all(
-        t is None or (type(t) in (Tensor, torch.nn.Parameter) and not t.is_meta) for t in (score.x, score.y, score.rest)
+        t is None or (type(t) in (Tensor, torch.nn.Parameter) and not t.is_meta) for t in tensors
     )
 
 
 def is_plain(score: Score) -> bool:
     """Real, and outside of torch.func, whose transforms want functions of another form."""
-    return is_real(score) and not torch._C._are_functorch_transforms_active()
+    return is_real(score.x, score.y, score.rest) and not torch._C._are_functorch_transforms_active()
 
 
 def _no_second_derivative(ctx: Any, *upstream: Tensor) -> Any:
@@ -42,11 +43,11 @@ def _no_second_derivative(ctx: Any, *upstream: Tensor) -> Any:
     )
 
 
-def _no_vmap(info: Any, in_dims: tuple, *args: Any) -> Any:
+def no_vmap(info: Any, in_dims: tuple, *args: Any) -> Any:
     raise NotImplementedError("jessl_kernels has no vmap rule: call the function once per batch")
 
 
-def _no_jvp(ctx: Any, *tangents: Any) -> Any:
+def no_jvp(ctx: Any, *tangents: Any) -> Any:
     raise NotImplementedError("jessl_kernels has no forward-mode derivative: use torch.func.grad or vjp")
 
 
@@ -102,7 +103,7 @@ def _times(
     """
     if torch.is_grad_enabled():
         return _Scaled.apply(upstream, len(gradients), *gradients, *(t for t in tied if t is not None))
-    if rounded and not torch._C._are_functorch_transforms_active():  # whose tensors torch.mul(out=…) does not take
+    if rounded and not _is_transformed(upstream):
         return tuple(
             torch.mul(upstream, g, out=torch.empty_like(g, dtype=t.dtype)) if t is not None and g.numel() else g
             for g, t in zip(gradients, tied, strict=True)
@@ -129,15 +130,20 @@ class _Once(Function):
         pass
 
     backward = staticmethod(_no_second_derivative)
-    vmap = staticmethod(_no_vmap)
-    jvp = staticmethod(_no_jvp)
+    vmap = staticmethod(no_vmap)
+    jvp = staticmethod(no_jvp)
 
 
 def _is_one(upstream: Tensor) -> bool:
     """Whether gradients need no product and may be handed out as they are: `loss.backward()` of a batch whose pages, new from
     the system, would take longer to touch than its loss. Not asked of a GPU, which would have to be waited for."""
     plain = type(upstream) is Tensor and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    return plain and upstream.device.type == "cpu" and upstream.item() == 1.0
+    return plain and upstream.device.type == "cpu" and not _is_transformed(upstream) and upstream.item() == 1.0
+
+
+def _is_transformed(upstream: Tensor) -> bool:
+    """Whether it is one of torch.func's tensors, or of `is_grads_batched`, of which torch takes no item and no `out`."""
+    return torch._C._are_functorch_transforms_active() or is_legacy_batchedtensor(upstream)
 
 
 class WithGradients(_Once):
@@ -191,6 +197,16 @@ class Scalar(_Once):
     forward = staticmethod(real.scalar)
     setup_context = staticmethod(scalar_setup)
     backward = staticmethod(scalar_backward)
+
+
+class TopK(_Once):
+    """Whose places have no gradient; from the values at them `pairwise_topk` makes others, which have."""
+
+    forward = staticmethod(real.top_k)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.mark_non_differentiable(*output)
 
 
 class Total(_Once):

@@ -13,12 +13,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+
+from .derivatives import is_real, no_jvp, no_vmap
 
 
 def taken(rows: Tensor, places: Tensor, *, permutes: bool = False) -> Tensor:
     """rows[places] along the first dimension. permutes: places holds each number below len(rows) once."""
     if _is_eager_on_cpu(rows):
         return rows.index_select(0, places)
+    if is_real(rows):
+        return _Taken.apply(rows, places, permutes)
     return torch.ops.jessl_kernels.taken(rows, places, permutes)
 
 
@@ -26,6 +31,8 @@ def summed(rows: Tensor, places: Tensor, count: int) -> Tensor:
     """For each k < count the sum of the rows whose place is k, 0 where there is none."""
     if _is_eager_on_cpu(rows):
         return one_by_one(rows, places, count)
+    if is_real(rows):
+        return _Summed.apply(rows, places, count)
     return torch.ops.jessl_kernels.summed(rows, places, count)
 
 
@@ -71,19 +78,36 @@ def _taken_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(places)
 
 
-def _taken_backward(ctx: Any, upstream: Tensor) -> tuple:
-    (places,) = ctx.saved_tensors
+def _taken_backward(ctx: Any, *upstream: Tensor) -> tuple:
+    (places,), (rows,) = ctx.saved_tensors, upstream
     if ctx.permutes:
-        return taken(upstream, places.argsort(), permutes=True), None, None
-    return summed(upstream, places, ctx.count), None, None
+        return taken(rows, places.argsort(), permutes=True), None, None
+    return summed(rows, places, ctx.count), None, None
 
 
 def _summed_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(inputs[1])
 
 
-def _summed_backward(ctx: Any, upstream: Tensor) -> tuple:
-    return taken(upstream, *ctx.saved_tensors), None, None
+def _summed_backward(ctx: Any, *upstream: Tensor) -> tuple:
+    (places,), (sums,) = ctx.saved_tensors, upstream
+    return taken(sums, places), None, None
+
+
+class _Taken(Function):
+    """Beside the operator: torch.func differentiates no operator with a backward of its own, and forward mode gives it 0."""
+
+    forward = staticmethod(_taken)
+    setup_context = staticmethod(_taken_setup)
+    backward = staticmethod(_taken_backward)
+    vmap, jvp = staticmethod(no_vmap), staticmethod(no_jvp)
+
+
+class _Summed(Function):
+    forward = staticmethod(_summed)
+    setup_context = staticmethod(_summed_setup)
+    backward = staticmethod(_summed_backward)
+    vmap, jvp = staticmethod(no_vmap), staticmethod(no_jvp)
 
 
 def _register(name: str, arguments: str, run: Any, fake: Any, backward: Any, setup: Any) -> None:
