@@ -27,7 +27,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime import interpreter
 
-from jessl_kernels.triton.launch import Pairs, Side
+from jessl_kernels.triton.launch import SPREAD, Pairs, Side
 from tests.mutants import sources
 from tests.mutants.planted import NAME, planted
 
@@ -304,10 +304,11 @@ def arrived(op_is_lse: bool) -> Callable[[bool], Outputs]:
         parts, rows = (2**10, 2**21 + BM) if far else (2**10, BM)
         of = room(parts, rows)
         of[-1, -BM:] = LSES
-        lse, share, loss = room(rows), room(rows), room(rows // BM)
-        run("ends", "arrive", (rows // BM - 1, 0), of, None, ONE, None, lse, share, None, loss, None, None, None, None, parts,
-            1, 1, rows, LSE=op_is_lse, JOIN="none", BLOCK=BM, TOGETHER=32)  # fmt: skip
-        yield from (lse[-BM:], share[-BM:], loss[-1:])
+        last = rows // BM - 1
+        lse, share, losses = room(rows), room(rows), room(2 * SPREAD + last)
+        run("ends", "arrive", (last, 0), of, None, ONE, None, lse, share, None, losses, None, None, None, parts, 1, 1, rows,
+            SECOND=False, LSE=op_is_lse, JOIN="none", BLOCK=BM, TOGETHER=32)  # fmt: skip
+        yield from (lse[-BM:], share[-BM:], losses[last : last + 1])
 
     return case
 
