@@ -216,9 +216,8 @@ def paired_in_one(
 def labelled_in_one(x: Tensor, *, scale: Tensor, labelling: Labelling) -> Tensor | None:
     """SupCon in one call of the backend, or None as for `paired_in_one`."""
     score = Score(x, None, scale, None, None, NOTHING, "dot", IDENTITY, settings().skip_below)
-    if not ops.is_plain(score):  # traced: the reductions that it consists of are made for that
-        return None
-    backend = _whole("labelled", score, "logsumexp")
+    # Traced it is not asked for: the reductions that it consists of are made for that.
+    backend = _whole("labelled", score, "logsumexp") if ops.is_plain(score) else None
     return (
         ops.labelled(score, labelling, _needs(score), backend, settings().workspace_on(x.device)) if backend else None
     )

@@ -67,6 +67,13 @@ def test_compiled_code_follows_use_backend():
     torch.testing.assert_close(values[0], values[1])
 
 
+def test_settings_are_not_an_attribute_of_their_class():
+    """Dynamo of torch 2.11 would read that one, and compiled code would not follow use_backend."""
+    from jessl_kernels.backends import _local
+
+    assert "settings" not in vars(type(_local)) and _local.settings is None
+
+
 def test_workspace_bounds_the_strip():
     z = torch.zeros(4096, 8, requires_grad=True)
     plans = []

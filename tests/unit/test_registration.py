@@ -154,13 +154,6 @@ def test_no_trace_asks_a_backend_whether_it_takes_sup_con(monkeypatch):
     torch.testing.assert_close(compiled(z, labels), jk.sup_con(z, labels))
 
 
-def test_settings_are_not_an_attribute_of_their_class():
-    """Dynamo of torch 2.11 would read that one, and compiled code would not follow use_backend."""
-    from jessl_kernels.backends import _local
-
-    assert "settings" not in vars(type(_local)) and _local.settings is None
-
-
 def test_compiled_code_does_not_recompile_for_a_new_temperature_tensor():
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(lambda z, t: jk.nt_xent(*z.split(N), temperature=t), fullgraph=True, backend=counter)
