@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 
-from jessl_kernels.backends.contract import Upstream
-from jessl_kernels.exclude import Exclude
-from jessl_kernels.phi import IDENTITY
-from jessl_kernels.score import Score
+from jessl_kernels.problem.exclude import Exclude
+from jessl_kernels.problem.phi import IDENTITY
+from jessl_kernels.problem.score import Score
+from jessl_kernels.problem.types import Upstream
 from jessl_kernels.triton import launch, shapes
 from jessl_kernels.triton.launch import Problem, Side, Sides
 from jessl_kernels.triton.shapes import Shape

@@ -1,8 +1,7 @@
 """Kernels for large-batch contrastive learning and kernel-density entropy: the numbers of the N×N form in O(N·D) memory."""
 
-from . import functional, nn, phi
+from . import functional, nn
 from .backends import backends, use_backend
-from .exclude import Exclude
 from .explain import explain
 from .functional import (
     alignment,
@@ -19,6 +18,8 @@ from .functional import (
 )
 from .gradient_cache import cached_backward
 from .pairwise import pairwise_logsumexp, pairwise_sum, pairwise_topk
+from .problem import phi
+from .problem.exclude import Exclude
 
 __version__ = "0.1.0"
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from .backends import BACKENDS, refusals, select, settings
-from .exclude import Exclude
 from .pairwise import describe
-from .phi import Phi
+from .problem.exclude import Exclude
+from .problem.phi import Phi
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,12 @@ from . import ops
 from ._checks import accumulation_dtype, choice, embeddings, fail, scalar, wrong_type
 from .autocast import under_autocast
 from .backends import BACKENDS, select, settings
-from .backends.contract import Labelling, Pairing, Weighted, known_upstream
-from .exclude import NOTHING, Exclude, as_exclude
-from .phi import IDENTITY, PHIS, PSIS, Phi
-from .score import KINDS, Needs, Score
+from .problem.exclude import NOTHING, Exclude, as_exclude
+from .problem.phi import IDENTITY, PHIS, Phi
+from .problem.psi import PSIS
+from .problem.row_loss import Labelling, Pairing
+from .problem.score import KINDS, Score
+from .problem.types import Needs, Weighted, known_upstream
 
 Dim = Literal["row", "col", "both"]
 DIMS = ("row", "col", "both")
@@ -323,8 +325,7 @@ def _sides(function: str, score: Score, dim: str, row: tuple, col: tuple) -> tup
 
 def _oriented(score: Score, dim: str, ends: tuple[Tensor, Tensor]) -> list[tuple[Score, tuple[Tensor, Tensor]]]:
     """The problems whose rows are what is asked for, each with its two batches in that order."""
-    x, keys = ends
-    orientations = (dim != "col", score, (x, keys)), (dim != "row", score.transposed(), (keys, x))
+    orientations = (dim != "col", score, ends), (dim != "row", score.transposed(), (ends[1], ends[0]))
     return [(s, e) for wanted, s, e in orientations if wanted]
 
 
@@ -378,14 +379,13 @@ def _needs(score: Score) -> Needs:
 def _topk(function: str, score: Score, k: int, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     """Indices from the backend, values from the k chosen pairs of each row, so that autograd differentiates those alone."""
     with torch.no_grad():
-        values, indices = ops.top_k(
-            score, k, select(function, score, "logsumexp"), settings().workspace_on(score.x.device)
-        )
+        backend = select(function, score, "logsumexp")
+        values, indices = ops.top_k(score, k, backend, settings().workspace_on(score.x.device))
         absent = values == -torch.inf
         indices = indices.masked_fill(absent, 0)
     flat = indices.flatten()
     x = x.unsqueeze(1)  # (N, 1, D)
-    chosen = ops.taken(keys, flat).unflatten(0, indices.shape)  # (N, k, D)
+    chosen = ops.gather_rows(keys, flat).unflatten(0, indices.shape)  # (N, k, D)
     t = (x * chosen).sum(dim=2) if score.kind == "dot" else -(x - chosen).square().sum(dim=2)
     u = score.scale * t
     s = u
@@ -396,5 +396,5 @@ def _topk(function: str, score: Score, k: int, x: Tensor, keys: Tensor) -> tuple
     if score.row_bias is not None:
         s = s + score.row_bias.unsqueeze(1)
     if score.col_bias is not None:
-        s = s + ops.taken(score.col_bias, flat).view_as(s)
+        s = s + ops.gather_rows(score.col_bias, flat).view_as(s)
     return s.masked_fill(absent, -torch.inf), indices.masked_fill(absent, -1)

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import jessl_kernels
-from jessl_kernels.ops import derivatives
+from jessl_kernels.ops import autograd
 
 PACKAGE = os.path.dirname(jessl_kernels.__file__) + os.sep
 TESTS = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -201,9 +201,7 @@ def pretended() -> Iterator[None]:
 
     with (
         mock.patch.object(JITFunction, "run", checked),
-        mock.patch.object(
-            derivatives, "_is_one", lambda upstream: False
-        ),  # in a backward tensors name the host's device
+        mock.patch.object(autograd, "_is_one", lambda upstream: False),  # in a backward tensors name the host's device
         PretendedlyPlaced(book),
         book,
     ):

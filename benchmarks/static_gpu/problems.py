@@ -10,9 +10,10 @@ import torch
 
 from jessl_kernels import phi
 from jessl_kernels.backends import WORKSPACE
-from jessl_kernels.backends.contract import Labelling, Pairing, Upstream, Weighted
-from jessl_kernels.exclude import Exclude
-from jessl_kernels.score import Needs, Score
+from jessl_kernels.problem.exclude import Exclude
+from jessl_kernels.problem.row_loss import Labelling, Pairing
+from jessl_kernels.problem.score import Score
+from jessl_kernels.problem.types import Needs, Upstream, Weighted
 from jessl_kernels.triton import driver, losses
 from jessl_kernels.triton.sup_con import labelled
 

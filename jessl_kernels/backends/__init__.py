@@ -1,21 +1,6 @@
 """Who computes. A backend is a module of functions and a list of reasons to decline; the first that has none is taken.
 
-    NAME, DESCRIPTION                                          how users select it, and what they are told of it
-    MISSING                                                    why it is not in this installation; empty if it is
-    declines(score, op) -> list[str]                           why it cannot run this problem; empty if it can
-    reduce(score, op, cols, workspace)                         → row (N,), col (M,) or empty
-    gradient(score, op, row, col, needs, workspace)            → Gradients, for given upstream gradients and log-sum-exps
-    reduce_and_gradient(score, op, row, col, needs, workspace) → row, col, Gradients of Σ w_i row_i + Σ v_j col_j
-    total(score, needs, workspace)                             → log ΣΣ e^s, Gradients; optional
-    paired(score, op, pairing, needs, workspace)               → value, Gradients of a whole loss; optional, and alone in
-                                                                 being handed a score whose batch has a `rest`
-    labelled(score, labelling, needs, workspace)               → value, Gradients of a whole SupCon; optional
-    whole(score, loss) -> bool                                 whether "paired" or "labelled" takes this score; optional: a
-                                                                 backend without it takes all
-    top_k(score, k, workspace)                                 → values (N, k), indices (N, k)
-    plan(score, op, …)                                         → Plan: what it would do, for `jk.explain`
-
-`op` is "logsumexp" or the name of a ψ to sum. Results come in the accumulation dtype of the score.
+`protocol.py` says what such a module has.
 """
 
 from __future__ import annotations
@@ -25,18 +10,18 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
+from typing import Any
 
 import torch
 
 from .._checks import fail, number, wrong_type
 from ..native import native_status
-from ..score import Score
+from ..problem.score import Score
 from . import chunked, cpu, reference, triton
+from .protocol import Backend
 
-BACKENDS: dict[str, ModuleType] = {
-    module.NAME: module for module in (cpu, triton, chunked, reference)
-}  # by device, and then in order of preference
+_modules: tuple[Backend, ...] = (cpu, triton, chunked, reference)  # by device, and then in order of preference
+BACKENDS: dict[str, Any] = {module.NAME: module for module in _modules}  # which may have `OptionalFunctions` as well
 # Bytes a backend may use beyond inputs, outputs and a few vectors, unless it is told. On a GPU each strip or block costs some
 # launches, 0.1 ms in all, so they should be few; on a CPU what is kept had better stay near its caches.
 WORKSPACE, WORKSPACE_OF_CPU = 256 << 20, 64 << 20

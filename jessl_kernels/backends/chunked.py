@@ -16,9 +16,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..phi import PSIS
-from ..score import Gradients, Needs, Score
-from .contract import Plan, Upstream, Weighted, arriving, known_upstream
+from ..problem.psi import PSIS
+from ..problem.score import Score
+from ..problem.types import Gradients, Needs, Plan, Upstream, Weighted, known_upstream, upstream_of_anchor
 from .strips import Buffers, Strip, Strips, choose_filling
 
 NAME = "chunked"
@@ -55,7 +55,7 @@ def reduce_and_gradient(
     if col is not None:
         # A column is complete only after the last strip: one pass for the values, one for the gradients.
         row_value, col_value = reduce(score, op, True, workspace)
-        upstream = arriving(op, row, row_value), arriving(op, col, col_value)
+        upstream = upstream_of_anchor(op, row, row_value), upstream_of_anchor(op, col, col_value)
         return row_value, col_value, gradient(score, op, *upstream, needs, workspace)
     grads, values = Gradients.zeros(score, needs), _Rows(score, op)
     for strip in Strips(score, workspace, keep_t=_needs_t(score, needs)):
@@ -106,7 +106,7 @@ class _Rows:
     def absorb_and_differentiate(self, strip: Strip, part: Weighted) -> Tensor:
         """Take a strip's rows in and return P for their known weights, (B, C)."""
         total = self.absorb(strip)
-        upstream = arriving(self.op, part, self.value[strip.rows]).gradient
+        upstream = upstream_of_anchor(self.op, part, self.value[strip.rows]).gradient
         if total is None:
             return PSIS[self.op].slope(strip.scores).mul_(upstream[:, None])
         return strip.scores.mul_(torch.where(total == 0, 0.0, upstream / total)[:, None])

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ..native import native, native_status
-from ..score import Gradients, Needs, Score
-from . import expansion, ordering
-from .contract import Labelling, Pairing, Plan, Upstream, Weighted, known_upstream
+from ..problem.row_loss import Labelling, Pairing
+from ..problem.score import Score
+from ..problem.types import Gradients, Needs, Plan, Upstream, Weighted, known_upstream
+from . import spatial_sort, squared_distance
 
 _STATUS = native_status()
 _core: Any = native() if _STATUS.available else None
@@ -63,7 +64,7 @@ def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, T
     row, col = _new(score, score.N), _new(score, score.M if cols else 0)
     problem = _Problem(score, op)
     _core.reduce(problem.native, op, torch.get_num_threads(), workspace, (_address(row), _address(col)))
-    return problem.order.back(row, col)
+    return problem.permutation.back(row, col)
 
 
 def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
@@ -85,7 +86,7 @@ def reduce_and_gradient(
     _core.reduce_and_gradient(
         problem.native, op, torch.get_num_threads(), workspace, *sides, addresses, out.addresses()
     )
-    return *problem.order.back(*values), out.gradients()
+    return *problem.permutation.back(*values), out.gradients()
 
 
 def total(score: Score, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
@@ -143,7 +144,7 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str,
 def _skipping(score: Score, op: str) -> str:
     if op != "logsumexp":
         return "none: only sums of exponentials leave pairs out"
-    order = "points put in order" if ordering.pays(score) else "points stay in their order"
+    order = "points put in order" if spatial_sort.pays(score) else "points stay in their order"
     return (
         f"tiles of {score.skip_below:g} of their row together, or less, by bounds and by what they add up to; {order}"
     )
@@ -157,11 +158,11 @@ class _Problem:
         self.symmetric = score.symmetric if symmetric is None else symmetric
         self.keep: list[Tensor] = []
         skip_below = score.skip_below if op == "logsumexp" else 0.0
-        moved = moved and skip_below > 0 and ordering.pays(score)
+        moved = moved and skip_below > 0 and spatial_sort.pays(score)
         if moved:
             score = score.in_one_piece()
-        self.order = ordering.order(score, self._put_in_order) if moved else ordering.NONE
-        score = self.order.apply(score)
+        self.permutation = spatial_sort.permutation(score, self._put_in_order) if moved else spatial_sort.NONE
+        score = self.permutation.apply(score)
         exclude, keys = score.exclude, self._batch(score.keys, score.rest)
         x, y = (keys if score.y is None else self._batch(score.x)), keys
         self.squares = squares = _squares(score, x, y)
@@ -183,7 +184,7 @@ class _Problem:
             squares.far_apart,
             self.vector(squares.center),
             skip_below,
-            (self.vector(self.order.rows), self.vector(self.order.place_of_column)),
+            (self.vector(self.permutation.rows), self.vector(self.permutation.place_of_column)),
         )
 
     def _put_in_order(self, points: Tensor) -> Tensor:
@@ -210,8 +211,8 @@ class _Problem:
 
     def sides(self, row: _Side, col: _Side | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The addresses of two `Upstream` or `Weighted`, in the order of the points."""
-        rows = tuple(self.vector(self.order.of_rows(t)) for t in row)
-        return rows, (0, 0) if col is None else tuple(self.vector(self.order.of_columns(t)) for t in col)
+        rows = tuple(self.vector(self.permutation.of_rows(t)) for t in row)
+        return rows, (0, 0) if col is None else tuple(self.vector(self.permutation.of_columns(t)) for t in col)
 
     def _ids(self, pair: tuple[Tensor, Tensor] | None) -> tuple[int, int]:
         """As 32-bit numbers: they are compared N·M times. Negative ones become −1 among rows and −2 among columns."""
@@ -239,16 +240,21 @@ def _squares(score: Score, x: tuple, y: tuple) -> _Squares:
         return _Squares("differences", 0.0, None, f"differences: only {score.D} dimensions")
     center = _new(score, score.D)
     radius, *_ = _core.squared_radius(x, y, torch.get_num_threads(), center.data_ptr())
-    spread = abs(float(score.scale.detach())) * radius
-    if spread == 0 or not spread < torch.inf:
-        return _Squares("differences", 0.0, None, f"differences: scale·radius² = {spread:.3g}")
-    if expansion.exact_enough(score, spread, score.dtype):
-        return _Squares("product", 0.0, center, f"matrix products: scale·radius² = {spread:.3g}")
-    far_apart = expansion.far_apart(score, spread)
+    score_radius = abs(float(score.scale.detach())) * radius
+    if score_radius == 0 or not score_radius < torch.inf:
+        return _Squares("differences", 0.0, None, f"differences: scale·radius² = {score_radius:.3g}")
+    if squared_distance.exact_enough(score, score_radius, score.dtype):
+        return _Squares("product", 0.0, center, f"matrix products: scale·radius² = {score_radius:.3g}")
+    far_apart = squared_distance.far_apart(score, score_radius)
     if far_apart is None:
-        return _Squares("differences", 0.0, None, f"differences: φ has no bounded slope, scale·radius² = {spread:.3g}")
+        return _Squares(
+            "differences", 0.0, None, f"differences: φ has no bounded slope, scale·radius² = {score_radius:.3g}"
+        )
     return _Squares(
-        "product_if_far", far_apart, center, f"differences for tiles with close pairs: scale·radius² = {spread:.3g}"
+        "product_if_far",
+        far_apart,
+        center,
+        f"differences for tiles with close pairs: scale·radius² = {score_radius:.3g}",
     )
 
 
@@ -256,7 +262,7 @@ class _Out:
     """Gradients for the core to write. Where y is x but the pairs are not symmetric, the halves are made apart."""
 
     def __init__(self, problem: _Problem, needs: Needs):
-        self.grads, self.order = Gradients.empty(problem.score, needs), problem.order
+        self.grads, self.permutation = Gradients.empty(problem.score, needs), problem.permutation
         apart = needs.x and problem.score.y is None and not problem.symmetric
         self.other_half = torch.empty_like(self.grads.x) if apart else self.grads.y
 
@@ -267,7 +273,7 @@ class _Out:
     def gradients(self) -> Gradients:
         if self.other_half is not self.grads.y:
             self.grads.x += self.other_half
-        return self.order.gradients_back(self.grads)
+        return self.permutation.gradients_back(self.grads)
 
 
 def _new(score: Score, *shape: int) -> Tensor:

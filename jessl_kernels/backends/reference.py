@@ -18,9 +18,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..phi import PSIS
-from ..score import Gradients, Needs, Score, pull, squared_distances
-from .contract import Plan, Upstream, Weighted, arriving
+from ..problem.psi import PSIS
+from ..problem.score import Score
+from ..problem.types import Gradients, Needs, Plan, Upstream, Weighted, upstream_of_anchor
+from .squared_distance import pull, squared_distances
 
 NAME = "reference"
 DESCRIPTION = "pure torch, the matrix form, any device; only when asked for by name"
@@ -62,8 +63,8 @@ def reduce_and_gradient(
     score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
 ) -> tuple[Tensor, Tensor, Gradients]:
     row_value, col_value = reduce(score, op, col is not None, workspace)
-    upstream_row = arriving(op, row, row_value)
-    upstream_col = None if col is None else arriving(op, col, col_value)
+    upstream_row = upstream_of_anchor(op, row, row_value)
+    upstream_col = None if col is None else upstream_of_anchor(op, col, col_value)
     return row_value, col_value, gradient(score, op, upstream_row, upstream_col, needs, workspace)
 
 

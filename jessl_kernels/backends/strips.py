@@ -8,7 +8,7 @@ the next strip reuses. Three ways to fill it, the first that is exact enough:
     fp64 product  the same in double precision, for fp32 and half inputs; α t is then rounded to fp32 once
     differences   ‖x − y‖² one dimension after the other, exact for any bandwidth, 2D elementwise passes; for few dimensions
 
-An expanded square is exact enough for all pairs, or for those far apart (`expansion.py`). The second can only be seen
+An expanded square is exact enough for all pairs, or for those far apart (`squared_distance.py`). The second can only be seen
 afterwards, so a plain product is tried first, and done again in fp64 for the strips where some pair is closer than half the
 radius; in high dimension there are none. On devices the radius cannot be read without waiting for them, so squares are taken
 by differences there.
@@ -24,8 +24,10 @@ import torch
 from torch import Tensor
 
 from .._checks import readable
-from ..score import Gradients, Score, pull, squared_distances
-from . import expansion
+from ..problem.score import Score
+from ..problem.types import Gradients
+from . import squared_distance
+from .squared_distance import BLOCK, pull, squared_distances
 
 CACHED_STRIP = 4 << 20  # bytes: a strip this small stays in the last cache levels while it is worked on
 FEWEST_ROWS = 128  # below this many rows the library's matrix product loses its speed
@@ -50,15 +52,19 @@ def choose_filling(score: Score) -> Filling:
         return Filling(score.dtype, True, f"differences: only {score.D} dimensions")
     if not readable(score.x):
         return Filling(score.dtype, True, "differences: the data's radius cannot be read without synchronising")
-    spread = expansion.spread(score)
+    score_radius = squared_distance.score_radius(score)
     for dtype in dict.fromkeys((score.dtype, torch.float64)):
-        if expansion.exact_enough(score, spread, dtype):
+        if squared_distance.exact_enough(score, score_radius, dtype):
             if dtype == score.dtype:
-                return Filling(dtype, False, f"one matrix product: scale·radius² = {spread:.3g}")
-            far_apart = expansion.far_apart(score, spread)
+                return Filling(dtype, False, f"one matrix product: scale·radius² = {score_radius:.3g}")
+            far_apart = squared_distance.far_apart(score, score_radius)
             where = " for strips with close pairs" if far_apart is not None else ""
-            return Filling(dtype, False, f"one matrix product, in fp64{where}: scale·radius² = {spread:.3g}", far_apart)
-    return Filling(score.dtype, True, f"differences: scale·radius² = {spread:.3g} is too large to expand the square")
+            return Filling(
+                dtype, False, f"one matrix product, in fp64{where}: scale·radius² = {score_radius:.3g}", far_apart
+            )
+    return Filling(
+        score.dtype, True, f"differences: scale·radius² = {score_radius:.3g} is too large to expand the square"
+    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ class Strips:
         self.narrow = narrow and readable(score.x) and score.exclude.has_sorted_classes()
         buffers = Buffers.plan(score, self.filling, workspace, keep_t=keep_t, scratch=scratch)
         self.rows = buffers.rows
-        self._center = expansion.center(score, self.filling.dtype) if score.kind == "sqdist" else None
+        self._center = squared_distance.center(score, self.filling.dtype) if score.kind == "sqdist" else None
         size = self.rows * score.M
         self._scores = score.x.new_empty(size, dtype=score.dtype)
         self._scratch = score.x.new_empty(size, dtype=score.dtype) if buffers.scratch else None
@@ -175,7 +181,7 @@ class Strips:
     def blocks(self, columns: slice, dtype: torch.dtype) -> Iterator[tuple[slice, slice]]:
         """Column ranges to load at once, each also as a range within the strip. One range where loading copies nothing."""
         copies = self._center is not None or self.score.x.dtype != dtype
-        most = max(1, expansion.BLOCK // (self.score.D * dtype.itemsize)) if copies else columns.stop - columns.start
+        most = max(1, BLOCK // (self.score.D * dtype.itemsize)) if copies else columns.stop - columns.start
         for first in range(columns.start, columns.stop, most):
             last = min(first + most, columns.stop)
             yield slice(first, last), slice(first - columns.start, last - columns.start)

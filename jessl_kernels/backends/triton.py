@@ -33,8 +33,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..score import Gradients, Needs, Score
-from .contract import Labelling, Pairing, Plan, Upstream, Weighted
+from ..problem.row_loss import Labelling, Pairing
+from ..problem.score import Score
+from ..problem.types import Gradients, Needs, Plan, Upstream, Weighted
 
 NAME = "triton"
 DESCRIPTION = "Triton, fused tiles or kernels around the library's products, CUDA tensors"

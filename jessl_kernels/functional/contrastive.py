@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from .._checks import embeddings, fail, same_shape, scalar
-from ..exclude import Exclude
 from ..pairwise import pairwise_logsumexp
+from ..problem.exclude import Exclude
 from .paired import paired
 from .rows import check_options, prepare, reduce_rows, rowwise_dot, scaled
 

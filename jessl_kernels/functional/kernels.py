@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .._checks import accumulation_dtype
-from ..phi import LAPLACE, Phi
+from ..problem.phi import LAPLACE, Phi
 
 
 @dataclass(frozen=True)

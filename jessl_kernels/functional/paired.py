@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ..backends.contract import Pairing
-from ..exclude import Exclude
 from ..pairwise import paired_in_one, pairwise_logsumexp, pairwise_sum
-from ..score import joined
+from ..problem.exclude import Exclude
+from ..problem.row_loss import Pairing
+from ..problem.score import joined
 from .rows import prepare, reduce_rows, rowwise_dot, scaled
 
 

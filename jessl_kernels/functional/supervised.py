@@ -7,10 +7,10 @@ from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, embeddings, fail, readable, scalar, wrong_type
 from ..autocast import without_autocast
-from ..backends.contract import Labelling
-from ..exclude import Exclude
-from ..ops import summed, taken
+from ..ops.gather_scatter import gather_rows, scatter_sum
 from ..pairwise import labelled_in_one, pairwise_logsumexp
+from ..problem.exclude import Exclude
+from ..problem.row_loss import Labelling
 from .rows import check_options, prepare, rowwise_dot, scaled
 
 FORMS = ("out", "in")
@@ -67,7 +67,7 @@ def sup_con(
             return loss
     # Sorted, the rows of one label stand together: reductions over positives can pass by all other columns.
     labels, order = labels.sort(stable=True)
-    (z,) = prepare(taken(rows, order, permutes=True), normalize=normalize)
+    (z,) = prepare(gather_rows(rows, order, permutes=True), normalize=normalize)
     first = torch.searchsorted(labels, labels, side="left")  # where each row's label begins
     positives = torch.searchsorted(labels, labels, side="right") - first - 1  # |P(i)|
     has_positive = positives > 0
@@ -79,7 +79,7 @@ def sup_con(
     )  # −inf · 0 would be NaN
     counted, count = has_positive.to(wide.dtype), positives.clamp_min(1).to(wide.dtype)
     if form == "out":
-        class_sum = taken(summed(wide, first, len(wide)), first) - wide
+        class_sum = gather_rows(scatter_sum(wide, first, len(wide)), first) - wide
         own = positive_lse - scaled(rowwise_dot(wide, class_sum), scale) / count
         own = own.masked_fill(positives == 1, 0.0)  # a mean of one score is its log-sum-exp, also in the last digit
     else:
@@ -87,7 +87,7 @@ def sup_con(
     only_negatives = Exclude(diagonals=(0,), same=(labels, labels))
     if reduction == "none":
         row = counted * (pairwise_logsumexp(z, scale=scale, anchor=positive_lse, exclude=only_negatives) + own)
-        return taken(row, order.argsort(), permutes=True).view(features.shape[:-1])
+        return gather_rows(row, order.argsort(), permutes=True).view(features.shape[:-1])
     if reduction == "mean":
         counted = counted / (len(z) if no_positive == "zero" else counted.sum().clamp_min(1))
     negatives = pairwise_logsumexp(

@@ -12,25 +12,26 @@ Six operators, each a backend's function behind a flat schema:
 `reduce` is differentiated by `gradient`; `scalar`, `total` and `paired` bring their gradients along as outputs, and their
 backward only multiplies them by the arriving number.
 
-    real          the operators on real tensors
-    derivatives   their backward formulas, and the eager functions
-    registered    schemas and shapes
-    places        rows taken and summed by their numbers, which losses need beside the reductions
+    eager           the operators on real tensors
+    autograd        their backward formulas, and the eager functions
+    library         schemas and shapes
+    gather_scatter  rows taken and summed by their numbers, which losses need beside the reductions
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from ..backends.contract import Labelling, Pairing, Weighted
-from ..score import Needs, Score
-from . import real
-from . import registered as registered
-from .derivatives import Paired, Reduce, Scalar, TopK, Total, call, with_gradients
-from .derivatives import is_plain as is_plain
-from .places import summed as summed
-from .places import taken as taken
-from .real import join as join
+from ..problem.row_loss import Labelling, Pairing
+from ..problem.score import Score
+from ..problem.types import Needs, Weighted
+from . import eager
+from . import library as library
+from .autograd import Paired, Reduce, Scalar, TopK, Total, call, with_gradients
+from .autograd import is_plain as is_plain
+from .eager import join as join
+from .gather_scatter import gather_rows as gather_rows
+from .gather_scatter import scatter_sum as scatter_sum
 
 
 def reduce(score: Score, op: str, cols: bool, backend: str, workspace: int) -> tuple[Tensor, Tensor]:
@@ -45,28 +46,28 @@ def scalar(
     col_weight, col_anchor = col or (None, None)
     rest = (op, row.weight, row.anchor, col_weight, col_anchor, needs.flatten(), backend, workspace)
     if is_plain(score):
-        return with_gradients(lambda: real.scalar_of(score, *rest), score, row.anchor, col_anchor)
+        return with_gradients(lambda: eager.scalar_of(score, *rest), score, row.anchor, col_anchor)
     return call(Scalar.apply, "scalar", score, rest)[0]
 
 
 def total(score: Score, needs: Needs, backend: str, workspace: int) -> Tensor:
     """The log-sum-exp over all pairs, differentiable once."""
     if is_plain(score):
-        return with_gradients(lambda: real.total_of(score, needs, backend, workspace), score)
+        return with_gradients(lambda: eager.total_of(score, needs, backend, workspace), score)
     return call(Total.apply, "total", score, (needs.flatten(), backend, workspace))[0]
 
 
 def paired(score: Score, op: str, pairing: Pairing, needs: Needs, backend: str, workspace: int) -> Tensor:
     """The weighted sum of a loss of rows and their partners, differentiable once."""
     if is_plain(score):
-        return with_gradients(lambda: real.paired_of(score, op, pairing, needs, backend, workspace), score)
+        return with_gradients(lambda: eager.paired_of(score, op, pairing, needs, backend, workspace), score)
     score = score.in_one_piece()
     return call(Paired.apply, "paired", score, (op, *pairing, needs.flatten(), backend, workspace))[0]
 
 
 def labelled(score: Score, labelling: Labelling, needs: Needs, backend: str, workspace: int) -> Tensor:
     """SupCon of a plain score, differentiable once."""
-    return with_gradients(lambda: real.made("labelled", backend, score, labelling, needs, workspace), score)
+    return with_gradients(lambda: eager.made("labelled", backend, score, labelling, needs, workspace), score)
 
 
 def top_k(score: Score, k: int, backend: str, workspace: int) -> tuple[Tensor, Tensor]:

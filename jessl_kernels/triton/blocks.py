@@ -12,7 +12,8 @@ import math
 
 from torch import Tensor
 
-from ..score import Gradients, Score
+from ..problem.score import Score
+from ..problem.types import Gradients
 from . import shapes
 from .launch import Problem, Sides, add_sums, cdiv, merged, product, run_options
 from .start import start

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..backends.contract import Plan, Upstream, Weighted, arriving, known_upstream
-from ..score import Gradients, Needs, Score
+from ..problem.score import Score
+from ..problem.types import Gradients, Needs, Plan, Upstream, Weighted, known_upstream
+from ..problem.types import upstream_of_anchor as arriving
 from . import blocks, launch, shapes, strips
 from .launch import Problem, Side, Sides
 

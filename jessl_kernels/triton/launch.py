@@ -15,8 +15,8 @@ import torch
 import triton
 from torch import Tensor
 
-from ..backends.contract import Upstream
-from ..score import Gradients, Score
+from ..problem.score import Score
+from ..problem.types import Gradients, Upstream
 from . import fused, shapes, tile, tune
 from .shapes import Shape
 from .start import ALIGNED_BYTES, start

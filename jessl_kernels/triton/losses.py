@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from .._checks import accumulation_dtype
-from ..backends.contract import Pairing, Weighted
-from ..score import Gradients, Needs, Score
+from ..problem.row_loss import Pairing
+from ..problem.score import Score
+from ..problem.types import Gradients, Needs, Weighted
 from . import driver, ends, launch, shapes
 from .launch import SPREAD, TYPES, Problem, Pulled, Side, Sides, cdiv, in_order
 from .start import start

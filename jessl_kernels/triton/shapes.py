@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..score import Score
+from ..problem.score import Score
 
 LEAST_TILE = 16  # rows, and columns, that a product takes
 FEW_DIMENSIONS = 16  # up to here distances are taken by differences, in the fused kernels

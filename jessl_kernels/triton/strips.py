@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..backends import expansion
-from ..backends.contract import Upstream, Weighted
-from ..score import Gradients, Needs, Score
+from ..backends import squared_distance as expansion
+from ..problem.score import Score
+from ..problem.types import Gradients, Needs, Upstream, Weighted
 from . import epilogue, shapes
 from .launch import Problem, Side, Sides, cdiv, in_order, product, ranges, run_options
 from .start import start

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..backends.contract import Labelling, Pairing
-from ..exclude import Exclude
-from ..score import Gradients, Needs, Score
+from ..problem.exclude import Exclude
+from ..problem.row_loss import Labelling, Pairing
+from ..problem.score import Score
+from ..problem.types import Gradients, Needs
 from . import ends, launch, shapes
 from .launch import SPREAD, Problem, Side, Sides
 from .losses import NOTHING, Loss, over_rows

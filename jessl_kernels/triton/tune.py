@@ -19,7 +19,7 @@ import triton
 import triton.testing
 from triton.runtime.errors import OutOfResources
 
-from ..score import Score
+from ..problem.score import Score
 from . import shapes
 from .shapes import Shape
 

@@ -15,8 +15,8 @@ from benchmarks.static_gpu import problems
 from benchmarks.static_gpu.compiled import TARGETS, Compiled, launches
 from benchmarks.static_gpu.problems import WITH_BIAS, Case, clip, info_nce, nt_xent, siglip, sup_con
 from jessl_kernels import phi
-from jessl_kernels.backends.contract import Pairing
-from jessl_kernels.exclude import Exclude
+from jessl_kernels.problem.exclude import Exclude
+from jessl_kernels.problem.row_loss import Pairing
 from jessl_kernels.triton import ends, losses
 from tests.gpu.test_launches import noted
 

@@ -18,9 +18,10 @@ from triton.runtime.jit import JITFunction
 from benchmarks.static_gpu.problems import ALL, EMBEDDINGS
 from jessl_kernels import phi
 from jessl_kernels.backends import triton as backend
-from jessl_kernels.backends.contract import Pairing, Upstream, Weighted
-from jessl_kernels.exclude import Exclude
-from jessl_kernels.score import Needs, Score
+from jessl_kernels.problem.exclude import Exclude
+from jessl_kernels.problem.row_loss import Pairing
+from jessl_kernels.problem.score import Score
+from jessl_kernels.problem.types import Needs, Upstream, Weighted
 from jessl_kernels.triton import driver, launch
 
 MOST = (2**31 - 1, 65_535, 65_535)  # programs along each axis, of CUDA

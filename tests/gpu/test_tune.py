@@ -12,9 +12,9 @@ pytest.importorskip("ttsem")
 from triton.runtime.errors import OutOfResources
 
 from jessl_kernels import phi
-from jessl_kernels.backends.contract import Upstream
-from jessl_kernels.exclude import Exclude
-from jessl_kernels.score import Score
+from jessl_kernels.problem.exclude import Exclude
+from jessl_kernels.problem.score import Score
+from jessl_kernels.problem.types import Upstream
 from jessl_kernels.triton import launch, shapes, tune
 from jessl_kernels.triton.launch import Problem, Sides
 from jessl_kernels.triton.shapes import Shape

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from jessl_kernels import phi
-from jessl_kernels.score import Needs
+from jessl_kernels.problem.types import Needs
 
 from .judged import ALL, UNBIASED, at_once, best, by_labels, gradients, values, whole
 from .problems import PLENTY, Given

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from jessl_kernels.backends import reference
-from jessl_kernels.backends.contract import Labelling, Pairing, Upstream, Weighted
-from jessl_kernels.score import Gradients, Needs, Score
+from jessl_kernels.problem.row_loss import Labelling, Pairing
+from jessl_kernels.problem.score import Score
+from jessl_kernels.problem.types import Gradients, Needs, Upstream, Weighted
 from jessl_kernels.triton import driver, launch, losses, sup_con
 
 from .problems import PLENTY, Given, exact, problem_of, score_of, vectors

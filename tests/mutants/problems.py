@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from jessl_kernels import phi
-from jessl_kernels.exclude import Exclude
-from jessl_kernels.score import Score
+from jessl_kernels.problem.exclude import Exclude
+from jessl_kernels.problem.score import Score
 
 PLENTY = 64 << 20
 

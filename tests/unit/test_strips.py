@@ -7,8 +7,8 @@ pytest.importorskip("triton")
 
 import jessl_kernels as jk
 from jessl_kernels import phi
-from jessl_kernels.exclude import Exclude
-from jessl_kernels.score import Score
+from jessl_kernels.problem.exclude import Exclude
+from jessl_kernels.problem.score import Score
 from jessl_kernels.triton import launch, strips
 from tests.unit import test_reductions as suite
 

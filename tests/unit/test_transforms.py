@@ -5,7 +5,7 @@ import torch
 from torch.autograd import forward_ad
 
 import jessl_kernels as jk
-from jessl_kernels.ops import derivatives, places
+from jessl_kernels.ops import autograd, gather_scatter
 from tests.data import normals
 
 LABELS = torch.arange(16) // 3
@@ -19,7 +19,7 @@ def rows() -> torch.Tensor:
 def backend(request, monkeypatch):
     if request.param != "off the CPU":
         return request.param
-    monkeypatch.setattr(places, "_is_eager_on_cpu", lambda rows: False)
+    monkeypatch.setattr(gather_scatter, "_is_eager_on_cpu", lambda rows: False)
     return "chunked"
 
 
@@ -51,7 +51,7 @@ def test_labels_and_top_k_have_gradients_by_torch_func(backend):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gradients_of_several_upstreams_at_once(dtype, device_would_wait, monkeypatch):
     if device_would_wait:
-        monkeypatch.setattr(derivatives, "_is_one", lambda upstream: False)
+        monkeypatch.setattr(autograd, "_is_one", lambda upstream: False)
     z = rows().to(dtype).requires_grad_()
     loss = jk.nt_xent(z[:8], z[8:])
     upstream = torch.tensor([1.0, 2.0, -1.0], dtype=loss.dtype)

@@ -8,14 +8,13 @@ Backends receive a `Score`, and compute any block of it they like.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from .._checks import accumulation_dtype
 from . import phi as phi_module
-from ._checks import accumulation_dtype
 from .exclude import Exclude
 from .phi import Phi
 
@@ -130,97 +129,8 @@ class Score:
         return Score(x, y, scale, row_bias, col_bias, exclude, kind, phi, skip_below)
 
 
-@dataclass
-class Gradients:
-    """Gradients of one reduction, each an empty tensor where nobody asked for it.
-
-    x, y, row_bias, col_bias   like the score's, in its accumulation dtype; where y is x, x holds both halves. A batch in two
-                               pieces has one gradient
-    scale                      0-d, fp64
-    """
-
-    x: Tensor
-    y: Tensor
-    scale: Tensor
-    row_bias: Tensor
-    col_bias: Tensor
-
-    @staticmethod
-    def empty(score: Score, needs: Needs) -> Gradients:
-        """To be written to."""
-
-        def new(needed: bool, shape: tuple[int, ...], dtype: torch.dtype = score.dtype) -> Tensor:
-            return score.x.new_empty(shape if needed else 0, dtype=dtype)
-
-        return Gradients(
-            new(needs.x, (score.N, score.D)),
-            new(needs.y and score.y is not None, (score.M, score.D)),
-            new(needs.scale, (), torch.float64),
-            new(needs.row_bias, (score.N,)),
-            new(needs.col_bias, (score.M,)),
-        )
-
-    @staticmethod
-    def zeros(score: Score, needs: Needs) -> Gradients:
-        """To be added to."""
-        made = Gradients.empty(score, needs)
-        for gradient in made.flatten():
-            gradient.zero_()
-        return made
-
-    def flatten(self) -> tuple[Tensor, ...]:
-        return (self.x, self.y, self.scale, self.row_bias, self.col_bias)
-
-    def in_pieces(self, score: Score) -> tuple[Tensor, ...]:
-        """As `flatten`, and the gradient of the score's `rest` if it has one: views, no copies."""
-        if score.rest is None:
-            return self.flatten()
-        whole, split = self.x if score.y is None else self.y, len(score.keys)
-        # By way of `.data` each counts its own versions: who writes to one gradient does not spoil the other for autograd.
-        first, rest = whole.data[:split], whole.data[split:]
-        x, y = (first, self.y) if score.y is None else (self.x, first)
-        return (x, y, self.scale, self.row_bias, self.col_bias, rest)
-
-
-@dataclass(frozen=True)
-class Needs:
-    """Which gradients somebody will use."""
-
-    x: bool
-    y: bool
-    scale: bool
-    row_bias: bool
-    col_bias: bool
-
-    def flatten(self) -> list[bool]:
-        return [self.x, self.y, self.scale, self.row_bias, self.col_bias]
-
-
 def joined(x: Tensor, y: Tensor | None, rest: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """x and y, the `rest` of the keys put behind them."""
     if rest is None:
         return x, y
     return (torch.cat([x, rest]), None) if y is None else (x, torch.cat([y, rest]))
-
-
-def squared_distances(x: Tensor, y: Tensor, out: Tensor) -> Tensor:
-    """‖x_i − y_j‖² by differences, into a block (B, C): exact however small against the spread, at 2D passes over the block."""
-    out.zero_()
-    for x_d, y_d in _dimensions(x, y, out.dtype):
-        out += torch.sub(x_d[:, None], y_d[None, :]).square_()
-    return out
-
-
-def pull(weights: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ_j w_ij (y_j − x_i), (B, D), and Σ_i w_ij (x_i − y_j), (C, D), by differences, one dimension at a time."""
-    toward_y, toward_x = weights.new_empty(x.shape), weights.new_empty(y.shape)
-    for d, (x_d, y_d) in enumerate(_dimensions(x, y, weights.dtype)):
-        product = torch.sub(y_d[None, :], x_d[:, None]).mul_(weights)
-        toward_y[:, d] = product.sum(dim=1)
-        toward_x[:, d] = -product.sum(dim=0)
-    return toward_y, toward_x
-
-
-def _dimensions(x: Tensor, y: Tensor, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
-    for d in range(x.shape[1]):
-        yield x[:, d].to(dtype), y[:, d].to(dtype)

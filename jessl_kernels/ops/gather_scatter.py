@@ -1,7 +1,7 @@
 """Rows taken by their numbers, and the transpose: rows summed by numbers. Each differentiates the other.
 
-    taken    (n, …)      rows[places]
-    summed   (count, …)  for each k the sum of the rows whose place is k
+    gather_rows  (n, …)      rows[places]
+    scatter_sum  (count, …)  for each k the sum of the rows whose place is k
 
 The same bits on every run. index_select and index_add compute the same, and on a CPU they do it here; but on a GPU the one's
 gradient and the other's value are added up in the order in which threads arrive, as they are in what a compiler makes of them.
@@ -15,46 +15,46 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .derivatives import is_real, no_jvp, no_vmap
+from .autograd import is_real, no_jvp, no_vmap
 
 
-def taken(rows: Tensor, places: Tensor, *, permutes: bool = False) -> Tensor:
+def gather_rows(rows: Tensor, places: Tensor, *, permutes: bool = False) -> Tensor:
     """rows[places] along the first dimension. permutes: places holds each number below len(rows) once."""
     if _is_eager_on_cpu(rows):
         return rows.index_select(0, places)
     if is_real(rows):
-        return _Taken.apply(rows, places, permutes)
-    return torch.ops.jessl_kernels.taken(rows, places, permutes)
+        return _GatherRows.apply(rows, places, permutes)
+    return torch.ops.jessl_kernels.gather_rows(rows, places, permutes)
 
 
-def summed(rows: Tensor, places: Tensor, count: int) -> Tensor:
+def scatter_sum(rows: Tensor, places: Tensor, count: int) -> Tensor:
     """For each k < count the sum of the rows whose place is k, 0 where there is none."""
     if _is_eager_on_cpu(rows):
         return one_by_one(rows, places, count)
     if is_real(rows):
-        return _Summed.apply(rows, places, count)
-    return torch.ops.jessl_kernels.summed(rows, places, count)
+        return _ScatterSum.apply(rows, places, count)
+    return torch.ops.jessl_kernels.scatter_sum(rows, places, count)
 
 
 def _is_eager_on_cpu(rows: Tensor) -> bool:
     return rows.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def _taken(rows: Tensor, places: Tensor, permutes: bool) -> Tensor:
+def _gather_rows(rows: Tensor, places: Tensor, permutes: bool) -> Tensor:
     return rows.index_select(0, places)
 
 
-def _summed(rows: Tensor, places: Tensor, count: int) -> Tensor:
+def _scatter_sum(rows: Tensor, places: Tensor, count: int) -> Tensor:
     return (one_by_one if rows.device.type == "cpu" else in_pairs)(rows, places, count)
 
 
 def one_by_one(rows: Tensor, places: Tensor, count: int) -> Tensor:
-    """`summed` on a CPU, where index_add takes one row after the other."""
+    """`scatter_sum` on a CPU, where index_add takes one row after the other."""
     return rows.new_zeros(count, *rows.shape[1:]).index_add(0, places, rows)
 
 
 def in_pairs(rows: Tensor, places: Tensor, count: int) -> Tensor:
-    """`summed` without atomics, in ⌈log₂ n⌉ steps over the sorted rows: a tree, so it rounds less than one after the other."""
+    """`scatter_sum` without atomics, in ⌈log₂ n⌉ steps over the sorted rows: a tree rounds less than one after the other."""
     places, order = places.sort(stable=True)
     sums = rows.index_select(0, order)
     reach = 1  # each row holds the sum of as many rows from itself on, as far as they share its place
@@ -72,41 +72,41 @@ def _along(condition: Tensor, rows: Tensor) -> Tensor:
     return condition.view(-1, *(1 for _ in rows.shape[1:]))
 
 
-def _taken_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+def _gather_rows_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     rows, places, ctx.permutes = inputs
     ctx.count = rows.shape[0]
     ctx.save_for_backward(places)
 
 
-def _taken_backward(ctx: Any, *upstream: Tensor) -> tuple:
+def _gather_rows_backward(ctx: Any, *upstream: Tensor) -> tuple:
     (places,), (rows,) = ctx.saved_tensors, upstream
     if ctx.permutes:
-        return taken(rows, places.argsort(), permutes=True), None, None
-    return summed(rows, places, ctx.count), None, None
+        return gather_rows(rows, places.argsort(), permutes=True), None, None
+    return scatter_sum(rows, places, ctx.count), None, None
 
 
-def _summed_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+def _scatter_sum_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(inputs[1])
 
 
-def _summed_backward(ctx: Any, *upstream: Tensor) -> tuple:
+def _scatter_sum_backward(ctx: Any, *upstream: Tensor) -> tuple:
     (places,), (sums,) = ctx.saved_tensors, upstream
-    return taken(sums, places), None, None
+    return gather_rows(sums, places), None, None
 
 
-class _Taken(Function):
+class _GatherRows(Function):
     """Beside the operator: torch.func differentiates no operator with a backward of its own, and forward mode gives it 0."""
 
-    forward = staticmethod(_taken)
-    setup_context = staticmethod(_taken_setup)
-    backward = staticmethod(_taken_backward)
+    forward = staticmethod(_gather_rows)
+    setup_context = staticmethod(_gather_rows_setup)
+    backward = staticmethod(_gather_rows_backward)
     vmap, jvp = staticmethod(no_vmap), staticmethod(no_jvp)
 
 
-class _Summed(Function):
-    forward = staticmethod(_summed)
-    setup_context = staticmethod(_summed_setup)
-    backward = staticmethod(_summed_backward)
+class _ScatterSum(Function):
+    forward = staticmethod(_scatter_sum)
+    setup_context = staticmethod(_scatter_sum_setup)
+    backward = staticmethod(_scatter_sum_backward)
     vmap, jvp = staticmethod(no_vmap), staticmethod(no_jvp)
 
 
@@ -120,18 +120,18 @@ def _register(name: str, arguments: str, run: Any, fake: Any, backward: Any, set
 
 
 _register(
-    "taken",
+    "gather_rows",
     "bool permutes",
-    _taken,
+    _gather_rows,
     lambda rows, places, permutes: rows.new_empty(places.shape[0], *rows.shape[1:]),
-    _taken_backward,
-    _taken_setup,
+    _gather_rows_backward,
+    _gather_rows_setup,
 )
 _register(
-    "summed",
+    "scatter_sum",
     "SymInt count",
-    _summed,
+    _scatter_sum,
     lambda rows, places, count: rows.new_empty(count, *rows.shape[1:]),
-    _summed_backward,
-    _summed_setup,
+    _scatter_sum_backward,
+    _scatter_sum_setup,
 )

@@ -1,4 +1,4 @@
-"""When a squared distance may be expanded into a matrix product.
+"""Squared distances: by differences, block by block, and when they may be expanded into a matrix product.
 
 ‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩ around the mean rounds u = −α‖x − y‖² by about ε·α·R², R the radius of the data, however close
 two points are. That is exact enough where it stays below the last bits that matter, or where no two points are close:
@@ -7,24 +7,26 @@ differences, too, round u by ε·|u|.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from ..score import Score
+from ..problem.score import Score
 
 BAR = {torch.float32: 2.0**-21, torch.float64: 2.0**-40}  # admitted rounding of u: 8 ulp of 1 in fp32, 4096 in fp64
 CLOSE = 0.25  # of the squared radius
 BLOCK = 4 << 20  # bytes of converted rows held at once
 
 
-def spread(score: Score) -> float:
+def score_radius(score: Score) -> float:
     """|α|·R²; NaN or inf where the data are. Reads the data, so it is for CPU tensors."""
     return abs(float(score.scale.detach())) * _squared_radius(score)
 
 
-def exact_enough(score: Score, spread: float, dtype: torch.dtype) -> bool:
+def exact_enough(score: Score, score_radius: float, dtype: torch.dtype) -> bool:
     """Whether an expansion computed in this dtype may stand for the distances of any two points."""
-    return spread * torch.finfo(dtype).eps <= bar(score)
+    return score_radius * torch.finfo(dtype).eps <= bar(score)
 
 
 def bar(score: Score) -> float:
@@ -32,9 +34,9 @@ def bar(score: Score) -> float:
     return BAR[score.dtype] if score.phi.lipschitz else BAR[score.dtype] ** 2  # √ turns an error δ near 0 into √δ
 
 
-def far_apart(score: Score, spread: float) -> float | None:
+def far_apart(score: Score, score_radius: float) -> float | None:
     """u below which pairs are so far apart that an expansion is exact enough for them; None if there is no such number."""
-    return -CLOSE * spread if score.phi.name == "identity" else None
+    return -CLOSE * score_radius if score.phi.name == "identity" else None
 
 
 def center(score: Score, dtype: torch.dtype) -> Tensor:
@@ -53,3 +55,26 @@ def _squared_radius(score: Score) -> float:
         for block in source.detach().split(most)
     ]
     return float(torch.stack(radii).amax())
+
+
+def squared_distances(x: Tensor, y: Tensor, out: Tensor) -> Tensor:
+    """‖x_i − y_j‖² by differences, into a block (B, C): exact however small against the spread, at 2D passes over the block."""
+    out.zero_()
+    for x_d, y_d in _dimensions(x, y, out.dtype):
+        out += torch.sub(x_d[:, None], y_d[None, :]).square_()
+    return out
+
+
+def pull(weights: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ_j w_ij (y_j − x_i), (B, D), and Σ_i w_ij (x_i − y_j), (C, D), by differences, one dimension at a time."""
+    toward_y, toward_x = weights.new_empty(x.shape), weights.new_empty(y.shape)
+    for d, (x_d, y_d) in enumerate(_dimensions(x, y, weights.dtype)):
+        product = torch.sub(y_d[None, :], x_d[:, None]).mul_(weights)
+        toward_y[:, d] = product.sum(dim=1)
+        toward_x[:, d] = -product.sum(dim=0)
+    return toward_y, toward_x
+
+
+def _dimensions(x: Tensor, y: Tensor, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
+    for d in range(x.shape[1]):
+        yield x[:, d].to(dtype), y[:, d].to(dtype)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._checks import fail, wrong_type
+from .._checks import fail, wrong_type
 
 IdPair = tuple[Tensor, Tensor]
 

@@ -1,6 +1,6 @@
-"""The scalar functions inside a pairwise reduction: φ of the score and ψ of a sum.
+"""φ, the scalar function of a score.
 
-A score is s_ij = φ(u_ij) + r_i + c_j with u_ij = α⟨x_i, y_j⟩ or −α‖x_i − y_j‖². Each function stands here once, beside its
+A score is s_ij = φ(u_ij) + r_i + c_j with u_ij = α⟨x_i, y_j⟩ or −α‖x_i − y_j‖². Each φ stands here once, beside its
 derivative, as torch operations on a block of scores. A backend in another language repeats it once, in its own table.
 
 To add a φ, write `value` and `slope`, state the score kinds it makes sense for, and enter it into `PHIS`. Backends that
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._checks import fail, number
+from .._checks import fail, number
 
 
 @dataclass(frozen=True)
@@ -90,18 +90,3 @@ def build(name: str, parameters: list[float]) -> Phi:
     """The φ that an operator schema spells as a name and a list of floats."""
     known = PHIS[name]
     return Phi(name, known.value, known.slope, known.kinds, tuple(parameters), known.lipschitz)
-
-
-@dataclass(frozen=True)
-class Psi:
-    """A function summed over pairs: value ψ(s) with ψ(−inf) = 0, and slope ψ'(s) with ψ'(−inf) = 0."""
-
-    name: str
-    value: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor], Tensor]
-
-
-# Above 40 softplus(s) − s = e^{−40} ≈ 4e-18 is below the last bit of a double; torch's own threshold, 20, is not.
-SOFTPLUS = Psi("softplus", value=lambda s: torch.nn.functional.softplus(s, threshold=40.0), slope=torch.sigmoid)
-
-PSIS = {psi.name: psi for psi in (SOFTPLUS,)}

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ..autocast import without_autocast
 from ..backends import BACKENDS
-from ..backends.contract import Pairing, Upstream, Weighted, arriving
-from ..score import FLAT, Gradients, Needs, Score
+from ..problem.row_loss import Pairing
+from ..problem.score import FLAT, Score
+from ..problem.types import Gradients, Needs, Upstream, Weighted, upstream_of_anchor
 
 
 def join(value: Tensor, anchor: Tensor | None) -> Tensor:
@@ -94,4 +95,4 @@ def _weighted_sum(value: Tensor, side: Weighted) -> Tensor:
 def _anchor_gradient(op: str, side: Weighted | None, value: Tensor) -> Tensor:
     if side is None or side.anchor is None:
         return value.new_empty(0)
-    return -arriving(op, side, value).gradient
+    return -upstream_of_anchor(op, side, value).gradient

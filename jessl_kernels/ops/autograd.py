@@ -14,13 +14,14 @@ from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 from torch.autograd import Function, forward_ad
 
-from ..score import FLAT, TENSORS, Needs, Score
-from . import real
+from ..problem.score import FLAT, TENSORS, Score
+from ..problem.types import Needs
+from . import eager
 
 
-def call(eager: Callable, name: str, score: Score, rest: tuple) -> Any:
+def call(apply: Callable, name: str, score: Score, rest: tuple) -> Any:
     """Traced, fake and meta tensors need the registered operator; real ones go straight to the backend."""
-    function = eager if is_real(score.x, score.y, score.rest) else getattr(torch.ops.jessl_kernels, name).default
+    function = apply if is_real(score.x, score.y, score.rest) else getattr(torch.ops.jessl_kernels, name).default
     return function(*score.flatten(), *rest)
 
 
@@ -184,17 +185,17 @@ def with_gradients(make: Callable[[], tuple[Tensor, ...]], score: Score, *anchor
 
 
 class Reduce(_Once):
-    forward = staticmethod(real.reduce)
+    forward = staticmethod(eager.reduce)
     setup_context = staticmethod(reduce_setup)
     backward = staticmethod(reduce_backward)
 
 
 class Gradient(_Once):
-    forward = staticmethod(real.gradient)
+    forward = staticmethod(eager.gradient)
 
 
 class Scalar(_Once):
-    forward = staticmethod(real.scalar)
+    forward = staticmethod(eager.scalar)
     setup_context = staticmethod(scalar_setup)
     backward = staticmethod(scalar_backward)
 
@@ -202,7 +203,7 @@ class Scalar(_Once):
 class TopK(_Once):
     """Whose places have no gradient; from the values at them `pairwise_topk` makes others, which have."""
 
-    forward = staticmethod(real.top_k)
+    forward = staticmethod(eager.top_k)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -210,13 +211,13 @@ class TopK(_Once):
 
 
 class Total(_Once):
-    forward = staticmethod(real.total)
+    forward = staticmethod(eager.total)
     setup_context = staticmethod(made_setup)
     backward = staticmethod(made_backward)
 
 
 class Paired(_Once):
-    forward = staticmethod(real.paired)
+    forward = staticmethod(eager.paired)
     setup_context = staticmethod(made_setup)
     backward = staticmethod(made_backward)
 

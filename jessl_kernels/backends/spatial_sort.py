@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..exclude import IdPair
-from ..score import Gradients, Score
+from ..problem.exclude import IdPair
+from ..problem.score import Score
+from ..problem.types import Gradients
 
 TILE = 192  # rows; csrc/cpu/tile.h
 
 
 @dataclass(frozen=True)
-class Order:
+class Permutation:
     """rows, columns    the number before, of each row and column that stands there now; None for the order there was
     place_of_column  the inverse of columns
     """
@@ -58,7 +59,7 @@ class Order:
         return Gradients(x, y, grads.scale, row_bias, col_bias)
 
 
-NONE = Order()
+NONE = Permutation()
 
 
 def pays(score: Score) -> bool:
@@ -66,13 +67,13 @@ def pays(score: Score) -> bool:
     return max(score.N, score.M) > TILE and score.exclude.different is None
 
 
-def order(score: Score, put_in_order: Callable[[Tensor], Tensor]) -> Order:
+def permutation(score: Score, put_in_order: Callable[[Tensor], Tensor]) -> Permutation:
     """The order of a score's points. Where y is x both move together, so that what is symmetric stays so."""
     rows = put_in_order(score.x)
     columns = rows if score.y is None else put_in_order(score.y)
     place = torch.empty_like(columns)
     place[columns] = torch.arange(len(columns))
-    return Order(rows, columns, place)
+    return Permutation(rows, columns, place)
 
 
 def _back(t: Tensor, numbers: Tensor | None) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..score import FLAT, SCHEMA, Gradients, Needs, Score
-from . import derivatives, real
+from ..problem.score import FLAT, SCHEMA, Score
+from ..problem.types import Gradients, Needs
+from . import autograd, eager
 
 NAMESPACE = "jessl_kernels"
 
@@ -54,31 +55,31 @@ def _new(score: Score, *shape: int) -> Tensor:
     return score.x.new_empty(shape, dtype=score.dtype)
 
 
-_register("reduce", "str op, bool cols", "(Tensor, Tensor)", real.reduce, _fake_reduce).register_autograd(
-    derivatives.reduce_backward, setup_context=derivatives.reduce_setup
+_register("reduce", "str op, bool cols", "(Tensor, Tensor)", eager.reduce, _fake_reduce).register_autograd(
+    autograd.reduce_backward, setup_context=autograd.reduce_setup
 )
 _register(
     "gradient",
     "str op, Tensor row_gradient, Tensor? row_lse, Tensor? col_gradient, Tensor? col_lse, bool[] needs",
     "(Tensor, Tensor, Tensor, Tensor, Tensor)",
-    real.gradient,
+    eager.gradient,
     _fake_gradient,
 )
 _register(
     "scalar",
     "str op, Tensor row_weight, Tensor? anchor, Tensor? col_weight, Tensor? col_anchor, bool[] needs",
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    real.scalar,
+    eager.scalar,
     _fake_scalar,
-).register_autograd(derivatives.scalar_backward, setup_context=derivatives.scalar_setup)
+).register_autograd(autograd.scalar_backward, setup_context=autograd.scalar_setup)
 _register(
-    "total", "bool[] needs", "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", real.total, _fake_made
-).register_autograd(derivatives.made_backward, setup_context=derivatives.made_setup)
+    "total", "bool[] needs", "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", eager.total, _fake_made
+).register_autograd(autograd.made_backward, setup_context=autograd.made_setup)
 _register(
     "paired",
     "str op, float weight, str join, int shift, bool normalize, bool cols, bool[] needs",
     "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    real.paired,
+    eager.paired,
     _fake_made,
-).register_autograd(derivatives.made_backward, setup_context=derivatives.made_setup)
-_register("top_k", "int k", "(Tensor, Tensor)", real.top_k, _fake_top_k)
+).register_autograd(autograd.made_backward, setup_context=autograd.made_setup)
+_register("top_k", "int k", "(Tensor, Tensor)", eager.top_k, _fake_top_k)
