@@ -81,7 +81,7 @@ def call(case: Case, N: int, device: str = "cuda") -> Callable[[], object]:
     if kernel == "pull psi":
         return partial(pull, Sides(Side(lse, lse, lse), None, None), "softplus", psi=True)
     if kernel == "pull":
-        return partial(pull, Sides(Side(lse, lse, lse), None, None), "logsumexp", unit=True)
+        return partial(pull, Sides(Side(lse, lse, lse), None, None), "logsumexp", unit_upstream=True)
     sides = Sides.of(Upstream(lse / N, lse), Upstream(lse / N, lse.clone()))
     return partial(pull, sides, "logsumexp", scale=kernel == "pull both scale")
 

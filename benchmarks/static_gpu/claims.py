@@ -64,7 +64,7 @@ def passes(figure: Figure, kernel: str) -> int:
     """How many times a kernel sweeps over all scores."""
     if kernel == "pull" and figure.loss in ("CLIP", "SigLIP"):
         return 2
-    return 1 if kernel in ("row_sums", "pull", "weigh_block") else 0
+    return 1 if kernel in ("row_sums", "pull", "score_grad_block") else 0
 
 
 def _rival(f: Figure, g: Figure) -> bool:

@@ -48,7 +48,7 @@ class Contender:
 
 
 def pairs(N: int, D: int) -> tuple[Tensor, Tensor]:
-    """Random unit vectors: all log-sum-exps lie near each other, so that rows and columns share an exponential (`tile.APART`)."""
+    """Random unit vectors: all log-sum-exps lie within `tile.MAX_LSE_GAP`, so that rows and columns share an exponential."""
     drawn = torch.randn(2, N, D, generator=torch.Generator().manual_seed(0))
     x, y = F.normalize(drawn, dim=2).bfloat16()
     return x.requires_grad_(), y.requires_grad_()

@@ -14,7 +14,7 @@ from jessl_kernels.problem.exclude import Exclude
 from jessl_kernels.problem.row_loss import Labelling, Pairing
 from jessl_kernels.problem.score import Score
 from jessl_kernels.problem.types import Needs, Upstream, Weighted
-from jessl_kernels.triton import driver, losses
+from jessl_kernels.triton import dispatch, losses
 from jessl_kernels.triton.sup_con import labelled
 
 ALL = Needs(True, True, True, True, True)
@@ -45,22 +45,22 @@ def score(
 
 def one_sided(s: Score, op: str = "logsumexp", needs: Needs = EMBEDDINGS) -> None:
     weight = torch.ones(s.N, dtype=s.dtype)
-    driver.reduce_and_gradient(s, op, Weighted(weight, weight if op == "logsumexp" else None), None, needs, WORKSPACE)
+    dispatch.reduce_and_gradient(s, op, Weighted(weight, weight if op == "logsumexp" else None), None, needs, WORKSPACE)
 
 
 def both_sided(s: Score, op: str = "logsumexp", needs: Needs = EMBEDDINGS) -> None:
     weight = torch.ones(s.N, dtype=s.dtype)
-    driver.reduce_and_gradient(s, op, Weighted(weight, None), Weighted(weight, None), needs, WORKSPACE)
+    dispatch.reduce_and_gradient(s, op, Weighted(weight, None), Weighted(weight, None), needs, WORKSPACE)
 
 
 def top_k(s: Score) -> None:
-    driver.top_k(s, min(2, s.M), WORKSPACE)
+    dispatch.top_k(s, min(2, s.M), WORKSPACE)
 
 
 def recomputed(s: Score, needs: Needs = EMBEDDINGS) -> None:
     vector = torch.ones(s.N, dtype=s.dtype)
-    driver.reduce(s, "logsumexp", False, WORKSPACE)
-    driver.gradient(s, "logsumexp", Upstream(vector, vector), None, needs, WORKSPACE)
+    dispatch.reduce(s, "logsumexp", False, WORKSPACE)
+    dispatch.gradient(s, "logsumexp", Upstream(vector, vector), None, needs, WORKSPACE)
 
 
 def whole(s: Score, join: str, needs: Needs = EMBEDDINGS, **pairing: Any) -> None:

@@ -1,11 +1,11 @@
 """Kernels over a strip: B rows of t, all M columns, made by the library's product. A program takes BM rows and one range.
 
-    settle     −‖x_i − y_j‖² from ⟨x_i, y_j⟩, in place; by differences in tiles where two points are close, which it flags
-    absorb     row and column sums of the strip's scores
-    merge      log-sum-exps, or sums of ψ, from their parts, and the gradient that arrives there
-    weigh      U of the strip, times what t is multiplied by, and its sums; of distances, without the close pairs
-    close      gradients through the close pairs, by differences, in flagged tiles
-    finish     the scores themselves, in place
+    settle                −‖x_i − y_j‖² from ⟨x_i, y_j⟩, in place; by differences in tiles with close points, which it flags
+    absorb                row and column sums of the strip's scores
+    merge                 log-sum-exps, or sums of ψ, from their parts, and the gradient that arrives there
+    score_grad            U of the strip, times what t is multiplied by, and its sums; of distances, without the close pairs
+    close                 gradients through the close pairs, by differences, in flagged tiles
+    scores_from_products  the scores themselves, in place
 
 What is summed over columns is added to what the strips before left, each number by one program; `strips.py` merges the parts.
 """
@@ -21,11 +21,11 @@ from .tile import (
     base_of,
     differences,
     exp,
-    finished,
     log_of,
-    nearness,
     phi_slope,
     pulled,
+    scores_of,
+    shared_exp_of,
     sigmoid,
     softplus,
     upstream_of,
@@ -34,8 +34,8 @@ from .tile import (
 )
 
 SIZES = ["first_row", "last_row", "M"]
-DIMENSIONS = tl.constexpr(16)  # that a program of `close` takes: they come one after the other
-SEEN = tl.constexpr(512)  # flags read at a time
+DIMS_PER_PROGRAM = tl.constexpr(16)  # that a program of `close` takes: they come one after the other
+FLAGS_PER_LOAD = tl.constexpr(512)  # flags read at a time
 
 
 @triton.jit
@@ -72,16 +72,16 @@ def settle(
     DTYPE: tl.constexpr = strip.dtype.element_ty
     t = 2.0 * product - vector(x_squares, i, last_row)[:, None] - vector(y_squares, j, M)[None, :]
     # Whatever is not known to be far, NaN included.
-    near = tl.max((inside & ~(t <= tl.load(close_above))).to(tl.int32))
-    tl.store(flags + tl.program_id(0), near.to(tl.int8))
-    if near > 0:
+    any_close = tl.max((inside & ~(t <= tl.load(close_above))).to(tl.int32))
+    tl.store(flags + tl.program_id(0), any_close.to(tl.int8))
+    if any_close > 0:
         t = differences(x, y, i, j, last_row, M, D, DTYPE)
     tl.store(strip + place(first_row, i, j, ld), tl.minimum(t, 0.0, propagate_nan=tl.PropagateNan.ALL), mask=inside)
 
 
 @triton.jit(do_not_specialize=SIZES)
 def absorb(
-    strip, scale, out, row_largest, row_total, col_largest, col_total, first_row, last_row, M, ld, columns_each,
+    strip, scale, pairs, row_largest, row_total, col_largest, col_total, first_row, last_row, M, ld, columns_each,
     BM: tl.constexpr, BN: tl.constexpr, LSE: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
     """Largest scores and Σ e^{s − largest}, or Σ ψ(s) and no largest:
@@ -101,7 +101,7 @@ def absorb(
         j = start + tl.arange(0, BN)
         col_at = tile.to(tl.int64) * M + j
         t = load(strip, first_row, last_row, i, j, M, ld, 0.0)
-        s = finished(t, alpha, first, start, last_row, M, out, PHI, LOW, HIGH)
+        s = scores_of(t, alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
         if LSE and col_total is not None:
             s = tl.where((i < last_row)[:, None], s, float("-inf"))
             largest, total, cols = absorbed_both(largest, total, s)
@@ -155,8 +155,8 @@ def merge(
 
 
 @triton.jit(do_not_specialize=SIZES)
-def weigh(
-    strip, u_strip, scale, out, row, col, extent, close_above, bias_row, bias_col, u_row, u_col, scale_sum,
+def score_grad(
+    strip, u_strip, scale, pairs, row, col, lse_range, close_above, bias_row, bias_col, u_row, u_col, scale_sum,
     first_row, last_row, M, ld, columns_each,
     BM: tl.constexpr, BN: tl.constexpr, LSE: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr,
     HIGH: tl.constexpr,
@@ -178,7 +178,7 @@ def weigh(
     if close_above is not None:
         limit = tl.load(close_above)
         factor = 2.0 * alpha
-    rows, near = upstream_of(row, i, last_row, extent, LSE), nearness(extent)
+    rows, shared_exp = upstream_of(row, i, last_row, lse_range, LSE), shared_exp_of(lse_range)
     of_bias = tl.zeros([BM], DTYPE)
     of_u = tl.zeros([BM], DTYPE)
     of_scale = tl.zeros([BM], tl.float64)  # it cancels
@@ -188,9 +188,9 @@ def weigh(
         col_at = tile.to(tl.int64) * M + j
         inside = (i < last_row)[:, None] & (j < M)[None, :]
         t = load(strip, first_row, last_row, i, j, M, ld, 0.0)
-        s = finished(t, alpha, first, start, last_row, M, out, PHI, LOW, HIGH)
-        cols = upstream_of(col, j, M, extent, LSE)
-        u = tl.where(inside, weights(s, row, col, rows, cols, near, 0, LSE, False), 0.0)
+        s = scores_of(t, alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
+        cols = upstream_of(col, j, M, lse_range, LSE)
+        u = tl.where(inside, weights(s, row, col, rows, cols, shared_exp, 0, LSE, False), 0.0)
         if bias_row is not None:
             of_bias += tl.sum(u, axis=1)
         if bias_col is not None:
@@ -218,7 +218,7 @@ def weigh(
 
 @triton.jit(do_not_specialize=SIZES)
 def close(
-    strip, x, y, scale, out, row, col, extent, close_above, flags, target, first_row, last_row, M, ld,
+    strip, x, y, scale, pairs, row, col, lse_range, close_above, flags, target, first_row, last_row, M, ld,
     D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, COLS: tl.constexpr, LSE: tl.constexpr,
     PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
@@ -231,11 +231,11 @@ def close(
     alpha = tl.load(scale).to(DTYPE)
     limit = tl.load(close_above)
     owner = tl.program_id(0)
-    begin_d = tl.program_id(1) * DIMENSIONS
+    begin_d = tl.program_id(1) * DIMS_PER_PROGRAM
     down, across = tl.cdiv(last_row - first_row, BM), tl.cdiv(M, BN)
     count = down if COLS else across
-    for seen in range(0, count, SEEN):
-        k = seen + tl.arange(0, SEEN)
+    for seen in range(0, count, FLAGS_PER_LOAD):
+        k = seen + tl.arange(0, FLAGS_PER_LOAD)
         where = k * across + owner if COLS else owner * across + k
         flagged = tl.load(flags + where, mask=k < count, other=0) > 0
         at = tl.min(tl.where(flagged, k, count))
@@ -246,16 +246,16 @@ def close(
             j = start + tl.arange(0, BN)
             # Out of range is far, and weighs nothing.
             t = load(strip, first_row, last_row, i, j, M, ld, float("-inf"))
-            near = ~(t <= limit)
-            s = finished(tl.where(near, t, 0.0), alpha, first, start, last_row, M, out, PHI, LOW, HIGH)
-            rows, cols = upstream_of(row, i, last_row, extent, LSE), upstream_of(col, j, M, extent, LSE)
-            u = tl.where(near, weights(s, row, col, rows, cols, nearness(extent), 0, LSE, False), 0.0)
+            is_close = ~(t <= limit)
+            s = scores_of(tl.where(is_close, t, 0.0), alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
+            rows, cols = upstream_of(row, i, last_row, lse_range, LSE), upstream_of(col, j, M, lse_range, LSE)
+            u = tl.where(is_close, weights(s, row, col, rows, cols, shared_exp_of(lse_range), 0, LSE, False), 0.0)
             if PHI != "identity":
                 u *= phi_slope(t * alpha, PHI, LOW, HIGH)
             u *= 2.0 * alpha
             # A point is close to itself, and mostly excluded.
             if tl.max((u != 0).to(tl.int32)) > 0:
-                for d in range(begin_d, tl.minimum(begin_d + DIMENSIONS, D)):
+                for d in range(begin_d, tl.minimum(begin_d + DIMS_PER_PROGRAM, D)):
                     if COLS:
                         sums = pulled(tl.trans(u), y, x, j, i, d, M, last_row, D, DTYPE)
                         add(target, j.to(tl.int64) * D + d, sums, j < M)
@@ -266,8 +266,8 @@ def close(
 
 
 @triton.jit(do_not_specialize=SIZES)
-def finish(
-    strip, scale, out, first_row, last_row, M, ld,
+def scores_from_products(
+    strip, scale, pairs, first_row, last_row, M, ld,
     BM: tl.constexpr, BN: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
     across = tl.cdiv(M, BN)  # one axis of programs: the others end at 65,535
@@ -277,5 +277,5 @@ def finish(
     j = start + tl.arange(0, BN)
     alpha = tl.load(scale).to(strip.dtype.element_ty)
     t = load(strip, first_row, last_row, i, j, M, ld, 0.0)
-    s = finished(t, alpha, first, start, last_row, M, out, PHI, LOW, HIGH)
+    s = scores_of(t, alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
     tl.store(strip + place(first_row, i, j, ld), s, mask=(i < last_row)[:, None] & (j < M)[None, :])

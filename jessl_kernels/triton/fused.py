@@ -19,15 +19,15 @@ import triton.language as tl
 from .tile import (
     absorbed,
     absorbed_both,
+    column_range,
     differences,
-    finished,
     log_of,
-    met,
-    nearness,
     phi_slope,
     products,
     pulled,
     rows_of,
+    scores_of,
+    shared_exp_of,
     softplus,
     upstream_of,
     vector,
@@ -37,7 +37,7 @@ from .tile import (
 
 @triton.jit(do_not_specialize=["first_row", "N", "M"])
 def row_sums(
-    x, y, scale, out, row_part, col_part, pulled_part, mean_part, linear_part, first_row, N, M, columns_each,
+    x, y, scale, pairs, row_part, col_part, pulled_part, mean_part, linear_part, first_row, N, M, columns_each,
     D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr, LSE: tl.constexpr,
     ATTEND: tl.constexpr, SHIFT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -58,7 +58,7 @@ def row_sums(
         o = tl.zeros([BM, BD], tl.float32)
         mean = tl.zeros([BM], DTYPE)
     begin = part * columns_each
-    begin, end = met(out, first, begin, tl.minimum(begin + columns_each, M), N, BM, BN)
+    begin, end = column_range(pairs, first, begin, tl.minimum(begin + columns_each, M), N, BM, BN)
     for start in range(begin, end, BN):
         j = start + tl.arange(0, BN)
         if KIND == "dot" and D <= BD:
@@ -68,7 +68,7 @@ def row_sums(
             t = products(x, y, i, j, N, M, D, BD)
         else:
             t = differences(x, y, i, j, N, M, D, DTYPE)
-        s = finished(t, alpha, first, start, N, M, out, PHI, LOW, HIGH)
+        s = scores_of(t, alpha, first, start, N, M, pairs, PHI, LOW, HIGH)
         if LSE and col_part is not None:
             s = tl.where((i < N)[:, None], s, float("-inf"))
             largest, total, cols = absorbed_both(largest, total, s)
@@ -106,22 +106,22 @@ def write_rows(target, at, rows, mask, D: tl.constexpr, BD: tl.constexpr):
 
 @triton.jit(do_not_specialize=["N", "M"])
 def pull(
-    x, y, scale, out, row, col, extent, less, pulled_part, psi_part, bias_part, scale_part, N, M, columns_each,
+    x, y, scale, pairs, row, col, lse_range, linear_grad, pulled_part, psi_part, bias_part, scale_part, N, M, columns_each,
     D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr, LSE: tl.constexpr,
-    SHIFT: tl.constexpr, UNIT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
+    SHIFT: tl.constexpr, UNIT_UPSTREAM: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
     DTYPE: tl.constexpr,
 ):  # fmt: skip
     """pulled_part (ranges, N, D), bias_part Σ_j P_ij and scale_part Σ_j U_ij t_ij, (ranges, N); all over 2^−SHIFT. psi_part
     (ranges, N) Σ_j ψ(s_ij), for which the gradient need not wait. All but the first may be None.
 
-    less (N,), of a symmetric problem, or None: less_i + less_j is taken off U_ij of each pair that is in"""
+    linear_grad (N,), of a symmetric problem, or None: linear_grad_i + linear_grad_j is taken off U_ij of each pair that is in"""
     tile, part = tl.program_id(0), tl.program_id(1)
     first = tile * BM
     i = first + tl.arange(0, BM)
     alpha = tl.load(scale).to(DTYPE)
-    rows, near = upstream_of(row, i, N, extent, LSE), nearness(extent)
-    if less is not None:
-        less_of_rows = vector(less, i, N)
+    rows, shared_exp = upstream_of(row, i, N, lse_range, LSE), shared_exp_of(lse_range)
+    if linear_grad is not None:
+        linear_grad_of_rows = vector(linear_grad, i, N)
     if KIND == "dot":
         x_tile = rows_of(x, i, N, 0, D, BD)
     acc = tl.zeros([BM, BD], DTYPE)
@@ -129,7 +129,7 @@ def pull(
     of_bias = tl.zeros([BM], DTYPE)
     of_scale = tl.zeros([BM], DTYPE)
     begin = part * columns_each
-    begin, end = met(out, first, begin, tl.minimum(begin + columns_each, M), N, BM, BN)
+    begin, end = column_range(pairs, first, begin, tl.minimum(begin + columns_each, M), N, BM, BN)
     for start in range(begin, end, BN):
         j = start + tl.arange(0, BN)
         if KIND == "dot":
@@ -137,10 +137,10 @@ def pull(
             t = tl.dot(x_tile, tl.trans(y_tile))
         else:
             t = differences(x, y, i, j, N, M, D, DTYPE)
-        s = finished(t, alpha, first, start, N, M, out, PHI, LOW, HIGH)
-        u = weights(s, row, col, rows, upstream_of(col, j, M, extent, LSE), near, SHIFT, LSE, UNIT)
-        if less is not None:  # before U is rounded, since it may nearly cancel
-            u -= tl.where(s > float("-inf"), less_of_rows[:, None] + vector(less, j, M)[None, :], 0.0)
+        s = scores_of(t, alpha, first, start, N, M, pairs, PHI, LOW, HIGH)
+        u = weights(s, row, col, rows, upstream_of(col, j, M, lse_range, LSE), shared_exp, SHIFT, LSE, UNIT_UPSTREAM)
+        if linear_grad is not None:  # before U is rounded, since it may nearly cancel
+            u -= tl.where(s > float("-inf"), linear_grad_of_rows[:, None] + vector(linear_grad, j, M)[None, :], 0.0)
         if psi_part is not None:
             of_psi += tl.sum(softplus(s), axis=1)
         if bias_part is not None:

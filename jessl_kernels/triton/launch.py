@@ -18,10 +18,10 @@ from torch import Tensor
 from ..problem.score import Score
 from ..problem.types import Gradients, Upstream
 from . import fused, shapes, tile, tune
+from .launch_cache import ALIGNED_BYTES, launch_cached
 from .shapes import Shape
-from .start import ALIGNED_BYTES, start
 
-SPREAD = tile.SPREAD.value
+MAX_PROGRAMS = tile.MAX_PROGRAMS.value
 PROGRAMS_EACH = 4  # programs a processor should have to choose from
 SAFE = os.environ.get("JESSL_SAFE") == "1"  # no software pipelining: for a compiler whose pipeliner is suspected
 TYPES = {torch.float32: triton.language.float32, torch.float64: triton.language.float64}
@@ -57,36 +57,37 @@ class Side(NamedTuple):
 
     gradient: Tensor
     lse: Tensor
-    near: Tensor
+    rescaled: Tensor
 
 
 class Sides(NamedTuple):
-    """extent  where both sides have log-sum-exps, how far those lie apart: see `tile.nearness`"""
+    """lse_range  where both sides have log-sum-exps, how far those lie apart: see `tile.shared_exp_of`"""
 
     row: Side | None
     col: Side | None
-    extent: Tensor | None
+    lse_range: Tensor | None
 
     @staticmethod
-    def of(row: Upstream | None, col: Upstream | None, unit: Tensor | None = None) -> Sides:
-        """The upstream gradients are taken over the unit."""
-        one = None if row is None else _side(row, unit)
-        other = one if col is row else None if col is None else _side(col, unit)
+    def of(row: Upstream | None, col: Upstream | None, loss_scale: Tensor | None = None) -> Sides:
+        """The upstream gradients are taken over the loss scale."""
+        one = None if row is None else _side(row, loss_scale)
+        other = one if col is row else None if col is None else _side(col, loss_scale)
         if one is None or other is None or row is None or row.lse is None:
             return Sides(one, other, None)
         both = (one,) if other is one else (one, other)
         levels = [torch.where(side.lse == -torch.inf, 0.0, side.lse) for side in both]
         least, most = torch.aminmax(torch.cat(levels))
-        near = [
-            side._replace(near=side.gradient * (least - level).exp()) for side, level in zip(both, levels, strict=True)
+        rescaled = [
+            side._replace(rescaled=side.gradient * (least - level).exp())
+            for side, level in zip(both, levels, strict=True)
         ]
-        extent = torch.cat([(most - least).expand(2 * SPREAD), least[None]])
-        return Sides(near[0], near[-1], extent)
+        lse_range = torch.cat([(most - least).expand(2 * MAX_PROGRAMS), least[None]])
+        return Sides(rescaled[0], rescaled[-1], lse_range)
 
 
-def _side(upstream: Upstream, unit: Tensor | None) -> Side:
-    gradient = in_order(upstream.gradient) if unit is None else upstream.gradient / unit
-    return Side(gradient, gradient if upstream.lse is None else in_order(upstream.lse), gradient)
+def _side(upstream: Upstream, loss_scale: Tensor | None) -> Side:
+    gradient = aligned(upstream.gradient) if loss_scale is None else upstream.gradient / loss_scale
+    return Side(gradient, gradient if upstream.lse is None else aligned(upstream.lse), gradient)
 
 
 class Pulled(NamedTuple):
@@ -117,10 +118,10 @@ class Problem:
     def of(score: Score) -> Problem:
         exclude = score.exclude
         same, different = exclude.same or (None, None), exclude.different or (None, None)
-        x = in_order(score.x)
-        y = x if score.y is None else in_order(score.y)
+        x = aligned(score.x)
+        y = x if score.y is None else aligned(score.y)
         row_bias, col_bias, *ids = (
-            None if v is None else in_order(v) for v in (score.row_bias, score.col_bias, *same, *different)
+            None if v is None else aligned(v) for v in (score.row_bias, score.col_bias, *same, *different)
         )
         # A diagonal that misses the matrix is dropped: it might not even fit into 32 bits.
         diagonals, keep = (
@@ -145,7 +146,7 @@ class Problem:
         }
 
 
-def in_order(x: Tensor) -> Tensor:
+def aligned(x: Tensor) -> Tensor:
     """Element after element from an address that vector loads take: one at a time a tile costs too many registers."""
     x = x.contiguous()
     return x.clone() if x.data_ptr() % ALIGNED_BYTES else x
@@ -211,7 +212,7 @@ def sum_parts(
     for first in range(0, tiles, most):
         here = min(most, tiles - first)
         col_part = row_part.new_empty(here, score.M) if cols else None
-        start(
+        launch_cached(
             fused.row_sums, (here, count),
             problem.x, problem.y, score.scale, problem.pairs, row_part, col_part, None, None, of_scores, first * shape.rows,
             score.N, score.M, each, LSE=op == "logsumexp", ATTEND=False, SHIFT=0, **problem.fused_options(shape),
@@ -246,7 +247,7 @@ def attend(problem: Problem, mean: bool, shift: int, workspace: int, shape: Shap
     row_part = score.x.new_empty(count, score.N, dtype=score.dtype)
     pulled = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
     mean_part = torch.empty_like(row_part) if mean else None
-    start(
+    launch_cached(
         fused.row_sums, (cdiv(score.N, shape.rows), count),
         problem.x, problem.y, score.scale, problem.pairs, row_part, None, pulled, mean_part, None, 0, score.N, score.M,
         each, LSE=True, ATTEND=True, SHIFT=shift, **problem.fused_options(shape),
@@ -255,25 +256,29 @@ def attend(problem: Problem, mean: bool, shift: int, workspace: int, shape: Shap
 
 
 def pull(
-    problem: Problem, sides: Sides, op: str, workspace: int, *, shift: int = 0, unit: bool = False, psi: bool = False,
-    bias: bool = False, scale: bool = False, less: Tensor | None = None, shape: Shape | None = None,
+    problem: Problem, sides: Sides, op: str, workspace: int, *, shift: int = 0, unit_upstream: bool = False, psi: bool = False,
+    bias: bool = False, scale: bool = False, linear_grad: Tensor | None = None, shape: Shape | None = None,
 ) -> Pulled:  # fmt: skip
-    """What U sums to over ranges of columns; with `unit` as if all upstream gradients were 1. less (N,), of a symmetric problem:
-    less_i + less_j is taken off U_ij of each pair that is in."""
+    """What U sums to over ranges of columns; with `unit_upstream` as if all upstream gradients were 1. linear_grad (N,), of a
+    symmetric problem: linear_grad_i + linear_grad_j is taken off U_ij of each pair that is in."""
     score = problem.score
-    kernel = "pull psi" if psi else "pull" if sides.extent is None else "pull both scale" if scale else "pull both"
+    kernel = "pull psi" if psi else "pull" if sides.lse_range is None else "pull both scale" if scale else "pull both"
     shape = shape or tune.chosen(
-        kernel, score, lambda shape: pull(problem, sides, op, workspace, unit=unit, psi=psi, scale=scale, shape=shape)
+        kernel,
+        score,
+        lambda shape: pull(
+            problem, sides, op, workspace, unit_upstream=unit_upstream, psi=psi, scale=scale, shape=shape
+        ),
     )
     count, each = ranges(problem, shape, score.N, most=parts_within(problem, workspace))
     embedding = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
     of_psi, of_bias, of_scale = (
         score.x.new_empty(count, score.N, dtype=score.dtype) if on else None for on in (psi, bias, scale)
     )
-    start(
+    launch_cached(
         fused.pull, (cdiv(score.N, shape.rows), count),
-        problem.x, problem.y, score.scale, problem.pairs, *sides, less, embedding, of_psi, of_bias, of_scale, score.N,
-        score.M, each, LSE=op == "logsumexp", SHIFT=shift, UNIT=unit, **problem.fused_options(shape),
+        problem.x, problem.y, score.scale, problem.pairs, *sides, linear_grad, embedding, of_psi, of_bias, of_scale, score.N,
+        score.M, each, LSE=op == "logsumexp", SHIFT=shift, UNIT_UPSTREAM=unit_upstream, **problem.fused_options(shape),
     )  # fmt: skip
     return Pulled(embedding, of_psi, of_bias, of_scale)
 
@@ -291,16 +296,16 @@ def merged(parts: Tensor, op: str) -> Tensor:
 
 
 def add_sums(
-    grads: Gradients, here: slice, there: slice, unit: Tensor, bias_row: Tensor | None, bias_col: Tensor | None,
+    grads: Gradients, here: slice, there: slice, loss_scale: Tensor, bias_row: Tensor | None, bias_col: Tensor | None,
     scale_part: Tensor | None,
 ) -> None:  # fmt: skip
     """What programs summed over some rows and columns of U: to the biases of those, and to the scale. None where nobody asked."""
     if bias_row is not None:
-        grads.row_bias[here] += merged(bias_row, "sum") * unit
+        grads.row_bias[here] += merged(bias_row, "sum") * loss_scale
     if bias_col is not None:
-        grads.col_bias[there] += merged(bias_col, "sum") * unit
+        grads.col_bias[there] += merged(bias_col, "sum") * loss_scale
     if scale_part is not None:
-        grads.scale += scale_part.sum(dtype=torch.float64) * unit
+        grads.scale += scale_part.sum(dtype=torch.float64) * loss_scale
 
 
 def product(a: Tensor, b: Tensor, wide: torch.dtype, out: Tensor | None = None) -> Tensor:

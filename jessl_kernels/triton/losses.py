@@ -1,8 +1,8 @@
-"""Whole losses of rows that may have partners, in few launches: the kernels of `ends.py` around the sweeps.
+"""Whole losses of rows that may have partners, in few launches: the kernels of `rowwise.py` around the sweeps.
 
-What arrives at a row's log-sum-exp is known when that is, as a share of the loss's weight, by which only the delivered gradient
+What arrives at a row's log-sum-exp is known when that is, as a share of the loss's weight, by which only the finished gradient
 is multiplied. So no half-precision weight depends on the number of rows. fp16, which knows no share below 6e-8, takes the
-reductions of `driver.py` in the middle, and so does all that is not fused.
+reductions of `dispatch.py` in the middle, and so does all that is not fused.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .._checks import accumulation_dtype
 from ..problem.row_loss import Pairing
 from ..problem.score import Score
 from ..problem.types import Gradients, Needs, Weighted
-from . import driver, ends, launch, shapes
-from .launch import SPREAD, TYPES, Problem, Pulled, Side, Sides, cdiv, in_order
-from .start import start
+from . import dispatch, launch, rowwise, shapes
+from .launch import MAX_PROGRAMS, TYPES, Problem, Pulled, Side, Sides, aligned, cdiv
+from .launch_cache import launch_cached
 
 NOTHING = Needs(False, False, False, False, False)
 ELEMENTS = 2048  # of a tile of rows, 8 a thread
 WIDEST = 1024  # dimensions that a program holds at a time
-ROWS = 128  # that a program of `arrive` takes at a time
+ROWS = 128  # that a program of `finalize_rows` takes at a time
 ONE_STAGE = {"num_stages": 1}  # nothing multiplies: there is no pipeline to fill
 
 
@@ -32,13 +32,13 @@ def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int
     """The value, 0-d, and the gradients."""
     loss = Loss(score, op, pairing, workspace)
     if not any(needs.flatten()):
-        loss.add(*driver.reduce(loss.score, op, pairing.cols, workspace))
+        loss.add(*dispatch.reduce(loss.score, op, pairing.cols, workspace))
         return loss.value(), Gradients.zeros(score, needs)
-    return _way(loss, needs)(loss, needs)
+    return _schedule(loss, needs)(loss, needs)
 
 
-def _way(loss: Loss, needs: Needs) -> Callable[[Loss, Needs], tuple[Tensor, Gradients]]:
-    """Who makes the gradients: a way of few launches, where there is one for all that is asked for."""
+def _schedule(loss: Loss, needs: Needs) -> Callable[[Loss, Needs], tuple[Tensor, Gradients]]:
+    """Who makes the gradients: a schedule of few launches, where there is one for all that is asked for."""
     score, alone = loss.score, loss.score.y is not None and not loss.pairing.cols
     fused = score.kind == "dot" and shapes.route(score) == "fused" and score.x.dtype != torch.float16
     if not fused or needs.col_bias:
@@ -68,7 +68,7 @@ class Rows:
 
     @staticmethod
     def of(given: list[Tensor], normalize: bool) -> Rows:
-        pieces = [in_order(piece) for piece in given if len(piece)]
+        pieces = [aligned(piece) for piece in given if len(piece)]
         norms = [piece.new_empty(len(piece), dtype=accumulation_dtype(piece.dtype)) for piece in pieces if normalize]
         if not normalize and len(pieces) == 1:
             return Rows(pieces, pieces[0], norms)
@@ -82,29 +82,29 @@ class Rows:
 
 
 class Loss:
-    """One loss on its way: its rows have met, and what arrives at them is added a side at a time.
+    """One loss on its way: its rows are normalised and scored, and the gradients at their sums are added a side at a time.
 
-    score     of the rows in one piece, divided by their norms
-    x, y      its rows; y None where they are x
-    raw, t    (N,) ⟨x_i, y_k⟩ of each row and its partner, and their score; None where there are no partners
-    shares    Side of rows, then of columns: what arrives at them, as a share of the weight
-    pair      (N,) what arrives at t, likewise
-    losses    sums of some rows' losses, and zeros
+    score          of the rows in one piece, divided by their norms
+    x, y           its rows; y None where they are x
+    raw, positive  (N,) ⟨x_i, y_k⟩ of each row and its partner, and their score; None where there are no partners
+    shares         Side of rows, then of columns: what arrives at them, as a share of the weight
+    pair           (N,) what arrives at `positive`, likewise
+    losses         sums of some rows' losses, and zeros
     """
 
     def __init__(self, score: Score, op: str, pairing: Pairing, workspace: int):
         self.op, self.pairing, self.workspace = op, pairing, workspace
         self.dtype = score.dtype
         self.weight = score.x.new_full((), pairing.weight, dtype=torch.float64)
-        self.raw = self.t = self.pair = None
+        self.raw = self.positive = self.pair = None
         self.shares: list[Side] = []
-        self._meet(score)
+        self._normalize_and_score(score)
         y = None if self.y is None else self.y.unit
         self.score = replace(score, x=self.x.unit, y=y, rest=None)
-        self.extent = score.x.new_empty(2 * SPREAD + 1, dtype=score.dtype)
-        self.losses = score.x.new_empty(2 * SPREAD, dtype=score.dtype)
+        self.lse_range = score.x.new_empty(2 * MAX_PROGRAMS + 1, dtype=score.dtype)
+        self.losses = score.x.new_empty(2 * MAX_PROGRAMS, dtype=score.dtype)
 
-    def _meet(self, score: Score) -> None:
+    def _normalize_and_score(self, score: Score) -> None:
         """Rows beside their partners where they stand so, in two batches or in two views; else each where it is."""
         N, shift, normalize = score.N, self.pairing.shift, self.pairing.normalize
         rest = [] if score.rest is None else [score.rest]
@@ -116,20 +116,20 @@ class Loss:
         keys = [] if score.y is None else [score.y[:N], score.y[N:]] if beside else [score.y]
         self.y = Rows.of([*keys, *rest], normalize) if keys else None
         if partners:
-            self.raw, self.t, self.pair = (score.x.new_empty(N, dtype=self.dtype) for _ in range(3))
+            self.raw, self.positive, self.pair = (score.x.new_empty(N, dtype=self.dtype) for _ in range(3))
         others = self.x if self.y is None else self.y
-        met: list[tuple[Rows, int, Rows, int]] = []
+        together: list[tuple[Rows, int, Rows, int]] = []
         if views:
-            met = [(self.x, 0, self.x, 1)]
+            together = [(self.x, 0, self.x, 1)]
         elif beside and self.y is not None:
-            met = [(self.x, 0, self.y, 0)]
+            together = [(self.x, 0, self.y, 0)]
         for rows in (self.x,) if self.y is None else (self.x, self.y):
             for k in range(len(rows.pieces)):
-                if not any((rows is a and k == i) or (rows is b and k == j) for a, i, b, j in met):
+                if not any((rows is a and k == i) or (rows is b and k == j) for a, i, b, j in together):
                     self._prepare(score, rows.piece(k), None)
-        for a, i, b, j in met:
+        for a, i, b, j in together:
             self._prepare(score, a.piece(i), b.piece(j), twice=views)
-        if partners and not met:
+        if partners and not together:
             partner = others.unit.roll(-shift, 0)[:N].contiguous()
             self._prepare(score, (self.x.unit, None, None, 0), (partner, None, None, 0))
 
@@ -138,12 +138,12 @@ class Loss:
         normalize = norm is not None
         if unit is None and b is None:
             return
-        raw, t = (None, None) if b is None else (self.raw, self.t)
-        bias = None if b is None or score.row_bias is None else in_order(score.row_bias)
+        raw, positive = (None, None) if b is None else (self.raw, self.positive)
+        bias = None if b is None or score.row_bias is None else aligned(score.row_bias)
         tile = _tile(score.D)
-        start(
-            ends.meet, (cdiv(given.shape[0], tile["BM"]),),
-            given, other[0], unit, other[1], norm, other[2], raw, t, score.scale, bias, first, other[3], given.shape[0],
+        launch_cached(
+            rowwise.normalize_and_score, (cdiv(given.shape[0], tile["BM"]),),
+            given, other[0], unit, other[1], norm, other[2], raw, positive, score.scale, bias, first, other[3], given.shape[0],
             D=score.D, NORMALIZE=normalize, TWICE=twice, DTYPE=TYPES[self.dtype], **tile,
         )  # fmt: skip
 
@@ -151,29 +151,29 @@ class Loss:
         """Log-sum-exps or sums of rows, and of columns if they have a loss: from parts, (parts, N), or as they are."""
         for part in (row, col) if self.pairing.cols else (row,):
             assert part is not None
-            self._arrive(part if part.ndim == 2 else part[None], row if row.ndim == 2 else row[None])
+            self._finalize_rows(part if part.ndim == 2 else part[None], row if row.ndim == 2 else row[None])
 
-    def _arrive(self, parts: Tensor, origin: Tensor) -> None:
+    def _finalize_rows(self, parts: Tensor, origin: Tensor) -> None:
         count, rows = parts.shape
-        lse, share, near = (parts.new_empty(rows) for _ in range(3))
+        lse, share, rescaled = (parts.new_empty(rows) for _ in range(3))
         is_lse, second = self.op == "logsumexp", bool(self.shares)
         grid, options = over_rows(rows, count)
-        start(
-            ends.arrive, grid,
-            parts, self.t, self.weight, self.pair if second else None, lse, share, self.pair, self.losses,
-            near if is_lse else None, self.extent, origin if is_lse and not second else None, count, origin.shape[0],
+        launch_cached(
+            rowwise.finalize_rows, grid,
+            parts, self.positive, self.weight, self.pair if second else None, lse, share, self.pair, self.losses,
+            rescaled if is_lse else None, self.lse_range, origin if is_lse and not second else None, count, origin.shape[0],
             origin.shape[1], rows, SECOND=second, LSE=is_lse, JOIN=self.pairing.join, **options,
         )  # fmt: skip
-        self.shares.append(Side(share, lse, near))
+        self.shares.append(Side(share, lse, rescaled))
 
     def value(self) -> Tensor:
         return self.losses.sum()
 
-    def deliver(
+    def rows_backward(
         self, rows: Rows, parts: Tensor, of_parts: Tensor | None = None, lse: Tensor | None = None,
         factor: Tensor | None = None, shares: bool = True,
     ) -> Tensor:  # fmt: skip
-        """The gradient of the rows as they were given, (rows, D): see `ends.deliver`."""
+        """The gradient of the rows as they were given, (rows, D): see `rowwise.rows_backward`."""
         score, tile = self.score, _tile(self.score.D)
         out = parts.new_empty(parts.shape[1:])
         paired = self.pairing.join != "none"
@@ -181,8 +181,8 @@ class Loss:
         behind = score.x if paired and (rows is self.y or self.y is None) else None
         for k in range(len(rows.pieces)):
             given, _, norm, first = rows.piece(k)
-            start(
-                ends.deliver, (cdiv(given.shape[0], tile["BM"]),),
+            launch_cached(
+                rowwise.rows_backward, (cdiv(given.shape[0], tile["BM"]),),
                 parts, of_parts, lse, factor, score.scale, self.weight, ahead, behind, self.pair, given, norm, out, first,
                 first + given.shape[0], out.shape[0], parts.shape[0], score.N, score.M, self.pairing.shift, D=score.D,
                 NORMALIZE=norm is not None, SHARES=shares, DTYPE=TYPES[self.dtype], **tile,
@@ -198,7 +198,8 @@ class Loss:
 
 def over_rows(rows: int, parts: int) -> tuple[tuple[int], dict[str, int]]:
     """Programs of a kernel that takes rows in turn, each in so many parts, and its constants."""
-    return (min(cdiv(rows, ROWS), SPREAD),), {"BLOCK": ROWS, "TOGETHER": 4 if parts <= 4 else 32, **ONE_STAGE}
+    constants = {"BLOCK": ROWS, "PARTS_PER_LOAD": 4 if parts <= 4 else 32, **ONE_STAGE}
+    return (min(cdiv(rows, ROWS), MAX_PROGRAMS),), constants
 
 
 def _tile(D: int) -> dict[str, int]:
@@ -217,12 +218,12 @@ def _one_side(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
     if needs.x:
         several = len(found.lse) > 1
         levels = (found.lse, side.lse) if several else (None, None)
-        grads.x = loss.deliver(loss.x, found.embedding, *levels, side.gradient)
+        grads.x = loss.rows_backward(loss.x, found.embedding, *levels, side.gradient)
     if needs.y:
         assert loss.y is not None
         sides = Sides(None, side, None)
         pulled = launch.pull(Problem.of(score.transposed()), sides, loss.op, loss.workspace)
-        grads.y = loss.deliver(loss.y, pulled.embedding)
+        grads.y = loss.rows_backward(loss.y, pulled.embedding)
     if needs.scale:
         mean = found.merged().mean
         assert mean is not None
@@ -238,17 +239,17 @@ def _both_sides(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
     row, col = loss.shares[0], loss.shares[-1]
 
     def pull(of: Score, one: Side, other: Side, scale: bool) -> Pulled:
-        sides = Sides(one, other, loss.extent)
+        sides = Sides(one, other, loss.lse_range)
         return launch.pull(Problem.of(of), sides, loss.op, loss.workspace, scale=scale)
 
     if needs.x or needs.scale:
         found = pull(score, row, col, needs.scale)
-        grads.x = loss.deliver(loss.x, found.embedding) if needs.x else grads.x
+        grads.x = loss.rows_backward(loss.x, found.embedding) if needs.x else grads.x
         if found.scale is not None:
             # Of a symmetric problem each pair is there from both its ends.
             grads.scale = loss.scale(found.scale.sum(dtype=torch.float64) * (0.5 if score.symmetric else 1.0))
     if needs.y and loss.y is not None:
-        grads.y = loss.deliver(loss.y, pull(score.transposed(), col, row, False).embedding)
+        grads.y = loss.rows_backward(loss.y, pull(score.transposed(), col, row, False).embedding)
     return loss.value(), grads
 
 
@@ -262,11 +263,11 @@ def _sums(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
     assert found.psi is not None
     loss.add(found.psi)
     if needs.x:
-        grads.x = loss.deliver(loss.x, found.embedding)
+        grads.x = loss.rows_backward(loss.x, found.embedding)
     if needs.y and loss.y is not None:
         of = Problem.of(score.transposed())
         pulled = launch.pull(of, Sides(None, side, None), loss.op, loss.workspace)
-        grads.y = loss.deliver(loss.y, pulled.embedding)
+        grads.y = loss.rows_backward(loss.y, pulled.embedding)
     if found.bias is not None:
         of_pairs = found.bias.sum(dim=0)
         grads.row_bias = (of_pairs if loss.pair is None else of_pairs + loss.pair) * loss.weight.to(score.dtype)
@@ -276,18 +277,18 @@ def _sums(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
 
 
 def _by_reductions(loss: Loss, needs: Needs) -> tuple[Tensor, Gradients]:
-    """With the gradients of the driver's reductions, in which weights and upstream gradients are multiplied already."""
+    """With the gradients of the reductions of `dispatch.py`, in which weights and upstream gradients are multiplied already."""
     score, pairing = loss.score, loss.pairing
     weight = score.x.new_full((score.N,), pairing.weight, dtype=score.dtype)
-    side = Weighted(weight, loss.t if pairing.join == "anchor" else None)
-    row, col, made = driver.reduce_and_gradient(
+    side = Weighted(weight, loss.positive if pairing.join == "anchor" else None)
+    row, col, made = dispatch.reduce_and_gradient(
         score, loss.op, side, side if pairing.cols else None, needs, loss.workspace
     )
     loss.add(row, col)
     if needs.x:
-        made.x = loss.deliver(loss.x, made.x[None], shares=False)
+        made.x = loss.rows_backward(loss.x, made.x[None], shares=False)
     if needs.y and loss.y is not None:
-        made.y = loss.deliver(loss.y, made.y[None], shares=False)
+        made.y = loss.rows_backward(loss.y, made.y[None], shares=False)
     if loss.pair is not None and needs.row_bias:
         made.row_bias += loss.pair * loss.weight.to(score.dtype)
     if needs.scale:

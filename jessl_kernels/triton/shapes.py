@@ -69,7 +69,7 @@ HOPPER = {
 CHUNK = 128
 WIDE = Shape(128, 64, 8, 2)
 WIDE_SMALL = Shape(64, 64, 8, 2, 255)  # where two exponentials, or many ways of leaving pairs out, take registers too
-HOPPER_WIDE = {"sums": Shape(128, 128, 8, 4), "both": Shape(128, 64, 8, 3), "weigh": Shape(128, 64, 8, 3)}
+HOPPER_WIDE = {"sums": Shape(128, 128, 8, 4), "both": Shape(128, 64, 8, 3), "score_grad": Shape(128, 64, 8, 3)}
 DIFFERENCES = Shape(16, 32, 4, 1, 128)
 DIFFERENCES_WIDE = Shape(16, 32, 4, 1, 255)  # in fp64
 STRIP = Shape(16, 128, 4, 1, 255)  # 16 elements a thread, in mostly 150 registers: three programs a processor
@@ -133,10 +133,10 @@ def of(kernel: str, score: Score) -> Shape:
 
 
 def wide(kernel: str, score: Score) -> Shape:
-    """Of tiles made a chunk of dimensions at a time: "sums", "both", or "weigh"."""
+    """Of tiles made a chunk of dimensions at a time: "sums", "both", or "score_grad"."""
     if hopper(score.x.device) and _plain(score):
         return HOPPER_WIDE[kernel]
-    return WIDE_SMALL if kernel == "weigh" or _crowded(score) else WIDE
+    return WIDE_SMALL if kernel == "score_grad" or _crowded(score) else WIDE
 
 
 def _plain(score: Score) -> bool:

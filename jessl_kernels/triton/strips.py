@@ -17,8 +17,8 @@ from ..backends import squared_distance as expansion
 from ..problem.score import Score
 from ..problem.types import Gradients, Needs, Upstream, Weighted
 from . import epilogue, shapes
-from .launch import Problem, Side, Sides, cdiv, in_order, product, ranges, run_options
-from .start import start
+from .launch import Problem, Side, Sides, aligned, cdiv, product, ranges, run_options
+from .launch_cache import launch_cached
 
 ALIGNED = 16  # elements: rows of a strip begin where tensor cores and vector loads want them
 
@@ -48,12 +48,12 @@ class Strip:
     def tiles(self) -> int:
         return cdiv(self.rows, self.strips.shape.rows)
 
-    def finish(self) -> Tensor:
+    def scores_from_products(self) -> Tensor:
         """The scores, in place of t."""
         problem, shape = self.strips.problem, self.strips.shape
         grid = self.tiles * cdiv(problem.score.M, shape.cols)
-        start(
-            epilogue.finish, (grid,),
+        launch_cached(
+            epilogue.scores_from_products, (grid,),
             self.t, problem.score.scale, problem.pairs, *self.where, **problem.phi, **run_options(shape),
         )  # fmt: skip
         return self.t[:, : problem.score.M]
@@ -108,7 +108,7 @@ class Strips:
             product(self.x[first:last], self.y.T, score.dtype, out=strip.t[:, :M])
             if self.close_above is not None:
                 grid = strip.tiles * cdiv(M, self.shape.cols)
-                start(
+                launch_cached(
                     epilogue.settle, (grid,),
                     strip.t, self.problem.x, self.problem.y, self._x_squares, self._y_squares, self.close_above,
                     self.flags, *strip.where, D=score.D, **run_options(self.shape),
@@ -139,9 +139,9 @@ class Sums:
         self.value = score.x.new_empty(score.N, dtype=score.dtype)
         self.gradient = self._weight = self._anchor = None
         if weighted is not None:
-            self.gradient = self._weight = in_order(weighted.weight)
+            self.gradient = self._weight = aligned(weighted.weight)
             if self._lse and weighted.anchor is not None:
-                self.gradient, self._anchor = torch.empty_like(self.value), in_order(weighted.anchor)
+                self.gradient, self._anchor = torch.empty_like(self.value), aligned(weighted.anchor)
         self._col_total = self.value.new_zeros(strips.tiles, score.M) if cols else None
         self._col_largest = (
             torch.full_like(self._col_total, -torch.inf) if self._col_total is not None and self._lse else None
@@ -151,7 +151,7 @@ class Sums:
         problem, count = self._strips.problem, self._strips.ranges
         total = self.value.new_empty(count, strip.rows)
         largest = torch.empty_like(total) if self._lse else None
-        start(
+        launch_cached(
             epilogue.absorb, (strip.tiles, count),
             strip.t, problem.score.scale, problem.pairs, largest, total, self._col_largest, self._col_total, *strip.where,
             self._strips.columns_each, LSE=self._lse, **problem.phi, **run_options(self._strips.shape),
@@ -170,7 +170,7 @@ class Sums:
         anchor: Tensor | None = None,
     ) -> None:  # fmt: skip
         gradient = None if anchor is None else self.gradient
-        start(
+        launch_cached(
             epilogue.merge, (cdiv(here.stop - here.start, shapes.MERGE.rows),),
             total, largest, weight, anchor, value, gradient, here.start, here.stop, len(total), LSE=self._lse,
             **run_options(shapes.MERGE),
@@ -199,8 +199,8 @@ class Pull:
         bias_row, u_row = (
             u.new_empty(count, strip.rows) if on else None for on in (grads.row_bias.numel(), self._u_row is not None)
         )
-        start(
-            epilogue.weigh, (strip.tiles, count),
+        launch_cached(
+            epilogue.score_grad, (strip.tiles, count),
             strip.t, u, problem.score.scale, problem.pairs, *sides, strips.close_above, bias_row, self._bias_col, u_row,
             self._u_col, self._scale, *strip.where, strips.columns_each, LSE=self._lse, **problem.phi,
             **run_options(self._strips.shape),
@@ -221,13 +221,13 @@ class Pull:
     def _add_close(self, strip: Strip, target: Tensor, cols: bool, sides: Sides) -> None:
         strips, problem, shape = self._strips, self._strips.problem, self._strips.shape
         owners = cdiv(problem.score.M, shape.cols) if cols else strip.tiles
-        start(
-            epilogue.close, (owners, cdiv(problem.score.D, epilogue.DIMENSIONS.value)),
+        launch_cached(
+            epilogue.close, (owners, cdiv(problem.score.D, epilogue.DIMS_PER_PROGRAM.value)),
             strip.t, problem.x, problem.y, problem.score.scale, problem.pairs, *sides, strips.close_above, strips.flags,
             target, *strip.where, D=problem.score.D, COLS=cols, LSE=self._lse, **problem.phi, **run_options(shape),
         )  # fmt: skip
 
-    def finish(self) -> None:
+    def write_back(self) -> None:
         grads, strips = self._grads, self._strips
         if self._bias_col is not None:
             torch.sum(self._bias_col, dim=0, out=grads.col_bias)
@@ -252,7 +252,7 @@ def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: 
     sides, pull = Sides.of(row, col), Pull(strips, op, grads)
     for strip in strips:
         pull.add(strip, sides)
-    pull.finish()
+    pull.write_back()
     return grads
 
 
@@ -267,7 +267,7 @@ def reduce_and_gradient(
     for strip in strips:
         sums.absorb(strip)
         pull.add(strip, sides)
-    pull.finish()
+    pull.write_back()
     return sums.value, sums.columns(), grads
 
 
@@ -275,5 +275,6 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
     values = score.x.new_empty(score.N, k, dtype=score.dtype)
     indices = torch.empty(score.N, k, dtype=torch.int64, device=score.x.device)
     for strip in Strips(score, workspace, gradient=False):
-        values[strip.first : strip.last], indices[strip.first : strip.last] = strip.finish().topk(k, dim=1)
+        found = strip.scores_from_products().topk(k, dim=1)
+        values[strip.here], indices[strip.here] = found
     return values, indices

@@ -17,10 +17,10 @@ from ..problem.exclude import Exclude
 from ..problem.row_loss import Labelling, Pairing
 from ..problem.score import Score
 from ..problem.types import Gradients, Needs
-from . import ends, launch, shapes
-from .launch import SPREAD, Problem, Side, Sides
+from . import launch, rowwise, shapes
+from .launch import MAX_PROGRAMS, Problem, Side, Sides
+from .launch_cache import launch_cached
 from .losses import NOTHING, Loss, over_rows
-from .start import start
 
 
 def takes_labels(score: Score) -> bool:
@@ -40,7 +40,7 @@ def labelled(score: Score, labelling: Labelling, needs: Needs, workspace: int) -
     if needs.x or needs.scale:
         embedding, of_scale = _pulled(parted, needs.scale, workspace)
         if needs.x:
-            rows = loss.deliver(loss.x, embedding[None])
+            rows = loss.rows_backward(loss.x, embedding[None])
             del embedding
             grads.x = torch.empty_like(rows).index_copy_(0, order, rows)
         if of_scale is not None:
@@ -56,7 +56,7 @@ class _Parted(NamedTuple):
     partners: Problem
     at_others: Sides
     at_partners: Sides
-    less: Tensor | None
+    linear_grad: Tensor | None
 
 
 def _parted(loss: Loss, labelling: Labelling, first: Tensor, last: Tensor) -> _Parted:
@@ -72,22 +72,24 @@ def _parted(loss: Loss, labelling: Labelling, first: Tensor, last: Tensor) -> _P
     of_partners, _, linear = launch.sum_parts(partners, "logsumexp", False, loss.workspace, linear=mean_outside)
     N = loss.score.N
     sides = [Side(*(of_others.new_empty(N) for _ in range(3))) for _ in range(2)]
-    extents = [loss.extent, of_others.new_empty(2 * SPREAD + 1)]
-    less = of_others.new_empty(N) if mean_outside else None
+    lse_ranges = [loss.lse_range, of_others.new_empty(2 * MAX_PROGRAMS + 1)]
+    linear_grad = of_others.new_empty(N) if mean_outside else None
     grid, options = over_rows(N, max(of_others.shape[0], of_partners.shape[0]))
-    start(
-        ends.arrive_at_both, grid,
-        of_others, of_partners, linear, positives, loss.weight, *sides, less, loss.losses, *extents, of_others.shape[0],
+    launch_cached(
+        rowwise.finalize_rows_of_many, grid,
+        of_others, of_partners, linear, positives, loss.weight, *sides, linear_grad, loss.losses, *lse_ranges, of_others.shape[0],
         of_partners.shape[0], N, OUT=mean_outside, **options,
     )  # fmt: skip
-    at_others, at_partners = (Sides(side, side, extent) for side, extent in zip(sides, extents, strict=True))
-    return _Parted(others, partners, at_others, at_partners, less)
+    at_others, at_partners = (Sides(side, side, lse_range) for side, lse_range in zip(sides, lse_ranges, strict=True))
+    return _Parted(others, partners, at_others, at_partners, linear_grad)
 
 
 def _pulled(parted: _Parted, scale: bool, workspace: int) -> tuple[Tensor, Tensor | None]:
     """Σ_j U_ij y_j, (N, D), and Σ U t, 0-d, if it is wanted, of both problems together."""
-    others, partners, at_others, at_partners, less = parted
-    of_partners = launch.pull(partners, at_partners, "logsumexp", workspace, scale=scale, less=less).merged()
+    others, partners, at_others, at_partners, linear_grad = parted
+    of_partners = launch.pull(
+        partners, at_partners, "logsumexp", workspace, scale=scale, linear_grad=linear_grad
+    ).merged()
     of_others = launch.pull(others, at_others, "logsumexp", workspace, scale=scale).merged()
     embedding = of_others.embedding.add_(of_partners.embedding)
     if of_others.scale is None or of_partners.scale is None:

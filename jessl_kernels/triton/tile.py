@@ -16,10 +16,10 @@ import triton.language as tl
 
 # How far rows and columns of a tile may lie apart to share one exponential. It would not overflow up to 80; but where s − m is
 # large its rounding shows in the weight, 2e-6 at 44.
-APART = tl.constexpr(22.0)
-LEAST = tl.constexpr(2.0**-32)  # e^−22
+MAX_LSE_GAP = tl.constexpr(22.0)
+MIN_SUM = tl.constexpr(2.0**-32)  # e^−22
 LOG2_E = tl.constexpr(1.4426950408889634)
-SPREAD = tl.constexpr(256)
+MAX_PROGRAMS = tl.constexpr(256)
 # log(1 + e) / e on [0, 1] with the least relative error, from the highest power down.
 LOG_RATIO = tl.constexpr(
     (
@@ -110,7 +110,7 @@ def phi_slope(u, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
 
 
 @triton.jit
-def finished(t, alpha, first_i, first_j, N, M, out, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
+def scores_of(t, alpha, first_i, first_j, N, M, pairs, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
     """The scores of the tile whose first row and column these are.
 
     What only some tiles need stands in a branch of its own, on the scores: a mask that passes through one costs more.
@@ -119,25 +119,25 @@ def finished(t, alpha, first_i, first_j, N, M, out, PHI: tl.constexpr, LOW: tl.c
     BN: tl.constexpr = t.shape[1]
     i, j = first_i + tl.arange(0, BM), first_j + tl.arange(0, BN)
     every = phi_of(t * alpha, PHI, LOW, HIGH)
-    if out.row_bias is not None:
-        every += vector(out.row_bias, i, N)[:, None]
-    if out.col_bias is not None:
-        every += vector(out.col_bias, j, M)[None, :]
+    if pairs.row_bias is not None:
+        every += vector(pairs.row_bias, i, N)[:, None]
+    if pairs.col_bias is not None:
+        every += vector(pairs.col_bias, j, M)[None, :]
     s = every
     offset = j[None, :] - i[:, None]
     least, most = first_j - first_i - (BM - 1), first_j - first_i + (BN - 1)
-    for k in tl.static_range(len(out.diagonals)):
-        d = out.diagonals[k] >> 2
+    for k in tl.static_range(len(pairs.diagonals)):
+        d = pairs.diagonals[k] >> 2
         if (least <= d) & (d <= most):
             s = tl.where(offset == d, float("-inf"), s)
-    if out.same_rows is not None:
-        row, col = ids(out.same_rows, i, N), ids(out.same_cols, j, M)
+    if pairs.same_rows is not None:
+        row, col = ids(pairs.same_rows, i, N), ids(pairs.same_cols, j, M)
         s = tl.where((row[:, None] == col[None, :]) & (row >= 0)[:, None], float("-inf"), s)
-    if out.different_rows is not None:
-        row, col = ids(out.different_rows, i, N), ids(out.different_cols, j, M)
+    if pairs.different_rows is not None:
+        row, col = ids(pairs.different_rows, i, N), ids(pairs.different_cols, j, M)
         s = tl.where((row[:, None] != col[None, :]) | (row < 0)[:, None], float("-inf"), s)
-    for k in tl.static_range(len(out.keep)):
-        d = out.keep[k] >> 2
+    for k in tl.static_range(len(pairs.keep)):
+        d = pairs.keep[k] >> 2
         if (least <= d) & (d <= most):
             s = tl.where(offset == d, every, s)
     if first_j + BN > M:
@@ -146,11 +146,11 @@ def finished(t, alpha, first_i, first_j, N, M, out, PHI: tl.constexpr, LOW: tl.c
 
 
 @triton.jit
-def met(out, first_i, begin, end, N, BM: tl.constexpr, BN: tl.constexpr):
+def column_range(pairs, first_i, begin, end, N, BM: tl.constexpr, BN: tl.constexpr):
     """Of the columns begin … end − 1 those that the tile of rows from first_i on may meet, whole tiles."""
-    if out.first is not None:
-        begin = tl.maximum(begin, tl.load(out.first + first_i).to(tl.int32) // BN * BN)
-        end = tl.minimum(end, tl.load(out.last + tl.minimum(first_i + BM, N) - 1).to(tl.int32))
+    if pairs.first is not None:
+        begin = tl.maximum(begin, tl.load(pairs.first + first_i).to(tl.int32) // BN * BN)
+        end = tl.minimum(end, tl.load(pairs.last + tl.minimum(first_i + BM, N) - 1).to(tl.int32))
     return begin, end
 
 
@@ -193,7 +193,7 @@ def absorbed_both(largest, total, s):
     base = base_of(now)
     most = base_of(tl.max(now))
     sums = tl.sum(e * tl.where(now == float("-inf"), 0.0, exp(base - most))[:, None], axis=0)
-    if (tl.min(sums) >= LEAST) & (tl.max(now) < float("inf")):
+    if (tl.min(sums) >= MIN_SUM) & (tl.max(now) < float("inf")):
         cols = most + tl.log(sums)
     else:
         of_cols = tl.max(s, axis=0)
@@ -225,53 +225,53 @@ def sigmoid(s):
 
 
 @triton.jit
-def upstream_of(side, i, count, extent, LSE: tl.constexpr):
+def upstream_of(side, i, count, lse_range, LSE: tl.constexpr):
     """What `weights` wants of rows i: their gradients, log-sum-exps, and gradients over e^{L − base}. Zeros for no side."""
     g = tl.zeros(i.shape, tl.float32)
     r = g
-    near = g
+    rescaled = g
     if side is not None:
         g = vector(side.gradient, i, count)
         if LSE:
             r = exponent(side.lse, i, count)
-        if extent is not None:
-            near = vector(side.near, i, count)
-    return g, r, near
+        if lse_range is not None:
+            rescaled = vector(side.rescaled, i, count)
+    return g, r, rescaled
 
 
 @triton.jit
-def nearness(extent):
-    """One log-sum-exp, and whether all others lie near it; of one side alone nobody asks. The extent holds how far some
-    rows, and some columns, lie from it, SPREAD times each, and then it."""
+def shared_exp_of(lse_range):
+    """One log-sum-exp, and whether all others lie near it; of one side alone nobody asks. The range holds how far some
+    rows, and some columns, lie from it, MAX_PROGRAMS times each, and then it."""
     least = 0.0
-    near = True
-    if extent is not None:
-        least = tl.load(extent + 2 * SPREAD)
-        near = tl.max(tl.load(extent + tl.arange(0, 2 * SPREAD))) <= APART
-    return least, near
+    shared_exp_ok = True
+    if lse_range is not None:
+        least = tl.load(lse_range + 2 * MAX_PROGRAMS)
+        shared_exp_ok = tl.max(tl.load(lse_range + tl.arange(0, 2 * MAX_PROGRAMS))) <= MAX_LSE_GAP
+    return least, shared_exp_ok
 
 
 @triton.jit
-def weights(s, row, col, rows, cols, nearness, SHIFT: tl.constexpr, LSE: tl.constexpr, UNIT: tl.constexpr):
+def weights(s, row, col, rows, cols, shared_exp, SHIFT: tl.constexpr, LSE: tl.constexpr, UNIT_UPSTREAM: tl.constexpr):
     """P of a tile, given what `upstream_of` says of its rows and columns. Either side may be None.
 
-    For the log-sum-exps of rows alone P stands over 2^−SHIFT, and with UNIT lacks their gradients, by which the caller
+    For the log-sum-exps of rows alone P stands over 2^−SHIFT, and with UNIT_UPSTREAM lacks their gradients, by which the caller
     multiplies. One exponential serves rows and columns where all log-sum-exps lie near each other.
     """
-    g, r, g_near = rows
-    h, c, h_near = cols
-    base, near = nearness
+    g, r, g_rescaled = rows
+    h, c, h_rescaled = cols
+    base, shared_exp_ok = shared_exp
     if not LSE:
         p = sigmoid(s) * (g[:, None] + h[None, :])
     elif col is None:
         p = exp(s - r[:, None]) * 2.0**SHIFT
-        if not UNIT:
+        if not UNIT_UPSTREAM:
             p *= g[:, None]
     elif row is None:
         p = h[None, :] * exp(s - c[None, :])
-    elif near:
+    elif shared_exp_ok:
         # s is at most L_i and C_j: no factor overflows, and where e^{s − base} underflows so does the weight.
-        p = exp(s - base) * (g_near[:, None] + h_near[None, :])
+        p = exp(s - base) * (g_rescaled[:, None] + h_rescaled[None, :])
     else:
         p = g[:, None] * exp(s - r[:, None]) + h[None, :] * exp(s - c[None, :])
     return p

@@ -27,7 +27,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime import interpreter
 
-from jessl_kernels.triton.launch import SPREAD, Pairs, Side
+from jessl_kernels.triton.launch import MAX_PROGRAMS, Pairs, Side
 from tests.mutants import sources
 from tests.mutants.planted import NAME, planted
 
@@ -139,8 +139,8 @@ def parts_of_columns(op_is_lse: bool) -> Callable[[bool], Outputs]:
             room(1, tiles * BM),
             room(tiles, M),
         )
-        run("fused", "row_sums", (tiles - 1, 0), x, y[-BN:], ONE, NO_PAIRS, row, col[:, -BN:], None, None, None, 0, tiles * BM, M,
-            BN, D=D, BD=16, ATTEND=False, **FUSED | {"LSE": op_is_lse})  # fmt: skip
+        run("fused", "row_sums", (tiles - 1, 0), x, y[-BN:], ONE, NO_PAIRS, row, col[:, -BN:], None, None, None, 0,
+            tiles * BM, M, BN, D=D, BD=16, ATTEND=False, **FUSED | {"LSE": op_is_lse})  # fmt: skip
         yield col[-1, -BN:]
 
     return case
@@ -150,8 +150,8 @@ def pulled_rows(far: bool) -> Outputs:
     D = 16
     N = FAR // D + BM if far else BM
     x, y, pulled, lse = ending(N, random(BM, D)), random(BN, D), room(1, N, D), ending(N, LSES)
-    run("fused", "pull", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row_side(lse), None, None, None, pulled, None, None, None, N, BN,
-        BN, D=D, BD=16, UNIT=True, **FUSED)  # fmt: skip
+    run("fused", "pull", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row_side(lse), None, None, None, pulled, None, None,
+        None, N, BN, BN, D=D, BD=16, UNIT_UPSTREAM=True, **FUSED)  # fmt: skip
     yield pulled[0, -BM:]
 
 
@@ -159,7 +159,7 @@ def pulled_parts(far: bool) -> Outputs:
     parts = FAR // BM + 1 if far else 1
     x, y, psi, bias, scale = random(BM, 1), ending(parts, random(1, 1)), *(room(parts, BM) for _ in range(3))
     run("fused", "pull", (0, parts - 1), x, y, ONE, NO_PAIRS, row_side(LSES), None, None, None, room(parts, BM, 1), psi, bias,
-        scale, BM, parts, 1, D=1, BD=16, UNIT=True, **FUSED)  # fmt: skip
+        scale, BM, parts, 1, D=1, BD=16, UNIT_UPSTREAM=True, **FUSED)  # fmt: skip
     yield from (psi[-1], bias[-1], scale[-1])
 
 
@@ -173,15 +173,15 @@ def distances(far: bool) -> Outputs:
     yield row[-1]
 
 
-def weighed_block(far: bool) -> Outputs:
+def grad_of_block(far: bool) -> Outputs:
     D, cols = 16, 2**16
     down, across = FAR // cols // BM + 1 if far else 1, cols // BN if far else 1
     rows, cols = down * BM, across * BN
     x, y, u = ending(rows, random(BM, D)), ending(cols, random(BN, D)), room(rows, cols, dtype=torch.float16)
     lse = ending(rows, LSES)
     side = row_side(lse)
-    run("weighed", "weigh_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, side, None, None, None, None, None, None,
-        0, rows, 0, cols, u.stride(0), D=D, BD=16, **PLAIN, **TILE)  # fmt: skip
+    run("score_grad", "score_grad_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, side, None, None, None,
+        None, None, None, 0, rows, 0, cols, u.stride(0), D=D, BD=16, **PLAIN, **TILE)  # fmt: skip
     yield u[-BM:, -BN:]
 
 
@@ -195,8 +195,8 @@ def sums_of_blocks(cols_far: bool) -> Callable[[bool], Outputs]:
         x, y, u = ending(rows, random(BM, D)), ending(cols, random(BN, D)), room(cols, dtype=torch.float16)
         row, col = (None, room(down, cols)) if cols_far else (room(across, rows), None)
         side = row_side(ending(rows, LSES))
-        run("weighed", "weigh_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, side, None, None, None, row, col, None,
-            0, rows, 0, cols, 0, D=D, BD=16, **PLAIN, **TILE)  # fmt: skip
+        run("score_grad", "score_grad_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, side, None, None, None,
+            row, col, None, 0, rows, 0, cols, 0, D=D, BD=16, **PLAIN, **TILE)  # fmt: skip
         if row is not None:
             yield row[-1, -BM:]
         if col is not None:
@@ -229,10 +229,10 @@ def settled(far: bool) -> Outputs:
     yield of["t"][-BM:, -BN:]
 
 
-def finished(far: bool) -> Outputs:
+def scores_of_strip(far: bool) -> Outputs:
     rows, M, of = large_strip(far, 1)
     options = {k: v for k, v in PLAIN.items() if k != "LSE"}
-    run("epilogue", "finish", (rows // BM * (M // BN) - 1, 0), of["t"], 2 * ONE, NO_PAIRS, 0, rows, M, M,
+    run("epilogue", "scores_from_products", (rows // BM * (M // BN) - 1, 0), of["t"], 2 * ONE, NO_PAIRS, 0, rows, M, M,
         **options, **TILE)  # fmt: skip
     yield of["t"][-BM:, -BN:]
 
@@ -260,11 +260,11 @@ def merged(far: bool) -> Outputs:
     yield value[-BM:]
 
 
-def weighed_strip(far: bool) -> Outputs:
+def grad_of_strip(far: bool) -> Outputs:
     rows, M, of = large_strip(far, 1)
     tiles, parts = rows // BM, M // BN
     row, col, side = room(parts, rows), room(tiles, M), row_side(of["lse"])
-    run("epilogue", "weigh", (tiles - 1, parts - 1), of["t"], of["u"], ONE, NO_PAIRS, side, None, None,
+    run("epilogue", "score_grad", (tiles - 1, parts - 1), of["t"], of["u"], ONE, NO_PAIRS, side, None, None,
         None, row, col, None, None, None, 0, rows, M, M, BN, **PLAIN, **TILE)  # fmt: skip
     yield from (of["u"][-BM:, -BN:], row[-1, -BM:], col[-1, -BN:])
 
@@ -288,61 +288,61 @@ def _close(rows: int, M: int, D: int, cols: bool) -> Outputs:
     yield target[-(BN if cols else BM) :]
 
 
-def met(far: bool) -> Outputs:
+def normalized_and_scored(far: bool) -> Outputs:
     D = 16
     rows = FAR // D + BM if far else BM
     a, b = ending(rows, random(BM, D)), ending(rows, random(BM, D) + 1)
     a_unit, b_unit = (room(rows, D, dtype=torch.float16) for _ in "ab")
-    a_norm, b_norm, raw, t = (room(rows) for _ in range(4))
-    run("ends", "meet", (rows // BM - 1, 0), a, b, a_unit, b_unit, a_norm, b_norm, raw, t, ONE, None, 0, 0, rows,
-        D=D, BD=16, BM=BM, NORMALIZE=True, TWICE=False, DTYPE=tl.float32)  # fmt: skip
-    yield from (of[-BM:] for of in (a_unit, b_unit, a_norm, b_norm, raw, t))
+    a_norm, b_norm, raw, positive = (room(rows) for _ in range(4))
+    run("rowwise", "normalize_and_score", (rows // BM - 1, 0), a, b, a_unit, b_unit, a_norm, b_norm, raw, positive,
+        ONE, None, 0, 0, rows, D=D, BD=16, BM=BM, NORMALIZE=True, TWICE=False, DTYPE=tl.float32)  # fmt: skip
+    yield from (of[-BM:] for of in (a_unit, b_unit, a_norm, b_norm, raw, positive))
 
 
-def arrived(op_is_lse: bool) -> Callable[[bool], Outputs]:
+def finalized(op_is_lse: bool) -> Callable[[bool], Outputs]:
     def case(far: bool) -> Outputs:
         parts, rows = (2**10, 2**21 + BM) if far else (2**10, BM)
         of = room(parts, rows)
         of[-1, -BM:] = LSES
         last = rows // BM - 1
-        lse, share, losses = room(rows), room(rows), room(2 * SPREAD + last)
-        run("ends", "arrive", (last, 0), of, None, ONE, None, lse, share, None, losses, None, None, None, parts, 1, 1, rows,
-            SECOND=False, LSE=op_is_lse, JOIN="none", BLOCK=BM, TOGETHER=32)  # fmt: skip
+        lse, share, losses = room(rows), room(rows), room(2 * MAX_PROGRAMS + last)
+        run("rowwise", "finalize_rows", (last, 0), of, None, ONE, None, lse, share, None, losses, None, None, None,
+            parts, 1, 1, rows, SECOND=False, LSE=op_is_lse, JOIN="none", BLOCK=BM, PARTS_PER_LOAD=32)  # fmt: skip
         yield from (lse[-BM:], share[-BM:], losses[last : last + 1])
 
     return case
 
 
-DELIVERED = {"BM": BM, "NORMALIZE": False, "SHARES": True, "DTYPE": tl.float32}
+BACKWARD = {"BM": BM, "NORMALIZE": False, "SHARES": True, "DTYPE": tl.float32}
 
 
-def delivered(far: bool) -> Outputs:
+def rows_backward(far: bool) -> Outputs:
     D = 16
     rows = FAR // D + BM if far else BM
     parts, ahead, behind = room(1, rows, D), ending(rows, random(BM, D)), ending(rows, random(BM, D) + 1)
     parts[0, -BM:] = random(BM, D, dtype=torch.float32)
     pair, out = ending(rows, LSES), room(rows, D)
-    run("ends", "deliver", (rows // BM - 1, 0), parts, None, None, None, ONE, ONE, ahead, behind, pair, None, None, out, 0, rows,
-        rows, 1, rows, rows, 0, D=D, BD=16, **DELIVERED)  # fmt: skip
+    run("rowwise", "rows_backward", (rows // BM - 1, 0), parts, None, None, None, ONE, ONE, ahead, behind, pair, None,
+        None, out, 0, rows, rows, 1, rows, rows, 0, D=D, BD=16, **BACKWARD)  # fmt: skip
     yield out[-BM:]
 
 
-def delivered_parts(far: bool) -> Outputs:
+def rows_backward_of_parts(far: bool) -> Outputs:
     count, rows = 4, 2**30 + BM if far else BM
     parts, of_parts, out = room(count, rows, 1), room(count, rows), room(rows, 1)
     parts[-1, -BM:], of_parts[-1, -BM:] = random(BM, 1, dtype=torch.float32), LSES - 1
-    run("ends", "deliver", (rows // BM - 1, 0), parts, of_parts, ending(rows, LSES), None, ONE, ONE, None, None, None, None, None,
-        out, 0, rows, rows, count, rows, rows, 0, D=1, BD=16, **DELIVERED)  # fmt: skip
+    run("rowwise", "rows_backward", (rows // BM - 1, 0), parts, of_parts, ending(rows, LSES), None, ONE, ONE, None,
+        None, None, None, None, out, 0, rows, rows, count, rows, rows, 0, D=1, BD=16, **BACKWARD)  # fmt: skip
     yield out[-BM:]
 
 
-def delivered_around(far: bool) -> Outputs:
+def rows_backward_around(far: bool) -> Outputs:
     """A row and the number of all, which leads to its partner, are together more than 2³¹."""
     rows = 2**30 + BM if far else BM
     ahead, behind = ending(rows, random(BM, 1)), ending(rows, random(BM, 1) + 1)
     pair, out = ending(rows, LSES), room(rows, 1)
-    run("ends", "deliver", (rows // BM - 1, 0), room(1, rows, 1), None, None, None, ONE, ONE, ahead, behind, pair, None, None,
-        out, 0, rows, rows, 1, rows, rows, 0, D=1, BD=16, **DELIVERED)  # fmt: skip
+    run("rowwise", "rows_backward", (rows // BM - 1, 0), room(1, rows, 1), None, None, None, ONE, ONE, ahead, behind,
+        pair, None, None, out, 0, rows, rows, 1, rows, rows, 0, D=1, BD=16, **BACKWARD)  # fmt: skip
     yield out[-BM:]
 
 
@@ -355,23 +355,23 @@ CASES: dict[str, Callable[[bool], Outputs]] = {
     "rows of x, pulled": pulled_rows,
     "parts of pulled sums": pulled_parts,
     "columns of y": distances,
-    "U of a block": weighed_block,
+    "U of a block": grad_of_block,
     "row sums of blocks": sums_of_blocks(False),
     "column sums of blocks": sums_of_blocks(True),
     "distances of a strip": settled,
-    "scores of a strip": finished,
+    "scores of a strip": scores_of_strip,
     "sums of a strip": absorbed(True),
     "sums of ψ of a strip": absorbed(False),
     "merged sums of a strip": merged,
-    "U of a strip": weighed_strip,
+    "U of a strip": grad_of_strip,
     "rows of close pairs": close_rows,
     "columns of close pairs": close_columns,
-    "rows that meet": met,
-    "parts that arrive": arrived(True),
-    "parts of ψ that arrive": arrived(False),
-    "rows delivered": delivered,
-    "parts delivered": delivered_parts,
-    "rows delivered, around the end": delivered_around,
+    "rows and their partners": normalized_and_scored,
+    "parts of a log-sum-exp": finalized(True),
+    "parts of a sum of ψ": finalized(False),
+    "rows rows_backward": rows_backward,
+    "parts rows_backward": rows_backward_of_parts,
+    "rows rows_backward, around the end": rows_backward_around,
 }
 
 

@@ -17,7 +17,7 @@ from benchmarks.static_gpu.problems import WITH_BIAS, Case, clip, info_nce, nt_x
 from jessl_kernels import phi
 from jessl_kernels.problem.exclude import Exclude
 from jessl_kernels.problem.row_loss import Pairing
-from jessl_kernels.triton import ends, losses
+from jessl_kernels.triton import losses, rowwise
 from tests.gpu.test_launches import noted
 
 HALF, WIDE = (torch.bfloat16, torch.float16), (torch.float32, torch.float64)
@@ -261,19 +261,19 @@ def test_fused_kernels_fit_and_use_tensor_cores(case, target):
 def test_fused_kernels_of_tf32_fit_and_use_tensor_cores(case, target, tf32_allowed):
     for kernel in compiled(target, case):
         assert_fits(kernel)
-        assert kernel.name in ("row_sums", "pull", "weigh_block")
+        assert kernel.name in ("row_sums", "pull", "score_grad_block")
         assert kernel.count(PRODUCTS_OF_TF32) == kernel.products > 0, f"{kernel.name} for {target}"
 
 
-SWEEPS = {"row_sums", "pull", "weigh_block"}  # kernels that multiply
-ENDS = ("meet", "arrive", "arrive_at_both", "deliver")
+SWEEPS = {"row_sums", "pull", "score_grad_block"}  # kernels that multiply
+ROWWISE = ("normalize_and_score", "finalize_rows", "finalize_rows_of_many", "rows_backward")
 
 
 @over(ROWS)
 def test_whole_losses_fit(case, target):
     kernels = compiled(target, case)
-    arriving, names = {"arrive", "arrive_at_both"}, {kernel.name for kernel in kernels}
-    assert len(names & arriving) == 1 and names - arriving > set(ENDS) - arriving
+    finalizing, names = {"finalize_rows", "finalize_rows_of_many"}, {kernel.name for kernel in kernels}
+    assert len(names & finalizing) == 1 and names - finalizing > set(ROWWISE) - finalizing
     for kernel in kernels:
         assert_fits(kernel)
         assert kernel.count("tf32") == 0
@@ -283,7 +283,7 @@ def test_whole_losses_fit(case, target):
 @pytest.fixture
 def sweeps_alone():
     """The kernels of rows, of which a few cases say all, are not compiled."""
-    with mock.patch.multiple(ends, **{name: mock.MagicMock() for name in ENDS}):
+    with mock.patch.multiple(rowwise, **{name: mock.MagicMock() for name in ROWWISE}):
         yield
 
 

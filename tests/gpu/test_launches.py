@@ -22,7 +22,7 @@ from jessl_kernels.problem.exclude import Exclude
 from jessl_kernels.problem.row_loss import Pairing
 from jessl_kernels.problem.score import Score
 from jessl_kernels.problem.types import Needs, Upstream, Weighted
-from jessl_kernels.triton import driver, launch
+from jessl_kernels.triton import dispatch, launch
 
 MOST = (2**31 - 1, 65_535, 65_535)  # programs along each axis, of CUDA
 WORKSPACE = 1 << 30  # strips of many rows, and large blocks
@@ -86,10 +86,10 @@ def reduced(route: str, N: int, M: int, processors: int, symmetric: bool = False
             lse = (row, col) if op == "logsumexp" else (None, None)
             for both in (False, True):
                 upstream = Upstream(row, lse[0]), Upstream(col, lse[1]) if both else None
-                driver.gradient(score, op, *upstream, needs, WORKSPACE)
+                dispatch.gradient(score, op, *upstream, needs, WORKSPACE)
                 weighted = Weighted(row, None), Weighted(col, None) if both else None
-                driver.reduce_and_gradient(score, op, *weighted, needs, WORKSPACE)
-        driver.top_k(score, min(2, M), WORKSPACE)
+                dispatch.reduce_and_gradient(score, op, *weighted, needs, WORKSPACE)
+        dispatch.top_k(score, min(2, M), WORKSPACE)
     return found
 
 

@@ -4,7 +4,7 @@ sources    the jit functions of jessl_kernels/triton, and which kernels reach th
 operators  from one function to its mutants: one change of the syntax tree each
 planted    the kernels of a mutated source in place of the real ones
 problems   small, of odd shapes, each with what is hard about it
-judged     a call of the driver, or of a whole loss, on such a problem, against the matrix form in fp64
+judged     a call of `dispatch`, or of a whole loss, on such a problem, against the matrix form in fp64
 checks     what a mutant must pass to survive: the table of those calls
 survivors  why each one that survives cannot be told from the original
 outcomes   every mutant and the check that catches it, as docs/gpu-mutants.md has it

@@ -1,6 +1,6 @@
 """What a mutant must pass to survive: reductions, and losses, on small odd shapes, each against the matrix form in fp64.
 
-Every check is one call of the driver, of `losses.paired` or of `sup_con.labelled`. Between them they take every branch of every
+Every check is one call of `dispatch`, of `losses.paired` or of `sup_con.labelled`. Between them they take every branch of every
 kernel, in a program of several tiles and in several programs; `test_mutants.py` sees to it that the kernels themselves pass.
 """
 

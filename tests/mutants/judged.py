@@ -1,4 +1,4 @@
-"""A call of the driver, of `losses.paired` or of `sup_con.labelled`, on a problem, against the matrix form in fp64."""
+"""A call of `dispatch`, of `losses.paired` or of `sup_con.labelled`, on a problem, against the matrix form in fp64."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jessl_kernels.backends import reference
 from jessl_kernels.problem.row_loss import Labelling, Pairing
 from jessl_kernels.problem.score import Score
 from jessl_kernels.problem.types import Gradients, Needs, Upstream, Weighted
-from jessl_kernels.triton import driver, launch, losses, sup_con
+from jessl_kernels.triton import dispatch, launch, losses, sup_con
 
 from .problems import PLENTY, Given, exact, problem_of, score_of, vectors
 
@@ -56,7 +56,7 @@ def _compare_sums(given: Given, op: str, ours: tuple[Tensor, Tensor]) -> None:
 
 def values(given: Given, op: str, cols: bool) -> None:
     with device(given.programs):
-        ours = driver.reduce(score_of(given), op, cols, given.workspace)
+        ours = dispatch.reduce(score_of(given), op, cols, given.workspace)
     assert bool(ours[1].numel()) == cols
     _compare_sums(given, op, ours)
 
@@ -79,7 +79,7 @@ def gradients(given: Given, op: str, sides: str, needs: Needs = ALL) -> None:
     """By recomputation."""
     score = score_of(given)
     with device(given.programs):
-        ours = driver.gradient(score, op, *_upstream(given, op, sides, score.dtype), needs, given.workspace)
+        ours = dispatch.gradient(score, op, *_upstream(given, op, sides, score.dtype), needs, given.workspace)
     _compare(ours, _exact_gradients(given, op, sides, needs), given)
 
 
@@ -103,7 +103,7 @@ def at_once(given: Given, op: str, sides: str, needs: Needs = ALL, anchored: boo
     score = score_of(given)
     sent = _weighted(given, sides, anchored, score.dtype)
     with device(given.programs):
-        *sums, ours = driver.reduce_and_gradient(score, op, *sent, needs, given.workspace)
+        *sums, ours = dispatch.reduce_and_gradient(score, op, *sent, needs, given.workspace)
     _compare_sums(given, op, sums)
     _compare(ours, _exact_at_once(given, op, sides, needs, anchored), given)
 
@@ -242,7 +242,7 @@ def _exact_best(given: Given) -> tuple[Tensor, Tensor]:
 
 def best(given: Given) -> None:
     with device(given.programs):
-        values, places = driver.top_k(score_of(given), 4, given.workspace)
+        values, places = dispatch.top_k(score_of(given), 4, given.workspace)
     expected, there = _exact_best(given)
     assert_near("values", values, expected, min(BARS[given.dtype], BARS[torch.float32]))
     found = expected > -torch.inf

@@ -35,11 +35,11 @@ COMPARISONS = {
 TWINS = {
     one: other
     for pair in (
-        *(("N", "M"), ("row", "col"), ("rows", "cols"), ("g", "h"), ("r", "c"), ("g_near", "h_near"), ("low", "high")),
+        *(("N", "M"), ("row", "col"), ("rows", "cols"), ("g", "h"), ("r", "c"), ("g_rescaled", "h_rescaled"), ("low", "high")),
         *(("least", "most"), ("first_i", "first_j"), ("first", "start"), ("begin", "end"), ("down", "across")),
         *(("x_squares", "y_squares"), ("bias_row", "bias_col"), ("u_row", "u_col"), ("a", "b"), ("u", "v")),
         *(("of_a", "of_b"), ("a_unit", "b_unit"), ("a_norm", "b_norm"), ("a_first", "b_first"), ("ahead", "behind")),
-        *(("raw", "t"), ("lse", "share"), ("largest", "total"), ("i", "here")),
+        *(("raw", "positive"), ("lse", "share"), ("largest", "total"), ("i", "here")),
     )
     for one, other in (pair, pair[::-1])
 } | {"ld": "M"}  # fmt: skip

@@ -13,9 +13,9 @@ from triton._C.libtriton import native_specialize_impl
 from triton.backends.nvidia.compiler import CUDABackend
 
 from benchmarks.static_gpu.compiled import TARGETS
-from jessl_kernels.triton import start as launching
+from jessl_kernels.triton import launch_cache
 from jessl_kernels.triton.launch import Pairs, Side
-from jessl_kernels.triton.start import start
+from jessl_kernels.triton.launch_cache import launch_cached
 
 PLENTY = torch.zeros(64)
 HALF = torch.zeros(64, dtype=torch.bfloat16)
@@ -50,13 +50,13 @@ def test_arguments_of_one_kind_have_one_specialisation():
     seen: dict[Any, Any] = {}
     for argument in ARGUMENTS:
         found = native_specialize_impl(backend, argument, False, True, True)
-        assert seen.setdefault(launching._kind(argument), found) == found, argument
+        assert seen.setdefault(launch_cache._kind(argument), found) == found, argument
 
 
 @pytest.mark.parametrize("argument", [0.5, "word", True], ids=str)
 def test_what_can_only_be_a_constant_is_refused_as_an_argument(argument):
     with pytest.raises(TypeError, match="cannot be an argument of a kernel"):
-        launching._kind(argument)
+        launch_cache._kind(argument)
 
 
 class Compiled:
@@ -84,14 +84,14 @@ class Kernel:
 
 @pytest.fixture
 def kernel(monkeypatch):
-    monkeypatch.setattr(launching, "CompiledKernel", Compiled)
-    monkeypatch.setattr(launching, "_found", {})
+    monkeypatch.setattr(launch_cache, "CompiledKernel", Compiled)
+    monkeypatch.setattr(launch_cache, "_found", {})
     return Kernel()
 
 
 def test_the_second_launch_hands_over_all_constants_in_the_order_of_the_signature(kernel):
     for n in (5, 6):
-        start(kernel, (7,), PLENTY, n, BN=32, BM=16, num_warps=4)
+        launch_cached(kernel, (7,), PLENTY, n, BN=32, BM=16, num_warps=4)
     (compiled,) = kernel.searches
     ((grid, x, n, *constants),) = compiled.launches
     assert grid[:3] == (7, 1, 1) and x is PLENTY and n == 6 and constants == [16, 32]
@@ -111,13 +111,13 @@ def test_the_second_launch_hands_over_all_constants_in_the_order_of_the_signatur
     ids=["address", "dtype", "device", "multiple of 16", "1", "constant", "warps"],
 )
 def test_another_kind_of_launch_is_searched_for(kernel, x, n, constants):
-    start(kernel, (7,), PLENTY, 5, BM=16, BN=32)
-    start(kernel, (7,), x, n, **constants, BN=32)
+    launch_cached(kernel, (7,), PLENTY, 5, BM=16, BN=32)
+    launch_cached(kernel, (7,), x, n, **constants, BN=32)
     assert len(kernel.searches) == 2 and not any(compiled.launches for compiled in kernel.searches)
 
 
 def test_nothing_is_kept_for_amd(kernel, monkeypatch):
     monkeypatch.setattr(torch.version, "hip", "7.0")
     for _ in range(2):
-        start(kernel, (7,), PLENTY, 5, BM=16, BN=32)
+        launch_cached(kernel, (7,), PLENTY, 5, BM=16, BN=32)
     assert len(kernel.searches) == 2

@@ -8,14 +8,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tile import finished, nearness, phi_slope, products, softplus, upstream_of, weights
+from .tile import phi_slope, products, scores_of, shared_exp_of, softplus, upstream_of, weights
 
-TOGETHER = tl.constexpr(8)  # rows of tiles that programs next to each other stay in, so that L2 serves what they share
+GROUP_ROWS = tl.constexpr(
+    8
+)  # rows of tiles that programs next to each other stay in, so that L2 serves what they share
 
 
 @triton.jit(do_not_specialize=["first_row", "last_row", "first_col", "last_col"])
-def weigh_block(
-    x, y, u_block, scale, out, row, col, extent, psi_row, bias_row, bias_col, scale_part, first_row, last_row, first_col,
+def score_grad_block(
+    x, y, u_block, scale, pairs, row, col, lse_range, psi_row, bias_row, bias_col, scale_part, first_row, last_row, first_col,
     last_col, ld, D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, LSE: tl.constexpr,
     PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
@@ -27,15 +29,15 @@ def weigh_block(
     scale_part (column tiles, rows)   Σ_j U_ij t_ij
     """
     down, across = tl.cdiv(last_row - first_row, BM), tl.cdiv(last_col - first_col, BN)
-    tile_row, tile_col = tl.swizzle2d(tl.program_id(0) // across, tl.program_id(0) % across, down, across, TOGETHER)
+    tile_row, tile_col = tl.swizzle2d(tl.program_id(0) // across, tl.program_id(0) % across, down, across, GROUP_ROWS)
     first, start = first_row + tile_row * BM, first_col + tile_col * BN
     i, j = first + tl.arange(0, BM), start + tl.arange(0, BN)
     inside = (i < last_row)[:, None] & (j < last_col)[None, :]
     alpha = tl.load(scale).to(tl.float32)
     t = products(x, y, i, j, last_row, last_col, D, BD)
-    s = finished(t, alpha, first, start, last_row, last_col, out, PHI, LOW, HIGH)
-    rows, cols = upstream_of(row, i, last_row, extent, LSE), upstream_of(col, j, last_col, extent, LSE)
-    u = tl.where(inside, weights(s, row, col, rows, cols, nearness(extent), 0, LSE, False), 0.0)
+    s = scores_of(t, alpha, first, start, last_row, last_col, pairs, PHI, LOW, HIGH)
+    rows, cols = upstream_of(row, i, last_row, lse_range, LSE), upstream_of(col, j, last_col, lse_range, LSE)
+    u = tl.where(inside, weights(s, row, col, rows, cols, shared_exp_of(lse_range), 0, LSE, False), 0.0)
     by_row = tile_col.to(tl.int64) * (last_row - first_row) + i - first_row
     by_col = tile_row.to(tl.int64) * (last_col - first_col) + j - first_col
     if psi_row is not None:

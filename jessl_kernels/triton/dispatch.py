@@ -1,7 +1,7 @@
 """Which kernels a reduction takes, and what becomes of their results: gradients with upstream and scale multiplied in.
 
-Upstream gradients never meet a half-precision weight unscaled: they are taken out as a common `unit`, or multiplied into the
-result, so that the weights of a batch of any size, multiplied by any loss scale, keep their digits.
+Upstream gradients never meet a half-precision weight unscaled: they are taken out as a common `loss_scale`, or multiplied into
+the result, so that the weights of a batch of any size, multiplied by any loss scale, keep their digits.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: 
         return grads
     if score.symmetric:
         row = col = _of_both(row, col)
-    unit = _unit(score, row, col)
-    sides = Sides.of(row, col, unit)
-    blocks.pull_back(score, op, sides, unit, grads, workspace)
+    loss_scale = _loss_scale(score, row, col)
+    sides = Sides.of(row, col, loss_scale)
+    blocks.pull_back(score, op, sides, loss_scale, grads, workspace)
     return grads
 
 
@@ -113,8 +113,8 @@ def _block_by_block(
     """A sum of ψ has weights that are known before it is: one sweep makes both."""
     grads, value = Gradients.zeros(score, needs), score.x.new_zeros(score.N, dtype=score.dtype)
     upstream = arriving(op, row, value)
-    unit = _unit(score, upstream, None)
-    blocks.pull_back(score, op, Sides.of(upstream, None, unit), unit, grads, workspace, value)
+    loss_scale = _loss_scale(score, upstream, None)
+    blocks.pull_back(score, op, Sides.of(upstream, None, loss_scale), loss_scale, grads, workspace, value)
     return value, value.new_empty(0), grads
 
 
@@ -138,10 +138,10 @@ def _pull_rows(
         shift, by_row = _half_shift(score), True
         sides, factor = Sides(Side(row.lse, row.lse, row.lse), None, None), row.gradient * 2.0**-shift
     else:
-        unit, shift, by_row = _unit(score, row, col), 0, False
-        sides, factor = Sides.of(row, col, unit), unit.expand(score.N)
+        loss_scale, shift, by_row = _loss_scale(score, row, col), 0, False
+        sides, factor = Sides.of(row, col, loss_scale), loss_scale.expand(score.N)
     bias, scale = bool(grads.row_bias.numel()), scale and bool(grads.scale.numel())
-    options = {"shift": shift, "unit": by_row, "bias": bias, "scale": scale}
+    options = {"shift": shift, "unit_upstream": by_row, "bias": bias, "scale": scale}
     found = launch.pull(Problem.of(score), sides, op, workspace, **options).merged()
     if grads.x.numel():
         grads.x += found.embedding * (factor * score.scale * (2 if score.kind == "sqdist" else 1))[:, None]
@@ -160,7 +160,7 @@ def _half_shift(score: Score) -> int:
     return HALF_SHIFT if score.x.dtype == torch.float16 else 0
 
 
-def _unit(score: Score, row: Upstream | None, col: Upstream | None) -> Tensor:
+def _loss_scale(score: Score, row: Upstream | None, col: Upstream | None) -> Tensor:
     """What weights are taken out of, 0-d: the largest upstream gradient, so that they do not depend on what the loss was
     multiplied by, over 2^HALF_SHIFT in fp16."""
     largest = torch.stack([side.gradient.abs().amax() for side in (row, col) if side is not None]).amax()

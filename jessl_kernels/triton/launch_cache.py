@@ -14,7 +14,7 @@ ALIGNED_BYTES = 16  # code for addresses that are multiples of it loads whole ve
 _found: dict[tuple, tuple[CompiledKernel, list[Any]]] = {}
 
 
-def start(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
+def launch_cached(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
     """kernel[grid](*args, **constants) on the current device and stream.
 
     args       all parameters that are no constants, in order; the first is a tensor on the current device
