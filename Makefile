@@ -21,7 +21,7 @@ GPU_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-oldest-triton test-torch native-test exhaustive sanitize lint bench bench-quick report static-gpu gpu-check gpu-check-dry clean
+.PHONY: help demo test nightly test-oldest-triton test-torch native-test exhaustive sanitize lint bench bench-quick report static-gpu gpu-check gpu-check-dry clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
@@ -29,8 +29,9 @@ help:
 	@echo "make test-oldest-triton  the GPU kernels compiled once more, by Triton $(OLDEST_TRITON)"
 	@echo "make test-torch  the CPU's tests under another torch, TORCH=$(TORCH), whose packages are several GB"
 	@echo "make native-test  run the C++ tests of csrc; make sanitize: under the address, undefined and thread sanitizers"
+	@echo "make nightly  what is long: machine code for every GPU, mutants of the kernels, exhaustive tests"
 	@echo "make exhaustive  exp, softplus and logistic of every float, at every level of instructions: minutes"
-	@echo "make lint    ruff (rules and format) and pyright"
+	@echo "make lint    ruff (rules and format), pyright and clang-format"
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
 	@echo "make report  an hour: every loss against its rivals, into benchmarks/results; REPORT_ARGS=--quick: 3 minutes"
 	@echo "make gpu-check  nine minutes on a GPU: tests, graphs, streams, times; installs nothing, PYTHON=… has torch, triton, pytest"
@@ -44,7 +45,7 @@ demo: $(VENV)/demo.stamp
 # The serial tests go first, so that the summary a reader sees last is that of the many.
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m serial
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not serial" -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not serial and not nightly" -n $(WORKERS)
 
 # The GPU kernels' machine code by the oldest Triton that is supported, beside the one of .venv.
 test-oldest-triton: $(VENV)/test.stamp $(VENV)/triton-$(OLDEST_TRITON).stamp
@@ -53,6 +54,12 @@ test-oldest-triton: $(VENV)/test.stamp $(VENV)/triton-$(OLDEST_TRITON).stamp
 # What is not of the triton backend, whose tests ask for the Triton of .venv.
 test-torch: $(VENV)/torch-$(TORCH).stamp
 	PYTHONPATH=. OMP_NUM_THREADS=1 $(VENV)/torch-$(TORCH)/bin/python -m pytest -n $(WORKERS) -m "not serial" -k "not triton" tests/unit tests/property tests/peers
+
+# What is long: machine code for every GPU, by two Tritons; every mutant of the GPU kernels; exp, softplus and logistic of every float.
+nightly: $(VENV)/test.stamp test-oldest-triton
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m nightly -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
+	$(MAKE) exhaustive
 
 # Plain C++: no Python, no torch, nothing to install but a compiler.
 native-test:
@@ -69,6 +76,7 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests/native -name "*.cpp" -o -name "*.h")
 
 bench: $(VENV)/test.stamp $(VENV)/demo.stamp
 	$(BIN)/python -m pytest benchmarks $(BENCH_ARGS)
@@ -98,7 +106,7 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/base.stamp: setup.py pyproject.toml constraints.txt $(wildcard csrc/*.* csrc/*/*.*) | $(BIN)/python
+$(VENV)/base.stamp: setup.py pyproject.toml constraints.txt $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*) | $(BIN)/python
 	@echo "installing torch and jessl_kernels into $(VENV)"
 	$(PIP) --editable .
 	@touch $@
@@ -130,7 +138,7 @@ $(VENV)/triton-$(OLDEST_TRITON).stamp: | $(BIN)/python
 	@touch $@
 
 $(VENV)/lint.stamp: $(VENV)/test.stamp $(VENV)/demo.stamp
-	@echo "installing ruff and pyright"
+	@echo "installing ruff, pyright and clang-format"
 	$(PIP) "jessl_kernels[dev]"
 	@touch $@
 

@@ -23,9 +23,9 @@ import torch
 from jessl_kernels.problem.exclude import Exclude
 from jessl_kernels.problem.phi import IDENTITY
 from jessl_kernels.problem.score import Score
-from jessl_kernels.problem.types import Upstream
+from jessl_kernels.problem.types import Terms, Weights
 from jessl_kernels.triton import launch, shapes
-from jessl_kernels.triton.launch import Problem, Side, Sides
+from jessl_kernels.triton.launch import Problem, Sides
 from jessl_kernels.triton.shapes import Shape
 
 KERNELS = {
@@ -75,15 +75,15 @@ def call(case: Case, N: int, device: str = "cuda") -> Callable[[], object]:
     if kernel == "attend":
         return partial(launch.attend, problem, False, 0, WORKSPACE, shape)
     if kernel in ("sums", "both"):
-        return partial(launch.sum_parts, problem, "logsumexp", kernel == "both", WORKSPACE, shape=shape)
-    lse = torch.full((N,), 10.0, device=device)
+        return partial(launch.sum_parts, problem, Terms(), kernel == "both", WORKSPACE, shape=shape)
+    reference, factor = torch.full((1, N), 10.0, device=device), torch.full((1, N), 1.0 / N, device=device)
     pull = partial(launch.pull, problem, workspace=WORKSPACE, shape=shape)
     if kernel == "pull psi":
-        return partial(pull, Sides(Side(lse, lse, lse), None, None), "softplus", psi=True)
+        return partial(pull, Sides.of(Weights(None, factor), None), Terms("softplus"), psi=True)
+    weights = Weights(reference, factor)
     if kernel == "pull":
-        return partial(pull, Sides(Side(lse, lse, lse), None, None), "logsumexp", unit_upstream=True)
-    sides = Sides.of(Upstream(lse / N, lse), Upstream(lse / N, lse.clone()))
-    return partial(pull, sides, "logsumexp", scale=kernel == "pull both scale")
+        return partial(pull, Sides.of(weights, None), Terms())
+    return partial(pull, Sides.of(weights, weights), Terms(), scale=kernel == "pull both scale")
 
 
 def compiled(case: Case) -> str:

@@ -161,8 +161,8 @@ def _density(found: list[Row], known: Peaks) -> str:
         "In few dimensions e^t and differences are the work, not products. The roof counts lane operations: N²/2·(e + 2D) "
         "for the value, N²/2·(2e + 8D + 4) with the gradient, e being one e^t; at "
         f"{known.lanes / 1e9:,.0f}·10⁹ lane operations per second (half the best rate seen, a multiply-add being two "
-        f"flops) and e = {EXP}, the instructions of exp_over in csrc/cpu/math.h with AVX-512. With D in the hundreds products "
-        "are the work, and the fraction of peak above says more.",
+        f"flops) and e = {EXP}, the instructions of exp_over in csrc/cpu/simd/math.h with AVX-512. With D in the hundreds "
+        "products are the work, and the fraction of peak above says more.",
         "",
         "| | N | D | ours | roof | of roof | lane operations a pair: ours | roof |",
         "|---|---|---|---|---|---|---|---|",

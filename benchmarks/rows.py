@@ -12,7 +12,7 @@ from .cells import Cell
 from .problems import PROBLEMS
 from .store import Store
 
-# What one e^t costs in lane operations: the instructions of exp_over in csrc/cpu/math.h, AVX-512.
+# What one e^t costs in lane operations: the instructions of exp_over in csrc/cpu/simd/math.h, AVX-512.
 EXP = 13
 # Below, our core may keep the scores between its passes, and compute a product less than is counted.
 RECOMPUTED = 4096

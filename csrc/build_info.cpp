@@ -1,6 +1,6 @@
 #include "build_info.h"
 
-#include "cpu/tile.h"
+#include "cpu/simd/simd_level.h"
 
 namespace jessl {
 namespace {
@@ -66,12 +66,8 @@ std::string simd_cpu() {
 
 BuildInfo build_info() {
   return {
-      {"compiler", compiler()},
-      {"cxx_standard", cxx_standard()},
-      {"architecture", architecture()},
-      {"simd_build", simd_build()},
-      {"simd_cpu", simd_cpu()},
-      {"cuda", JESSL_WITH_CUDA ? "yes" : "no"},
+      {"compiler", compiler()},     {"cxx_standard", cxx_standard()}, {"architecture", architecture()},
+      {"simd_build", simd_build()}, {"simd_cpu", simd_cpu()},         {"cuda", JESSL_WITH_CUDA ? "yes" : "no"},
   };
 }
 

@@ -17,7 +17,7 @@ from .functional import (
     uniformity,
 )
 from .gradient_cache import cached_backward
-from .pairwise import pairwise_logsumexp, pairwise_sum, pairwise_topk
+from .pairwise import pairwise_logsumexp, pairwise_sum, pairwise_topk, row_grads, row_loss, row_sums
 from .problem import phi
 from .problem.exclude import Exclude
 
@@ -42,6 +42,9 @@ __all__ = [
     "pairwise_topk",
     "phi",
     "retrieval_metrics",
+    "row_grads",
+    "row_loss",
+    "row_sums",
     "siglip_loss",
     "sup_con",
     "uniformity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any, NoReturn
 
 import torch
@@ -144,12 +145,11 @@ def scalar(
     above: float | None = None,
     at_least: float | None = None,
     inverse: bool = False,
-) -> Tensor:
-    """A float or 0-d float tensor, or with `inverse` 1 over it, as a 0-d fp64 tensor on the device of `like`; a tensor keeps its
-    graph.
+) -> float | Tensor:
+    """A float or 0-d float tensor, or with `inverse` 1 over it: a number as the accumulation dtype of `like` holds it, a tensor
+    in that dtype, unless its own is wider, and with its graph.
 
-    In fp64 because the gradient of a temperature or a bandwidth is a difference of large sums: rounded one by one to fp32
-    they would leave it a few digits.
+    In a trace a number becomes a tensor too, so that a new number needs no new program.
     """
     must = "must be finite"
     if above is not None:
@@ -157,6 +157,7 @@ def scalar(
     elif at_least is not None:
         must = f"must be >= {at_least:g} and finite"
     other_name, other = like
+    dtype = accumulation_dtype(other.dtype)
     if isinstance(value, Tensor):
         if value.dtype not in FLOATS:
             wrong_type(function, argument, value, "must be a float or a 0-d float tensor")
@@ -177,10 +178,33 @@ def scalar(
         if inverse and not is_finite(1 / known):
             fail(function, argument, known, "must be so large that 1 over it is finite")
     if isinstance(value, Tensor):
-        wide = value.to(torch.float64)
+        wide = value if value.dtype == torch.float64 else value.to(dtype)
         return wide.reciprocal() if inverse else wide
-    # A fill, not a copy: torch.tensor(value, device="cuda") would wait for the device.
-    return torch.full((), 1 / value if inverse else value, dtype=torch.float64, device=other.device)
+    number = 1 / value if inverse else value
+    if torch.compiler.is_compiling():
+        # A fill, not a copy: torch.tensor(value, device="cuda") would wait for the device.
+        return torch.full((), number, dtype=dtype, device=other.device)
+    return float(number) if dtype == torch.float64 else ctypes.c_float(number).value
+
+
+def wide_scalar(
+    function: str,
+    argument: str,
+    value: Any,
+    like: tuple[str, Tensor],
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+) -> Tensor:
+    """The same as a 0-d fp64 tensor.
+
+    In fp64 because the gradient of a bandwidth is a difference of large sums: rounded one by one to fp32 they would leave it a
+    few digits.
+    """
+    found = scalar(function, argument, value, like, above=above, at_least=at_least)
+    if isinstance(found, Tensor) and isinstance(value, Tensor):
+        return value.to(torch.float64)
+    return torch.full((), value, dtype=torch.float64, device=like[1].device)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

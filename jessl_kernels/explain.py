@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._checks import choice
 from .backends import BACKENDS, refusals, select, settings
-from .pairwise import describe
+from .pairwise.arguments import DIMS, psi_of
+from .pairwise.reductions import problem_of
 from .problem.exclude import Exclude
 from .problem.phi import Phi
 
@@ -74,10 +76,15 @@ def explain(
       products   2 of 2·N·M·D flops
       workspace  64.0 MiB at most, where one matrix of scores takes 256.0 MiB
     """
-    score, op = describe("explain", x, y, psi, kind, phi, scale, exclude, dim, reduction)
-    chosen = select("explain", score, op)
+    choice("explain", "reduction", reduction, ("none", "sum", "mean", "logsumexp"))
+    choice("explain", "dim", dim, DIMS)
+    op = "logsumexp" if psi is None else psi_of("explain", "psi", psi)
+    problem = problem_of("explain", x, y, kind, phi, scale, None, None, exclude)
+    problem = problem.transposed() if dim == "col" else problem
+    chosen = select("explain", problem, op)
+    score = problem.score(problem.x[0], problem.y[0] if problem.y else None)
     tensors = (score.x, score.y, score.scale)
-    with_gradient = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    with_gradient = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in tensors)
     plan = BACKENDS[chosen].plan(
         score, op, dim == "both", with_gradient, reduction, settings().workspace_on(score.x.device)
     )

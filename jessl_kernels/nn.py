@@ -106,7 +106,7 @@ class SupCon(_Temperature):
         reduction: str = "mean",
     ):
         super().__init__(temperature, learnable, reduction, normalize=normalize)
-        self.options["form"] = choice("SupCon", "form", form, FORMS)
+        self.options["form"] = choice("SupCon", "form", form, tuple(FORMS))
         self.options["no_positive"] = choice("SupCon", "no_positive", no_positive, NO_POSITIVE)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:

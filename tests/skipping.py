@@ -24,9 +24,9 @@ class Counting:
 
         def counted(*arguments):
             result = function(*arguments)
-            if name in ("reduce", "gradient", "reduce_and_gradient"):
+            if name in ("row_sums", "row_grads"):
                 self.tiles = result
-            elif name in ("total", "paired", "labelled"):
+            elif name in ("total", "row_loss"):
                 self.tiles = result[1:]
             return result
 

@@ -17,11 +17,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto patience = std::chrono::milliseconds(100);  // between two looks at `interrupted`
 
-// The tasks in order: phase p of strip b stands between phase 0 of strips b + p and b + p + 1. So while the last tasks of a
-// phase run, others find work in the next strip.
-class Order {
+// The tasks in order: phase p of strip b stands between phase 0 of strips b + p and b + p + 1. So while the last tasks
+// of a phase run, others find work in the next strip.
+class Schedule {
  public:
-  explicit Order(const Plan& plan) : plan_(plan), segment_(plan.first(0)) {}
+  explicit Schedule(const Plan& plan) : plan_(plan), segment_(plan.first(0)) {}
 
   std::optional<Task> next() {
     const std::lock_guard lock(mutex_);
@@ -49,7 +49,7 @@ class Team {
         interrupted_(interrupted),
         task_(task),
         finish_(finish),
-        order_(plan),
+        schedule_(plan),
         through_(new std::atomic<std::int64_t>[plan.phases * plan.segments]()),
         left_(new std::atomic<std::int64_t>[plan.strips * plan.phases]),
         finished_(new std::atomic<bool>[plan.strips]()) {
@@ -58,7 +58,7 @@ class Team {
 
   void work(int thread) noexcept {
     try {
-      for (std::optional<Task> next; !stop_ && (next = order_.next());) {
+      for (std::optional<Task> next; !stop_ && (next = schedule_.next());) {
         if (thread == 0) look_up();
         run(*next, thread);
       }
@@ -89,13 +89,16 @@ class Team {
     }
   }
 
-  std::atomic<std::int64_t>& left(std::int64_t strip, std::int64_t phase) { return left_[strip * plan_.phases + phase]; }
+  std::atomic<std::int64_t>& left(std::int64_t strip, std::int64_t phase) {
+    return left_[strip * plan_.phases + phase];
+  }
 
   template <class Ready>
   void await(Ready&& ready, int thread) {
     for (int tries = 0; !ready(); ++tries) {
       if (stop_) throw Abandoned{};
-      if (tries < 1000) continue;  // a task is tens of microseconds: mostly it is ready before a thread could have slept
+      // A task is tens of microseconds: mostly it is ready before a thread could have slept.
+      if (tries < 1000) continue;
       std::this_thread::yield();
       if (thread == 0) look_up();
     }
@@ -114,7 +117,7 @@ class Team {
   const Interrupted& interrupted_;
   const std::function<void(const Task&, int)>& task_;
   const std::function<void(std::int64_t, int)>& finish_;
-  Order order_;
+  Schedule schedule_;
   const std::unique_ptr<std::atomic<std::int64_t>[]> through_;  // by phase and segment: strips it has been through
   const std::unique_ptr<std::atomic<std::int64_t>[]> left_;     // by strip and phase: tasks not done
   const std::unique_ptr<std::atomic<bool>[]> finished_;
@@ -124,13 +127,14 @@ class Team {
   std::exception_ptr failure_;
 };
 
-// The OpenMP runtime that torch has loaded, if it has: its threads are awake, and often still turning after torch's last
-// operation. Threads of our own would wait for them to leave the core, 3 to 5 ms measured, which is a whole call at N = 1024.
-// Null in a forked child, where those threads are gone and the runtime would wait for them for ever.
+// The OpenMP runtime that torch has loaded, if it has: its threads are awake, and often still turning after torch's
+// last operation. Threads of our own would wait for them to leave the core, 3 to 5 ms measured, which is a whole call
+// at N = 1024. Null in a forked child, where those threads are gone and the runtime would wait for them for ever.
 using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
 std::atomic<bool> forked{false};
-[[maybe_unused]] const int watching = pthread_atfork(nullptr, nullptr, [] { forked = true; });  // from the moment this is loaded
+// From the moment this is loaded.
+[[maybe_unused]] const int watching = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
 Parallel loaded_openmp() {
   static const Parallel found = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
@@ -151,8 +155,8 @@ void work_in_openmp(Parallel parallel, int threads, Team& team) {
       &region, unsigned(threads), 0);
 }
 
-// Threads that live for this call. One that the system starts only when all tasks are taken is not waited for; who may still
-// touch the team is seen at its door, which outlives the call.
+// Threads that live for this call. One that the system starts only when all tasks are taken is not waited for; who may
+// still touch the team is seen at its door, which outlives the call.
 void work_in_threads(int threads, Team& team) {
   struct Door {
     std::atomic<int> inside{0};
@@ -176,8 +180,8 @@ void work_in_threads(int threads, Team& team) {
 
 }  // namespace
 
-void run(const Plan& plan, int threads, const Interrupted& interrupted, const std::function<void(const Task&, int)>& task,
-         const std::function<void(std::int64_t, int)>& finish) {
+void run(const Plan& plan, int threads, const Interrupted& interrupted,
+         const std::function<void(const Task&, int)>& task, const std::function<void(std::int64_t, int)>& finish) {
   Team team(plan, interrupted, task, finish);
   if (threads == 1)
     team.work(0);

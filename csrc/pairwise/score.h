@@ -4,6 +4,9 @@
 // comparisons that return a mask.
 #pragma once
 
+#include "pairwise/problem.h"
+#include "pairwise/scalar.h"
+
 #ifndef JESSL_HOST_DEVICE
 #ifdef __CUDACC__
 #define JESSL_HOST_DEVICE __host__ __device__
@@ -36,6 +39,18 @@ template <class T>
 JESSL_HOST_DEVICE inline T laplace_slope(T u) {
   const T root = sqrt(T(0) - min(u, T(0)));
   return select(root == T(0), T(0), T(0.5) / root);
+}
+
+template <class T>
+JESSL_HOST_DEVICE inline T phi_value(const Phi& phi, T u) {
+  if (phi.name == PhiName::clamp) return clamp_value(u, T(phi.low), T(phi.high));
+  return phi.name == PhiName::laplace ? laplace_value(u) : u;
+}
+
+template <class T>
+JESSL_HOST_DEVICE inline T phi_slope(const Phi& phi, T u) {
+  if (phi.name == PhiName::clamp) return clamp_slope(u, T(phi.low), T(phi.high));
+  return phi.name == PhiName::laplace ? laplace_slope(u) : T(1);
 }
 
 }  // namespace jessl

@@ -10,18 +10,18 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from .._checks import fail, number, wrong_type
 from ..native import native_status
+from ..problem.row_loss import RowProblem
 from ..problem.score import Score
 from . import chunked, cpu, reference, triton
 from .protocol import Backend
 
 _modules: tuple[Backend, ...] = (cpu, triton, chunked, reference)  # by device, and then in order of preference
-BACKENDS: dict[str, Any] = {module.NAME: module for module in _modules}  # which may have `OptionalFunctions` as well
+BACKENDS: dict[str, Backend] = {module.NAME: module for module in _modules}
 # Bytes a backend may use beyond inputs, outputs and a few vectors, unless it is told. On a GPU each strip or block costs some
 # launches, 0.1 ms in all, so they should be few; on a CPU what is kept had better stay near its caches.
 WORKSPACE, WORKSPACE_OF_CPU = 256 << 20, 64 << 20
@@ -86,7 +86,7 @@ def use_backend(
     another type.
 
     >>> with jk.use_backend("reference"):
-    ...     loss = jk.nt_xent(z1, z2)
+    ...     total = jk.uniformity(z)
     >>> with jk.use_backend(skip_below=1e-6):
     ...     entropy = jk.kde_entropy(z, bandwidth=0.05)
     """
@@ -112,32 +112,33 @@ def use_backend(
         _local.settings = before
 
 
-def refusals(score: Score, op: str) -> dict[str, list[str]]:
-    """Every backend's reasons not to compute this problem, by device, and then in order of preference."""
-    return {name: _refusal(name, score, op) for name in BACKENDS}
+def refusals(problem: Score | RowProblem, *ops: str) -> dict[str, list[str]]:
+    """Every backend's reasons not to compute sums of these words over a problem, by device, and then in order of preference."""
+    return {name: _refusal(name, problem, *ops) for name in BACKENDS}
 
 
-def _refusal(name: str, score: Score, op: str) -> list[str]:
+def _refusal(name: str, problem: Score | RowProblem, *ops: str) -> list[str]:
     forced = settings().backend
     if forced not in (None, name):
         return [f"left out by use_backend or JESSL_BACKEND, which ask for {forced}"]
-    return BACKENDS[name].declines(score, op)
+    return list(dict.fromkeys(reason for op in ops for reason in BACKENDS[name].declines(problem, op)))
 
 
-def select(function: str, score: Score, op: str) -> str:
+def select(function: str, problem: Score | RowProblem, *ops: str) -> str:
     """The name of the backend that will compute this problem. NotImplementedError quotes every refusal, or that of the backend
     asked for."""
     for name in BACKENDS:
-        if not _refusal(name, score, op):
+        if not _refusal(name, problem, *ops):
             return name
-    problem = f"x {tuple(score.x.shape)} {score.x.dtype}, device {score.x.device}".replace("torch.", "")
+    dtype = str(problem.input_dtype).removeprefix("torch.")
+    what = f"x ({problem.N}, {problem.D}) {dtype}, device {problem.device}"
     forced = settings().backend
     if forced is not None:
-        why = "; ".join(_refusal(forced, score, op))
+        why = "; ".join(_refusal(forced, problem, *ops))
         asked = f"{forced}, for which use_backend or JESSL_BACKEND asks"
-        raise NotImplementedError(f"{asked}, cannot run {function} on {problem}: {why}")
-    quoted = " · ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in refusals(score, op).items())
-    raise NotImplementedError(f"no backend can run {function} on {problem}\n    {quoted}")
+        raise NotImplementedError(f"{asked}, cannot run {function} on {what}: {why}")
+    quoted = " · ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in refusals(problem, *ops).items())
+    raise NotImplementedError(f"no backend can run {function} on {what}\n    {quoted}")
 
 
 @dataclass(frozen=True)

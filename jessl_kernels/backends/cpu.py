@@ -1,12 +1,14 @@
 """C++ on the CPU: tiles of scores that stay in cache, on all of torch's threads; csrc/cpu computes, this module hands it over.
 
-    one side, upstream known      3 products     a strip of scores is kept until its log-sum-exps are known
-    both sides, or "none"         4              one pass for the values, one for the gradients
-    symmetric                     2              triangular tiles: half of S, twice
-    sum of ψ                      3, symmetric 1.5
-    value alone                   1, symmetric ½
+    one side, slopes known with the sums   3 products     a strip of scores is kept until its log-sum-exps are known
+    both sides, or "none"                  4              one pass for the values, one for the gradients
+    symmetric                              2              triangular tiles: half of S, twice
+    sum of ψ, slopes constant              3, symmetric 1.5
+    value alone                            1, symmetric ½
 
-Sums are taken in an order that depends on the problem alone: the same bits on every run and at every number of threads.
+and a product less where scores are kept between two passes. Positives that a row may have several of take passes of their own,
+in the order of their ids, over the tiles that hold any. Sums are taken in an order that depends on the problem alone: the same
+bits on every run and at every number of threads.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ import torch
 from torch import Tensor
 
 from ..native import native, native_status
-from ..problem.row_loss import Labelling, Pairing
+from ..problem.exclude import IdPair, one_tensor
+from ..problem.row_loss import Loss, RowProblem
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Plan, Upstream, Weighted, known_upstream
-from . import spatial_sort, squared_distance
+from ..problem.types import Gradients, Needs, Plan, RowSums, SideSlopes, SideSums, Slopes, Sums, Terms
+from . import squared_distance
 
 _STATUS = native_status()
 _core: Any = native() if _STATUS.available else None
@@ -29,15 +32,16 @@ NAME = "cpu"
 DESCRIPTION = "C++, tiles in cache, CPU tensors"
 MISSING = _STATUS.reason
 
-_Side = Upstream | Weighted
-
 DTYPES = {
     torch.float64: "float64",
     torch.float32: "float32",
     torch.bfloat16: "bfloat16",
     torch.float16: "float16",
 }
-MOST_KEPT = 4  # diagonals in `keep`, csrc/pairwise/problem.h
+PHIS = ("identity", "clamp", "laplace")
+OPS = ("logsumexp", "softplus", "log1m_exp", "step")
+MOST_KEPT, MOST_IDS, MOST_PIECES = 4, 8, 8  # csrc/pairwise/problem.h
+TILE = 192  # rows of the largest; csrc/cpu/tile/tile.h
 FEW_DIMENSIONS = 16  # up to here differences cost no more than an expanded square and its corrections
 
 
@@ -49,181 +53,219 @@ def instruction_set() -> str:
     return _core.simd_level()
 
 
-def declines(score: Score, op: str) -> list[str]:
+def declines(problem: Score | RowProblem, op: str) -> list[str]:
     reasons = [MISSING] if MISSING else []
-    if score.x.device.type != "cpu":
-        reasons.append(f"x is on {score.x.device}")
-    if score.phi.name not in ("identity", "clamp", "laplace"):
-        reasons.append(f"φ {score.phi.name!r} is not compiled into it")
-    if len(score.exclude.keep) > MOST_KEPT:
+    if problem.device.type != "cpu":
+        reasons.append(f"x is on {problem.device}")
+    if problem.phi.name not in PHIS:
+        reasons.append(f"φ {problem.phi.name!r} is not compiled into it")
+    if op not in (*OPS, "top_k"):
+        reasons.append(f"ψ {op!r} is not compiled into it")
+    if len(problem.exclude.keep) > MOST_KEPT:
         reasons.append(f"more than {MOST_KEPT} diagonals in keep")
+    if max(len(problem.exclude.same), len(problem.exclude.different)) > MOST_IDS:
+        reasons.append(f"more than {MOST_IDS} pairs of ids")
     return reasons
 
 
-def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
-    row, col = _new(score, score.N), _new(score, score.M if cols else 0)
-    problem = _Problem(score, op)
-    _core.reduce(problem.native, op, torch.get_num_threads(), workspace, (_address(row), _address(col)))
-    return problem.permutation.back(row, col)
+def row_sums(problem: RowProblem, workspace: int) -> RowSums:
+    native = _Problem.of_rows(problem)
+    row, col = _new_sums(problem, problem.N), _new_sums(problem, problem.M) if problem.cols else None
+    sides = native.side(row), native.side(col)
+    _core.row_sums(native.core, native.row(problem), torch.get_num_threads(), workspace, *sides)
+    return RowSums(row, col)
 
 
-def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
-    problem = _Problem(score, op)
-    out = _Out(problem, needs)
-    sides = problem.sides(row, col)
-    _core.gradient(problem.native, op, torch.get_num_threads(), workspace, *sides, out.addresses())
-    return out.gradients()
-
-
-def reduce_and_gradient(
-    score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
-) -> tuple[Tensor, Tensor, Gradients]:
-    problem = _Problem(score, op)
-    out = _Out(problem, needs)
-    values = _new(score, score.N), _new(score, 0 if col is None else score.M)
-    sides = problem.sides(row, col)
-    addresses = tuple(_address(value) for value in values)
-    _core.reduce_and_gradient(
-        problem.native, op, torch.get_num_threads(), workspace, *sides, addresses, out.addresses()
+def row_grads(problem: RowProblem, sums: RowSums, slopes: Slopes, needs: Needs, workspace: int) -> Gradients:
+    native = _Problem.of_rows(problem)
+    out = _Out(native, problem, needs)
+    sides = native.side(sums.row), native.side(sums.col)
+    of_sides = native.slopes(slopes.row), native.slopes(slopes.col)
+    row = native.row(problem)
+    out.room_for_given(problem)
+    _core.row_grads(
+        native.core, row, torch.get_num_threads(), workspace, *sides, *of_sides, out.addresses(), out.given()
     )
-    return *problem.permutation.back(*values), out.gradients()
+    return out.grads
+
+
+def row_loss(problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
+    native = _Problem.of_rows(problem)
+    out = _Out(native, problem, needs)
+    given = (problem.positives.score, problem.positives.col_score, problem.also)
+    if needs.any or any(t is not None and t.requires_grad for t in given):
+        out.room_for_given(problem)
+    weights = native.vector(loss.weights), native.vector(loss.col_weights)
+    row, of = native.row(problem), (loss.join, loss.reduction, loss.factor, *weights)
+    value, *_ = _core.row_loss(native.core, row, torch.get_num_threads(), workspace, of, out.addresses(), out.given())
+    return native.like.new_full((), value), out.grads
 
 
 def total(score: Score, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-    problem = _Problem(score, "logsumexp")
-    out = _Out(problem, needs)
-    value, *_ = _core.total(problem.native, torch.get_num_threads(), workspace, any(needs.flatten()), out.addresses())
-    return score.x.new_full((), value, dtype=score.dtype), out.gradients()
-
-
-def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-    problem = _Problem(score, op)
-    out = _Out(problem, needs)
-    value, *_ = _core.paired(
-        problem.native, op, torch.get_num_threads(), workspace, *pairing, any(needs.flatten()), out.addresses()
-    )
-    return score.x.new_full((), value, dtype=score.dtype), out.gradients()
-
-
-def labelled(score: Score, labelling: Labelling, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-    problem = _Problem(score, "logsumexp", moved=False)  # into the order of their labels
-    out = _Out(problem, needs)
-    labels, form, *rest = labelling
-    arguments = problem.vector(labels), form == "out", *rest, any(needs.flatten()), out.addresses()
-    value, *_ = _core.labelled(problem.native, torch.get_num_threads(), workspace, *arguments)
-    return score.x.new_full((), value, dtype=score.dtype), out.gradients()
+    native = _Problem.of_score(score)
+    out = _Out(native, score, needs)
+    value, *_ = _core.total(native.core, torch.get_num_threads(), workspace, needs.any, out.addresses())
+    return native.like.new_full((), value), out.grads
 
 
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
-    problem = _Problem(score, "top_k", symmetric=False)
-    values, indices = _new(score, score.N, k), torch.empty(score.N, k, dtype=torch.int64)
-    _core.top_k(problem.native, k, torch.get_num_threads(), workspace, _address(values), _address(indices))
+    native = _Problem.of_score(score, ranks=True)
+    values, indices = native.like.new_empty(score.N, k), torch.empty(score.N, k, dtype=torch.int64)
+    _core.top_k(native.core, k, torch.get_num_threads(), workspace, _address(values), _address(indices))
     return values, indices
 
 
 def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
-    symmetric, problem = score.symmetric, _Problem(score, op, moved=False)
-    share, known, total = 0.5 if symmetric else 1.0, known_upstream(reduction), reduction == "logsumexp"
+    native = _Problem.of_score(score)
+    share = 0.5 if native.symmetric else 1.0
+    # Slopes are known with the sums but for a factor; "logsumexp" is that of a whole matrix.
+    known, whole = reduction in ("sum", "mean"), reduction == "logsumexp"
     if not with_gradient:
         gemms, route = share, "one pass"
     elif op != "logsumexp" and known:
         gemms, route = 3 * share, "one pass"
-    elif total and _core.bounds_scores(problem.native):
+    elif whole and _core.bounds_scores(native.core):
         gemms, route = 3 * share, "one pass, as norms and biases bound the scores"
-    elif known and not cols and (rows := _core.strip_rows(problem.native, workspace)):
+    elif known and not cols and (rows := _core.strip_rows(native.core, workspace)):
         gemms, route = 3.0, f"scores of {rows} rows kept for the gradient"
-    elif (known or total) and _core.keeps_scores(problem.native, score.scale.requires_grad, workspace):
+    elif (known or whole) and _core.keeps_scores(native.core, native.scale_requires_grad, workspace):
         gemms, route = 3 * share, "two passes, scores kept for the second"
     else:
         gemms, route = 4 * share, "two passes"
-    tiles = "triangular tiles" if symmetric else "tiles"
-    squares = f"; {problem.squares.why}" if score.kind == "sqdist" else ""
+    tiles = "triangular tiles" if native.symmetric else "tiles"
+    squares = f"; {native.squares.why}" if score.kind == "sqdist" else ""
     return Plan(f"{tiles}, {route}, {instruction_set()}{squares}", gemms, workspace, _skipping(score, op))
 
 
 def _skipping(score: Score, op: str) -> str:
     if op != "logsumexp":
         return "none: only sums of exponentials leave pairs out"
-    order = "points put in order" if spatial_sort.pays(score) else "points stay in their order"
+    in_classes = bool(score.exclude.different) or score.within is not None
+    moved = max(score.N, score.M) > TILE and not in_classes
+    order = "points put in order" if moved else "points stay in their order"
     return (
         f"tiles of {score.skip_below:g} of their row together, or less, by bounds and by what they add up to; {order}"
     )
 
 
 class _Problem:
-    """A score as the core takes it, and the tensors it points into, which must live as long."""
+    """Scores as the core takes them, and the tensors they point into, which must live as long."""
 
-    def __init__(self, score: Score, op: str, symmetric: bool | None = None, moved: bool = True):
-        self.score = score
-        self.symmetric = score.symmetric if symmetric is None else symmetric
+    def __init__(
+        self,
+        of: RowProblem | Score,
+        x: tuple[Tensor, ...],
+        y: tuple[Tensor, ...],
+        symmetric: bool,
+        without: IdPair | None = None,
+        within: IdPair | None = None,
+        skip_below: float = 0.0,
+    ):
         self.keep: list[Tensor] = []
-        skip_below = score.skip_below if op == "logsumexp" else 0.0
-        moved = moved and skip_below > 0 and spatial_sort.pays(score)
-        if moved:
-            score = score.in_one_piece()
-        self.permutation = spatial_sort.permutation(score, self._put_in_order) if moved else spatial_sort.NONE
-        score = self.permutation.apply(score)
-        exclude, keys = score.exclude, self._batch(score.keys, score.rest)
-        x, y = (keys if score.y is None else self._batch(score.x)), keys
-        self.squares = squares = _squares(score, x, y)
-        self.native = _core.Problem(
-            x,
-            y,
-            self.symmetric,
-            score.kind,
-            score.phi.name,
-            score.phi.parameters or (0.0, 0.0),
-            float(score.scale.detach()),
-            self.vector(score.row_bias),
-            self.vector(score.col_bias),
-            list(exclude.diagonals),
-            list(exclude.keep),
-            self._ids(exclude.same),
-            self._ids(exclude.different),
+        self.symmetric = symmetric
+        self.like = x[0].new_empty(0, dtype=of.dtype)
+        self.scale_requires_grad = isinstance(of.scale, Tensor) and of.scale.requires_grad
+        rows = self._batch(x)
+        cols = self._batch(y) if y else rows
+        self.squares = squares = self._squares(of, rows, cols)
+        exclude = of.exclude
+        self.core = _core.Problem(
+            rows,
+            cols,
+            not y,
+            symmetric,
+            of.kind,
+            of.phi.name,
+            of.phi.parameters or (0.0, 0.0),
+            of.scale_number,
+            self.vector(of.row_bias),
+            self.vector(of.col_bias),
+            exclude.diagonals,
+            exclude.keep,
+            [self._ids(pair) for pair in exclude.same],
+            [self._ids(pair) for pair in exclude.different],
+            self._ids(without),
+            self._ids(within),
             squares.taken,
             squares.far_apart,
             self.vector(squares.center),
             skip_below,
-            (self.vector(self.permutation.rows), self.vector(self.permutation.place_of_column)),
         )
 
-    def _put_in_order(self, points: Tensor) -> Tensor:
-        order = torch.empty(len(points), dtype=torch.int64)
-        _core.put_in_order(self._batch(points), order.data_ptr())
-        return order
+    @staticmethod
+    def of_rows(problem: RowProblem) -> _Problem:
+        skip_below = problem.skip_below if problem.negatives.op == "logsumexp" else 0.0
+        return _Problem(problem, problem.x, problem.y, _symmetric(problem), skip_below=skip_below)
 
-    def _batch(self, t: Tensor, rest: Tensor | None = None) -> tuple:
-        split, columns = t.shape
-        rows, second = (split, (0, 0, 0)) if rest is None else (split + len(rest), self._piece(rest))
-        return self._piece(t), rows, columns, DTYPES[t.dtype], second, split
+    @staticmethod
+    def of_score(score: Score, *, ranks: bool = False) -> _Problem:
+        y = () if score.y is None else (score.y,)
+        skip_below = 0.0 if ranks else score.skip_below
+        return _Problem(score, (score.x,), y, score.symmetric and not ranks, score.without, score.within, skip_below)
+
+    def row(self, problem: RowProblem) -> tuple[Any, ...]:
+        """What a loss of rows says beside its scores."""
+        p = problem.positives
+        positives = (
+            p.shift,
+            self._pointer(p.index),
+            self._pointer(p.row_ids),
+            self._pointer(p.col_ids),
+            self.vector(p.score),
+            self.vector(p.col_score),
+        )
+        terms = _terms(problem.negatives), _terms(problem.of_positives)
+        return *terms, positives, problem.normalize, problem.cols, self.vector(problem.also)
+
+    def side(self, side: SideSums | None) -> list[int]:
+        """The addresses of sums of negatives and of positives, 0 for what is not there."""
+        if side is None:
+            return [0] * 8
+        return [self.vector(t) for sums in side for t in (sums or (None,) * 4)]
+
+    def slopes(self, side: SideSlopes | None) -> list[int]:
+        return [self.vector(t) for t in side or (None,) * 4]
+
+    def vector(self, t: Tensor | None) -> int:
+        """Numbers in the dtype of scores."""
+        return 0 if t is None else self._pointer(t.detach().resolve_neg().to(self.like.dtype))
+
+    def _pointer(self, t: Tensor | None) -> int:
+        if t is None:
+            return 0
+        self.keep.append(t.contiguous())
+        return self.keep[-1].data_ptr()
+
+    def _ids(self, pair: IdPair | None) -> tuple[int, int]:
+        return (0, 0) if pair is None else (self._pointer(pair[0]), self._pointer(pair[1]))
+
+    def _batch(self, pieces: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        if len(pieces) > MOST_PIECES:
+            pieces = (torch.cat([piece.detach() for piece in pieces]),)
+        return [self._piece(t) for t in pieces], pieces[0].shape[1], DTYPES[pieces[0].dtype]
 
     def _piece(self, t: Tensor) -> tuple[int, ...]:
         if t.is_neg():
             t = t.detach().resolve_neg()
         self.keep.append(t)
-        return (t.data_ptr(), *t.stride())
+        return (t.data_ptr(), len(t), *t.stride())
 
-    def vector(self, t: Tensor | None) -> int:
-        if t is None:
-            return 0
-        self.keep.append(t.detach().resolve_neg().contiguous())
-        return self.keep[-1].data_ptr()
-
-    def sides(self, row: _Side, col: _Side | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The addresses of two `Upstream` or `Weighted`, in the order of the points."""
-        rows = tuple(self.vector(self.permutation.of_rows(t)) for t in row)
-        return rows, (0, 0) if col is None else tuple(self.vector(self.permutation.of_columns(t)) for t in col)
-
-    def _ids(self, pair: tuple[Tensor, Tensor] | None) -> tuple[int, int]:
-        """As 32-bit numbers: they are compared N·M times. Negative ones become −1 among rows and −2 among columns."""
-        if pair is None:
-            return 0, 0
-        rows, cols = pair
-        if max(int(rows.amax()), int(cols.amax())) > torch.iinfo(torch.int32).max:
-            both = torch.unique(torch.cat([rows, cols]).clamp_min(-1), return_inverse=True)[1]
-            negative = torch.cat([rows, cols]) < 0
-            rows, cols = both.masked_fill(negative, -1).split([len(rows), len(cols)])
-        return self.vector(rows.clamp_min(-1).int()), self.vector(torch.where(cols < 0, -2, cols).int())
+    def _squares(self, of: RowProblem | Score, x: tuple[Any, ...], y: tuple[Any, ...]) -> _Squares:
+        if of.kind == "dot" or of.D <= FEW_DIMENSIONS:
+            return _Squares("differences", 0.0, None, f"differences: only {of.D} dimensions")
+        center = self.like.new_empty(of.D)
+        radius, *_ = _core.squared_radius(x, y, torch.get_num_threads(), center.data_ptr())
+        score_radius = abs(of.scale_number) * radius
+        if score_radius == 0 or not score_radius < torch.inf:
+            return _Squares("differences", 0.0, None, f"differences: scale·radius² = {score_radius:.3g}")
+        if squared_distance.exact_enough(of, score_radius, of.dtype):  # pyright: ignore[reportArgumentType]
+            return _Squares("product", 0.0, center, f"matrix products: scale·radius² = {score_radius:.3g}")
+        far_apart = squared_distance.far_apart(of, score_radius)  # pyright: ignore[reportArgumentType]
+        if far_apart is None:
+            why = f"differences: φ has no bounded slope, scale·radius² = {score_radius:.3g}"
+            return _Squares("differences", 0.0, None, why)
+        why = f"differences for tiles with close pairs: scale·radius² = {score_radius:.3g}"
+        return _Squares("product_if_far", far_apart, center, why)
 
 
 class _Squares(NamedTuple):
@@ -235,50 +277,79 @@ class _Squares(NamedTuple):
     why: str
 
 
-def _squares(score: Score, x: tuple, y: tuple) -> _Squares:
-    if score.kind == "dot" or score.D <= FEW_DIMENSIONS:
-        return _Squares("differences", 0.0, None, f"differences: only {score.D} dimensions")
-    center = _new(score, score.D)
-    radius, *_ = _core.squared_radius(x, y, torch.get_num_threads(), center.data_ptr())
-    score_radius = abs(float(score.scale.detach())) * radius
-    if score_radius == 0 or not score_radius < torch.inf:
-        return _Squares("differences", 0.0, None, f"differences: scale·radius² = {score_radius:.3g}")
-    if squared_distance.exact_enough(score, score_radius, score.dtype):
-        return _Squares("product", 0.0, center, f"matrix products: scale·radius² = {score_radius:.3g}")
-    far_apart = squared_distance.far_apart(score, score_radius)
-    if far_apart is None:
-        return _Squares(
-            "differences", 0.0, None, f"differences: φ has no bounded slope, scale·radius² = {score_radius:.3g}"
-        )
-    return _Squares(
-        "product_if_far",
-        far_apart,
-        center,
-        f"differences for tiles with close pairs: scale·radius² = {score_radius:.3g}",
-    )
-
-
 class _Out:
-    """Gradients for the core to write. Where y is x but the pairs are not symmetric, the halves are made apart."""
+    """Gradients for the core to write."""
 
-    def __init__(self, problem: _Problem, needs: Needs):
-        self.grads, self.permutation = Gradients.empty(problem.score, needs), problem.permutation
-        apart = needs.x and problem.score.y is None and not problem.symmetric
-        self.other_half = torch.empty_like(self.grads.x) if apart else self.grads.y
+    def __init__(self, native: _Problem, of: RowProblem | Score, needs: Needs):
+        # One empty tensor stands for all that nobody asks for: a small batch takes no longer than ten allocations.
+        like, D, nothing = native.like, of.D, native.like
+        columns = needs.y.stop - needs.y.start
+        self.grads = Gradients(
+            like.new_empty(of.N, D) if needs.x else nothing,
+            like.new_empty(columns, D) if columns > 0 else nothing,
+            like.new_empty((), dtype=torch.float64) if needs.scale else nothing,
+            like.new_empty(of.N) if needs.row_bias else nothing,
+            like.new_empty(of.M) if needs.col_bias else nothing,
+            nothing,
+            nothing,
+            nothing,
+        )
+        self.columns = needs.y
+
+    def room_for_given(self, problem: RowProblem) -> None:
+        """For gradients of what is given by the row beside the pairs."""
+        like = self.grads.score
+        for name, t in (
+            ("score", problem.positives.score),
+            ("col_score", problem.positives.col_score),
+            ("also", problem.also),
+        ):
+            if t is not None:
+                setattr(self.grads, name, like.new_empty(t.shape))
 
     def addresses(self) -> tuple[int, ...]:
         g = self.grads
-        return tuple(_address(t) for t in (g.x, self.other_half, g.scale, g.row_bias, g.col_bias))
+        tensors = (g.x, g.y, g.scale, g.row_bias, g.col_bias)
+        return *(_address(t) for t in tensors), self.columns.start, self.columns.stop
 
-    def gradients(self) -> Gradients:
-        if self.other_half is not self.grads.y:
-            self.grads.x += self.other_half
-        return self.permutation.gradients_back(self.grads)
-
-
-def _new(score: Score, *shape: int) -> Tensor:
-    return score.x.new_empty(shape, dtype=score.dtype)
+    def given(self) -> list[int]:
+        g = self.grads
+        return [_address(t) for t in (g.score, g.col_score, g.also)]
 
 
-def _address(t: Tensor) -> Any:
+def _symmetric(problem: RowProblem) -> bool:
+    """Whether s_ij = s_ji, and (i, j) is a negative exactly when (j, i) is, as far as that can be told without reading ids."""
+    positives, exclude = problem.positives, problem.exclude
+    if problem.y or problem.row_bias is not None or problem.col_bias is not None or positives.index is not None:
+        return False
+    of_positives = () if positives.shift is None else (positives.shift, positives.shift - problem.M)
+    out, kept = {*exclude.diagonals, *of_positives}, set(exclude.keep) - set(of_positives)
+    pairs = (*exclude.same, *exclude.different)
+    if positives.row_ids is not None and positives.col_ids is not None:
+        pairs += ((positives.row_ids, positives.col_ids),)
+    return all(d == {-k for k in d} for d in (out, kept)) and all(one_tensor(*pair) for pair in pairs)
+
+
+def _terms(terms: Terms) -> tuple[str, tuple[float, ...], bool]:
+    return terms.op, terms.tilts, terms.linear
+
+
+def _new_sums(problem: RowProblem, n: int) -> SideSums:
+    """Room for the sums of rows, or of columns."""
+    like = problem.x[0].new_empty(0, dtype=problem.dtype)
+
+    def room(terms: Terms, linear: bool) -> Sums:
+        tilts = len(terms.tilts)
+        reference = like.new_empty(tilts, n) if terms.op == "logsumexp" else None
+        of_scores = (like.new_empty(n), like.new_empty(n)) if linear else (None, None)
+        return Sums(reference, like.new_empty(tilts, n), *of_scores)
+
+    negatives, positives = problem.negatives, problem.of_positives
+    if not problem.positives.there:
+        return SideSums(room(negatives, negatives.linear))
+    several = problem.positives.several
+    return SideSums(room(negatives, negatives.linear), room(positives, positives.linear or not several))
+
+
+def _address(t: Tensor) -> int:
     return t.data_ptr() if t.numel() else 0

@@ -1,7 +1,7 @@
 """What a backend is: a module with these names and functions.
 
-`op` is "logsumexp" or the name of a ψ to sum. `workspace` is in bytes, beyond inputs, outputs and a few vectors. Results come
-in the accumulation dtype of the score.
+`workspace` is in bytes, beyond inputs, outputs and a few vectors. Results come in the accumulation dtype of the problem. Backends
+that are written in Python have most of this from `executor.py`, and supply the two sweeps over the pairs.
 """
 
 from __future__ import annotations
@@ -10,47 +10,43 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..problem.row_loss import Labelling, Pairing
+from ..problem.row_loss import Loss, RowProblem
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Plan, Upstream, Weighted
+from ..problem.types import Gradients, Needs, Plan, RowSums, Slopes
 
 
 class Backend(Protocol):
-    """What every backend has."""
+    """What every backend has.
+
+    NAME, DESCRIPTION  how users select it, and what they are told of it
+    MISSING            why it is not in this installation; empty if it is
+    """
 
     @property
-    def NAME(self) -> str:
-        """How users select it."""
-        ...
-
+    def NAME(self) -> str: ...
     @property
-    def DESCRIPTION(self) -> str:
-        """What users are told of it."""
-        ...
-
+    def DESCRIPTION(self) -> str: ...
     @property
-    def MISSING(self) -> str:
-        """Why it is not in this installation; empty if it is."""
+    def MISSING(self) -> str: ...
+
+    def declines(self, problem: Score | RowProblem, op: str, /) -> list[str]:
+        """Why it cannot sum these words ("logsumexp" or a ψ) over this problem; empty if it can."""
         ...
 
-    def declines(self, score: Score, op: str) -> list[str]:
-        """Why it cannot run this problem; empty if it can."""
+    def row_sums(self, problem: RowProblem, workspace: int) -> RowSums:
+        """Sums of rows, and of columns where the problem has them."""
         ...
 
-    def reduce(self, score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
-        """row (N,), and col (M,) or empty."""
+    def row_grads(self, problem: RowProblem, sums: RowSums, slopes: Slopes, needs: Needs, workspace: int) -> Gradients:
+        """Gradients for what arrives at these sums, which may be over more pairs than the problem's."""
         ...
 
-    def gradient(
-        self, score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int
-    ) -> Gradients:
-        """Gradients for given upstream gradients and log-sum-exps."""
+    def row_loss(self, problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
+        """The value of a loss, 0-d, and its gradients."""
         ...
 
-    def reduce_and_gradient(
-        self, score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
-    ) -> tuple[Tensor, Tensor, Gradients]:
-        """row, col, and the gradients of Σ w_i row_i + Σ v_j col_j."""
+    def total(self, score: Score, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
+        """log ΣΣ e^s, 0-d, and its gradients."""
         ...
 
     def top_k(self, score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
@@ -59,24 +55,4 @@ class Backend(Protocol):
 
     def plan(self, score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
         """What it would do, for `jk.explain`."""
-        ...
-
-
-class OptionalFunctions(Protocol):
-    """What a backend may have as well, each of them alone."""
-
-    def total(self, score: Score, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-        """log ΣΣ e^s and its gradients."""
-        ...
-
-    def paired(self, score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-        """The value and gradients of a whole loss. Alone in being handed a score whose batch has a `rest`."""
-        ...
-
-    def labelled(self, score: Score, labelling: Labelling, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-        """The value and gradients of a whole SupCon."""
-        ...
-
-    def whole(self, score: Score, loss: str) -> bool:
-        """Whether "paired" or "labelled" takes this score; a backend without this function takes all."""
         ...

@@ -1,16 +1,16 @@
 """The matrix form: every reduction from its definition, with the N×M matrix in memory. Read this first.
 
-    logsumexp   row_i = log Σ_j e^{s_ij}            ∂row_i/∂s_ij = p_ij = e^{s_ij − row_i}
-    sum of ψ    row_i = Σ_j ψ(s_ij)                 ∂row_i/∂s_ij = ψ'(s_ij)
-    col_j is the same over i.
+    logsumexp   N_i = log Σ_j e^{τ s_ij}            ∂N_i/∂s_ij = τ e^{τ s_ij − N_i}        τ a tilt, mostly 1
+    sum of ψ    N_i = Σ_j ψ(τ s_ij)                 ∂N_i/∂s_ij = τ ψ'(τ s_ij)
+    spread      N_i − mean_j s_ij                   ∂/∂s_ij = e^{s_ij − N_i} − 1/n_i       of positives mostly
 
-With upstream gradients g (rows) and h (columns), P_ij = g_i ∂row_i/∂s_ij + h_j ∂col_j/∂s_ij and U = φ'(u) ∘ P:
+and the same over columns. With P_ij = ∂loss/∂s_ij, made of the upstream gradients as `Weights` says, and U = φ'(u) ∘ P:
 
     dot      dx = α U y                 dy = α Uᵀ x                 dα = Σ_ij U_ij ⟨x_i, y_j⟩
     sqdist   dx_i = 2α Σ_j U_ij (y_j − x_i)   dy_j = 2α Σ_i U_ij (x_i − y_j)   dα = −Σ_ij U_ij ‖x_i − y_j‖²
     dr = P·1    dc = Pᵀ·1               and dx + dy where y is x.
 
-It computes in fp32 (fp64 for fp64). Squared distances are taken by differences.
+What becomes of the sums is `executor.py`'s. It computes in fp32 (fp64 for fp64). Squared distances are taken by differences.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from ..problem.psi import PSIS
+from ..problem.row_loss import RowProblem
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Plan, Upstream, Weighted, upstream_of_anchor
+from ..problem.types import Gradients, Needs, Plan, Sums, Terms, Weights
+from .executor import Executor, Weigh
 from .squared_distance import pull, squared_distances
 
 NAME = "reference"
@@ -28,44 +30,55 @@ DESCRIPTION = "pure torch, the matrix form, any device; only when asked for by n
 MISSING = ""
 
 
-def declines(score: Score, op: str) -> list[str]:
+def declines(problem: Score | RowProblem, op: str) -> list[str]:
     return []
 
 
-def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
-    _, s = _matrices(score)
-    if op == "logsumexp":
-        row, col = torch.logsumexp(s, dim=1), torch.logsumexp(s, dim=0)
-    else:
-        terms = PSIS[op].value(s)
-        row, col = terms.sum(dim=1), terms.sum(dim=0)
-    return row, col if cols else row.new_empty(0)
+class Matrices:
+    """Both sweeps over a matrix of scores."""
 
+    def sums(self, score: Score, terms: Terms, cols: bool, workspace: int) -> tuple[Sums, Sums | None]:
+        _, s = _matrices(score)
+        return _sums(s, terms), _sums(s.T, terms) if cols else None
 
-def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
-    t, s = _matrices(score)  # (N, M) each
-    p = _slopes(s, op, row, dim=1)
-    if col is not None:
-        p = p + _slopes(s, op, col, dim=0)
-    u = score.phi.derivative(score.scale * t) * p
-    x, y = score.x.to(score.dtype), score.keys.to(score.dtype)
-    if score.kind == "dot":
-        dx, dy = score.scale * (u @ y), score.scale * (u.T @ x)
-    else:
-        dx, dy = (2 * score.scale * d for d in pull(u, x, y))
-    if score.y is None:
-        dx = dx + dy
-    made = Gradients(dx, dy, (u * t).sum(dtype=torch.float64), p.sum(dim=1), p.sum(dim=0))
-    return _only(made, Gradients.zeros(score, needs))
+    def grads(
+        self,
+        score: Score,
+        terms: Terms,
+        row: Weights,
+        col: Weights | None,
+        needs: Needs,
+        into: Gradients,
+        workspace: int,
+    ) -> None:
+        t, s = _matrices(score)  # (N, M) each
+        p = _weighted(s, terms, row)
+        if col is not None:
+            p = p + _weighted(s.T, terms, col).T
+        u = score.phi.derivative(score.scale * t) * p
+        x, y = score.x.to(score.dtype), score.keys.to(score.dtype)
+        if score.kind == "dot":
+            dx, dy = score.scale * (u @ y), score.scale * (u.T @ x)
+        else:
+            dx, dy = (2 * score.scale * d for d in pull(u, x, y))
+        if needs.x:
+            into.x += dx + dy if score.y is None else dx
+        if into.y.numel():
+            into.y += dy[needs.y]
+        if needs.scale:
+            into.scale += (u * t).sum(dtype=torch.float64)
+        if needs.row_bias:
+            into.row_bias += p.sum(dim=1)
+        if needs.col_bias:
+            into.col_bias += p.sum(dim=0)
 
+    def at_once(self, score: Score, terms: Terms) -> bool:
+        return False
 
-def reduce_and_gradient(
-    score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
-) -> tuple[Tensor, Tensor, Gradients]:
-    row_value, col_value = reduce(score, op, col is not None, workspace)
-    upstream_row = upstream_of_anchor(op, row, row_value)
-    upstream_col = None if col is None else upstream_of_anchor(op, col, col_value)
-    return row_value, col_value, gradient(score, op, upstream_row, upstream_col, needs, workspace)
+    def sums_and_grads(
+        self, score: Score, terms: Terms, weigh: Weigh, needs: Needs, into: Gradients, workspace: int
+    ) -> Sums:
+        raise AssertionError("not asked for")
 
 
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
@@ -86,14 +99,35 @@ def _matrices(score: Score) -> tuple[Tensor, Tensor]:
     return t, score.finish(score.scale * t, 0, slice(0, score.M))
 
 
-def _slopes(s: Tensor, op: str, side: Upstream, dim: int) -> Tensor:
-    upstream = side.gradient.unsqueeze(dim)
-    if side.lse is None:
-        return upstream * PSIS[op].slope(s)
-    # A row with no pairs has L = −inf; measured from 0 instead, its weights are e^{−inf} = 0 and not NaN.
-    lse = torch.where(side.lse == -torch.inf, 0.0, side.lse)
-    return upstream * torch.exp(s - lse.unsqueeze(dim))
+def _sums(s: Tensor, terms: Terms) -> Sums:
+    """Over the columns of a matrix of scores, those that are out −inf."""
+    there = s != -torch.inf
+    linear = torch.where(there, s, 0.0).sum(dim=1) if terms.linear else None
+    count = there.sum(dim=1).to(s.dtype) if terms.linear else None
+    if terms.op != "logsumexp":
+        psi = PSIS[terms.op]
+        totals = [torch.where(there, psi.value(tilt * s), 0.0).sum(dim=1) for tilt in terms.tilts]
+        return Sums(None, torch.stack(totals), linear, count)
+    # Measured from 0 where there is no pair, or one is infinite: differences from their maximum would be NaN.
+    largest = torch.stack([tilt * s.amax(dim=1) for tilt in terms.tilts])
+    largest = torch.where(largest.isinf(), 0.0, largest)
+    totals = [(tilt * s - m[:, None]).exp().sum(dim=1) for tilt, m in zip(terms.tilts, largest, strict=True)]
+    return Sums(largest, torch.stack(totals), linear, count)
 
 
-def _only(made: Gradients, asked: Gradients) -> Gradients:
-    return Gradients(*(m if a.numel() else a for m, a in zip(made.flatten(), asked.flatten(), strict=True)))
+def _weighted(s: Tensor, terms: Terms, side: Weights) -> Tensor:
+    """P_ij of one side, for a matrix of scores whose rows it is."""
+    there = s != -torch.inf
+    if side.reference is None:
+        psi = PSIS[terms.op]
+        slopes = [f[:, None] * psi.slope(tilt * s) for tilt, f in zip(terms.tilts, side.factor, strict=True)]
+        return torch.where(there, torch.stack(slopes).sum(dim=0), 0.0)
+    powers = [(tilt * s - m[:, None]).exp() for tilt, m in zip(terms.tilts, side.reference, strict=True)]
+    p = torch.stack([f[:, None] * e for f, e in zip(side.factor, powers, strict=True)]).sum(dim=0)
+    if side.spread is not None and side.mean is not None:
+        p = p + torch.where(there, side.spread[:, None] * powers[0] - side.mean[:, None], 0.0)
+    return p
+
+
+_executor = Executor(Matrices())
+row_sums, row_grads, row_loss, total = _executor.row_sums, _executor.row_grads, _executor.row_loss, _executor.total

@@ -21,7 +21,7 @@ BLOCK = 4 << 20  # bytes of converted rows held at once
 
 def score_radius(score: Score) -> float:
     """|α|·R²; NaN or inf where the data are. Reads the data, so it is for CPU tensors."""
-    return abs(float(score.scale.detach())) * _squared_radius(score)
+    return abs(score.scale_number) * _squared_radius(score)
 
 
 def exact_enough(score: Score, score_radius: float, dtype: torch.dtype) -> bool:

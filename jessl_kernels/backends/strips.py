@@ -1,259 +1,304 @@
-"""A strip of scores: how it is filled, and how its gradient is pulled back to the embeddings.
+"""Strips of rows: the sweeps of every backend that keeps scores a strip at a time, over a table of six kernels.
 
-With t_ij = ⟨x_i, y_j⟩ or −‖x_i − y_j‖², the score is φ(α t) + r + c. A strip holds all its rows' columns in one buffer that
-the next strip reuses. Three ways to fill it, the first that is exact enough:
+    for each strip of B rows, over the columns in its reach:
+        settle          t, (B, C), by the library's product: the only N×M object, never all of it at once
+        absorb, merge   sums of its rows; of columns, merged with those of the strips before, in order
+        score_grad      U = φ' ∘ P, (B, C), and what P and U sum to
+                        dX_b += U Y and dY += Uᵀ X_b, by the library; of distances less (U·1) X_b and (Uᵀ·1) Y
+        close           what these products lack, of distances that were taken by differences
+        finish          the scores themselves, for top-k
 
-    product       t by one matrix product, in the accumulation dtype; a square is expanded around the mean,
-                  −‖x − y‖² = [2x, −‖x‖², −1]·[y, 1, ‖y‖²]
-    fp64 product  the same in double precision, for fp32 and half inputs; α t is then rounded to fp32 once
-    differences   ‖x − y‖² one dimension after the other, exact for any bandwidth, 2D elementwise passes; for few dimensions
+Products of 2·N·M·D flops: 1 for sums and 3 for gradients; 3 for both at once, where only rows have sums, because those of a
+strip's rows are complete when the strip is, and U is made from the same scores. Columns whose gradient nobody wants take none.
+Sums run in a fixed order: the same bits on every run. Nothing here waits for a device.
 
-An expanded square is exact enough for all pairs, or for those far apart (`squared_distance.py`). The second can only be seen
-afterwards, so a plain product is tried first, and done again in fp64 for the strips where some pair is closer than half the
-radius; in high dimension there are none. On devices the radius cannot be read without waiting for them, so squares are taken
-by differences there.
+`torch_kernels.py` is such a table, triton/strip_kernels.py another; `reference.py` specifies the results.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from .._checks import readable
 from ..problem.score import Score
-from ..problem.types import Gradients
-from . import squared_distance
-from .squared_distance import BLOCK, pull, squared_distances
-
-CACHED_STRIP = 4 << 20  # bytes: a strip this small stays in the last cache levels while it is worked on
-FEWEST_ROWS = 128  # below this many rows the library's matrix product loses its speed
-FEW_DIMENSIONS = 4  # up to here the 2D passes of differences cost less than a product in fp64
-
-
-@dataclass(frozen=True)
-class Filling:
-    """One of the three ways, and the words for it; far_apart: u of a strip whose pairs all lie below may be a plain product."""
-
-    dtype: torch.dtype
-    differences: bool
-    why: str
-    far_apart: float | None = None
-
-
-def choose_filling(score: Score) -> Filling:
-    """The cheapest way of filling strips that is exact enough for this problem."""
-    if score.kind == "dot":
-        return Filling(score.dtype, False, "one matrix product")
-    if score.D <= FEW_DIMENSIONS:
-        return Filling(score.dtype, True, f"differences: only {score.D} dimensions")
-    if not readable(score.x):
-        return Filling(score.dtype, True, "differences: the data's radius cannot be read without synchronising")
-    score_radius = squared_distance.score_radius(score)
-    for dtype in dict.fromkeys((score.dtype, torch.float64)):
-        if squared_distance.exact_enough(score, score_radius, dtype):
-            if dtype == score.dtype:
-                return Filling(dtype, False, f"one matrix product: scale·radius² = {score_radius:.3g}")
-            far_apart = squared_distance.far_apart(score, score_radius)
-            where = " for strips with close pairs" if far_apart is not None else ""
-            return Filling(
-                dtype, False, f"one matrix product, in fp64{where}: scale·radius² = {score_radius:.3g}", far_apart
-            )
-    return Filling(
-        score.dtype, True, f"differences: scale·radius² = {score_radius:.3g} is too large to expand the square"
-    )
-
-
-@dataclass(frozen=True)
-class Buffers:
-    """Which buffers of a strip's size a route needs, and how many rows a strip then has.
-
-    t        keep t beside the scores: for φ', for the gradient of the scale of a distance, or because its dtype is another
-    scratch  a second buffer like the scores
-    rows     of one strip
-    bytes    of all of them together
-    """
-
-    t: bool
-    scratch: bool
-    rows: int
-    bytes: int
-
-    @staticmethod
-    def plan(score: Score, filling: Filling, workspace: int, *, keep_t: bool, scratch: bool) -> Buffers:
-        keep_t = keep_t or filling.dtype != score.dtype
-        row_bytes = score.M * ((1 + scratch) * score.dtype.itemsize + keep_t * filling.dtype.itemsize)
-        passing = score.M * filling.dtype.itemsize  # what torch allocates on the way: masks, a converted P
-        rows = max(1, workspace // (row_bytes + passing))
-        if score.x.device.type == "cpu":
-            rows = min(rows, max(FEWEST_ROWS, CACHED_STRIP // (score.M * score.dtype.itemsize)))
-        rows = min(rows, score.N)
-        return Buffers(keep_t, scratch, rows, rows * row_bytes)
-
-
-class Strips:
-    """The strips of one problem, as an iterable that reuses its buffers.
-
-    score      what to fill them with
-    workspace  bytes all buffers together may take
-    keep_t     keep t beside the scores
-    scratch    provide a second buffer like the scores
-    narrow     skip columns that sorted class ids put out of reach
-    """
-
-    def __init__(
-        self, score: Score, workspace: int, *, keep_t: bool = False, scratch: bool = False, narrow: bool = True
-    ):
-        self.score = score
-        self.keep_t = keep_t
-        self.filling = choose_filling(score)
-        self.narrow = narrow and readable(score.x) and score.exclude.has_sorted_classes()
-        buffers = Buffers.plan(score, self.filling, workspace, keep_t=keep_t, scratch=scratch)
-        self.rows = buffers.rows
-        self._center = squared_distance.center(score, self.filling.dtype) if score.kind == "sqdist" else None
-        size = self.rows * score.M
-        self._scores = score.x.new_empty(size, dtype=score.dtype)
-        self._scratch = score.x.new_empty(size, dtype=score.dtype) if buffers.scratch else None
-        self._t = score.x.new_empty(size, dtype=self.filling.dtype) if buffers.t else None
-
-    def __iter__(self) -> Iterator[Strip]:
-        score = self.score
-        for first in range(0, score.N, self.rows):
-            rows = slice(first, min(first + self.rows, score.N))
-            columns = score.exclude.columns_in_reach(rows.start, rows.stop) if self.narrow else slice(0, score.M)
-            if columns.start < columns.stop:
-                yield self._fill(rows, columns)
-
-    def _fill(self, rows: slice, columns: slice) -> Strip:
-        score, far_apart = self.score, self.filling.far_apart
-        if far_apart is not None:
-            strip = self._scaled_t(rows, columns, score.dtype)
-            score.exclude.fill(strip.scores, rows.start, columns, -torch.inf)
-            if float(strip.scores.amax()) <= far_apart:
-                return self._finished(strip)
-        return self._finished(self._scaled_t(rows, columns, self.filling.dtype))
-
-    def _finished(self, strip: Strip) -> Strip:
-        strip.scores = self.score.finish(strip.scores, strip.rows.start, strip.columns)
-        return strip
-
-    def _scaled_t(self, rows: slice, columns: slice, dtype: torch.dtype) -> Strip:
-        """A strip whose scores are α t still, t having been computed in this dtype."""
-        shape = (rows.stop - rows.start, columns.stop - columns.start)
-        strip = Strip(self, rows, columns, dtype, self._scores[: math.prod(shape)].view(shape))
-        if self._scratch is not None:
-            strip.scratch = self._scratch[: math.prod(shape)].view(shape)
-        if self._t is None or not (self.keep_t or dtype != self.score.dtype):
-            self._fill_t(strip.scores, rows, columns, self.score.scale)
-            return strip
-        strip.t = self._t.view(dtype)[: math.prod(shape)].view(shape)
-        self._fill_t(strip.t, rows, columns, None)
-        torch.mul(strip.t, self.score.scale, out=strip.scores)  # rounded to the scores' dtype, once
-        return strip
-
-    def _fill_t(self, out: Tensor, rows: slice, columns: slice, scale: Tensor | None) -> None:
-        """Write scale·t into a block, (B, C), of the dtype to compute in."""
-        score = self.score
-        if self.filling.differences:
-            squared_distances(score.x[rows], score.keys[columns], out=out).neg_()
-            if scale is not None:
-                out.mul_(scale)
-            return
-        x = self.load(score.x, rows, out.dtype)
-        left = x if score.kind == "dot" else torch.cat([2 * x, -_squares(x), -torch.ones_like(x[:, :1])], dim=1)
-        if scale is not None:
-            left = left * scale
-        for block, within in self.blocks(columns, out.dtype):
-            y = self.load(score.keys, block, out.dtype)
-            right = y if score.kind == "dot" else torch.cat([y, torch.ones_like(y[:, :1]), _squares(y)], dim=1)
-            torch.mm(left, right.T, out=out[:, within])
-        if score.kind == "sqdist" and not score.phi.lipschitz:
-            out.clamp_(max=0.0)  # rounding may leave −‖x − y‖² a little above 0, where √(−u) is NaN
-
-    def load(self, source: Tensor, rows: slice, dtype: torch.dtype) -> Tensor:
-        """Some rows of X or Y as the products want them: in the dtype to compute in, centred for a squared distance."""
-        loaded = source[rows].to(dtype)
-        return loaded if self._center is None else loaded - self._center.to(dtype)
-
-    def blocks(self, columns: slice, dtype: torch.dtype) -> Iterator[tuple[slice, slice]]:
-        """Column ranges to load at once, each also as a range within the strip. One range where loading copies nothing."""
-        copies = self._center is not None or self.score.x.dtype != dtype
-        most = max(1, BLOCK // (self.score.D * dtype.itemsize)) if copies else columns.stop - columns.start
-        for first in range(columns.start, columns.stop, most):
-            last = min(first + most, columns.stop)
-            yield slice(first, last), slice(first - columns.start, last - columns.start)
+from ..problem.types import NOTHING, Gradients, Needs, Sums, Terms, Weights
+from .executor import Weigh
 
 
 @dataclass
 class Strip:
-    """One strip, valid until the next is drawn.
+    """Where a strip lies, and the dtype of its U. A table keeps with it what it needs, until it settles the next one."""
 
-    rows, columns  where it lies in the score matrix
-    dtype          that t was computed in
-    scores         (B, C), free to overwrite
-    t              (B, C), or None
-    scratch        a second buffer like scores, or None
-    """
-
-    strips: Strips
     rows: slice
     columns: slice
     dtype: torch.dtype
-    scores: Tensor
-    t: Tensor | None = None
-    scratch: Tensor | None = None
 
-    def pull_back(self, p: Tensor, grads: Gradients) -> None:
-        """Add this strip's share to the gradients, given P = ∂/∂s of its scores, (B, C); overwrites P."""
-        score = self.strips.score
-        if grads.row_bias.numel():
-            grads.row_bias[self.rows] += p.sum(dim=1)
-        if grads.col_bias.numel():
-            grads.col_bias[self.columns] += p.sum(dim=0)
-        if self.t is not None and score.phi.name != "identity":
-            p *= score.phi.derivative(self.t * score.scale)
-        u = p.to(self.dtype)
-        if grads.scale.numel() and score.kind == "sqdist":
-            assert self.t is not None
-            grads.scale += torch.dot(u.reshape(-1), self.t.reshape(-1))
-        if grads.x.numel() or grads.y.numel() or grads.scale.numel():
-            self._pull_to_embeddings(u, grads)
 
-    def _pull_to_embeddings(self, u: Tensor, grads: Gradients) -> None:
-        score, strips = self.strips.score, self.strips
-        dx, dy = grads.x, grads.x if score.y is None else grads.y
-        if strips.filling.differences:
-            toward_y, toward_x = pull(u, score.x[self.rows], score.keys[self.columns])
-            if dx.numel():
-                dx[self.rows] += toward_y * (2 * score.scale)
-            if dy.numel():
-                dy[self.columns] += toward_x * (2 * score.scale)
+class GradSums(NamedTuple):
+    """What a strip's P and U sum to, as a kernel leaves it, to be written to; None where nobody asks.
+
+    bias_row, bias_col  (parts, B), (parts, C) of P
+    u_row, u_col        the same of U, as it goes into the products, for distances
+    scale               (parts, B), fp64, zeros: Σ U t is added anywhere
+    """
+
+    bias_row: Tensor | None
+    bias_col: Tensor | None
+    u_row: Tensor | None
+    u_col: Tensor | None
+    scale: Tensor | None
+
+
+S = TypeVar("S", bound=Strip)
+
+
+class Kernels(Protocol[S]):
+    """A table, made for one sweep over one score.
+
+    Sums of a strip come in parts, which are `Sums` too: (tilts, parts, n) references and totals, (parts, n) the others.
+
+    rows          of a strip
+    factor        what U comes without: α, of distances 2α; None where it comes with it
+    by_products   whether gradients go through products; else through `close` alone
+    scale_by_products   whether Σ U t is left to them: it is Σ_i ⟨x_i, (U Y)_i⟩
+    narrow        whether strips keep to the columns in their reach: ids are read for it
+    """
+
+    score: Score
+    rows: int
+    factor: float | Tensor | None
+    by_products: bool
+    scale_by_products: bool
+    narrow: bool
+
+    def settle(self, rows: slice, columns: slice) -> S: ...
+
+    def parts(self, strip: S) -> tuple[int, int]:
+        """How many parts sums of its rows, and of its columns, come in."""
+        ...
+
+    def absorb(self, strip: S, row: Sums, col: Sums | None) -> None: ...
+
+    def merge(self, parts: Sums, into: Sums, add: bool) -> None:
+        """References and totals of all parts together; `add`: and of what is there."""
+        ...
+
+    def sides(self, row: Weights, col: Weights | None, first_row: int) -> Any:
+        """Weights as `score_grad` and `close` take them; those of rows begin with this row."""
+        ...
+
+    def score_grad(self, strip: S, sides: Any, sums: GradSums) -> Tensor:
+        """U, (B, C). The strip's scores are spent."""
+        ...
+
+    def x_rows(self, rows: slice, dtype: torch.dtype) -> Tensor:
+        """Of X, as products take them: of distances around the same point as those of Y."""
+        ...
+
+    def y_rows(self, columns: slice, dtype: torch.dtype) -> Tensor: ...
+
+    def blocks(self, columns: slice, dtype: torch.dtype) -> Iterator[slice]:
+        """Columns whose rows of Y are held at once."""
+        ...
+
+    def close(self, strip: S, u: Tensor, sides: Any, dx: Tensor | None, dy: Tensor | None, columns: slice) -> None:
+        """Add to dx (B, D) of its rows, and to dy of these columns."""
+        ...
+
+    def finish(self, strip: S) -> Tensor: ...
+
+
+Table = Callable[[Score, Terms, int, bool, Needs], Kernels[Any]]
+
+
+class Strips:
+    """`Sweeps` of a backend, and its top-k, by a table: made of score, terms, workspace, whether columns take part, and needs."""
+
+    def __init__(self, table: Table):
+        self.table = table
+
+    def sums(self, score: Score, terms: Terms, cols: bool, workspace: int) -> tuple[Sums, Sums | None]:
+        kernels = self.table(score, terms, workspace, cols, NOTHING)
+        row = _sums(score, terms, score.N, zeros=kernels.narrow)
+        col = _sums(score, terms, score.M, zeros=True) if cols else None
+        for strip in settled(kernels):
+            _absorb(kernels, strip, terms, row, col)
+        return row, col
+
+    def grads(
+        self,
+        score: Score,
+        terms: Terms,
+        row: Weights,
+        col: Weights | None,
+        needs: Needs,
+        into: Gradients,
+        workspace: int,
+    ) -> None:
+        if not needs.any:
             return
-        factor = score.scale if score.kind == "dot" else 2 * score.scale
-        x = strips.load(score.x, self.rows, self.dtype)
-        uy = torch.zeros_like(x)
-        needs_uy = dx.numel() or (grads.scale.numel() and score.kind == "dot")
-        for block, within in strips.blocks(self.columns, self.dtype):
-            y, part = strips.load(score.keys, block, self.dtype), u[:, within]
-            if needs_uy:
-                uy.addmm_(part, y)
-            if dy.numel() and score.kind == "dot" and dy.dtype == x.dtype:
-                dy[block].addmm_(part.T, x * factor)
-            elif dy.numel():
-                ux = part.T @ x
-                if score.kind == "sqdist":
-                    ux -= part.sum(dim=0)[:, None] * y
-                dy[block] += ux.mul_(factor)
-        if grads.scale.numel() and score.kind == "dot":
-            grads.scale += (x * uy).sum(dtype=torch.float64)
-        if dx.numel():
-            if score.kind == "sqdist":
-                uy -= u.sum(dim=1)[:, None] * x
-            dx[self.rows] += uy.mul_(factor)
+        kernels = self.table(score, terms, workspace, col is not None, needs)
+        sides = kernels.sides(row, col, 0)
+        for strip in settled(kernels):
+            _add_grads(kernels, strip, sides, needs, into)
+
+    def at_once(self, score: Score, terms: Terms) -> bool:
+        return True
+
+    def sums_and_grads(
+        self, score: Score, terms: Terms, weigh: Weigh, needs: Needs, into: Gradients, workspace: int
+    ) -> Sums:
+        if not needs.any:
+            return self.sums(score, terms, False, workspace)[0]
+        kernels = self.table(score, terms, workspace, False, needs)
+        row = _sums(score, terms, score.N, zeros=kernels.narrow)
+        for strip in settled(kernels):
+            _absorb(kernels, strip, terms, row, None)
+            sides = kernels.sides(weigh(strip.rows, row.part(strip.rows)), None, strip.rows.start)
+            _add_grads(kernels, strip, sides, needs, into)
+        return row
+
+    def top_k(self, score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
+        kernels = self.table(score, Terms(), workspace, False, NOTHING)
+        values = score.x.new_empty(score.N, k, dtype=score.dtype)
+        indices = score.x.new_empty(score.N, k, dtype=torch.int64)
+        for strip in settled(kernels):
+            values[strip.rows], indices[strip.rows] = kernels.finish(strip).topk(k, dim=1)
+        return values, indices
 
 
-def _squares(x: Tensor) -> Tensor:
-    return (x * x).sum(dim=1, keepdim=True)
+def settled(kernels: Kernels[S]) -> Iterator[S]:
+    """The strips of a sweep, one after the other; where the table narrows them, those that have a pair."""
+    score = kernels.score
+    for first in range(0, score.N, kernels.rows):
+        rows = slice(first, min(first + kernels.rows, score.N))
+        columns = score.columns_in_reach(rows.start, rows.stop) if kernels.narrow else slice(0, score.M)
+        if columns.start < columns.stop:
+            yield kernels.settle(rows, columns)
+
+
+def _sums(score: Score, terms: Terms, *shape: int, zeros: bool = False) -> Sums:
+    """To be written to; zeros where strips add to it, or may pass by some of it: sums over no pair."""
+    make, tilts = score.x.new_zeros if zeros else score.x.new_empty, len(terms.tilts)
+
+    def new(on: bool, *shape: int) -> Tensor | None:
+        return make(shape, dtype=score.dtype) if on else None
+
+    total, reference = make((tilts, *shape), dtype=score.dtype), new(terms.op == "logsumexp", tilts, *shape)
+    return Sums(reference, total, new(terms.linear, *shape), new(terms.linear, *shape))
+
+
+def _absorb(kernels: Kernels[S], strip: S, terms: Terms, row: Sums, col: Sums | None) -> None:
+    ranges, tiles = kernels.parts(strip)
+    of_rows = _sums(kernels.score, terms, ranges, _length(strip.rows))
+    of_cols = None if col is None else _sums(kernels.score, terms, tiles, _length(strip.columns))
+    kernels.absorb(strip, of_rows, of_cols)
+    _merge(kernels, of_rows, row.part(strip.rows), add=False)
+    if col is not None and of_cols is not None:
+        _merge(kernels, of_cols, col.part(strip.columns), add=True)
+
+
+def _merge(kernels: Kernels[Any], parts: Sums, into: Sums, *, add: bool) -> None:
+    kernels.merge(parts, into, add)
+    for found, sums in ((parts.linear, into.linear), (parts.count, into.count)):
+        if found is not None and sums is not None:
+            sums.add_(summed(found)) if add else sums.copy_(summed(found))
+
+
+def _add_grads(kernels: Kernels[S], strip: S, sides: Any, needs: Needs, into: Gradients) -> None:
+    """A strip's share of all gradients."""
+    score, rows, columns = kernels.score, strip.rows, strip.columns
+    wanted, of_y = (slice(0, score.M), into.x) if score.y is None and needs.x else (needs.y, into.y)
+    here = _overlap(columns, wanted)
+    ranges, tiles = kernels.parts(strip)
+    distances = score.kind == "sqdist" and kernels.by_products
+
+    def new(on: bool, parts: int, n: int, dtype: torch.dtype) -> Tensor | None:
+        return score.x.new_empty(parts, n, dtype=dtype) if on else None
+
+    B, C = _length(rows), _length(columns)
+    scale = needs.scale and not kernels.scale_by_products
+    sums = GradSums(
+        bias_row=new(needs.row_bias, ranges, B, score.dtype),
+        bias_col=new(needs.col_bias, tiles, C, score.dtype),
+        u_row=new(distances and needs.x, ranges, B, strip.dtype),
+        u_col=new(distances and _length(here) > 0, tiles, C, strip.dtype),
+        scale=score.x.new_zeros(ranges, B, dtype=torch.float64) if scale else None,
+    )
+    u = kernels.score_grad(strip, sides, sums)
+    if sums.bias_row is not None:
+        into.row_bias[rows] += summed(sums.bias_row)
+    if sums.bias_col is not None:
+        into.col_bias[columns] += summed(sums.bias_col)
+    if sums.scale is not None:
+        into.scale += sums.scale.sum()
+    if kernels.by_products:
+        _pull(kernels, strip, u, sums, needs, into, of_y, wanted)
+    if score.kind == "sqdist" and (needs.x or _length(here) > 0):
+        dy = of_y[_within(here, wanted)] if _length(here) > 0 else None
+        kernels.close(strip, u, sides, into.x[rows] if needs.x else None, dy, here)
+
+
+def _pull(
+    kernels: Kernels[S], strip: S, u: Tensor, sums: GradSums, needs: Needs, into: Gradients, of_y: Tensor, wanted: slice
+) -> None:
+    """The gradients of embeddings by products of U, and that of the scale where it is left to them."""
+    scale = needs.scale and kernels.scale_by_products
+    here = strip.columns if needs.x or scale else _overlap(strip.columns, wanted)
+    if _length(here) == 0:
+        return
+    factor, x = kernels.factor, kernels.x_rows(strip.rows, u.dtype)
+    u_col = None if sums.u_col is None else summed(sums.u_col)[:, None]
+    # Of distances two terms meet that may be equal: they are multiplied when they have.
+    later = factor if u_col is not None else None
+    left = x if factor is None or later is not None else x * factor
+    uy, in_place = None, factor is None and not scale and into.x.dtype == u.dtype
+    if needs.x or scale:
+        uy = into.x[strip.rows] if in_place else torch.zeros_like(x)
+    for block in kernels.blocks(here, u.dtype):
+        y, part = kernels.y_rows(block, u.dtype), u[:, _within(block, strip.columns)]
+        if uy is not None:
+            uy.addmm_(part, y)
+        at = _overlap(block, wanted)
+        if _length(at) == 0:
+            continue
+        # A U in fp64 is rounded to the gradient's dtype after its large terms have cancelled.
+        target, part = of_y[_within(at, wanted)], part[:, _within(at, block)]
+        ux = target if target.dtype == u.dtype and later is None else x.new_zeros(target.shape)
+        ux.addmm_(part.T, left)
+        if u_col is not None:
+            # A product of its own, which is rounded as that of the matrices is: a pair of equal rows leaves 0.
+            ux -= y[_within(at, block)] * u_col[_within(at, strip.columns)]
+        if later is not None:
+            ux *= later
+        if ux is not target:
+            target += ux
+    if uy is not None and scale:
+        into.scale += (x * uy).sum(dtype=torch.float64)
+    if uy is not None and needs.x:
+        if sums.u_row is not None:
+            uy -= x * summed(sums.u_row)[:, None]
+        if not in_place:
+            into.x[strip.rows] += uy if factor is None else uy.mul_(factor)
+
+
+def summed(parts: Tensor) -> Tensor:
+    """(n,) of (parts, n)."""
+    return parts[0] if len(parts) == 1 else parts.sum(dim=0)
+
+
+def _length(part: slice) -> int:
+    return max(0, part.stop - part.start)
+
+
+def _overlap(a: slice, b: slice) -> slice:
+    return slice(max(a.start, b.start), min(a.stop, b.stop))
+
+
+def _within(part: slice, whole: slice) -> slice:
+    """The numbers that a part of something has there."""
+    return slice(part.start - whole.start, part.stop - whole.start)

@@ -3,13 +3,13 @@
 Products of 2·N·M·D flops, value and gradient:
 
     fused: bf16 and fp16 of at most 256 dimensions, fp32 of 128 where torch's switch allows TF32; no N×M object, not even a strip
-        one side, upstream known      4      L and Σ p_ij y_j in one sweep (2), which is the gradient of x; then that of y (2)
+        one side, upstream known      4      sums and Σ e^s y_j in one sweep (2), which is the gradient of x; then that of y (2)
         sums of ψ, upstream known     4      the sum and the gradient of x (2), that of y (2)
-        symmetric                     3      L (1), then rows and columns of U at once (2); SupCon too, in two parts
-        both sides, or "none"         5      L of both in one sweep (1), gradient of x (2), of y (2)
+        symmetric                     3      sums (1), rows and columns of U at once (2); of several positives a row, in two parts
+        both sides, or "none"         5      sums of both in one sweep (1), gradient of x (2), of y (2)
     fused: distances in at most 16 dimensions: no product, differences in registers
     blocks: half precision and TF32 in more dimensions; U is kept, a block at a time
-        one side, both, or "none"     4      L (1), U (1), and U times y and x, by the library (2)
+        one side, both, or "none"     4      sums (1), U (1), and U times y and x, by the library (2)
         symmetric                     2½ to 3
         sums of ψ, upstream known     3
     strips: everything else; scores are kept, a strip of rows at a time
@@ -33,9 +33,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..problem.row_loss import Labelling, Pairing
+from ..problem.row_loss import Loss, RowProblem
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Plan, Upstream, Weighted
+from ..problem.types import Gradients, Needs, Plan, RowSums, Slopes
 
 NAME = "triton"
 DESCRIPTION = "Triton, fused tiles or kernels around the library's products, CUDA tensors"
@@ -45,59 +45,51 @@ MOST_ROWS = 2**31 - 2**20  # the end of a tile, or of a range of columns, is a 3
 MOST_OFFSETS = 64  # diagonals, and kept diagonals: the kernels unroll them
 
 
-def declines(score: Score, op: str) -> list[str]:
+def declines(problem: Score | RowProblem, op: str) -> list[str]:
     reasons = [MISSING] if MISSING else []
-    if score.x.device.type != "cuda":
-        reasons.append(f"x is on {score.x.device}")
-    elif torch.cuda.is_available() and torch.version.hip is None and _capability(score.x.device) < (8, 0):
+    if problem.device.type != "cuda":
+        reasons.append(f"x is on {problem.device}")
+    elif torch.cuda.is_available() and torch.version.hip is None and _capability(problem.device) < (8, 0):
         reasons.append("the GPU is older than Ampere (compute capability 8.0)")
-    if score.phi.name not in ("identity", "clamp", "laplace"):
-        reasons.append(f"φ {score.phi.name!r} is not compiled into it")
-    if max(len(score.exclude.diagonals), len(score.exclude.keep)) > MOST_OFFSETS:
+    if problem.phi.name not in ("identity", "clamp", "laplace"):
+        reasons.append(f"φ {problem.phi.name!r} is not compiled into it")
+    if op not in ("logsumexp", "softplus", "log1m_exp", "step"):
+        reasons.append(f"ψ {op!r} is not compiled into it")
+    if max(len(problem.exclude.diagonals), len(problem.exclude.keep)) > MOST_OFFSETS:
         reasons.append(f"more than {MOST_OFFSETS} diagonals to exclude or to keep")
-    if max(score.N, score.M) > MOST_ROWS:
+    if max(problem.N, problem.M) > MOST_ROWS:
         reasons.append("more than 2³¹ − 2²⁰ rows")
     return reasons
 
 
-def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
-    return _run("reduce", score, op, cols, workspace)
+def row_sums(problem: RowProblem, workspace: int) -> RowSums:
+    return _run("row_sums", problem.x[0], problem, workspace)
 
 
-def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
-    return _run("gradient", score, op, row, col, needs, workspace)
+def row_grads(problem: RowProblem, sums: RowSums, slopes: Slopes, needs: Needs, workspace: int) -> Gradients:
+    return _run("row_grads", problem.x[0], problem, sums, slopes, needs, workspace)
 
 
-def reduce_and_gradient(
-    score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
-) -> tuple[Tensor, Tensor, Gradients]:
-    return _run("reduce_and_gradient", score, op, row, col, needs, workspace)
+def row_loss(problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
+    return _run("row_loss", problem.x[0], problem, loss, needs, workspace)
 
 
-def paired(score: Score, op: str, pairing: Pairing, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-    return _run("paired", score, op, pairing, needs, workspace)
-
-
-def labelled(score: Score, labelling: Labelling, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-    return _run("labelled", score, labelling, needs, workspace)
-
-
-def whole(score: Score, loss: str) -> bool:
-    return loss != "labelled" or _kernels().takes_labels(score)
+def total(score: Score, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
+    return _run("total", score.x, score, needs, workspace)
 
 
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
-    return _run("top_k", score, k, workspace)
+    return _run("top_k", score.x, score, k, workspace)
 
 
 def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
     return _kernels().plan(score, op, cols, with_gradient, reduction, workspace)
 
 
-def _run(function: str, score: Score, *args: Any) -> Any:
+def _run(function: str, x: Tensor, *args: Any) -> Any:
     # Triton launches on the current device, which need not be that of x.
-    with torch.cuda.device_of(score.x):
-        return getattr(_kernels(), function)(score, *args)
+    with torch.cuda.device_of(x):
+        return getattr(_kernels(), function)(*args)
 
 
 @functools.cache

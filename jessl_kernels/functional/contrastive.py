@@ -1,12 +1,11 @@
-"""Losses that find each row's one partner: InfoNCE, CLIP, NT-Xent, DCL, SigLIP.
+"""Losses that find each row's one partner: InfoNCE, CLIP, NT-Xent, DCL, SigLIP. Each is a join of two sums: N over the negatives,
+and P, the positive's score.
 
-"lse minus the positive" subtracts two nearly equal numbers exactly when training works. So the positive is given to the
-reduction as its anchor and left out of its sum: the loss log(1 + Σ_{j≠i} e^{s_ij − s_ii}) comes out without a subtraction.
+"lse minus the positive" subtracts two nearly equal numbers exactly when training works. So the positive is left out of N, and the
+loss is log(1 + e^{N − P}), which comes out without that subtraction.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +13,14 @@ from torch.nn.functional import softplus
 
 from .._checks import embeddings, fail, same_shape, scalar
 from ..pairwise import pairwise_logsumexp
-from ..problem.exclude import Exclude
-from .paired import paired
-from .rows import check_options, prepare, reduce_rows, rowwise_dot, scaled
+from ..pairwise.positives import terms_of_positives
+from ..pairwise.row_loss import loss_of, problem_of
+from ..problem.exclude import DIAGONAL
+from ..problem.row_loss import Positives
+from ..problem.types import Terms
+from .rows import averaged, check_options, expanded, prepare, reduce_rows, rowwise_dot, scaled
+
+OWN_INDEX = Positives(shift=0)  # row i's partner is column i
 
 
 def info_nce(
@@ -58,7 +62,7 @@ def info_nce(
     same_shape(function, "positive", positive, ("query", query), "row i of both belong together")
     if negatives is not None:
         embeddings(function, "negatives", negatives, dims=(2, 3), like=("query", query))
-        if negatives.dim() == 3 and len(negatives) != len(query):
+        if negatives.dim() == 3 and negatives.shape[0] != query.shape[0]:
             fail(
                 function,
                 "negatives",
@@ -70,29 +74,42 @@ def info_nce(
     if not in_batch and symmetric:
         fail(function, "symmetric", True, "must be False with in_batch=False: keys have only the batch to be found in")
     scale = scalar(function, "temperature", temperature, ("query", query), above=0, inverse=True)
-    options: Any = {"join": "anchor", "normalize": normalize, "reduction": reduction}
-    if negatives is None:
-        return paired(query, positive, scale, both=symmetric, **options)
-    if in_batch and negatives.dim() == 2:
-        forward = paired(query, positive, scale, rest=negatives, **options)
+    if not in_batch or (negatives is not None and negatives.dim() == 3):
+        assert negatives is not None
+        forward = _against(query, positive, negatives, scale, in_batch, normalize, reduction)
     else:
-        q, p, n = prepare(query, positive, negatives, normalize=normalize)
-        forward = _against(q, p, n, scale, in_batch, reduction)
-    return 0.5 * (forward + paired(positive, query, scale, **options)) if symmetric else forward
+        keys = (positive,) if negatives is None else (positive, negatives)
+        both = symmetric and negatives is None
+        problem = problem_of((query,), keys, scale=scale, positives=OWN_INDEX, normalize=normalize, cols=both)
+        if both:
+            return averaged(loss_of(function, problem, "softplus", reduction, factor=0.5), reduction)
+        forward = loss_of(function, problem, "softplus", reduction)
+    if not symmetric:
+        return forward
+    problem = problem_of((positive,), (query,), scale=scale, positives=OWN_INDEX, normalize=normalize)
+    return 0.5 * (forward + loss_of(function, problem, "softplus", reduction))
 
 
 def _against(
-    query: Tensor, positive: Tensor, negatives: Tensor, scale: Tensor, in_batch: bool, reduction: str
+    query: Tensor,
+    positive: Tensor,
+    negatives: Tensor,
+    scale: float | Tensor,
+    in_batch: bool,
+    normalize: bool,
+    reduction: str,
 ) -> Tensor:
     """The loss where negatives stand beside the batch's keys, not behind them: a set for each query, or instead of the keys."""
-    score = scaled(rowwise_dot(query, positive), scale)  # (N,), of each query's own key
-    if negatives.dim() == 2:
-        return pairwise_logsumexp(query, negatives, scale=scale, anchor=score, reduction=reduction)
-    # (N, M) scores, no larger than the input (N, M, D)
-    others = torch.logsumexp(scaled(rowwise_dot(query.unsqueeze(1), negatives), scale), dim=1)
-    if in_batch:
-        others = torch.logaddexp(others, pairwise_logsumexp(query, positive, scale=scale, exclude="diagonal"))
-    return reduce_rows(softplus(others - score, threshold=40), reduction)
+    q, p, n = prepare(query, positive, negatives, normalize=normalize)
+    if negatives.dim() == 3:
+        # (N, M) scores, no larger than the input (N, M, D)
+        others = torch.logsumexp(scaled(rowwise_dot(q.unsqueeze(1), n), scale), dim=1)
+        if in_batch:
+            problem = problem_of((q,), (p,), scale=scale, positives=OWN_INDEX, normalize=False, also=others)
+            return loss_of("info_nce", problem, "softplus", reduction)
+        return reduce_rows(softplus(others - scaled(rowwise_dot(q, p), scale), threshold=40), reduction)
+    score = scaled(rowwise_dot(q, p), scale)  # (N,), of each query's own key
+    return pairwise_logsumexp(q, n, scale=scale, anchor=score, reduction=reduction)
 
 
 def clip_loss(
@@ -117,7 +134,8 @@ def clip_loss(
     function = "clip_loss"
     check_options(function, reduction, normalize=normalize)
     scale = _image_text(function, image, text, logit_scale)
-    return paired(image, text, scale, join="anchor", both=True, normalize=normalize, reduction=reduction)
+    problem = problem_of((image,), (text,), scale=scale, positives=OWN_INDEX, normalize=normalize, cols=True)
+    return averaged(loss_of(function, problem, "softplus", reduction, factor=0.5), reduction)
 
 
 def nt_xent(
@@ -139,7 +157,7 @@ def nt_xent(
     >>> jk.nt_xent(torch.eye(4), torch.eye(4))                       # log(e² + 6) − 2
     tensor(0.5944)
     """
-    return _two_views("nt_xent", z1, z2, temperature, "anchor", normalize, reduction)
+    return _two_views("nt_xent", z1, z2, temperature, "softplus", normalize, reduction)
 
 
 def dcl(
@@ -161,7 +179,7 @@ def dcl(
     >>> jk.dcl(torch.eye(4), torch.eye(4), temperature=0.5)          # log 6 − 2
     tensor(-0.2082)
     """
-    return _two_views("dcl", z1, z2, temperature, "minus", normalize, reduction)
+    return _two_views("dcl", z1, z2, temperature, "difference", normalize, reduction)
 
 
 def siglip_loss(
@@ -194,7 +212,17 @@ def siglip_loss(
     check_options(function, reduction, normalize=normalize)
     scale = _image_text(function, image, text, logit_scale)
     bias = scalar(function, "logit_bias", logit_bias, ("image", image))
-    return paired(image, text, scale, join="softplus", bias=bias, normalize=normalize, reduction=reduction)
+    problem = problem_of(
+        (image,),
+        (text,),
+        scale=scale,
+        positives=OWN_INDEX,
+        normalize=normalize,
+        row_bias=expanded(bias, image),
+        negatives=Terms("softplus"),
+        of_positives=terms_of_positives("softplus"),
+    )
+    return loss_of(function, problem, "sum", reduction)
 
 
 def _two_views(
@@ -206,16 +234,16 @@ def _two_views(
     embeddings(function, "z2", z2, like=("z1", z1))
     same_shape(function, "z2", z2, ("z1", z1), "row i of both must be views of one item")
     scale = scalar(function, "temperature", temperature, ("z1", z1), above=0, inverse=True)
-    n = len(z1)
-    if join == "minus" and n < 2:
-        fail(
-            function, "z1", f"of shape {tuple(z1.shape)}", "must have at least 2 rows: one pair alone has no negatives"
-        )
-    options: Any = {"exclude": Exclude(diagonals=(0, n, -n)), "normalize": normalize, "reduction": reduction}
-    return paired(z1, None, scale, rest=z2, join=join, shift=n, **options)
+    n = z1.shape[0]
+    if join == "difference" and n < 2:
+        must = "must have at least 2 rows: one pair alone has no negatives"
+        fail(function, "z1", f"of shape {tuple(z1.shape)}", must)
+    positives = Positives(shift=n)
+    problem = problem_of((z1, z2), (), scale=scale, positives=positives, normalize=normalize, exclude=DIAGONAL)
+    return loss_of(function, problem, join, reduction)
 
 
-def _image_text(function: str, image: Tensor, text: Tensor, logit_scale: float | Tensor) -> Tensor:
+def _image_text(function: str, image: Tensor, text: Tensor, logit_scale: float | Tensor) -> float | Tensor:
     """Both towers checked; the scale."""
     embeddings(function, "image", image)
     embeddings(function, "text", text, like=("image", image))

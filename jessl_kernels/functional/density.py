@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype, choice, embeddings, fail, readable, scalar, wrong_type
+from .._checks import accumulation_dtype, choice, embeddings, fail, readable, wide_scalar, wrong_type
 from ..autocast import without_autocast
 from ..pairwise import pairwise_logsumexp
 from .kernels import Kernel, gaussian, laplace, vmf
@@ -167,7 +167,7 @@ def _kernel(
             fail(function, "concentration", None, 'must be given with kernel="vmf" (κ >= 0)')
         if data.shape[1] < 2:
             fail(function, "kernel", "'vmf'", f"must be another for D = {data.shape[1]}: a sphere needs 2 dimensions")
-        return vmf(scalar(function, "concentration", concentration, ("z", data), at_least=0), data.shape[1], unit)
+        return vmf(wide_scalar(function, "concentration", concentration, ("z", data), at_least=0), data.shape[1], unit)
     if concentration is not None:
         fail(function, "concentration", "given", f'must be None with kernel="{name}", whose width is its bandwidth')
     h = _bandwidth(function, bandwidth, data, log_weights)
@@ -200,7 +200,7 @@ def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_wei
         if readable(bandwidth) and (wrong := bandwidth[~((bandwidth > 0) & bandwidth.isfinite())]).numel():
             fail(function, "bandwidth", f"{float(wrong[0])} somewhere", must)
         return bandwidth.to(accumulation_dtype(data.dtype))
-    return scalar(function, "bandwidth", bandwidth, ("the data", data), above=0)
+    return wide_scalar(function, "bandwidth", bandwidth, ("the data", data), above=0)
 
 
 def bandwidth_by_rule(rule: str, data: Tensor, log_weights: Tensor | None = None) -> Tensor:

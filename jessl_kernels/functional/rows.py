@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, flag
 from ..autocast import under_autocast
+from ..pairwise.arguments import unit as unit
 
 REDUCTIONS = ("mean", "sum", "none")
-
-
-def unit(z: Tensor) -> Tensor:
-    """Each row (last dimension) divided by its norm; computed in fp32 at least and rounded once, to the dtype of z."""
-    return torch.nn.functional.normalize(z.to(accumulation_dtype(z.dtype)), dim=-1).to(z.dtype)
 
 
 def prepare(*batches: Tensor, normalize: bool) -> tuple[Tensor, ...]:
@@ -30,9 +27,21 @@ def rowwise_dot(x: Tensor, y: Tensor) -> Tensor:
     return (x.to(dtype) * y.to(dtype)).sum(dim=-1)
 
 
-def scaled(row: Tensor, scale: Tensor) -> Tensor:
-    """scale · row, for an fp64 scale: its gradient Σ g_i row_i is summed in fp64 too."""
-    return (row.double() * scale).to(row.dtype)
+def scaled(row: Tensor, scale: float | Tensor) -> Tensor:
+    """scale · row, in the dtype of the row."""
+    return (row * scale).to(row.dtype)
+
+
+def expanded(number: float | Tensor, x: Tensor) -> Tensor:
+    """A bias that all rows share, (N,), in the accumulation dtype of x."""
+    if isinstance(number, Tensor):
+        return number.to(accumulation_dtype(x.dtype)).expand(x.shape[0])
+    return x.new_full((x.shape[0],), number, dtype=accumulation_dtype(x.dtype))
+
+
+def averaged(sides: Any, reduction: str) -> Tensor:
+    """The sum of both sides' halves: of each pair where rows are wanted, else they are summed already."""
+    return sides[0] + sides[1] if reduction == "none" else sides
 
 
 def reduce_rows(row: Tensor, reduction: str) -> Tensor:

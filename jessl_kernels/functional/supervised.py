@@ -5,15 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype, choice, embeddings, fail, readable, scalar, wrong_type
-from ..autocast import without_autocast
-from ..ops.gather_scatter import gather_rows, scatter_sum
-from ..pairwise import labelled_in_one, pairwise_logsumexp
-from ..problem.exclude import Exclude
-from ..problem.row_loss import Labelling
-from .rows import check_options, prepare, rowwise_dot, scaled
+from .._checks import choice, embeddings, fail, readable, scalar, wrong_type
+from ..pairwise.positives import terms_of_positives
+from ..pairwise.row_loss import loss_of, problem_of
+from ..problem.exclude import DIAGONAL
+from ..problem.row_loss import Positives
+from .rows import check_options
 
-FORMS = ("out", "in")
+FORMS = {"out": "softplus_spread", "in": "softplus_count"}  # where the mean over positives stands, and the join that is
 NO_POSITIVE = ("skip", "zero")
 
 
@@ -51,60 +50,25 @@ def sup_con(
     """
     function = "sup_con"
     check_options(function, reduction, normalize=normalize)
-    choice(function, "form", form, FORMS)
+    choice(function, "form", form, tuple(FORMS))
     choice(function, "no_positive", no_positive, NO_POSITIVE)
     embeddings(function, "features", features, dims=(2, 3))
     _check_labels(function, labels, features)
     scale = scalar(function, "temperature", temperature, ("features", features), above=0, inverse=True)
     if features.dim() == 3:
         labels = labels.repeat_interleave(features.shape[1])
-    rows = features.flatten(0, -2)
-    if reduction != "none":
-        mean, zero = reduction == "mean", no_positive == "zero"
-        labelling = Labelling(labels, form, 1 / len(rows) if mean and zero else 1.0, mean and not zero, normalize)
-        loss = labelled_in_one(rows, scale=scale, labelling=labelling)
-        if loss is not None:
-            return loss
-    # Sorted, the rows of one label stand together: reductions over positives can pass by all other columns.
-    labels, order = labels.sort(stable=True)
-    (z,) = prepare(gather_rows(rows, order, permutes=True), normalize=normalize)
-    first = torch.searchsorted(labels, labels, side="left")  # where each row's label begins
-    positives = torch.searchsorted(labels, labels, side="right") - first - 1  # |P(i)|
-    has_positive = positives > 0
-
-    # log Σ_a e^s = positive_lse + log(1 + Σ_negatives e^{s − positive_lse}), and the last term needs no subtraction.
-    wide = z.to(accumulation_dtype(z.dtype))
-    positive_lse = _positive_lse(wide, labels, scale).masked_fill(
-        has_positive.logical_not(), 0.0
-    )  # −inf · 0 would be NaN
-    counted, count = has_positive.to(wide.dtype), positives.clamp_min(1).to(wide.dtype)
-    if form == "out":
-        class_sum = gather_rows(scatter_sum(wide, first, len(wide)), first) - wide
-        own = positive_lse - scaled(rowwise_dot(wide, class_sum), scale) / count
-        own = own.masked_fill(positives == 1, 0.0)  # a mean of one score is its log-sum-exp, also in the last digit
-    else:
-        own = count.log()
-    only_negatives = Exclude(diagonals=(0,), same=(labels, labels))
-    if reduction == "none":
-        row = counted * (pairwise_logsumexp(z, scale=scale, anchor=positive_lse, exclude=only_negatives) + own)
-        return gather_rows(row, order.argsort(), permutes=True).view(features.shape[:-1])
-    if reduction == "mean":
-        counted = counted / (len(z) if no_positive == "zero" else counted.sum().clamp_min(1))
-    negatives = pairwise_logsumexp(
-        z, scale=scale, anchor=positive_lse, exclude=only_negatives, reduction="sum", weights=counted
+    problem = problem_of(
+        (features.flatten(0, -2),),
+        (),
+        scale=scale,
+        positives=Positives(row_ids=labels, col_ids=labels),
+        of_positives=terms_of_positives("logsumexp"),
+        normalize=normalize,
+        exclude=DIAGONAL,
     )
-    return negatives + (counted * own).sum()
-
-
-def _positive_lse(wide: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
-    """(N,) log Σ_{p∈P(i)} e^{s_ip} of sorted rows; −inf without a positive.
-
-    On rows in fp32, as the mean over positives is: what these two ask of a row nearly cancels once training works, and
-    must meet before it is rounded to half precision.
-    """
-    only_positives = Exclude(diagonals=(0,), different=(labels, labels))
-    with without_autocast(wide):
-        return pairwise_logsumexp(wide, scale=scale, exclude=only_positives)
+    over = "mean_counted" if reduction == "mean" and no_positive == "skip" else reduction
+    loss = loss_of(function, problem, FORMS[form], over)
+    return loss.view(features.shape[:-1]) if reduction == "none" else loss
 
 
 def _check_labels(function: str, labels: Tensor, features: Tensor) -> None:

@@ -1,16 +1,13 @@
-"""The reductions as operators: an eager path through autograd.Function, a registered one for compile, export and fake tensors.
+"""Sums over pairs as operators: an eager path through autograd.Function, a registered one for compile, export and fake tensors.
 
 Six operators, each a backend's function behind a flat schema:
 
-    reduce      scores → row (N,), col (M,)                      value only
-    gradient    upstream of row and col → gradients              by recomputation
-    scalar      constant weights → Σ w_i row_i + Σ v_j col_j     and its gradients, made in the forward pass
-    total       scores → log ΣΣ e^s                               and its gradients, made in the forward pass
-    paired      a loss of rows and their partners, whole          and its gradients, made in the forward pass
+    row_sums    a problem → sums of its rows, and of its columns           value only
+    row_grads   sums, and what arrives at them → gradients                 by recomputation
+    attach      values made of sums → the same, with the gradient that `row_grads` makes of what arrives at them
+    row_loss    a loss whose join has a name, in one call                  and its gradients, made in the forward pass
+    total       scores → log ΣΣ e^s                                        and its gradients, made in the forward pass
     top_k       scores → values, indices
-
-`reduce` is differentiated by `gradient`; `scalar`, `total` and `paired` bring their gradients along as outputs, and their
-backward only multiplies them by the arriving number.
 
     eager           the operators on real tensors
     autograd        their backward formulas, and the eager functions
@@ -20,56 +17,111 @@ backward only multiplies them by the arriving number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
-from ..problem.row_loss import Labelling, Pairing
-from ..problem.score import Score
-from ..problem.types import Needs, Weighted
+from ..problem import types
+from ..problem.flat import apart, to_schema
+from ..problem.row_loss import Loss, RowProblem
 from . import eager
 from . import library as library
-from .autograd import Paired, Reduce, Scalar, TopK, Total, call, with_gradients
-from .autograd import is_plain as is_plain
-from .eager import join as join
+from .autograd import (
+    Attach,
+    RowGrads,
+    RowLoss,
+    RowSums,
+    TopK,
+    Total,
+    is_plain,
+    is_real,
+    wants_gradients,
+    with_gradients,
+)
+from .eager import LossWords, Who, in_pieces, to_sums
 from .gather_scatter import gather_rows as gather_rows
 from .gather_scatter import scatter_sum as scatter_sum
 
 
-def reduce(score: Score, op: str, cols: bool, backend: str, workspace: int) -> tuple[Tensor, Tensor]:
-    """Row and column values, differentiable."""
-    return call(Reduce.apply, "reduce", score, (op, cols, backend, workspace))
+def row_sums(problem: RowProblem, who: Who) -> types.RowSums:
+    """Sums of rows and of columns, without a gradient."""
+    words, tensors = apart(problem)
+    if is_real(*tensors):
+        return to_sums(RowSums.apply(words, who, *tensors))
+    return to_sums(torch.ops.jessl_kernels.row_sums(*to_schema(words, tensors), *who))
 
 
-def scalar(
-    score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, backend: str, workspace: int
-) -> Tensor:
-    """Σ w_i join(row_i, anchor_i) + Σ v_j join(col_j, anchor_j), differentiable once, by the tensors that `needs` names."""
-    col_weight, col_anchor = col or (None, None)
-    rest = (op, row.weight, row.anchor, col_weight, col_anchor, needs.flatten(), backend, workspace)
-    if is_plain(score):
-        return with_gradients(lambda: eager.scalar_of(score, *rest), score, row.anchor, col_anchor)
-    return call(Scalar.apply, "scalar", score, rest)[0]
+def row_grads(
+    problem: RowProblem, sums: types.RowSums, slopes: types.Slopes, flags: Sequence[bool], who: Who
+) -> list[Tensor | None]:
+    """Gradients of the tensors that `flags` names, in the order of `flat.apart`; without a gradient of their own."""
+    words, tensors = apart(problem)
+    parts, arriving = eager.from_sums(sums, problem), eager.from_slopes(slopes, sums)
+    if is_real(*tensors):
+        made = RowGrads.apply(words, who, tuple(flags), *arriving, *parts, *tensors)
+    else:
+        arguments = list(parts), list(arriving), list(flags), *who
+        made = torch.ops.jessl_kernels.row_grads(*to_schema(words, tensors), *arguments)
+    return in_pieces(words, tensors, made, flags)
 
 
-def total(score: Score, needs: Needs, backend: str, workspace: int) -> Tensor:
+def attach(values: Sequence[Tensor], problem: RowProblem, sums: types.RowSums, who: Who) -> Sequence[Tensor]:
+    """The values of rows and of columns, `eager.SLOPES` of each, with their gradient by the problem's tensors."""
+    words, tensors = apart(problem)
+    parts = eager.from_sums(sums, problem)
+    if is_real(*tensors):
+        return Attach.apply(words, who, *values, *parts, *tensors)
+    return torch.ops.jessl_kernels.attach(*to_schema(words, tensors), list(values), list(parts), *who)
+
+
+def row_loss(problem: RowProblem, loss: Loss, who: Who) -> Tensor:
+    """The loss, differentiable once."""
+    words, tensors = apart(problem)
+    flags = flags_of(tensors[: words.differentiable])
+    if is_plain(*tensors):
+
+        def make() -> tuple[Tensor, list[Tensor | None]]:
+            value, made = eager.run(
+                "row_loss", who.backend, problem, loss, eager.needs_of(problem, flags), who.workspace
+            )
+            return value, in_pieces(words, tensors, eager.from_gradients(made, problem), flags)
+
+        return with_gradients(make, tensors[: words.differentiable])
+    named, weights = LossWords(*loss[:3]), loss[3:]
+    if is_real(*tensors):
+        return RowLoss.apply(words, named, who, flags, *tensors, *weights)[0]
+    return torch.ops.jessl_kernels.row_loss(*to_schema(words, tensors), *named, *weights, list(flags), *who)[0]
+
+
+def total(problem: RowProblem, who: Who) -> Tensor:
     """The log-sum-exp over all pairs, differentiable once."""
-    if is_plain(score):
-        return with_gradients(lambda: eager.total_of(score, needs, backend, workspace), score)
-    return call(Total.apply, "total", score, (needs.flatten(), backend, workspace))[0]
+    words, tensors = apart(problem)
+    flags = flags_of(tensors[: words.differentiable])
+    if is_plain(*tensors):
+
+        def make() -> tuple[Tensor, list[Tensor | None]]:
+            value, *made = eager.total(words, who, flags, tensors)
+            return value, in_pieces(words, tensors, made, flags)
+
+        return with_gradients(make, tensors[: words.differentiable])
+    if is_real(*tensors):
+        return Total.apply(words, who, flags, *tensors)[0]
+    return torch.ops.jessl_kernels.total(*to_schema(words, tensors), list(flags), *who)[0]
 
 
-def paired(score: Score, op: str, pairing: Pairing, needs: Needs, backend: str, workspace: int) -> Tensor:
-    """The weighted sum of a loss of rows and their partners, differentiable once."""
-    if is_plain(score):
-        return with_gradients(lambda: eager.paired_of(score, op, pairing, needs, backend, workspace), score)
-    score = score.in_one_piece()
-    return call(Paired.apply, "paired", score, (op, *pairing, needs.flatten(), backend, workspace))[0]
-
-
-def labelled(score: Score, labelling: Labelling, needs: Needs, backend: str, workspace: int) -> Tensor:
-    """SupCon of a plain score, differentiable once."""
-    return with_gradients(lambda: eager.made("labelled", backend, score, labelling, needs, workspace), score)
-
-
-def top_k(score: Score, k: int, backend: str, workspace: int) -> tuple[Tensor, Tensor]:
+def top_k(problem: RowProblem, k: int, who: Who) -> tuple[Tensor, Tensor]:
     """The k largest scores of each row and their columns; no gradient."""
-    return call(TopK.apply, "top_k", score, (k, backend, workspace))
+    words, tensors = apart(problem)
+    if is_real(*tensors):
+        return TopK.apply(words, k, who, *tensors)
+    return torch.ops.jessl_kernels.top_k(*to_schema(words, tensors), k, *who)
+
+
+def flags_of(tensors: Sequence[Tensor | None]) -> tuple[bool, ...]:
+    """Which of the tensors that may have a gradient somebody will ask for one."""
+    on = torch.is_grad_enabled()
+    return tuple(on and t is not None and t.requires_grad for t in tensors)
+
+
+__all__ = ["Who", "attach", "flags_of", "row_grads", "row_loss", "row_sums", "top_k", "total", "wants_gradients"]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from ..backends.ordered_sums import in_pairs, one_by_one
 from .autograd import is_real, no_jvp, no_vmap
 
 
@@ -46,30 +47,6 @@ def _gather_rows(rows: Tensor, places: Tensor, permutes: bool) -> Tensor:
 
 def _scatter_sum(rows: Tensor, places: Tensor, count: int) -> Tensor:
     return (one_by_one if rows.device.type == "cpu" else in_pairs)(rows, places, count)
-
-
-def one_by_one(rows: Tensor, places: Tensor, count: int) -> Tensor:
-    """`scatter_sum` on a CPU, where index_add takes one row after the other."""
-    return rows.new_zeros(count, *rows.shape[1:]).index_add(0, places, rows)
-
-
-def in_pairs(rows: Tensor, places: Tensor, count: int) -> Tensor:
-    """`scatter_sum` without atomics, in ⌈log₂ n⌉ steps over the sorted rows: a tree rounds less than one after the other."""
-    places, order = places.sort(stable=True)
-    sums = rows.index_select(0, order)
-    reach = 1  # each row holds the sum of as many rows from itself on, as far as they share its place
-    while reach < len(sums):
-        shared = _along(places[:-reach] == places[reach:], sums)
-        sums[:-reach] += torch.where(shared, sums[reach:], 0.0)  # a copy, so that nothing is read after it was written
-        reach *= 2
-    wanted = torch.arange(count, device=places.device)
-    first = torch.searchsorted(places, wanted).clamp_max(len(sums) - 1)
-    absent = _along(places.index_select(0, first) != wanted, sums)
-    return sums.index_select(0, first).masked_fill_(absent, 0.0)
-
-
-def _along(condition: Tensor, rows: Tensor) -> Tensor:
-    return condition.view(-1, *(1 for _ in rows.shape[1:]))
 
 
 def _gather_rows_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:

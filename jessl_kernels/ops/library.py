@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..problem.score import FLAT, SCHEMA, Score
-from ..problem.types import Gradients, Needs
+from ..problem.flat import SCHEMA, SchemaArguments, Tensors, Words, to_schema, together
+from ..problem.row_loss import RowProblem
+from ..problem.types import Gradients, RowSums, SideSums, Sums, Terms
 from . import autograd, eager
+from .eager import LossWords, Who, from_gradients, from_sums, needs_of
 
 NAMESPACE = "jessl_kernels"
+PROBLEM = len(SchemaArguments._fields)  # how many arguments of each schema are the problem's, all in front
+GRADIENTS = ", ".join(["Tensor"] * 8)
+
+
+def _apart(arguments: Sequence[Any]) -> tuple[Words, Tensors, Sequence[Any]]:
+    """The problem's words and tensors, and the other arguments."""
+    return *SchemaArguments(*arguments[:PROBLEM]).apart(), arguments[PROBLEM:]
 
 
 def _register(name: str, arguments: str, results: str, run: Callable, fake: Callable) -> Any:
@@ -20,66 +29,166 @@ def _register(name: str, arguments: str, results: str, run: Callable, fake: Call
         f"{NAMESPACE}::{name}",
         run,
         mutates_args=(),
-        schema=f"({SCHEMA}, {arguments}, str backend, int workspace) -> {results}",
+        schema=f"({SCHEMA}, {arguments}str backend, int workspace) -> {results}",
     )
     op.register_fake(fake)
     return op
 
 
-def _fake_reduce(*args: Any) -> tuple[Tensor, Tensor]:
-    score, cols = Score.unflatten(args[:FLAT]), args[FLAT + 1]
-    return _new(score, score.N), _new(score, score.M if cols else 0)
+def _distinct(outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What nobody asked for may be one empty tensor, which outputs of an operator must not be."""
+    return tuple(output if output.numel() else output.new_empty(0) for output in outputs)
 
 
-def _fake_gradient(*args: Any) -> tuple[Tensor, ...]:
-    return Gradients.zeros(Score.unflatten(args[:FLAT]), Needs(*args[FLAT + 5])).flatten()
+def _row_sums(*args: Any) -> list[Tensor]:
+    words, tensors, who = _apart(args)
+    # Copies: of single positives some are the same tensor, or one that was given, which outputs of an operator must not be.
+    return [part.clone() for part in eager.row_sums(words, Who(*who), tensors)]
 
 
-def _fake_scalar(*args: Any) -> tuple[Tensor, ...]:
-    score, (_, _, anchor, _, col_anchor, needs, _, _) = Score.unflatten(args[:FLAT]), args[FLAT:]
-    anchors = (_new(score, 0 if a is None else a.shape[0]) for a in (anchor, col_anchor))
-    return _new(score), *Gradients.zeros(score, Needs(*needs)).flatten(), *anchors
+def _fake_row_sums(*args: Any) -> list[Tensor]:
+    words, tensors, _ = _apart(args)
+    problem = together(words, tensors)
+
+    def sums(n: int, terms: Terms, linear: bool) -> Sums:
+        new = problem.x[0].new_empty
+        total = new((len(terms.tilts), n), dtype=problem.dtype)
+        one = new((n,), dtype=problem.dtype) if linear else None
+        reference = torch.empty_like(total) if terms.op == "logsumexp" else None
+        return Sums(reference, total, one, None if one is None else torch.empty_like(one))
+
+    def side(n: int, score: Tensor | None) -> SideSums:
+        there = problem.positives.there and (problem.positives.score is None or score is not None)
+        negatives = sums(n, problem.negatives, problem.negatives.linear)
+        return SideSums(negatives, sums(n, problem.of_positives, True) if there else None)
+
+    row = side(problem.N, problem.positives.score)
+    return list(
+        from_sums(RowSums(row, side(problem.M, problem.positives.col_score) if problem.cols else None), problem)
+    )
 
 
-def _fake_made(*args: Any) -> tuple[Tensor, ...]:
-    score = Score.unflatten(args[:FLAT])
-    return _new(score), *Gradients.zeros(score, Needs(*args[-3])).flatten()
+def _fake_gradients(problem: RowProblem, flags: Sequence[bool]) -> tuple[Tensor, ...]:
+    like = problem.x[0].new_empty(0, dtype=problem.dtype)
+    made = Gradients.empty(like, problem.N, problem.M, problem.D, needs_of(problem, flags))
+    if problem.positives.score is not None:
+        made.score = like.new_empty(problem.N)
+    if problem.positives.col_score is not None:
+        made.col_score = like.new_empty(problem.M)
+    if problem.also is not None:
+        made.also = like.new_empty(problem.N)
+    return from_gradients(made, problem)
+
+
+def _row_grads(*args: Any) -> tuple[Tensor, ...]:
+    words, tensors, (sums, slopes, flags, *who) = _apart(args)
+    return _distinct(eager.row_grads(words, Who(*who), flags, tensors, sums, slopes))
+
+
+def _fake_row_grads(*args: Any) -> tuple[Tensor, ...]:
+    words, tensors, (_, _, flags, *_) = _apart(args)
+    return _fake_gradients(together(words, tensors), flags)
+
+
+def _row_loss(*args: Any) -> tuple[Tensor, ...]:
+    words, tensors, (join, reduction, factor, weights, col_weights, flags, *who) = _apart(args)
+    named = LossWords(join, reduction, factor)
+    return _distinct(eager.row_loss(words, named, Who(*who), flags, tensors, (weights, col_weights)))
+
+
+def _row_loss_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    words, tensors, rest = _apart(inputs)
+    autograd.made_setup(ctx, words, tensors, rest[5], output)
+
+
+def _fake_row_loss(*args: Any) -> tuple[Tensor, ...]:
+    words, tensors, rest = _apart(args)
+    return _fake_value(together(words, tensors), rest[5])
+
+
+def _total(*args: Any) -> tuple[Tensor, ...]:
+    words, tensors, (flags, *who) = _apart(args)
+    return _distinct(eager.total(words, Who(*who), flags, tensors))
+
+
+def _total_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    words, tensors, rest = _apart(inputs)
+    autograd.made_setup(ctx, words, tensors, rest[0], output)
+
+
+def _fake_total(*args: Any) -> tuple[Tensor, ...]:
+    words, tensors, rest = _apart(args)
+    return _fake_value(together(words, tensors), rest[0])
+
+
+def _fake_value(problem: RowProblem, flags: Sequence[bool]) -> tuple[Tensor, ...]:
+    return problem.x[0].new_empty((), dtype=problem.dtype), *_fake_gradients(problem, flags)
+
+
+def _made_backward(ctx: Any, *upstream: Tensor) -> tuple:
+    return _to_arguments(ctx, autograd.made_backward(ctx, *upstream))
+
+
+def _to_arguments(ctx: Any, made: list[Tensor | None], values: list[Tensor] | None = None) -> tuple:
+    """One gradient for each argument of a schema, a list of them for a list; `values`: of what comes after the problem."""
+    words, pieces = ctx.words, ctx.words.x + ctx.words.y
+    none: list[Any] = [[None] * len(need) if isinstance(need, (list, tuple)) else None for need in ctx.needs_input_grad]
+    none[0], none[1] = made[: words.x], made[words.x : pieces]
+    none[2 : 2 + len(made) - pieces] = made[pieces:]
+    if values is not None:
+        none[PROBLEM] = values
+    return tuple(none)
+
+
+def _top_k(*args: Any) -> tuple[Tensor, Tensor]:
+    words, tensors, (k, *who) = _apart(args)
+    return eager.top_k(words, k, Who(*who), tensors)
 
 
 def _fake_top_k(*args: Any) -> tuple[Tensor, Tensor]:
-    score, k = Score.unflatten(args[:FLAT]), args[FLAT]
-    return _new(score, score.N, k), score.x.new_empty((score.N, k), dtype=torch.int64)
+    words, tensors, (k, *_) = _apart(args)
+    problem = together(words, tensors)
+    new = problem.x[0].new_empty
+    return new((problem.N, k), dtype=problem.dtype), new((problem.N, k), dtype=torch.int64)
 
 
-def _new(score: Score, *shape: int) -> Tensor:
-    return score.x.new_empty(shape, dtype=score.dtype)
+def _attach(*args: Any) -> list[Tensor]:
+    values, *_ = _apart(args)[2]
+    return [value.clone() for value in values]
 
 
-_register("reduce", "str op, bool cols", "(Tensor, Tensor)", eager.reduce, _fake_reduce).register_autograd(
-    autograd.reduce_backward, setup_context=autograd.reduce_setup
+def _attach_setup(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
+    words, tensors, (values, sums, *who) = _apart(inputs)
+    autograd.attach_setup(ctx, words, Who(*who), values, sums, tensors)
+
+
+def _attach_backward(ctx: Any, upstream: list[Tensor]) -> tuple:
+    x, y, *single = ctx.needs_input_grad[:PROBLEM]
+    flags = [bool(need) for need in (*x, *y, *single)][: ctx.words.differentiable]
+    made = autograd.attach_backward(ctx, upstream, flags, row_grads)
+    return _to_arguments(ctx, made, values=list(upstream))
+
+
+def row_grads(
+    words: Words, who: Who, flags: tuple[bool, ...], slopes: Sequence[Tensor], sums: Sequence[Tensor], tensors: Tensors
+) -> tuple[Tensor, ...]:
+    arguments = list(sums), list(slopes), list(flags), *who
+    return torch.ops.jessl_kernels.row_grads(*to_schema(words, tensors), *arguments)
+
+
+_register("row_sums", "", "Tensor[]", _row_sums, _fake_row_sums)
+_register("row_grads", "Tensor[] sums, Tensor[] slopes, bool[] needs, ", f"({GRADIENTS})", _row_grads, _fake_row_grads)
+_register(
+    "row_loss",
+    "str join, str reduction, float factor, Tensor? weights, Tensor? col_weights, bool[] needs, ",
+    f"(Tensor, {GRADIENTS})",
+    _row_loss,
+    _fake_row_loss,
+).register_autograd(_made_backward, setup_context=_row_loss_setup)
+_register("total", "bool[] needs, ", f"(Tensor, {GRADIENTS})", _total, _fake_total).register_autograd(
+    _made_backward, setup_context=_total_setup
 )
-_register(
-    "gradient",
-    "str op, Tensor row_gradient, Tensor? row_lse, Tensor? col_gradient, Tensor? col_lse, bool[] needs",
-    "(Tensor, Tensor, Tensor, Tensor, Tensor)",
-    eager.gradient,
-    _fake_gradient,
+_register("top_k", "int k, ", "(Tensor, Tensor)", _top_k, _fake_top_k)
+_register("attach", "Tensor[] values, Tensor[] sums, ", "Tensor[]", _attach, _attach).register_autograd(
+    _attach_backward, setup_context=_attach_setup
 )
-_register(
-    "scalar",
-    "str op, Tensor row_weight, Tensor? anchor, Tensor? col_weight, Tensor? col_anchor, bool[] needs",
-    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    eager.scalar,
-    _fake_scalar,
-).register_autograd(autograd.scalar_backward, setup_context=autograd.scalar_setup)
-_register(
-    "total", "bool[] needs", "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", eager.total, _fake_made
-).register_autograd(autograd.made_backward, setup_context=autograd.made_setup)
-_register(
-    "paired",
-    "str op, float weight, str join, int shift, bool normalize, bool cols, bool[] needs",
-    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    eager.paired,
-    _fake_made,
-).register_autograd(autograd.made_backward, setup_context=autograd.made_setup)
-_register("top_k", "int k", "(Tensor, Tensor)", eager.top_k, _fake_top_k)

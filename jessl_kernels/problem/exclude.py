@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from .._checks import fail, wrong_type
 
 IdPair = tuple[Tensor, Tensor]
+MOST_PAIRS = 3  # of ids: for itself, for the label, and for what must not count as a negative
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,21 +20,31 @@ class Exclude:
     """Pairs (i, j) to leave out of a pairwise reduction.
 
     diagonals  ints; a pair is out if j − i is one of them
-    same       (row_ids, col_ids); a pair is out if row_ids[i] == col_ids[j]
-    different  (row_ids, col_ids); a pair is out if row_ids[i] != col_ids[j]
+    same       (row_ids, col_ids), or several such pairs; a pair is out if row_ids[i] == col_ids[j] by any of them
+    different  (row_ids, col_ids), or several; a pair is out if row_ids[i] != col_ids[j] by any of them
     keep       ints; a pair whose j − i is one of them is in, whatever the ids say (and whatever `diagonals` says)
 
-    Ids are int64 tensors of shape (N,) and (M,). A negative id matches nothing, itself included: under `same` it
-    excludes no pair, under `different` it excludes all of them, which is how padding rows are taken out.
+    Ids are int64 tensors of shape (N,) and (M,), up to three pairs of them. A negative id matches nothing, itself included:
+    under `same` it excludes no pair, under `different` it excludes all of them, which is how padding rows are taken out.
 
     >>> views = jk.Exclude(diagonals=(0, n, -n))           # SimCLR: neither the row itself nor its other view
     >>> captions = jk.Exclude(same=(ids, ids), keep=(0,))  # equal captions are no negatives of each other
     """
 
     diagonals: tuple[int, ...] = ()
-    same: IdPair | None = None
-    different: IdPair | None = None
+    same: tuple[IdPair, ...] = ()
+    different: tuple[IdPair, ...] = ()
     keep: tuple[int, ...] = ()
+
+    if TYPE_CHECKING:  # what may be handed over; what stands there afterwards is tuples
+
+        def __init__(
+            self,
+            diagonals: int | Iterable[int] = (),
+            same: IdPair | Iterable[IdPair] | None = None,
+            different: IdPair | Iterable[IdPair] | None = None,
+            keep: int | Iterable[int] = (),
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         for name in ("diagonals", "keep"):
@@ -44,16 +56,14 @@ class Exclude:
     def symmetric(self) -> bool:
         """Whether (i, j) is out exactly when (j, i) is, as far as that can be told without reading the ids."""
         offsets_mirror = all(set(d) == {-k for k in d} for d in (self.diagonals, self.keep))
-        return offsets_mirror and all(pair is None or _one_tensor(*pair) for pair in (self.same, self.different))
+        return offsets_mirror and all(one_tensor(*pair) for pair in (*self.same, *self.different))
 
     def transposed(self) -> Exclude:
         """The same set for the scores with rows and columns exchanged."""
 
-        def swapped(pair: IdPair | None) -> IdPair | None:
-            return None if pair is None else (pair[1], pair[0])
-
         offsets, kept = (tuple(-d for d in offsets) for offsets in (self.diagonals, self.keep))
-        return Exclude(offsets, swapped(self.same), swapped(self.different), kept)
+        same, different = (tuple((cols, rows) for rows, cols in pairs) for pairs in (self.same, self.different))
+        return Exclude(offsets, same, different, kept)
 
     def fill(self, scores: Tensor, first_row: int, columns: slice, value: float) -> None:
         """Write `value` into the excluded entries of a block of scores, in place.
@@ -64,30 +74,21 @@ class Exclude:
         kept = [(d, torch.diagonal(scores, d + shift).clone()) for d in self.keep]
         for d in self.diagonals:
             torch.diagonal(scores, d + shift).fill_(value)
-        rows = slice(first_row, first_row + scores.shape[0])
-        for pair, matches in ((self.same, torch.eq), (self.different, torch.ne)):
-            if pair is not None:
-                row_ids, col_ids = _disjoint_padding(pair[0][rows], pair[1][columns])
-                scores.masked_fill_(matches(row_ids[:, None], col_ids[None, :]), value)
+        for pairs, inside in ((self.same, False), (self.different, True)):
+            for pair in pairs:
+                fill_by_ids(scores, pair, first_row, columns, value, inside=inside)
         for d, original in kept:
             torch.diagonal(scores, d + shift).copy_(original)
 
-    def has_sorted_classes(self) -> bool:
-        """Whether `different` holds ascending ids, so that each row can only meet one contiguous range of columns.
 
-        Reads the ids, so it is for CPU tensors.
-        """
-        return (
-            self.different is not None and not self.keep and all(bool((d[1:] >= d[:-1]).all()) for d in self.different)
-        )
-
-    def columns_in_reach(self, first_row: int, end_row: int) -> slice:
-        """With sorted classes, the columns outside of which every pair of these rows is out."""
-        assert self.different is not None
-        row_ids, col_ids = self.different
-        low = torch.searchsorted(col_ids, row_ids[first_row], side="left")
-        high = torch.searchsorted(col_ids, row_ids[end_row - 1], side="right")
-        return slice(int(low), int(high))
+def fill_by_ids(scores: Tensor, pair: IdPair, first_row: int, columns: slice, value: float, *, inside: bool) -> None:
+    """Write `value` where the ids of a block's rows and columns are equal, or, `inside`, where they are not."""
+    # Negative ids become −1 among rows and −2 among columns, so that plain (in)equality never matches them.
+    row_ids = pair[0][first_row : first_row + scores.shape[0]].clamp_min(-1)
+    col_ids = pair[1][columns]
+    col_ids = torch.where(col_ids < 0, -2, col_ids)
+    out = (torch.ne if inside else torch.eq)(row_ids[:, None], col_ids[None, :])
+    scores.masked_fill_(out, value)
 
 
 def as_exclude(function: str, exclude: Exclude | str | None, N: int, M: int, device: torch.device) -> Exclude:
@@ -98,8 +99,19 @@ def as_exclude(function: str, exclude: Exclude | str | None, N: int, M: int, dev
         return DIAGONAL
     if not isinstance(exclude, Exclude):
         wrong_type(function, "exclude", exclude, 'must be a jk.Exclude, "diagonal" or None')
+    if (count := len(exclude.same) + len(exclude.different)) > MOST_PAIRS:
+        fail(
+            function,
+            "exclude",
+            f"of {count} pairs of ids",
+            f"must have at most {MOST_PAIRS}, same and different together",
+        )
     for name in ("same", "different"):
-        for ids, length, side in zip(getattr(exclude, name) or (), (N, M), ("row", "column"), strict=False):
+        sides = [
+            (ids, side) for pair in getattr(exclude, name) for ids, side in zip(pair, ("row", "column"), strict=True)
+        ]
+        for ids, side in sides:
+            length = N if side == "row" else M
             if ids.shape != (length,):
                 fail(
                     function,
@@ -112,14 +124,15 @@ def as_exclude(function: str, exclude: Exclude | str | None, N: int, M: int, dev
     return exclude
 
 
-def _one_tensor(a: Tensor, b: Tensor) -> bool:
-    # Operators hand over ids as separate objects, so that the same tensor is told by its memory.
-    return a is b or (a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride())
-
-
-def _disjoint_padding(row_ids: Tensor, col_ids: Tensor) -> IdPair:
-    # Negative ids become −1 among rows and −2 among columns, so that plain (in)equality never matches them.
-    return row_ids.clamp_min(-1), torch.where(col_ids < 0, -2, col_ids)
+def one_tensor(a: Tensor, b: Tensor) -> bool:
+    """Whether these are the same ids, without reading them."""
+    # Operators hand over ids as separate objects, so that the same tensor is told by its memory; a tensor without memory, as a
+    # compiler traces it, by its identity alone.
+    if a is b:
+        return True
+    if torch.compiler.is_compiling() or type(a) is not Tensor or a.is_meta:
+        return False
+    return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()
 
 
 def _ints(name: str, values: int | Iterable[int]) -> tuple[int, ...]:
@@ -132,19 +145,29 @@ def _ints(name: str, values: int | Iterable[int]) -> tuple[int, ...]:
     return values
 
 
-def _ids(name: str, pair: IdPair | None) -> IdPair | None:
-    if pair is None:
-        return None
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(ids, Tensor) for ids in pair):
-        wrong_type("Exclude", name, pair, "must be a pair of tensors (row_ids, col_ids)")
-    for ids in pair:
-        if ids.dtype != torch.int64:
-            wrong_type("Exclude", name, ids.dtype, "must hold int64 ids (ids.long())")
-        if ids.dim() != 1:
-            fail(
-                "Exclude", name, f"of shape {tuple(ids.shape)}", "must hold two one-dimensional tensors, (N,) and (M,)"
-            )
-    return (pair[0], pair[1])
+def _ids(name: str, pairs: Any) -> tuple[IdPair, ...]:
+    if pairs is None:
+        return ()
+    if _is_pair(pairs):
+        pairs = (pairs,)
+    if not isinstance(pairs, (tuple, list)) or not all(_is_pair(pair) for pair in pairs):
+        wrong_type("Exclude", name, pairs, "must be a pair of tensors (row_ids, col_ids), or several such pairs")
+    for pair in pairs:
+        for ids in pair:
+            check_ids("Exclude", name, ids)
+    return tuple((rows, cols) for rows, cols in pairs)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(ids, Tensor) for ids in value)
+
+
+def check_ids(function: str, name: str, ids: Tensor) -> None:
+    """TypeError or ValueError unless these are int64 ids in one dimension."""
+    if ids.dtype != torch.int64:
+        wrong_type(function, name, ids.dtype, "must hold int64 ids (ids.long())")
+    if ids.dim() != 1:
+        fail(function, name, f"of shape {tuple(ids.shape)}", "must hold two one-dimensional tensors, (N,) and (M,)")
 
 
 NOTHING = Exclude()

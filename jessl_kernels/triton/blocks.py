@@ -9,13 +9,15 @@ and right of the diagonal.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..problem.score import Score
-from ..problem.types import Gradients
+from ..problem.types import Gradients, Needs, Terms
 from . import shapes
-from .launch import Problem, Sides, add_sums, cdiv, merged, product, run_options
+from .launch import Problem, Sides, cdiv, constants, merged, product, run_options
 from .launch_cache import launch_cached
 from .score_grad import score_grad_block
 
@@ -33,9 +35,11 @@ def sizes(score: Score, workspace: int) -> tuple[int, int]:
 
 
 def pull_back(
-    score: Score, op: str, sides: Sides, loss_scale: Tensor, grads: Gradients, workspace: int, psi: Tensor | None = None
-) -> None:
-    """Add all gradients; U still lacks the factor `loss_scale`. With `psi` (N,), 0 before, also Σ_j ψ(s_ij).
+    score: Score, terms: Terms, sides: Sides, unit: Tensor | None, needs: Needs, into: Gradients, workspace: int,
+    psi: Tensor | None = None,
+) -> None:  # fmt: skip
+    """Add all gradients; weights still lack the factor `unit`, 0-d, unless it is None. With `psi` (N,), 0 before, also
+    Σ_j ψ(tilt s_ij).
 
     Of a symmetric problem both sides are the same, and each pair stands for two; unless psi is asked for.
     """
@@ -43,40 +47,58 @@ def pull_back(
     half = score.symmetric and psi is None
     rows, cols = sizes(score, workspace)
     room = problem.x.new_empty(rows, cols)
-    factor = (loss_scale * score.scale).to(score.dtype)
-    target = grads.x if score.y is None else grads.y
+    factor = (problem.scale if unit is None else problem.scale * unit).to(score.dtype)
     for first in range(0, score.N, rows):
         here = slice(first, min(score.N, first + rows))
         for begin in range(first if half else 0, score.M, cols):
             there = slice(begin, min(score.M, begin + cols))
             twice = half and begin == first  # each pair of the block is there from both its ends
             u = room[: here.stop - here.start, : there.stop - there.start]
-            _score_grad(problem, op, sides, here, there, u, loss_scale * 0.5 if twice else loss_scale, grads, psi)
-            if grads.x.numel():
-                grads.x[here].addcmul_(product(u, problem.y[there], score.dtype), factor)
-            if target.numel() and not twice:
-                target[there].addcmul_(product(u.T, problem.x[here], score.dtype), factor)
+            _score_grad(problem, terms, sides, here, there, u, _Sums(unit, 0.5 if twice else 1.0, needs, into), psi)
+            if needs.x:
+                into.x[here].addcmul_(product(u, problem.y[there], score.dtype), factor)
+            if score.y is None and needs.x and not twice:
+                into.x[there].addcmul_(product(u.T, problem.x[here], score.dtype), factor)
+            low, high = max(begin, needs.y.start), min(there.stop, needs.y.stop)
+            if low < high:
+                to = into.y[low - needs.y.start : high - needs.y.start]
+                to.addcmul_(product(u[:, low - begin : high - begin].T, problem.x[here], score.dtype), factor)
+
+
+class _Sums(NamedTuple):
+    """Where what is summed over a block goes, times unit and times."""
+
+    unit: Tensor | None
+    times: float
+    needs: Needs
+    into: Gradients
+
+    def add(self, to: Tensor, sums: Tensor) -> None:
+        to.add_(sums if self.unit is None else sums * self.unit, alpha=self.times)
 
 
 def _score_grad(
-    problem: Problem, op: str, sides: Sides, here: slice, there: slice, u: Tensor, loss_scale: Tensor, grads: Gradients,
-    psi: Tensor | None,
-) -> None:  # fmt: skip
+    problem: Problem, terms: Terms, sides: Sides, here: slice, there: slice, u: Tensor, sums: _Sums, psi: Tensor | None
+) -> None:
     """U of a block, and what is summed over it."""
-    shape, score = shapes.wide("score_grad", problem.score), problem.score
+    shape, score, needs = shapes.wide("score_grad", problem.score), problem.score, sums.needs
     down, across = cdiv(len(u), shape.rows), cdiv(u.shape[1], shape.cols)
     psi_row, bias_row, scale_part = (
         score.x.new_empty(across, len(u), dtype=score.dtype) if on else None
-        for on in (psi is not None, grads.row_bias.numel(), grads.scale.numel())
+        for on in (psi is not None, needs.row_bias, needs.scale)
     )
-    bias_col = score.x.new_empty(down, u.shape[1], dtype=score.dtype) if grads.col_bias.numel() else None
+    bias_col = score.x.new_empty(down, u.shape[1], dtype=score.dtype) if needs.col_bias else None
     launch_cached(
         score_grad_block, (down * across,),
-        problem.x, problem.y, u, score.scale, problem.pairs, *sides, psi_row, bias_row, bias_col, scale_part,
-        here.start, here.stop, there.start, there.stop, u.stride(0), D=score.D, BD=shapes.chunk(score),
-        LSE=op == "logsumexp", **problem.phi, **run_options(shape),
+        problem.x, problem.y, u, problem.scale, problem.pairs, *sides, psi_row, bias_row, bias_col, scale_part,
+        here.start, here.stop, there.start, there.stop, score.N, score.M, u.stride(0), D=score.D, BD=shapes.chunk(score),
+        **constants(terms), **problem.phi, **run_options(shape),
     )  # fmt: skip
-    if psi is not None:
-        assert psi_row is not None
-        psi[here] += merged(psi_row, "sum")
-    add_sums(grads, here, there, loss_scale, bias_row, bias_col, scale_part)
+    if psi is not None and psi_row is not None:
+        psi[here] += merged(psi_row)
+    if bias_row is not None:
+        sums.add(sums.into.row_bias[here], merged(bias_row))
+    if bias_col is not None:
+        sums.add(sums.into.col_bias[there], merged(bias_col))
+    if scale_part is not None:
+        sums.add(sums.into.scale, scale_part.sum(dtype=torch.float64))

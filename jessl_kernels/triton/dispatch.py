@@ -1,60 +1,100 @@
-"""Which kernels a reduction takes, and what becomes of their results: gradients with upstream and scale multiplied in.
+"""Which kernels a sweep takes, and what becomes of their results: gradients with α multiplied in.
 
-Upstream gradients never meet a half-precision weight unscaled: they are taken out as a common `loss_scale`, or multiplied into
-the result, so that the weights of a batch of any size, multiplied by any loss scale, keep their digits.
+fp16 knows no weight below 6e-8: there weights are taken over the largest of a row where rows alone have any, else over the
+largest of all, times 2^HALF_SHIFT on the way through the product. So those of a batch of any size, multiplied by any loss scale,
+keep their digits.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from ..backends.executor import Weigh
+from ..problem.exclude import IdPair
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Plan, Upstream, Weighted, known_upstream
-from ..problem.types import upstream_of_anchor as arriving
-from . import blocks, launch, shapes, strips
-from .launch import Problem, Side, Sides
+from ..problem.types import Gradients, Needs, Plan, Sums, Terms, Weights
+from . import blocks, launch, shapes, strip_kernels
+from .launch import NO_PARTS, Parts, Problem, Pulled, Sides
 
-HALF_SHIFT = 13  # weights in fp16 are kept 2^13 times larger: what is below 4e-9 of a row's sum is lost, not below 6e-5
+HALF_SHIFT = (
+    13  # weights in fp16 are kept 2^13 times larger: what is below 4e-9 of a row's largest is lost, not below 6e-5
+)
+
+strips = strip_kernels.STRIPS  # the route of strips: `Sweeps` by products of the library
 
 
-def reduce(score: Score, op: str, cols: bool, workspace: int) -> tuple[Tensor, Tensor]:
+class Routes:
+    """`Sweeps` of the executor, by the route that a score takes."""
+
+    def sums(self, score: Score, terms: Terms, cols: bool, workspace: int) -> tuple[Sums, Sums | None]:
+        if shapes.route(score) == "strips":
+            return strips.sums(score, terms, cols, workspace)
+        row, col = parts(score, terms, cols, workspace)
+        of_rows = launch.merge(row)
+        return of_rows, None if not cols else of_rows if col is row else launch.merge(col)
+
+    def grads(
+        self,
+        score: Score,
+        terms: Terms,
+        row: Weights,
+        col: Weights | None,
+        needs: Needs,
+        into: Gradients,
+        workspace: int,
+    ) -> None:
+        route = shapes.route(score)
+        if route == "strips":
+            strips.grads(score, terms, row, col, needs, into, workspace)
+            return
+        if score.symmetric:
+            row = col = row if col is None else _of_both(row, col)
+        if route == "blocks":
+            sides, unit = scaled(score, row, col, by_row=False)
+            blocks.pull_back(score, terms, sides, unit, needs, into, workspace)
+        else:
+            _pull(score, terms, row, col, needs, into, workspace)
+
+    def at_once(self, score: Score, terms: Terms) -> bool:
+        return shapes.route(score) == "strips" and strips.at_once(score, terms)
+
+    def sums_and_grads(
+        self, score: Score, terms: Terms, weigh: Weigh, needs: Needs, into: Gradients, workspace: int
+    ) -> Sums:
+        return strips.sums_and_grads(score, terms, weigh, needs, into, workspace)
+
+
+SWEEPS = Routes()
+
+
+def parts(score: Score, terms: Terms, cols: bool, workspace: int, reach: IdPair | None = None) -> tuple[Parts, Parts]:
+    """Sums of rows, and of columns or nothing of them, unmerged; where both are the same, one object. reach: see `Pairs`."""
     if shapes.route(score) == "strips":
-        return strips.reduce(score, op, cols, workspace)
+        row, col = strips.sums(score, terms, cols, workspace)
+        return Parts.of(row), NO_PARTS if col is None else Parts.of(col)
     twins = cols and score.symmetric
-    row, col = launch.sums(Problem.of(score), op, cols and not twins, workspace)
-    return row, row.clone() if twins else col
+    row, col = launch.sum_parts(Problem.of(score, reach), terms, cols and not twins, workspace)
+    return row, row if twins else col
 
 
-def gradient(score: Score, op: str, row: Upstream, col: Upstream | None, needs: Needs, workspace: int) -> Gradients:
-    route = shapes.route(score)
-    if route == "strips":
-        return strips.gradient(score, op, row, col, needs, workspace)
-    grads = Gradients.zeros(score, needs)
-    if route == "fused":
-        _pull(score, op, row, col, grads, workspace)
-        return grads
-    if score.symmetric:
-        row = col = _of_both(row, col)
-    loss_scale = _loss_scale(score, row, col)
-    sides = Sides.of(row, col, loss_scale)
-    blocks.pull_back(score, op, sides, loss_scale, grads, workspace)
-    return grads
+class Sweep(NamedTuple):
+    """A sweep for gradients. reach and transposed: see `launch.Pairs`, of rows and of columns."""
 
+    score: Score
+    terms: Terms
+    sides: Sides
+    reach: IdPair | None
+    of_columns: IdPair | None
 
-def reduce_and_gradient(
-    score: Score, op: str, row: Weighted, col: Weighted | None, needs: Needs, workspace: int
-) -> tuple[Tensor, Tensor, Gradients]:
-    route = shapes.route(score)
-    if col is None and route == "strips":
-        return strips.reduce_and_gradient(score, op, row, needs, workspace)
-    if col is None and route == "blocks" and op != "logsumexp":
-        return _block_by_block(score, op, row, needs, workspace)
-    if col is None and route == "fused" and op == "logsumexp" and _attends(score):
-        return _attend(score, row, needs, workspace)
-    row_value, col_value = reduce(score, op, col is not None, workspace)
-    upstream = arriving(op, row, row_value), None if col is None else arriving(op, col, col_value)
-    return row_value, col_value, gradient(score, op, *upstream, needs, workspace)
+    def transposed(self) -> Sweep:
+        return Sweep(self.score.transposed(), self.terms, self.sides.transposed(), self.of_columns, self.reach)
+
+    def pull(self, workspace: int, *, bias: bool = False, scale: bool = False, rows: slice | None = None) -> Pulled:
+        problem = Problem.of(self.score, self.reach)
+        return launch.pull(problem, self.sides, self.terms, workspace, bias=bias, scale=scale, rows=rows)
 
 
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
@@ -62,11 +102,12 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
 
 
 def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
-    one_sided, route = known_upstream(reduction) and not cols, shapes.route(score)
+    one_sided, route = reduction in ("sum", "mean") and not cols, shapes.route(score)
     if route == "strips":
-        rows, _ = strips.sizes(score, workspace, gradient=with_gradient)
+        rows, ld = strip_kernels.sizes(score, workspace, gradient=with_gradient)
         gemms = 1 if not with_gradient else 3 if one_sided else 4
-        return Plan(f"strips of {rows} rows, products by the library", gemms, workspace)
+        held = rows * ld * score.dtype.itemsize * (1 + with_gradient)
+        return Plan(f"strips of {rows} rows, products by the library", gemms, held)
     if route == "blocks" and with_gradient:
         at_once = one_sided and op != "logsumexp"
         rows, cols_ = blocks.sizes(score, workspace)
@@ -82,93 +123,89 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str,
         return Plan(f"{what}, rows and columns at once", 3 if with_gradient else 1, 0)
     if not with_gradient:
         return Plan(what, 1, 0)
-    at_once = one_sided and (op != "logsumexp" or _attends(score))
+    at_once = one_sided and (op != "logsumexp" or attends(score))
     return Plan(what, 4 if at_once else 5, 0)
 
 
-def _attends(score: Score) -> bool:
-    """Whether a row's gradient is its softmax times y, so that the sweep for the values can make it."""
+def attends(score: Score) -> bool:
+    """Whether a row's gradient is its softmax times y, so that the sweep for the sums can make it."""
     return score.kind == "dot" and score.phi.name == "identity" and not score.symmetric
 
 
-def _attend(score: Score, row: Weighted, needs: Needs, workspace: int) -> tuple[Tensor, Tensor, Gradients]:
-    grads = Gradients.zeros(score, needs)
-    lse, attended, mean = launch.attend(Problem.of(score), needs.scale, _half_shift(score), workspace).merged()
-    upstream = arriving("logsumexp", row, lse)
-    g = upstream.gradient[:, None]
-    if mean is not None:
-        grads.scale += (mean * upstream.gradient).sum(dtype=torch.float64)
-    if needs.row_bias:
-        grads.row_bias += torch.where(lse == -torch.inf, 0.0, upstream.gradient + 0.0 * lse)  # a NaN stays one
-    if needs.x:
-        grads.x += attended * (g * score.scale)
-    if needs.y or needs.col_bias or (needs.x and score.y is None):
-        _pull_rows(score.transposed(), "logsumexp", None, upstream, _transposed(score, grads), False, workspace)
-    return lse, lse.new_empty(0), grads
-
-
-def _block_by_block(
-    score: Score, op: str, row: Weighted, needs: Needs, workspace: int
-) -> tuple[Tensor, Tensor, Gradients]:
-    """A sum of ψ has weights that are known before it is: one sweep makes both."""
-    grads, value = Gradients.zeros(score, needs), score.x.new_zeros(score.N, dtype=score.dtype)
-    upstream = arriving(op, row, value)
-    loss_scale = _loss_scale(score, upstream, None)
-    blocks.pull_back(score, op, Sides.of(upstream, None, loss_scale), loss_scale, grads, workspace, value)
-    return value, value.new_empty(0), grads
-
-
-def _pull(score: Score, op: str, row: Upstream, col: Upstream | None, grads: Gradients, workspace: int) -> None:
-    """All gradients by the fused kernel: rows, then columns as the rows of the transposed problem."""
-    if score.symmetric:
-        both = _of_both(row, col)
-        _pull_rows(score, op, both, both, grads, True, workspace)
-        grads.scale *= 0.5  # each pair is there from both its ends
-        return
-    if grads.x.numel() or grads.scale.numel() or grads.row_bias.numel():
-        _pull_rows(score, op, row, col, grads, True, workspace)
-    if grads.y.numel() or grads.col_bias.numel() or (grads.x.numel() and score.y is None):
-        _pull_rows(score.transposed(), op, col, row, _transposed(score, grads), False, workspace)
-
-
-def _pull_rows(
-    score: Score, op: str, row: Upstream | None, col: Upstream | None, grads: Gradients, scale: bool, workspace: int
+def _pull(
+    score: Score, terms: Terms, row: Weights, col: Weights | None, needs: Needs, into: Gradients, workspace: int
 ) -> None:
-    if row is not None and col is None and row.lse is not None:
-        shift, by_row = _half_shift(score), True
-        sides, factor = Sides(Side(row.lse, row.lse, row.lse), None, None), row.gradient * 2.0**-shift
-    else:
-        loss_scale, shift, by_row = _loss_scale(score, row, col), 0, False
-        sides, factor = Sides.of(row, col, loss_scale), loss_scale.expand(score.N)
-    bias, scale = bool(grads.row_bias.numel()), scale and bool(grads.scale.numel())
-    options = {"shift": shift, "unit_upstream": by_row, "bias": bias, "scale": scale}
-    found = launch.pull(Problem.of(score), sides, op, workspace, **options).merged()
-    if grads.x.numel():
-        grads.x += found.embedding * (factor * score.scale * (2 if score.kind == "sqdist" else 1))[:, None]
-    if found.bias is not None:
-        grads.row_bias += found.bias * factor
-    if found.scale is not None:
-        grads.scale += (found.scale * factor).sum(dtype=torch.float64)
+    """All gradients by the fused kernel: rows, then columns as the rows of the transposed problem."""
+    if needs.x or needs.scale or needs.row_bias:
+        found, unit = _pulled(score, terms, row, col, workspace, bias=needs.row_bias, scale=needs.scale)
+        if needs.x:
+            _add(into.x, found.embedding, score, unit)
+        if needs.row_bias:
+            into.row_bias += _times(found.bias, unit)
+        if needs.scale:  # of a symmetric problem each pair is there from both its ends
+            sum_of_all = _times(found.scale, unit).sum(dtype=torch.float64)
+            into.scale += sum_of_all * 0.5 if score.symmetric else sum_of_all
+    wanted = needs.y.stop > needs.y.start
+    if score.symmetric or not (wanted or needs.col_bias or (needs.x and score.y is None)):
+        return
+    rows = needs.y if wanted and not needs.col_bias else None
+    found, unit = _pulled(score.transposed(), terms, col, row, workspace, bias=needs.col_bias, rows=rows)
+    if needs.col_bias:
+        into.col_bias += _times(found.bias, unit)
+    if score.y is None and needs.x:
+        _add(into.x, found.embedding, score, unit)
+    elif wanted:
+        _add(into.y, found.embedding if rows else found.embedding[needs.y], score, unit)
 
 
-def _of_both(row: Upstream, col: Upstream | None) -> Upstream:
-    """Of a symmetric problem: s_ij = s_ji, so U + Uᵀ is the U of a problem in which each row counts as a column too."""
-    return row if col is None else Upstream(row.gradient + col.gradient, row.lse)
+def _pulled(
+    score: Score, terms: Terms, row: Weights | None, col: Weights | None, workspace: int, **options: object
+) -> tuple[Pulled, Tensor | None]:
+    """What is pulled, and what it still lacks: of each row or of all."""
+    sides, unit = scaled(score, row, col)
+    found = launch.pull(Problem.of(score), sides, terms, workspace, **options).merged()  # pyright: ignore[reportArgumentType]
+    return found, unit
 
 
-def _half_shift(score: Score) -> int:
-    return HALF_SHIFT if score.x.dtype == torch.float16 else 0
+def _add(to: Tensor, embedding: Tensor, score: Score, unit: Tensor | None) -> None:
+    alpha = launch.scale_of(score) * (2 if score.kind == "sqdist" else 1)
+    factor = alpha.to(to.dtype) if unit is None else (alpha * unit).to(to.dtype)
+    to.addcmul_(embedding, factor if factor.ndim == 0 else factor[:, None])
 
 
-def _loss_scale(score: Score, row: Upstream | None, col: Upstream | None) -> Tensor:
-    """What weights are taken out of, 0-d: the largest upstream gradient, so that they do not depend on what the loss was
-    multiplied by, over 2^HALF_SHIFT in fp16."""
-    largest = torch.stack([side.gradient.abs().amax() for side in (row, col) if side is not None]).amax()
+def _times(found: Tensor | None, unit: Tensor | None) -> Tensor:
+    assert found is not None
+    return found if unit is None else found * unit
+
+
+def scaled(
+    score: Score, row: Weights | None, col: Weights | None, *, by_row: bool = True
+) -> tuple[Sides, Tensor | None]:
+    """Weights over what they are multiplied by later, in fp16; of each row, (N,), if rows alone have any, else 0-d."""
+    if score.x.dtype != torch.float16:
+        return Sides.of(row, col), None
+    by_row = by_row and row is not None and col is None and row.reference is not None
+    every = [part for side in (row, col) if side is not None for part in side[1:] if part is not None]
+    of_each = torch.cat(
+        [part.reshape(-1, part.shape[-1]).abs().amax(dim=0 if by_row else (0, 1), keepdim=True) for part in every]
+    )
+    largest = of_each.amax(0) if by_row else of_each.amax()
     usual = (largest > torch.finfo(largest.dtype).tiny * 2.0**HALF_SHIFT) & largest.isfinite()
-    return torch.where(usual, largest, 1.0) * 2.0 ** -_half_shift(score)
+    unit = torch.where(usual, largest, 1.0) * 2.0**-HALF_SHIFT
+
+    def over(side: Weights | None) -> Weights | None:
+        return None if side is None else Weights(side.reference, *(None if t is None else t / unit for t in side[1:]))  # pyright: ignore[reportArgumentType]
+
+    one = over(row)
+    return Sides.of(one, one if col is row else over(col)), unit
 
 
-def _transposed(score: Score, grads: Gradients) -> Gradients:
-    """Where the gradients of the transposed problem's x and row bias belong."""
-    none = grads.x.new_empty(0)
-    return Gradients(grads.x if score.y is None else grads.y, none, none, grads.col_bias, none)
+def _of_both(row: Weights, col: Weights) -> Weights:
+    """Of a symmetric problem: s_ij = s_ji, so what arrives by columns arrives at the same rows."""
+    factor, spread = col.factor, col.spread
+    if row.reference is not None and col.reference is not None:
+        apart = torch.where(factor == 0, 0.0, row.reference - col.reference).exp()
+        factor, spread = factor * apart, None if spread is None else spread * apart[0]
+    if spread is None or row.spread is None or row.mean is None or col.mean is None:
+        return Weights(row.reference, row.factor + factor)
+    return Weights(row.reference, row.factor + factor, row.spread + spread, row.mean + col.mean)

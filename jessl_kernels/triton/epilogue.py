@@ -1,13 +1,14 @@
 """Kernels over a strip: B rows of t, all M columns, made by the library's product. A program takes BM rows and one range.
 
-    settle                −‖x_i − y_j‖² from ⟨x_i, y_j⟩, in place; by differences in tiles with close points, which it flags
-    absorb                row and column sums of the strip's scores
-    merge                 log-sum-exps, or sums of ψ, from their parts, and the gradient that arrives there
-    score_grad            U of the strip, times what t is multiplied by, and its sums; of distances, without the close pairs
-    close                 gradients through the close pairs, by differences, in flagged tiles
-    scores_from_products  the scores themselves, in place
+    settle      −‖x_i − y_j‖² from ⟨x_i, y_j⟩, in place; by differences in tiles with close points, which it flags
+    absorb      parts of the sums of the strip's scores over its rows and columns: of ranges of columns, of tiles of rows
+    merge       sums from their parts, and from those that are there
+    score_grad  U of the strip, times what t is multiplied by, and its sums; of distances, without the close pairs
+    close       gradients through the close pairs, by differences, in flagged tiles
+    finish      the scores themselves, in place
 
-What is summed over columns is added to what the strips before left, each number by one program; `strips.py` merges the parts.
+What is summed over rows, or columns, comes in parts, each number by one program; parts are merged in their order.
+`backends/strips.py` drives them, by way of `strip_kernels.py`.
 """
 
 from __future__ import annotations
@@ -15,25 +16,25 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .finalize import merge_exponentials, merge_linear
 from .tile import (
     absorbed,
-    absorbed_both,
+    absorbed_storing_columns,
     base_of,
+    bases_of,
     differences,
-    exp,
-    log_of,
-    phi_slope,
+    for_each,
+    level_of,
     pulled,
     scores_of,
-    shared_exp_of,
-    sigmoid,
-    softplus,
-    upstream_of,
+    side_of,
     vector,
-    weights,
+    weights_of,
 )
+from .words import exp, phi_slope, psi_of, tilted
 
 SIZES = ["first_row", "last_row", "M"]
+SIDES = [*SIZES, "first_weight", "weights"]  # weights of rows begin with this row, and are so many
 DIMS_PER_PROGRAM = tl.constexpr(16)  # that a program of `close` takes: they come one after the other
 FLAGS_PER_LOAD = tl.constexpr(512)  # flags read at a time
 
@@ -81,92 +82,116 @@ def settle(
 
 @triton.jit(do_not_specialize=SIZES)
 def absorb(
-    strip, scale, pairs, row_largest, row_total, col_largest, col_total, first_row, last_row, M, ld, columns_each,
-    BM: tl.constexpr, BN: tl.constexpr, LSE: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
+    strip, scale, pairs, row, col, first_row, last_row, M, ld, columns_each,
+    BM: tl.constexpr, BN: tl.constexpr, OP: tl.constexpr, TILTS: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr,
+    HIGH: tl.constexpr,
 ):  # fmt: skip
-    """Largest scores and Σ e^{s − largest}, or Σ ψ(s) and no largest:
+    """Of each tilt the number that exponents are measured from and Σ e^{tilt s − it}, or Σ ψ(tilt s); and Σ s and the pairs.
 
-    row_… (ranges, B)       of this strip
-    col_… (row tiles, M)    of this strip and those before; or None
+    row  parts of `Sums`, of ranges of columns, of this strip's rows
+    col  the same of row tiles, of all columns; without a total nobody asks
     """
     tile, part = tl.program_id(0), tl.program_id(1)
+    tiles = tl.num_programs(0).to(tl.int64)
+    ranges = tl.num_programs(1)
     first = first_row + tile * BM
     i = first + tl.arange(0, BM)
     DTYPE: tl.constexpr = strip.dtype.element_ty
     alpha = tl.load(scale).to(DTYPE)
-    largest = tl.full([BM], float("-inf"), DTYPE)
-    total = tl.zeros([BM], DTYPE)
+    largest = for_each(TILTS, BM, float("-inf"), DTYPE)
+    total = for_each(TILTS, BM, 0.0, DTYPE)
+    linear = tl.zeros([BM], DTYPE)
+    count = tl.zeros([BM], DTYPE)
     begin = part * columns_each
     for start in range(begin, tl.minimum(begin + columns_each, M), BN):
         j = start + tl.arange(0, BN)
-        col_at = tile.to(tl.int64) * M + j
         t = load(strip, first_row, last_row, i, j, M, ld, 0.0)
         s = scores_of(t, alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
-        if LSE and col_total is not None:
+        if col.total is not None:
             s = tl.where((i < last_row)[:, None], s, float("-inf"))
-            largest, total, cols = absorbed_both(largest, total, s)
-            before = tl.load(col_largest + col_at, mask=j < M, other=float("-inf"))
-            now = tl.maximum(before, cols)
-            base = base_of(now)
-            shrunk = tl.load(col_total + col_at, mask=j < M, other=0.0) * exp(before - base)
-            tl.store(col_largest + col_at, now, mask=j < M)
-            tl.store(col_total + col_at, shrunk + exp(cols - base), mask=j < M)
-        elif LSE:
-            largest, total, _, _ = absorbed(largest, total, s)
-        else:
-            terms = tl.where((i < last_row)[:, None], softplus(s), 0.0)
-            total += tl.sum(terms, axis=1)
-            if col_total is not None:
-                add(col_total, col_at, tl.sum(terms, axis=0), j < M)
-    at = part.to(tl.int64) * (last_row - first_row) + i - first_row
-    tl.store(row_total + at, total, mask=i < last_row)
-    if LSE:
-        tl.store(row_largest + at, largest, mask=i < last_row)
+        if row.linear is not None:
+            inside = s != float("-inf")
+            there = tl.where(inside, s, 0.0)
+            linear += tl.sum(there, axis=1)
+            count += tl.sum(inside.to(DTYPE), axis=1)
+            if col.linear is not None:
+                col_at = tile.to(tl.int64) * M + j
+                tl.store(col.linear + col_at, tl.sum(there, axis=0), mask=j < M)
+                tl.store(col.count + col_at, tl.sum(inside.to(DTYPE), axis=0), mask=j < M)
+        largest_now, total_now = (), ()
+        for k in tl.static_range(len(TILTS)):
+            skip = (k * tiles + tile) * M
+            if OP != "logsumexp":
+                terms = psi_of(s, OP, TILTS[k])
+                now, added = largest[k], total[k] + tl.sum(terms, axis=1)
+                if col.total is not None:
+                    tl.store(col.total + skip + j, tl.sum(terms, axis=0), mask=j < M)
+            elif col.total is not None:
+                now, added = absorbed_storing_columns(
+                    largest[k], total[k], tilted(s, TILTS[k]), col.reference + skip, col.total + skip, j, M
+                )
+            else:
+                now, added, _, _ = absorbed(largest[k], total[k], tilted(s, TILTS[k]))
+            largest_now, total_now = largest_now + (now,), total_now + (added,)
+        largest, total = largest_now, total_now
+    B = (last_row - first_row).to(tl.int64)
+    at = part * B + i - first_row
+    for k in tl.static_range(len(TILTS)):
+        if OP == "logsumexp":
+            tl.store(row.reference + k * ranges * B + at, level_of(largest[k]), mask=i < last_row)
+        tl.store(row.total + k * ranges * B + at, total[k], mask=i < last_row)
+    if row.linear is not None:
+        tl.store(row.linear + at, linear, mask=i < last_row)
+        tl.store(row.count + at, count, mask=i < last_row)
 
 
-@triton.jit(do_not_specialize=["first", "last", "parts"])
+@triton.jit(do_not_specialize=["count", "n", "stride"])
 def merge(
-    total, largest, weight, anchor, value, gradient, first, last, parts,
-    BM: tl.constexpr, BN: tl.constexpr, LSE: tl.constexpr,
+    total, reference, into_total, into_reference, count, n, stride,
+    TILTS: tl.constexpr, ADD: tl.constexpr, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr,
 ):  # fmt: skip
-    """What `absorb` left of rows (or columns) first … last − 1, (parts, last − first), into value; and where there is an anchor
-    weight · σ(value − anchor) into gradient."""
-    DTYPE: tl.constexpr = value.dtype.element_ty
-    i = first + tl.program_id(0) * BM + tl.arange(0, BM)
-    most = tl.full([BM], float("-inf"), DTYPE)
-    sums = tl.zeros([BM], DTYPE)
-    for start in range(0, parts, BN):
-        k = start + tl.arange(0, BN)
-        at = k.to(tl.int64)[None, :] * (last - first) + (i - first)[:, None]
-        inside = (i < last)[:, None] & (k < parts)[None, :]
-        found = tl.load(total + at, mask=inside, other=0.0)
-        if LSE:
-            of_parts = tl.load(largest + at, mask=inside, other=float("-inf"))
-            now = tl.maximum(most, tl.max(of_parts, axis=1))
-            base = base_of(now)
-            sums = sums * exp(most - base) + tl.sum(found * exp(of_parts - base[:, None]), axis=1)
-            most = now
-        else:
-            sums += tl.sum(found, axis=1)
-    result = log_of(most, sums) if LSE else sums
-    tl.store(value + i, result, mask=i < last)
-    if anchor is not None:
-        tl.store(gradient + i, vector(weight, i, last) * sigmoid(result - vector(anchor, i, last)), mask=i < last)
+    """Parts (TILTS, count, n) to sums (TILTS, n), stride apart; ADD: to what is there. A ψ has no reference."""
+    for start in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        inside = i < n
+        for k in tl.static_range(TILTS):
+            skip = k * count.to(tl.int64) * n
+            at = k * stride.to(tl.int64) + i
+            if reference is None:
+                sums = merge_linear(total + skip, i, count, n, inside, BLOCK, PARTS_PER_LOAD)
+            else:
+                level, sums = merge_exponentials(
+                    reference + skip, total + skip, None, i, count, n, inside, BLOCK, PARTS_PER_LOAD
+                )
+            if ADD:
+                before = tl.load(into_total + at, mask=inside, other=0.0)
+                if reference is None:
+                    sums += before
+                else:
+                    other = tl.load(into_reference + at, mask=inside, other=0.0)
+                    # Where there is no pair the reference means nothing, and must not be the larger one; that of an infinite
+                    # sum must be, or the sum might be multiplied by 0.
+                    other = tl.where(before == 0, float("-inf"), tl.where(before == float("inf"), before, other))
+                    level = tl.where(sums == 0, float("-inf"), tl.where(sums == float("inf"), sums, level))
+                    base = base_of(tl.maximum(level, other))
+                    sums = sums * exp(level - base) + before * exp(other - base)
+                    level = base
+            if reference is not None:
+                tl.store(into_reference + at, level, mask=inside)
+            tl.store(into_total + at, sums, mask=inside)
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=SIDES)
 def score_grad(
-    strip, u_strip, scale, pairs, row, col, lse_range, close_above, bias_row, bias_col, u_row, u_col, scale_sum,
-    first_row, last_row, M, ld, columns_each,
-    BM: tl.constexpr, BN: tl.constexpr, LSE: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr,
-    HIGH: tl.constexpr,
+    strip, u_strip, scale, pairs, row, col, lse_range, close_above, sums, first_row, last_row, M, ld, columns_each,
+    first_weight, weights, BM: tl.constexpr, BN: tl.constexpr, OP: tl.constexpr, TILTS: tl.constexpr, PHI: tl.constexpr,
+    LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
     """U times α, of distances times 2α, into u_strip; and sums, each of which may be None:
 
-    bias_row (ranges, B)          of P
-    u_row, the same               of u_strip
-    bias_col, u_col               the same, added to what is there, (row tiles, M)
-    scale_sum (ranges, B), fp64   Σ_j U_ij t_ij, close pairs too, added to what is there
+    bias_row (ranges, B)     of P; bias_col (row tiles, M) the same
+    u_row, u_col             of u_strip
+    scale (ranges, B), fp64  Σ_j U_ij t_ij, close pairs too
     close_above  t of close pairs lies above, whose u_strip is 0; None for products
     """
     tile, part = tl.program_id(0), tl.program_id(1)
@@ -178,7 +203,7 @@ def score_grad(
     if close_above is not None:
         limit = tl.load(close_above)
         factor = 2.0 * alpha
-    rows, shared_exp = upstream_of(row, i, last_row, lse_range, LSE), shared_exp_of(lse_range)
+    rows, bases = side_of(row, i - first_weight, weights, lse_range, TILTS), bases_of(lse_range, TILTS)
     of_bias = tl.zeros([BM], DTYPE)
     of_u = tl.zeros([BM], DTYPE)
     of_scale = tl.zeros([BM], tl.float64)  # it cancels
@@ -189,48 +214,51 @@ def score_grad(
         inside = (i < last_row)[:, None] & (j < M)[None, :]
         t = load(strip, first_row, last_row, i, j, M, ld, 0.0)
         s = scores_of(t, alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
-        cols = upstream_of(col, j, M, lse_range, LSE)
-        u = tl.where(inside, weights(s, row, col, rows, cols, shared_exp, 0, LSE, False), 0.0)
-        if bias_row is not None:
+        cols = side_of(col, j, M, lse_range, TILTS)
+        u = tl.where(inside, weights_of(s, row, col, rows, cols, bases, OP, TILTS), 0.0)
+        if sums.bias_row is not None:
             of_bias += tl.sum(u, axis=1)
-        if bias_col is not None:
-            add(bias_col, col_at, tl.sum(u, axis=0), j < M)
+        if sums.bias_col is not None:
+            tl.store(sums.bias_col + col_at, tl.sum(u, axis=0), mask=j < M)
         if PHI != "identity":
             u *= phi_slope(t * alpha, PHI, LOW, HIGH)
-        if scale_sum is not None:
+        if sums.scale is not None:
             of_scale += tl.sum(u * t, axis=1).to(tl.float64)
         u *= factor
         if close_above is not None:
             u = tl.where(t <= limit, u, 0.0)
-            if u_row is not None:
+            if sums.u_row is not None:
                 of_u += tl.sum(u, axis=1)
-            if u_col is not None:
-                add(u_col, col_at, tl.sum(u, axis=0), j < M)
+            if sums.u_col is not None:
+                tl.store(sums.u_col + col_at, tl.sum(u, axis=0), mask=j < M)
         tl.store(u_strip + place(first_row, i, j, ld), u, mask=inside)
     at = part.to(tl.int64) * (last_row - first_row) + i - first_row
-    if bias_row is not None:
-        tl.store(bias_row + at, of_bias, mask=i < last_row)
-    if u_row is not None:
-        tl.store(u_row + at, of_u, mask=i < last_row)
-    if scale_sum is not None:
-        add(scale_sum, at, of_scale, i < last_row)
+    if sums.bias_row is not None:
+        tl.store(sums.bias_row + at, of_bias, mask=i < last_row)
+    if sums.u_row is not None:
+        tl.store(sums.u_row + at, of_u, mask=i < last_row)
+    if sums.scale is not None:
+        tl.store(sums.scale + at, of_scale, mask=i < last_row)
 
 
-@triton.jit(do_not_specialize=SIZES)
+@triton.jit(do_not_specialize=[*SIDES, "begin", "end"])
 def close(
     strip, x, y, scale, pairs, row, col, lse_range, close_above, flags, target, first_row, last_row, M, ld,
-    D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, COLS: tl.constexpr, LSE: tl.constexpr,
-    PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
+    first_weight, weights, begin, end, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, COLS: tl.constexpr,
+    OP: tl.constexpr, TILTS: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
-    """Add 2α Σ_j U_ij (y_j − x_i) of the close pairs to target (B, D), or with COLS 2α Σ_i U_ij (x_i − y_j) to target (M, D).
+    """Add 2α Σ_j U_ij (y_j − x_i) of the close pairs to target (B, D), or with COLS 2α Σ_i U_ij (x_i − y_j) of columns
+    begin … end − 1 to target (end − begin, D).
 
-    A program owns the rows of target that it adds to, BM of them, or BN with COLS, and DIMENSIONS of their columns; it goes
+    A program owns the rows of target that it adds to, BM of them, or BN with COLS, and DIMS_PER_PROGRAM of their columns; it goes
     from flagged tile to flagged tile.
     """
     DTYPE: tl.constexpr = strip.dtype.element_ty
     alpha = tl.load(scale).to(DTYPE)
     limit = tl.load(close_above)
     owner = tl.program_id(0)
+    if COLS:
+        owner += begin // BN
     begin_d = tl.program_id(1) * DIMS_PER_PROGRAM
     down, across = tl.cdiv(last_row - first_row, BM), tl.cdiv(M, BN)
     count = down if COLS else across
@@ -248,8 +276,9 @@ def close(
             t = load(strip, first_row, last_row, i, j, M, ld, float("-inf"))
             is_close = ~(t <= limit)
             s = scores_of(tl.where(is_close, t, 0.0), alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
-            rows, cols = upstream_of(row, i, last_row, lse_range, LSE), upstream_of(col, j, M, lse_range, LSE)
-            u = tl.where(is_close, weights(s, row, col, rows, cols, shared_exp_of(lse_range), 0, LSE, False), 0.0)
+            rows, cols = side_of(row, i - first_weight, weights, lse_range, TILTS), side_of(col, j, M, lse_range, TILTS)
+            u = weights_of(s, row, col, rows, cols, bases_of(lse_range, TILTS), OP, TILTS)
+            u = tl.where(is_close, u, 0.0)
             if PHI != "identity":
                 u *= phi_slope(t * alpha, PHI, LOW, HIGH)
             u *= 2.0 * alpha
@@ -258,7 +287,7 @@ def close(
                 for d in range(begin_d, tl.minimum(begin_d + DIMS_PER_PROGRAM, D)):
                     if COLS:
                         sums = pulled(tl.trans(u), y, x, j, i, d, M, last_row, D, DTYPE)
-                        add(target, j.to(tl.int64) * D + d, sums, j < M)
+                        add(target, (j - begin).to(tl.int64) * D + d, sums, (j >= begin) & (j < end))
                     else:
                         sums = pulled(u, x, y, i, j, d, last_row, M, D, DTYPE)
                         add(target, (i - first_row).to(tl.int64) * D + d, sums, i < last_row)
@@ -266,7 +295,7 @@ def close(
 
 
 @triton.jit(do_not_specialize=SIZES)
-def scores_from_products(
+def finish(
     strip, scale, pairs, first_row, last_row, M, ld,
     BM: tl.constexpr, BN: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip

@@ -1,14 +1,15 @@
 """Kernels that make tiles of scores, use and forget them. A program takes BM rows and what they meet of one range of columns.
 
-    row_sums   L_i = log Σ_j e^{s_ij} or Σ_j ψ(s_ij) of its range, with ATTEND also O_i = Σ_j e^{s_ij − L_i} y_j, and the same
-               over its rows for each column: 1 product of 2·N·M·D flops, 2 with ATTEND
-    pull       Σ_j U_ij y_j, or Σ_j U_ij (y_j − x_i) for distances; also Σ_j ψ(s_ij): 2 products
+    row_sums   of each tilt m_i and Σ_j e^{tilt s_ij − m_i}, or Σ_j ψ(tilt s_ij), of its range, with ATTEND also
+               O_i = Σ_j e^{s_ij − m_i} y_j; and the same sums over its rows for each column: 1 product of 2·N·M·D flops, 2 with
+               ATTEND
+    pull       Σ_j U_ij y_j, or Σ_j U_ij (y_j − x_i) for distances; also Σ_j ψ(tilt s_ij): 2 products
 
 A product of at most BD dimensions keeps its rows of x on the chip, and so can be pulled; of more of them sums alone are made.
 Distances are taken by differences, for D ≤ 16, and spend no product.
-Each program writes numbers that are its own, which `launch.py` merges in a fixed order: no atomics, the same bits on every
-run. Where a sum is over columns the caller transposes the problem. Sizes are not specialised on: one compiled variant serves
-batches of any length.
+Each program writes numbers that are its own, which the kernels of `rowwise.py` merge in a fixed order: no atomics, the same bits
+on every run. Where a sum is over columns the caller transposes the problem. Sizes are not specialised on: one compiled variant
+serves batches of any length.
 """
 
 from __future__ import annotations
@@ -18,42 +19,44 @@ import triton.language as tl
 
 from .tile import (
     absorbed,
-    absorbed_both,
+    absorbed_storing_columns,
+    bases_of,
     column_range,
     differences,
-    log_of,
-    phi_slope,
+    for_each,
+    level_of,
     products,
     pulled,
     rows_of,
     scores_of,
-    shared_exp_of,
-    softplus,
-    upstream_of,
-    vector,
-    weights,
+    side_of,
+    weights_of,
 )
+from .words import phi_slope, psi_of, tilted
 
 
 @triton.jit(do_not_specialize=["first_row", "N", "M"])
 def row_sums(
-    x, y, scale, pairs, row_part, col_part, pulled_part, mean_part, linear_part, first_row, N, M, columns_each,
-    D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr, LSE: tl.constexpr,
-    ATTEND: tl.constexpr, SHIFT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
-    DTYPE: tl.constexpr,
+    x, y, scale, pairs, row, col, pulled_part, mean_part, first_row, N, M, columns_each,
+    D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr, OP: tl.constexpr,
+    TILTS: tl.constexpr, ATTEND: tl.constexpr, SHIFT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr,
+    HIGH: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """row_part (ranges, N); col_part (row tiles of this launch, M) or None. With ATTEND pulled_part (ranges, N, D), and
-    mean_part (ranges, N) Σ_j e^{s_ij − L_i} t_ij or None: from weights that are not rounded, since it cancels. linear_part
-    (ranges, N) Σ_j s_ij, with LSE and without col_part, or None."""
+    """Parts of sums, as `launch.Parts` says: row of ranges of columns, col of the row tiles of this launch. Either may have no
+    linear; a col without a total is not there. With ATTEND, of one tilt, pulled_part (ranges, N, D), and mean_part (ranges, N)
+    Σ_j e^{s_ij − m_i} t_ij or None: from weights that are not rounded, since it cancels."""
     tile, part = tl.program_id(0), tl.program_id(1)
+    tiles = tl.num_programs(0).to(tl.int64)
+    ranges = tl.num_programs(1).to(tl.int64)
     first = first_row + tile * BM
     i = first + tl.arange(0, BM)
     alpha = tl.load(scale).to(DTYPE)
     if KIND == "dot" and D <= BD:
         x_tile = rows_of(x, i, N, 0, D, BD)
-    largest = tl.full([BM], float("-inf"), DTYPE)
-    total = tl.zeros([BM], DTYPE)
+    largest = for_each(TILTS, BM, float("-inf"), DTYPE)
+    total = for_each(TILTS, BM, 0.0, DTYPE)
     linear = tl.zeros([BM], DTYPE)
+    pair_count = tl.zeros([BM], DTYPE)
     if ATTEND:
         o = tl.zeros([BM, BD], tl.float32)
         mean = tl.zeros([BM], DTYPE)
@@ -69,32 +72,49 @@ def row_sums(
         else:
             t = differences(x, y, i, j, N, M, D, DTYPE)
         s = scores_of(t, alpha, first, start, N, M, pairs, PHI, LOW, HIGH)
-        if LSE and col_part is not None:
+        if col.total is not None:
             s = tl.where((i < N)[:, None], s, float("-inf"))
-            largest, total, cols = absorbed_both(largest, total, s)
-            tl.store(col_part + tile.to(tl.int64) * M + j, cols, mask=j < M)
-        elif LSE:
-            largest, total, e, shrunk = absorbed(largest, total, s)
-            if linear_part is not None:
-                linear += tl.sum(tl.where(s > float("-inf"), s, 0.0), axis=1)
-            if ATTEND:
-                o = tl.dot((e * 2.0**SHIFT).to(y_tile.dtype), y_tile, o * shrunk[:, None])
-                if mean_part is not None:
-                    mean = mean * shrunk + tl.sum(e * t, axis=1)
-        else:
-            terms = tl.where((i < N)[:, None], softplus(s), 0.0)
-            total += tl.sum(terms, axis=1)
-            if col_part is not None:
-                tl.store(col_part + tile.to(tl.int64) * M + j, tl.sum(terms, axis=0), mask=j < M)
+        if row.linear is not None:
+            inside = s > float("-inf")
+            here = tl.where(inside, s, 0.0)
+            linear += tl.sum(here, axis=1)
+            pair_count += tl.sum(inside.to(DTYPE), axis=1)
+            if col.linear is not None:
+                at = tile.to(tl.int64) * M + j
+                tl.store(col.linear + at, tl.sum(here, axis=0), mask=j < M)
+                tl.store(col.count + at, tl.sum(inside.to(DTYPE), axis=0), mask=j < M)
+        largest_now, total_now = (), ()
+        for k in tl.static_range(len(TILTS)):
+            skip = (k * tiles + tile) * M
+            if OP != "logsumexp":
+                terms = psi_of(s, OP, TILTS[k])
+                now, added = largest[k], total[k] + tl.sum(terms, axis=1)
+                if col.total is not None:
+                    tl.store(col.total + skip + j, tl.sum(terms, axis=0), mask=j < M)
+            elif col.total is not None:
+                now, added = absorbed_storing_columns(
+                    largest[k], total[k], tilted(s, TILTS[k]), col.reference + skip, col.total + skip, j, M
+                )
+            else:
+                now, added, e, shrunk = absorbed(largest[k], total[k], tilted(s, TILTS[k]))
+                if ATTEND:
+                    o = tl.dot((e * 2.0**SHIFT).to(y_tile.dtype), y_tile, o * shrunk[:, None])
+                    if mean_part is not None:
+                        mean = mean * shrunk + tl.sum(e * t, axis=1)
+            largest_now, total_now = largest_now + (now,), total_now + (added,)
+        largest, total = largest_now, total_now
     at = part.to(tl.int64) * N + i
-    tl.store(row_part + at, log_of(largest, total) if LSE else total, mask=i < N)
-    if linear_part is not None:
-        tl.store(linear_part + at, linear, mask=i < N)
+    for k in tl.static_range(len(TILTS)):
+        if OP == "logsumexp":
+            tl.store(row.reference + k * ranges * N + at, level_of(largest[k]), mask=i < N)
+        tl.store(row.total + k * ranges * N + at, total[k], mask=i < N)
+    if row.linear is not None:
+        tl.store(row.linear + at, linear, mask=i < N)
+        tl.store(row.count + at, pair_count, mask=i < N)
     if ATTEND:
-        per_total = tl.where(total > 0, 1.0 / total, 0.0)
-        write_rows(pulled_part, at, o * (per_total * 2.0**-SHIFT)[:, None], i < N, D, BD)
+        write_rows(pulled_part, at, o * 2.0**-SHIFT, i < N, D, BD)
         if mean_part is not None:
-            tl.store(mean_part + at, mean * per_total, mask=i < N)
+            tl.store(mean_part + at, mean, mask=i < N)
 
 
 @triton.jit
@@ -104,24 +124,20 @@ def write_rows(target, at, rows, mask, D: tl.constexpr, BD: tl.constexpr):
     tl.store(target + at[:, None] * D + d[None, :], rows, mask=mask[:, None] & (d < D)[None, :])
 
 
-@triton.jit(do_not_specialize=["N", "M"])
+@triton.jit(do_not_specialize=["first_row", "last_row", "N", "M"])
 def pull(
-    x, y, scale, pairs, row, col, lse_range, linear_grad, pulled_part, psi_part, bias_part, scale_part, N, M, columns_each,
-    D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr, LSE: tl.constexpr,
-    SHIFT: tl.constexpr, UNIT_UPSTREAM: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
-    DTYPE: tl.constexpr,
+    x, y, scale, pairs, row, col, lse_range, pulled_part, psi_part, bias_part, scale_part, first_row, last_row, N, M,
+    columns_each, D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr,
+    OP: tl.constexpr, TILTS: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """pulled_part (ranges, N, D), bias_part Σ_j P_ij and scale_part Σ_j U_ij t_ij, (ranges, N); all over 2^−SHIFT. psi_part
-    (ranges, N) Σ_j ψ(s_ij), for which the gradient need not wait. All but the first may be None.
-
-    linear_grad (N,), of a symmetric problem, or None: linear_grad_i + linear_grad_j is taken off U_ij of each pair that is in"""
+    """Of rows first_row … last_row − 1 of the N, R in number: pulled_part (ranges, R, D), bias_part Σ_j P_ij and scale_part
+    Σ_j U_ij t_ij, (ranges, R). psi_part (ranges, R) Σ_j ψ(tilt s_ij) of one tilt, for which the gradient need not wait. All but
+    the first may be None. row, col: `launch.Side`s."""
     tile, part = tl.program_id(0), tl.program_id(1)
-    first = tile * BM
+    first = first_row + tile * BM
     i = first + tl.arange(0, BM)
     alpha = tl.load(scale).to(DTYPE)
-    rows, shared_exp = upstream_of(row, i, N, lse_range, LSE), shared_exp_of(lse_range)
-    if linear_grad is not None:
-        linear_grad_of_rows = vector(linear_grad, i, N)
+    rows, shared = side_of(row, i, N, lse_range, TILTS), bases_of(lse_range, TILTS)
     if KIND == "dot":
         x_tile = rows_of(x, i, N, 0, D, BD)
     acc = tl.zeros([BM, BD], DTYPE)
@@ -138,11 +154,9 @@ def pull(
         else:
             t = differences(x, y, i, j, N, M, D, DTYPE)
         s = scores_of(t, alpha, first, start, N, M, pairs, PHI, LOW, HIGH)
-        u = weights(s, row, col, rows, upstream_of(col, j, M, lse_range, LSE), shared_exp, SHIFT, LSE, UNIT_UPSTREAM)
-        if linear_grad is not None:  # before U is rounded, since it may nearly cancel
-            u -= tl.where(s > float("-inf"), linear_grad_of_rows[:, None] + vector(linear_grad, j, M)[None, :], 0.0)
+        u = weights_of(s, row, col, rows, side_of(col, j, M, lse_range, TILTS), shared, OP, TILTS)
         if psi_part is not None:
-            of_psi += tl.sum(softplus(s), axis=1)
+            of_psi += tl.sum(psi_of(s, OP, TILTS[0]), axis=1)
         if bias_part is not None:
             of_bias += tl.sum(u, axis=1)
         if PHI != "identity":
@@ -155,11 +169,12 @@ def pull(
             d = tl.arange(0, BD)
             for k in range(D):
                 acc += tl.where((d == k)[None, :], pulled(u, x, y, i, j, k, N, M, D, DTYPE)[:, None], 0.0)
-    at = part.to(tl.int64) * N + i
-    write_rows(pulled_part, at, acc, i < N, D, BD)
+    inside = i < last_row
+    at = part.to(tl.int64) * (last_row - first_row) + i - first_row
+    write_rows(pulled_part, at, acc, inside, D, BD)
     if psi_part is not None:
-        tl.store(psi_part + at, of_psi, mask=i < N)
+        tl.store(psi_part + at, of_psi, mask=inside)
     if bias_part is not None:
-        tl.store(bias_part + at, of_bias, mask=i < N)
+        tl.store(bias_part + at, of_bias, mask=inside)
     if scale_part is not None:
-        tl.store(scale_part + at, of_scale, mask=i < N)
+        tl.store(scale_part + at, of_scale, mask=inside)

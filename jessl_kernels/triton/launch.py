@@ -15,14 +15,18 @@ import torch
 import triton
 from torch import Tensor
 
+from ..problem.exclude import IdPair
+from ..problem.row_loss import RowProblem
 from ..problem.score import Score
-from ..problem.types import Gradients, Upstream
-from . import fused, shapes, tile, tune
+from ..problem.types import Sums, Terms, Weights
+from . import finalize, fused, shapes, tile, tune
 from .launch_cache import ALIGNED_BYTES, launch_cached
 from .shapes import Shape
 
 MAX_PROGRAMS = tile.MAX_PROGRAMS.value
 PROGRAMS_EACH = 4  # programs a processor should have to choose from
+ROWS = 128  # that a program of the kernels over rows takes at a time
+ONE_STAGE = {"num_stages": 1}  # nothing multiplies: there is no pipeline to fill
 SAFE = os.environ.get("JESSL_SAFE") == "1"  # no software pipelining: for a compiler whose pipeliner is suspected
 TYPES = {torch.float32: triton.language.float32, torch.float64: triton.language.float64}
 
@@ -33,6 +37,7 @@ class Pairs(NamedTuple):
     Triton compiles anew for ints that are 1 or multiples of 16, wherever it may; a diagonal d is passed as 4d + 2, never
     either.
 
+    same, different, without, within   pairs of ids of rows and of columns, the latter two of one pair or none
     first, last  (N,) int64, non-decreasing, or None: all that the ids leave in of row i are among columns first_i … last_i − 1. A
                  hint, which lets the fused kernels pass by tiles
     """
@@ -41,68 +46,121 @@ class Pairs(NamedTuple):
     col_bias: Tensor | None
     diagonals: tuple[int, ...]
     keep: tuple[int, ...]
-    same_rows: Tensor | None
-    same_cols: Tensor | None
-    different_rows: Tensor | None
-    different_cols: Tensor | None
+    same: tuple[IdPair, ...]
+    different: tuple[IdPair, ...]
+    without: tuple[IdPair, ...]
+    within: tuple[IdPair, ...]
     first: Tensor | None = None
     last: Tensor | None = None
 
 
-class Side(NamedTuple):
-    """Of each row, or column: upstream gradient, log-sum-exp, and the gradient over e^{L − base}, for `tile.weights`.
+class Parts(NamedTuple):
+    """`Sums` of parts of the pairs, unmerged.
 
-    Some tensor stands where nobody reads one, since Triton 3.6 compiles no comparison of a side with None if the side holds one.
+    reference, total  (tilts, parts, n); the reference may be −∞ where a part has no pairs
+    linear, count     (parts, n)
     """
 
-    gradient: Tensor
-    lse: Tensor
-    rescaled: Tensor
+    reference: Tensor | None
+    total: Tensor | None
+    linear: Tensor | None = None
+    count: Tensor | None = None
+
+    @staticmethod
+    def of(sums: Sums) -> Parts:
+        """One part, or several that stand in the last dimension but one already."""
+
+        def apart(t: Tensor | None, dims: int) -> Tensor | None:
+            return None if t is None else t.contiguous() if t.ndim == dims else t.unsqueeze(-2).contiguous()
+
+        return Parts(apart(sums.reference, 3), apart(sums.total, 3), apart(sums.linear, 2), apart(sums.count, 2))
+
+    @staticmethod
+    def empty(like: Tensor, terms: Terms, parts: int, n: int) -> Parts:
+        """To be written to, of this dtype and device."""
+        total = like.new_empty(len(terms.tilts), parts, n)
+        linear, count = (like.new_empty(parts, n) if terms.linear else None for _ in range(2))
+        return Parts(torch.empty_like(total) if terms.op == "logsumexp" else None, total, linear, count)
+
+    @property
+    def number(self) -> int:
+        return 0 if self.total is None else self.total.shape[1]
+
+
+NO_PARTS = Parts(None, None)
+
+
+class Side(NamedTuple):
+    """`Weights` of rows, or of columns, as kernels take them: all None where a side has none.
+
+    rescaled  (tilts, n) the factor over e^{reference − base}, for `tile.weights_of`; None unless both sides share exponentials
+    """
+
+    reference: Tensor | None = None
+    factor: Tensor | None = None
+    rescaled: Tensor | None = None
+    spread: Tensor | None = None
+    mean: Tensor | None = None
+
+    @staticmethod
+    def of(weights: Weights | None) -> Side:
+        if weights is None:
+            return NO_SIDE
+        reference, factor, spread, mean = (None if t is None else t.contiguous() for t in weights)
+        return Side(reference, factor, None, spread, mean)
+
+    def weights(self) -> Weights:
+        assert self.factor is not None
+        return Weights(self.reference, self.factor, self.spread, self.mean)
+
+
+NO_SIDE = Side()
 
 
 class Sides(NamedTuple):
-    """lse_range  where both sides have log-sum-exps, how far those lie apart: see `tile.shared_exp_of`"""
+    """lse_range  where both sides share exponentials, how far their references lie apart: see `tile.bases_of`"""
 
-    row: Side | None
-    col: Side | None
-    lse_range: Tensor | None
+    row: Side = NO_SIDE
+    col: Side = NO_SIDE
+    lse_range: Tensor | None = None
 
     @staticmethod
-    def of(row: Upstream | None, col: Upstream | None, loss_scale: Tensor | None = None) -> Sides:
-        """The upstream gradients are taken over the loss scale."""
-        one = None if row is None else _side(row, loss_scale)
-        other = one if col is row else None if col is None else _side(col, loss_scale)
-        if one is None or other is None or row is None or row.lse is None:
-            return Sides(one, other, None)
-        both = (one,) if other is one else (one, other)
-        levels = [torch.where(side.lse == -torch.inf, 0.0, side.lse) for side in both]
-        least, most = torch.aminmax(torch.cat(levels))
-        rescaled = [
-            side._replace(rescaled=side.gradient * (least - level).exp())
-            for side, level in zip(both, levels, strict=True)
-        ]
-        lse_range = torch.cat([(most - least).expand(2 * MAX_PROGRAMS), least[None]])
-        return Sides(rescaled[0], rescaled[-1], lse_range)
+    def of(row: Weights | None, col: Weights | None) -> Sides:
+        """They share exponentials if both are there, and nothing but sums of exponentials arrives."""
+        one, other = Side.of(row), Side.of(col)
+        if row is None or col is None or row.reference is None or row.spread is not None or col.spread is not None:
+            return Sides(one, other)
+        assert col.reference is not None
+        levels = torch.cat([row.reference, col.reference], dim=1)
+        there = torch.cat([row.factor, col.factor], dim=1) != 0
+        base = torch.where(there, levels, -torch.inf).amax(dim=1)
+        base = torch.where(base.isinf(), 0.0, base)
+        far = torch.where(there, (levels - base[:, None]).abs(), 0.0).amax()
+        factors = torch.cat([row.factor, col.factor], dim=1)
+        rescaled = torch.where(there, factors * (base[:, None] - levels).exp(), 0.0)
+        of_row, of_col = rescaled.split([row.factor.shape[1], col.factor.shape[1]], dim=1)
+        lse_range = torch.cat([far.expand(2 * MAX_PROGRAMS), base])
+        return Sides(
+            one._replace(rescaled=of_row.contiguous()), other._replace(rescaled=of_col.contiguous()), lse_range
+        )
 
-
-def _side(upstream: Upstream, loss_scale: Tensor | None) -> Side:
-    gradient = aligned(upstream.gradient) if loss_scale is None else upstream.gradient / loss_scale
-    return Side(gradient, gradient if upstream.lse is None else aligned(upstream.lse), gradient)
+    def transposed(self) -> Sides:
+        return Sides(self.col, self.row, self.lse_range)
 
 
 class Pulled(NamedTuple):
-    """Parts of what `pull` sums over columns: Σ U y or Σ U (y − x), (ranges, N, D), and Σ ψ(s), Σ P and Σ U t, (ranges, N). Rows
-    still lack a factor of the caller's."""
+    """Parts of what `pull` sums over columns: Σ U y or Σ U (y − x), (ranges, R, D), and Σ ψ(tilt s), Σ P and Σ U t,
+    (ranges, R)."""
 
     embedding: Tensor
-    psi: Tensor | None
-    bias: Tensor | None
-    scale: Tensor | None
+    psi: Tensor | None = None
+    bias: Tensor | None = None
+    scale: Tensor | None = None
 
     def merged(self) -> Pulled:
         """The same of all columns."""
         embedding, *others = self
-        return Pulled(merged(embedding, "sum"), *(None if part is None else merged(part, "sum") for part in others))
+        return Pulled(merged(embedding), *(None if part is None else merged(part) for part in others))
 
 
 @dataclass
@@ -112,22 +170,27 @@ class Problem:
     score: Score
     x: Tensor
     y: Tensor
+    scale: Tensor
     pairs: Pairs
 
     @staticmethod
-    def of(score: Score) -> Problem:
+    def of(score: Score, reach: IdPair | None = None) -> Problem:
+        """reach  first and last of `Pairs`"""
         exclude = score.exclude
-        same, different = exclude.same or (None, None), exclude.different or (None, None)
         x = aligned(score.x)
         y = x if score.y is None else aligned(score.y)
-        row_bias, col_bias, *ids = (
-            None if v is None else aligned(v) for v in (score.row_bias, score.col_bias, *same, *different)
-        )
+        row_bias, col_bias = (None if v is None else aligned(v) for v in (score.row_bias, score.col_bias))
         # A diagonal that misses the matrix is dropped: it might not even fit into 32 bits.
         diagonals, keep = (
             tuple(sorted({4 * d + 2 for d in ds if -score.N < d < score.M})) for ds in (exclude.diagonals, exclude.keep)
         )
-        return Problem(score, x, y, Pairs(row_bias, col_bias, diagonals, keep, *ids))
+        further = (() if pair is None else (pair,) for pair in (score.without, score.within))
+        same, different, without, within = (
+            tuple((aligned(rows), aligned(cols)) for rows, cols in pairs)
+            for pairs in (exclude.same, exclude.different, *further)
+        )
+        ids = Pairs(row_bias, col_bias, diagonals, keep, same, different, without, within, *(reach or (None, None)))
+        return Problem(score, x, y, scale_of(score), ids)
 
     @property
     def phi(self) -> dict[str, Any]:
@@ -144,6 +207,12 @@ class Problem:
             **self.phi,
             **run_options(shape),
         }
+
+
+def scale_of(problem: Score | RowProblem) -> Tensor:
+    """α as kernels read it: 0-d, where the embeddings are."""
+    alpha, x = problem.scale, problem.x if isinstance(problem, Score) else problem.x[0]
+    return alpha.detach() if isinstance(alpha, Tensor) else x.new_full((), alpha, dtype=torch.float64)
 
 
 def aligned(x: Tensor) -> Tensor:
@@ -179,108 +248,116 @@ def ranges(problem: Problem, shape: Shape, rows: int, most: int | None = None) -
     return cdiv(problem.score.M, each), each
 
 
-def sums(problem: Problem, op: str, cols: bool, workspace: int, shape: Shape | None = None) -> tuple[Tensor, Tensor]:
-    """Row and column sums by the fused kernel."""
-    row, col, _ = sum_parts(problem, op, cols, workspace, shape=shape)
-    return merged(row, op), row.new_empty(0) if col is None else merged(col, op)
-
-
-class Summed(NamedTuple):
-    """Parts of row sums, (ranges, N), of column sums, (parts, M), and of Σ_j s_ij, (ranges, N); None where nobody asked."""
-
-    row: Tensor
-    col: Tensor | None
-    linear: Tensor | None
-
-
 def sum_parts(
-    problem: Problem, op: str, cols: bool, workspace: int, *, linear: bool = False, shape: Shape | None = None
-) -> Summed:
-    """Of rows; of columns too, or, for log-sum-exps of rows alone, of the scores themselves."""
-    assert not linear or (op == "logsumexp" and not cols)
+    problem: Problem, terms: Terms, cols: bool, workspace: int, shape: Shape | None = None
+) -> tuple[Parts, Parts]:
+    """Of rows, and of columns or nothing of them."""
     score = problem.score
     shape = shape or tune.chosen(
-        "both" if cols else "sums", score, lambda shape: sum_parts(problem, op, cols, workspace, shape=shape)
+        "both" if cols else "sums",
+        score,
+        lambda shape: sum_parts(problem, terms, cols, workspace, shape),
+        len(terms.tilts),
     )
-    # Column parts are one number for each row tile and column, so rows are launched a block of tiles at a time.
+    # Column parts are numbers for each row tile and column, so rows are launched a block of tiles at a time.
     tiles = cdiv(score.N, shape.rows)
-    most = max(1, workspace // (score.M * score.dtype.itemsize)) if cols else tiles
+    numbers = len(terms.tilts) * (1 + (terms.op == "logsumexp")) + 2 * terms.linear
+    most = max(1, workspace // (numbers * score.M * score.dtype.itemsize)) if cols else tiles
     count, each = ranges(problem, shape, min(score.N, most * shape.rows))
-    row_part = score.x.new_empty(count, score.N, dtype=score.dtype)
-    of_scores = torch.empty_like(row_part) if linear else None
-    cols_of: list[Tensor] = []
+    like = score.x.new_empty(0, dtype=score.dtype)
+    row, of_blocks = Parts.empty(like, terms, count, score.N), []
     for first in range(0, tiles, most):
         here = min(most, tiles - first)
-        col_part = row_part.new_empty(here, score.M) if cols else None
+        col = Parts.empty(like, terms, here, score.M) if cols else NO_PARTS
+        if cols and problem.pairs.first is not None:  # columns that a tile of rows passes by have no sum there
+            for part in col[1:]:
+                if part is not None:
+                    part.zero_()
         launch_cached(
             fused.row_sums, (here, count),
-            problem.x, problem.y, score.scale, problem.pairs, row_part, col_part, None, None, of_scores, first * shape.rows,
-            score.N, score.M, each, LSE=op == "logsumexp", ATTEND=False, SHIFT=0, **problem.fused_options(shape),
+            problem.x, problem.y, problem.scale, problem.pairs, row, col, None, None, first * shape.rows, score.N, score.M, each,
+            **constants(terms), ATTEND=False, SHIFT=0, **problem.fused_options(shape),
         )  # fmt: skip
-        if col_part is not None:
-            cols_of.append(col_part if tiles <= most else merged(col_part, op)[None])
-    return Summed(row_part, torch.cat(cols_of) if len(cols_of) > 1 else cols_of[0] if cols else None, of_scores)
+        of_blocks.append(col if tiles <= most else Parts.of(merge(col)) if cols else col)
+    if len(of_blocks) == 1:
+        return row, of_blocks[0]
+    found = zip(*of_blocks, strict=True)
+    return row, Parts(*(None if fields[0] is None else torch.cat(fields, dim=-2) for fields in found))
+
+
+def merge(parts: Parts) -> Sums:
+    """The sums over all parts."""
+    assert parts.total is not None
+    tilts, count, n = parts.total.shape
+    made = Sums(*(None if t is None else t.new_empty(*t.shape[:-2], n) for t in parts))  # pyright: ignore[reportArgumentType]
+    grid, options = over_rows(n, count)
+    launch_cached(finalize.merge_sums, grid, parts.total, parts, made, count, n, TILTS=(1.0,) * tilts, **options)
+    return made
+
+
+def over_rows(rows: int, parts: int) -> tuple[tuple[int], dict[str, int]]:
+    """Programs of a kernel that takes rows in turn, each in so many parts, and its constants."""
+    return (min(cdiv(rows, ROWS), MAX_PROGRAMS),), {
+        "BLOCK": ROWS,
+        "PARTS_PER_LOAD": 4 if parts <= 4 else 32,
+        **ONE_STAGE,
+    }
 
 
 class Attended(NamedTuple):
-    """Parts: L (ranges, N), Σ_j e^{s_ij − L_i} y_j (ranges, N, D), and where it is wanted Σ_j e^{s_ij − L_i} t_ij (ranges, N)."""
+    """Parts of sums, Σ_j e^{s_ij − reference_i} y_j (ranges, N, D), and where it is wanted the same of t_ij (ranges, N)."""
 
-    lse: Tensor
+    sums: Parts
     embedding: Tensor
     mean: Tensor | None
-
-    def merged(self) -> Attended:
-        """The same of all ranges together."""
-        if len(self.lse) == 1:
-            return Attended(self.lse[0], self.embedding[0], None if self.mean is None else self.mean[0])
-        lse = merged(self.lse, "logsumexp")
-        share = torch.exp(self.lse - torch.where(lse == -torch.inf, 0.0, lse))
-        mean = None if self.mean is None else (self.mean * share).sum(dim=0)
-        return Attended(lse, (self.embedding * share[:, :, None]).sum(dim=0), mean)
 
 
 def attend(problem: Problem, mean: bool, shift: int, workspace: int, shape: Shape | None = None) -> Attended:
     """Weights are 2^shift times larger on the way through the product."""
-    score = problem.score
+    score, terms = problem.score, Terms()
     shape = shape or tune.chosen("attend", score, functools.partial(attend, problem, mean, shift, workspace))
     count, each = ranges(problem, shape, score.N, most=parts_within(problem, workspace))
-    row_part = score.x.new_empty(count, score.N, dtype=score.dtype)
+    row = Parts.empty(score.x.new_empty(0, dtype=score.dtype), terms, count, score.N)
     pulled = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
-    mean_part = torch.empty_like(row_part) if mean else None
+    mean_part = score.x.new_empty(count, score.N, dtype=score.dtype) if mean else None
     launch_cached(
         fused.row_sums, (cdiv(score.N, shape.rows), count),
-        problem.x, problem.y, score.scale, problem.pairs, row_part, None, pulled, mean_part, None, 0, score.N, score.M,
-        each, LSE=True, ATTEND=True, SHIFT=shift, **problem.fused_options(shape),
+        problem.x, problem.y, problem.scale, problem.pairs, row, NO_PARTS, pulled, mean_part, 0, score.N, score.M, each,
+        **constants(terms), ATTEND=True, SHIFT=shift, **problem.fused_options(shape),
     )  # fmt: skip
-    return Attended(row_part, pulled, mean_part)
+    return Attended(row, pulled, mean_part)
 
 
 def pull(
-    problem: Problem, sides: Sides, op: str, workspace: int, *, shift: int = 0, unit_upstream: bool = False, psi: bool = False,
-    bias: bool = False, scale: bool = False, linear_grad: Tensor | None = None, shape: Shape | None = None,
+    problem: Problem, sides: Sides, terms: Terms, workspace: int, *, psi: bool = False, bias: bool = False,
+    scale: bool = False, rows: slice | None = None, shape: Shape | None = None,
 ) -> Pulled:  # fmt: skip
-    """What U sums to over ranges of columns; with `unit_upstream` as if all upstream gradients were 1. linear_grad (N,), of a
-    symmetric problem: linear_grad_i + linear_grad_j is taken off U_ij of each pair that is in."""
+    """What U of some rows, or of all, sums to over ranges of columns."""
     score = problem.score
     kernel = "pull psi" if psi else "pull" if sides.lse_range is None else "pull both scale" if scale else "pull both"
     shape = shape or tune.chosen(
         kernel,
         score,
-        lambda shape: pull(
-            problem, sides, op, workspace, unit_upstream=unit_upstream, psi=psi, scale=scale, shape=shape
-        ),
+        lambda shape: pull(problem, sides, terms, workspace, psi=psi, bias=bias, scale=scale, rows=rows, shape=shape),
+        len(terms.tilts),
     )
-    count, each = ranges(problem, shape, score.N, most=parts_within(problem, workspace))
-    embedding = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
+    here = rows or slice(0, score.N)
+    R = here.stop - here.start
+    count, each = ranges(problem, shape, R, most=parts_within(problem, workspace))
+    embedding = score.x.new_empty(count, R, score.D, dtype=score.dtype)
     of_psi, of_bias, of_scale = (
-        score.x.new_empty(count, score.N, dtype=score.dtype) if on else None for on in (psi, bias, scale)
+        score.x.new_empty(count, R, dtype=score.dtype) if on else None for on in (psi, bias, scale)
     )
     launch_cached(
-        fused.pull, (cdiv(score.N, shape.rows), count),
-        problem.x, problem.y, score.scale, problem.pairs, *sides, linear_grad, embedding, of_psi, of_bias, of_scale, score.N,
-        score.M, each, LSE=op == "logsumexp", SHIFT=shift, UNIT_UPSTREAM=unit_upstream, **problem.fused_options(shape),
+        fused.pull, (cdiv(R, shape.rows), count),
+        problem.x, problem.y, problem.scale, problem.pairs, *sides, embedding, of_psi, of_bias, of_scale, here.start, here.stop,
+        score.N, score.M, each, **constants(terms), **problem.fused_options(shape),
     )  # fmt: skip
     return Pulled(embedding, of_psi, of_bias, of_scale)
+
+
+def constants(terms: Terms) -> dict[str, Any]:
+    return {"OP": terms.op, "TILTS": terms.tilts}
 
 
 def parts_within(problem: Problem, workspace: int) -> int:
@@ -288,24 +365,19 @@ def parts_within(problem: Problem, workspace: int) -> int:
     return 1 + workspace // (problem.score.N * problem.score.D * problem.score.dtype.itemsize)
 
 
-def merged(parts: Tensor, op: str) -> Tensor:
+def merged(parts: Tensor) -> Tensor:
     """One sum from the sums of its parts, (parts, …)."""
-    if len(parts) == 1:
-        return parts[0]
-    return torch.logsumexp(parts, dim=0) if op == "logsumexp" else parts.sum(dim=0)
+    return parts[0] if len(parts) == 1 else parts.sum(dim=0)
 
 
-def add_sums(
-    grads: Gradients, here: slice, there: slice, loss_scale: Tensor, bias_row: Tensor | None, bias_col: Tensor | None,
-    scale_part: Tensor | None,
-) -> None:  # fmt: skip
-    """What programs summed over some rows and columns of U: to the biases of those, and to the scale. None where nobody asked."""
-    if bias_row is not None:
-        grads.row_bias[here] += merged(bias_row, "sum") * loss_scale
-    if bias_col is not None:
-        grads.col_bias[there] += merged(bias_col, "sum") * loss_scale
-    if scale_part is not None:
-        grads.scale += scale_part.sum(dtype=torch.float64) * loss_scale
+def together(embeddings: list[Tensor]) -> Tensor:
+    """(parts, R, D) of all sweeps."""
+    if len(embeddings) == 1:
+        return embeddings[0]
+    whole, *others = map(merged, embeddings)
+    for other in others:
+        whole.add_(other)
+    return whole[None]
 
 
 def product(a: Tensor, b: Tensor, wide: torch.dtype, out: Tensor | None = None) -> Tensor:

@@ -8,22 +8,22 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tile import phi_slope, products, scores_of, shared_exp_of, softplus, upstream_of, weights
+from .tile import bases_of, products, scores_of, side_of, weights_of
+from .words import phi_slope, psi_of
 
-GROUP_ROWS = tl.constexpr(
-    8
-)  # rows of tiles that programs next to each other stay in, so that L2 serves what they share
+# Rows of tiles that programs next to each other stay in, so that L2 serves what they share.
+GROUP_ROWS = tl.constexpr(8)
 
 
-@triton.jit(do_not_specialize=["first_row", "last_row", "first_col", "last_col"])
+@triton.jit(do_not_specialize=["first_row", "last_row", "first_col", "last_col", "N", "M"])
 def score_grad_block(
     x, y, u_block, scale, pairs, row, col, lse_range, psi_row, bias_row, bias_col, scale_part, first_row, last_row, first_col,
-    last_col, ld, D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, LSE: tl.constexpr,
-    PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
+    last_col, N, M, ld, D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, OP: tl.constexpr,
+    TILTS: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
     """U of rows and columns first … last − 1 into u_block (rows, ld), and sums, each of which may be None:
 
-    psi_row (column tiles, rows)      of ψ(s), where a sum of it is what U belongs to
+    psi_row (column tiles, rows)      of ψ(tilt s) of one tilt, where a sum of it is what U belongs to
     bias_row, the same                of P
     bias_col (row tiles, columns)     of P
     scale_part (column tiles, rows)   Σ_j U_ij t_ij
@@ -36,12 +36,12 @@ def score_grad_block(
     alpha = tl.load(scale).to(tl.float32)
     t = products(x, y, i, j, last_row, last_col, D, BD)
     s = scores_of(t, alpha, first, start, last_row, last_col, pairs, PHI, LOW, HIGH)
-    rows, cols = upstream_of(row, i, last_row, lse_range, LSE), upstream_of(col, j, last_col, lse_range, LSE)
-    u = tl.where(inside, weights(s, row, col, rows, cols, shared_exp_of(lse_range), 0, LSE, False), 0.0)
+    rows, cols = side_of(row, i, N, lse_range, TILTS), side_of(col, j, M, lse_range, TILTS)
+    u = tl.where(inside, weights_of(s, row, col, rows, cols, bases_of(lse_range, TILTS), OP, TILTS), 0.0)
     by_row = tile_col.to(tl.int64) * (last_row - first_row) + i - first_row
     by_col = tile_row.to(tl.int64) * (last_col - first_col) + j - first_col
     if psi_row is not None:
-        tl.store(psi_row + by_row, tl.sum(softplus(s), axis=1), mask=i < last_row)  # softplus(−inf) = 0
+        tl.store(psi_row + by_row, tl.sum(psi_of(s, OP, TILTS[0]), axis=1), mask=i < last_row)
     if bias_row is not None:
         tl.store(bias_row + by_row, tl.sum(u, axis=1), mask=i < last_row)
     if bias_col is not None:

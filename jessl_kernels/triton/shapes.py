@@ -35,6 +35,7 @@ PULL = {16: Shape(64, 32, 4, 3, 255), 32: Shape(64, 32, 4, 3, 255), 64: Shape(64
 # Many ways of leaving pairs out take registers too.
 SUMS_CROWDED = SUMS | {64: Shape(64, 64, 8, 2, 255), 128: Shape(64, 64, 8, 2, 255), 256: Shape(64, 64, 8, 2)}
 PULL_CROWDED = PULL | {64: Shape(32, 32, 4, 2), 128: Shape(32, 16, 4, 2), 256: Shape(32, 16, 4, 2, 255)}
+PULL_HOPPER_CROWDED = PULL_CROWDED | {256: Shape(64, 16, 8, 2, 255)}
 SUMS_AMD = SUMS | {D: Shape(64, 64, 4, 2) for D in (16, 32, 64, 128)}
 PULL_AMD = PULL | {64: Shape(128, 32, 4, 2), 128: Shape(64, 16, 4, 2), 256: Shape(64, 16, 4, 2)}
 PULL_AMD_CROWDED = PULL_AMD | {64: Shape(64, 16, 4, 2)}
@@ -52,7 +53,7 @@ PULL_TF32_CROWDED = PULL_TF32 | {128: Shape(32, 32, 4, 2)}
 HOPPER = {
     "sums": {16: Shape(64, 128, 4, 3), 32: Shape(64, 128, 4, 3), 64: Shape(128, 64, 4, 3), 128: Shape(128, 64, 8, 3),
              256: Shape(128, 64, 8, 3)},
-    "both": {16: Shape(128, 64, 4, 3), 32: Shape(128, 64, 4, 3), 64: Shape(128, 64, 4, 3), 128: Shape(128, 64, 4, 3),
+    "both": {16: Shape(128, 64, 4, 3), 32: Shape(128, 64, 4, 3), 64: Shape(128, 64, 4, 3), 128: Shape(128, 64, 8, 3),
              256: Shape(64, 64, 4, 2)},
     "attend": {16: Shape(64, 128, 4, 3), 32: Shape(64, 128, 4, 3), 64: Shape(64, 64, 4, 3), 128: Shape(64, 64, 4, 3),
                256: Shape(128, 64, 8, 2)},
@@ -73,7 +74,7 @@ HOPPER_WIDE = {"sums": Shape(128, 128, 8, 4), "both": Shape(128, 64, 8, 3), "sco
 DIFFERENCES = Shape(16, 32, 4, 1, 128)
 DIFFERENCES_WIDE = Shape(16, 32, 4, 1, 255)  # in fp64
 STRIP = Shape(16, 128, 4, 1, 255)  # 16 elements a thread, in mostly 150 registers: three programs a processor
-STRIP_WIDE = Shape(16, 128, 8, 1, 255)  # in fp64
+STRIP_WIDE = Shape(16, 64, 8, 1, 255)  # in fp64
 MERGE = Shape(64, 16, 4, 1)  # rows, and parts of them
 
 
@@ -113,20 +114,21 @@ def hopper(device: torch.device) -> bool:
     return here and torch.cuda.get_device_capability(device)[0] == 9
 
 
-def of(kernel: str, score: Score) -> Shape:
+def of(kernel: str, score: Score, tilts: int = 1) -> Shape:
     """For "sums" of rows or "both" sides, "attend", or "pull": with "both" sides, for the "scale" too, or with sums of "psi"."""
+    crowded = tilts > 1 or _crowded(score)  # several tilts take registers too
     if score.kind == "sqdist":
         return DIFFERENCES_WIDE if score.dtype == torch.float64 else DIFFERENCES
     if not _on_chip(score):
         return wide(kernel, score)
-    if hopper(score.x.device) and _plain(score):
+    if hopper(score.x.device) and _plain(score) and not crowded:
         return HOPPER[kernel][padded(score.D)]
     if tf32(score.x.dtype):
-        sums, pull = (SUMS_TF32_CROWDED, PULL_TF32_CROWDED) if _crowded(score) else (SUMS_TF32, PULL_TF32)
+        sums, pull = (SUMS_TF32_CROWDED, PULL_TF32_CROWDED) if crowded else (SUMS_TF32, PULL_TF32)
     elif torch.version.hip is not None:
-        sums, pull = SUMS_AMD, PULL_AMD_CROWDED if _crowded(score) else PULL_AMD
-    elif _crowded(score):
-        sums, pull = SUMS_CROWDED, PULL_CROWDED
+        sums, pull = SUMS_AMD, PULL_AMD_CROWDED if crowded else PULL_AMD
+    elif crowded:
+        sums, pull = SUMS_CROWDED, PULL_HOPPER_CROWDED if hopper(score.x.device) else PULL_CROWDED
     else:
         sums, pull = SUMS, PULL
     return (sums if kernel in ("sums", "both") else pull)[padded(score.D)]
@@ -140,19 +142,23 @@ def wide(kernel: str, score: Score) -> Shape:
 
 
 def _plain(score: Score) -> bool:
-    exclude = score.exclude
-    ids = exclude.same is not None or exclude.different is not None
-    few = len(exclude.diagonals) <= 3 and not exclude.keep and not ids
+    few = len(score.exclude.diagonals) <= 3 and not score.exclude.keep and _ids(score) == 0
     half = score.x.dtype in (torch.bfloat16, torch.float16)
     one_bias = score.row_bias is None or score.col_bias is None
     return half and few and one_bias and score.phi.name == "identity"
 
 
 def _crowded(score: Score) -> bool:
-    exclude = score.exclude
+    exclude, ids = score.exclude, _ids(score)
     diagonals = len(exclude.diagonals) + len(exclude.keep)
-    more = exclude.same is not None or exclude.different is not None or score.phi.name != "identity"
-    return diagonals > 4 or (diagonals > 2 and more)
+    more = ids > 0 or score.phi.name != "identity"
+    return diagonals > 4 or (diagonals > 2 and more) or ids > 1
+
+
+def _ids(score: Score) -> int:
+    """How many pairs of ids leave out something."""
+    further = (score.without is not None) + (score.within is not None)
+    return len(score.exclude.same) + len(score.exclude.different) + further
 
 
 def chunk(score: Score) -> int:

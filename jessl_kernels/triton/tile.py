@@ -2,7 +2,7 @@
 
     t_ij   ⟨x_i, y_j⟩, or −‖x_i − y_j‖²
     s_ij   φ(α t_ij) + r_i + c_j, −inf where the pair is excluded or out of range
-    P_ij   g_i ∂row_i/∂s_ij + h_j ∂col_j/∂s_ij
+    P_ij   what arrives at s_ij: of rows as `problem.types.Weights` says, and of columns the same
     U_ij   φ'(α t_ij) P_ij
 
 Scores are in nats: with log2 e folded into α they would round once more, all of a row in the same direction, which the
@@ -14,29 +14,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .words import exp, phi_of, psi_slope, tilted
+
 # How far rows and columns of a tile may lie apart to share one exponential. It would not overflow up to 80; but where s − m is
 # large its rounding shows in the weight, 2e-6 at 44.
 MAX_LSE_GAP = tl.constexpr(22.0)
 MIN_SUM = tl.constexpr(2.0**-32)  # e^−22
-LOG2_E = tl.constexpr(1.4426950408889634)
 MAX_PROGRAMS = tl.constexpr(256)
-# log(1 + e) / e on [0, 1] with the least relative error, from the highest power down.
-LOG_RATIO = tl.constexpr(
-    (
-        -0.003243904560804367, 0.019850919023156166, -0.05695851147174835, 0.106035515666008, -0.1530553102493286,
-        0.1967591792345047, -0.2495412975549698, 0.3332996070384979, -0.4999990165233612, 1.0,
-    )
-)  # fmt: skip
-
-
-@triton.jit
-def exp(x):
-    """As `tl.exp`, which in fp32 spends three more instructions on subnormal results; here they are 0."""
-    if x.dtype == tl.float64:
-        e = tl.exp(x)
-    else:
-        e = tl.exp2(x * LOG2_E)
-    return e
 
 
 @triton.jit
@@ -89,27 +73,6 @@ def pulled(u, x, y, i, j, d, N, M, D: tl.constexpr, DTYPE: tl.constexpr):
 
 
 @triton.jit
-def phi_of(u, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
-    if PHI == "clamp":
-        low, high = tl.full([], LOW, u.dtype), tl.full([], HIGH, u.dtype)
-        u = tl.where(u < low, low, tl.where(u > high, high, u))  # a NaN stays one
-    if PHI == "laplace":
-        u = -tl.sqrt(-u)
-    return u
-
-
-@triton.jit
-def phi_slope(u, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
-    if PHI == "clamp":
-        low, high = tl.full([], LOW, u.dtype), tl.full([], HIGH, u.dtype)
-        slope = tl.where(u != u, u, tl.where((u >= low) & (u <= high), 1.0, 0.0).to(u.dtype))
-    else:  # laplace: φ(u) = −√(−u); where two points meet 0 is a subgradient
-        root = tl.sqrt(-u)
-        slope = tl.where(root > 0, 0.5 / root, tl.zeros_like(root))
-    return slope
-
-
-@triton.jit
 def scores_of(t, alpha, first_i, first_j, N, M, pairs, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
     """The scores of the tile whose first row and column these are.
 
@@ -130,16 +93,18 @@ def scores_of(t, alpha, first_i, first_j, N, M, pairs, PHI: tl.constexpr, LOW: t
         d = pairs.diagonals[k] >> 2
         if (least <= d) & (d <= most):
             s = tl.where(offset == d, float("-inf"), s)
-    if pairs.same_rows is not None:
-        row, col = ids(pairs.same_rows, i, N), ids(pairs.same_cols, j, M)
-        s = tl.where((row[:, None] == col[None, :]) & (row >= 0)[:, None], float("-inf"), s)
-    if pairs.different_rows is not None:
-        row, col = ids(pairs.different_rows, i, N), ids(pairs.different_cols, j, M)
-        s = tl.where((row[:, None] != col[None, :]) | (row < 0)[:, None], float("-inf"), s)
+    for k in tl.static_range(len(pairs.same)):
+        s = tl.where(ids_agree(pairs.same[k], i, j, N, M), float("-inf"), s)
+    for k in tl.static_range(len(pairs.different)):
+        s = tl.where(ids_agree(pairs.different[k], i, j, N, M), s, float("-inf"))
     for k in tl.static_range(len(pairs.keep)):
         d = pairs.keep[k] >> 2
         if (least <= d) & (d <= most):
             s = tl.where(offset == d, every, s)
+    for k in tl.static_range(len(pairs.without)):
+        s = tl.where(ids_agree(pairs.without[k], i, j, N, M), float("-inf"), s)
+    for k in tl.static_range(len(pairs.within)):
+        s = tl.where(ids_agree(pairs.within[k], i, j, N, M), s, float("-inf"))
     if first_j + BN > M:
         s = tl.where((j >= M)[None, :], float("-inf"), s)
     return s
@@ -155,6 +120,13 @@ def column_range(pairs, first_i, begin, end, N, BM: tl.constexpr, BN: tl.constex
 
 
 @triton.jit
+def ids_agree(pair, i, j, N, M):
+    """Whether rows i and columns j have the same id, which is not negative: (BM, BN)."""
+    row, col = ids(pair[0], i, N), ids(pair[1], j, M)
+    return (row[:, None] == col[None, :]) & (row >= 0)[:, None]
+
+
+@triton.jit
 def ids(source, i, count):
     return tl.load(source + i, mask=i < count, other=-1)
 
@@ -163,12 +135,6 @@ def ids(source, i, count):
 def base_of(largest):
     """What exponents are measured from: the largest score, or 0 where there is none or it is infinite."""
     return tl.where((largest == float("-inf")) | (largest == float("inf")), tl.zeros_like(largest), largest)
-
-
-@triton.jit
-def log_of(largest, total):
-    """The log-sum-exp of total = Σ e^{s − base}."""
-    return base_of(largest) + tl.log(total)  # without base_of it is the same, but spills on sm_100
 
 
 @triton.jit
@@ -183,8 +149,14 @@ def absorbed(largest, total, s):
 
 
 @triton.jit
-def absorbed_both(largest, total, s):
-    """The same for rows; for columns the log-sum-exps of this tile alone. Rows out of range must hold −inf.
+def level_of(largest):
+    """What is written down as the reference of a part of a sum: −∞ where there was no pair, else what `base_of` says."""
+    return tl.where(largest == float("inf"), tl.zeros_like(largest), largest)
+
+
+@triton.jit
+def absorbed_storing_columns(largest, total, s, reference, sums, j, M):
+    """The same for rows; for columns j reference and total of this tile alone are stored. Rows out of range must hold −inf.
 
     e^{s − base} of the rows serves columns too, times e^{base − most}, unless a column lies far below the largest row, or
     that is infinite, where base is 0 and e may overflow.
@@ -192,93 +164,101 @@ def absorbed_both(largest, total, s):
     now, total, e, _ = absorbed(largest, total, s)
     base = base_of(now)
     most = base_of(tl.max(now))
-    sums = tl.sum(e * tl.where(now == float("-inf"), 0.0, exp(base - most))[:, None], axis=0)
-    if (tl.min(sums) >= MIN_SUM) & (tl.max(now) < float("inf")):
-        cols = most + tl.log(sums)
+    of_cols = tl.sum(e * tl.where(now == float("-inf"), 0.0, exp(base - most))[:, None], axis=0)
+    # Each branch stores what it has found: two vectors of columns that outlive it would take registers that there are not.
+    if (tl.min(of_cols) >= MIN_SUM) & (tl.max(now) < float("inf")):
+        tl.store(reference + j, tl.zeros_like(of_cols) + most, mask=j < M)
+        tl.store(sums + j, of_cols, mask=j < M)
     else:
-        of_cols = tl.max(s, axis=0)
-        cols = log_of(of_cols, tl.sum(exp(s - base_of(of_cols)[None, :]), axis=0))
-    return now, total, cols
+        largest_of_cols = tl.max(s, axis=0)
+        tl.store(reference + j, level_of(largest_of_cols), mask=j < M)
+        tl.store(sums + j, tl.sum(exp(s - base_of(largest_of_cols)[None, :]), axis=0), mask=j < M)
+    return now, total
 
 
 @triton.jit
-def softplus(s):
-    """log(1 + e^s), which keeps its digits where that is tiny: log(1 + e) / e is a polynomial in fp32, to 1 ulp."""
-    e = exp(-tl.abs(s))
-    ratio = tl.zeros_like(s)
-    if s.dtype == tl.float64:
-        # 2 atanh(z) / e for z = e / (2 + e) ≤ 1/3
-        square = (e / (2.0 + e)) * (e / (2.0 + e))
-        for k in tl.static_range(1, 17):
-            ratio = ratio * square + 1.0 / (2 * (16 - k) + 1)
-        ratio = 2.0 * ratio / (2.0 + e)
-    else:
-        for k in tl.static_range(len(LOG_RATIO)):
-            ratio = ratio * e + LOG_RATIO[k]
-    return tl.where(s > 0, s, tl.zeros_like(s)) + e * ratio
+def for_each(TILTS: tl.constexpr, BM: tl.constexpr, value: tl.constexpr, DTYPE: tl.constexpr):
+    """A vector of this value for each tilt."""
+    made = ()
+    for _ in tl.static_range(len(TILTS)):
+        made = made + (tl.full([BM], value, DTYPE),)
+    return made
 
 
 @triton.jit
-def sigmoid(s):
-    e = exp(-tl.abs(s))
-    return tl.where(s >= 0, 1.0, e) / (1.0 + e)
+def side_of(side, i, count, lse_range, TILTS: tl.constexpr):
+    """What `weights_of` wants of rows i: of each tilt factor, reference, and factor over e^{reference − base}; spread and mean.
+    Zeros for what is not there."""
+    none = tl.zeros(i.shape, tl.float32)
+    factors, references, rescaled = (), (), ()
+    for k in tl.static_range(len(TILTS)):
+        at = k * count.to(tl.int64) + i
+        factors = factors + (none if side.factor is None else tl.load(side.factor + at, mask=i < count, other=0.0),)
+        references = references + (
+            none if side.reference is None else tl.load(side.reference + at, mask=i < count, other=0.0),
+        )
+        rescaled = rescaled + (none if lse_range is None else tl.load(side.rescaled + at, mask=i < count, other=0.0),)
+    spread = none if side.spread is None else vector(side.spread, i, count)
+    mean = none if side.mean is None else vector(side.mean, i, count)
+    return factors, references, rescaled, spread, mean
 
 
 @triton.jit
-def upstream_of(side, i, count, lse_range, LSE: tl.constexpr):
-    """What `weights` wants of rows i: their gradients, log-sum-exps, and gradients over e^{L − base}. Zeros for no side."""
-    g = tl.zeros(i.shape, tl.float32)
-    r = g
-    rescaled = g
-    if side is not None:
-        g = vector(side.gradient, i, count)
-        if LSE:
-            r = exponent(side.lse, i, count)
-        if lse_range is not None:
-            rescaled = vector(side.rescaled, i, count)
-    return g, r, rescaled
-
-
-@triton.jit
-def shared_exp_of(lse_range):
-    """One log-sum-exp, and whether all others lie near it; of one side alone nobody asks. The range holds how far some
-    rows, and some columns, lie from it, MAX_PROGRAMS times each, and then it."""
-    least = 0.0
-    shared_exp_ok = True
+def bases_of(lse_range, TILTS: tl.constexpr):
+    """One reference for each tilt, and whether all others lie near it; of one side alone nobody asks. The range holds how far
+    some rows, and some columns, lie from them, MAX_PROGRAMS times each, and then them."""
+    bases = ()
+    near = True
+    for k in tl.static_range(len(TILTS)):
+        bases = bases + (0.0 if lse_range is None else tl.load(lse_range + 2 * MAX_PROGRAMS + k),)
     if lse_range is not None:
-        least = tl.load(lse_range + 2 * MAX_PROGRAMS)
-        shared_exp_ok = tl.max(tl.load(lse_range + tl.arange(0, 2 * MAX_PROGRAMS))) <= MAX_LSE_GAP
-    return least, shared_exp_ok
+        near = tl.max(tl.load(lse_range + tl.arange(0, 2 * MAX_PROGRAMS))) <= MAX_LSE_GAP
+    return bases, near
 
 
 @triton.jit
-def weights(s, row, col, rows, cols, shared_exp, SHIFT: tl.constexpr, LSE: tl.constexpr, UNIT_UPSTREAM: tl.constexpr):
-    """P of a tile, given what `upstream_of` says of its rows and columns. Either side may be None.
+def weights_of(s, row, col, rows, cols, shared, OP: tl.constexpr, TILTS: tl.constexpr):
+    """P of a tile, given what `side_of` says of its rows and columns. A side without a factor counts for nothing.
 
-    For the log-sum-exps of rows alone P stands over 2^−SHIFT, and with UNIT_UPSTREAM lacks their gradients, by which the caller
-    multiplies. One exponential serves rows and columns where all log-sum-exps lie near each other.
+    One exponential for each tilt serves rows and columns where all references lie near each other. What a spread adds nearly
+    cancels: it is taken off in fp32, before P is rounded to the dtype of the embeddings.
     """
-    g, r, g_rescaled = rows
-    h, c, h_rescaled = cols
-    base, shared_exp_ok = shared_exp
-    if not LSE:
-        p = sigmoid(s) * (g[:, None] + h[None, :])
-    elif col is None:
-        p = exp(s - r[:, None]) * 2.0**SHIFT
-        if not UNIT_UPSTREAM:
-            p *= g[:, None]
-    elif row is None:
-        p = h[None, :] * exp(s - c[None, :])
-    elif shared_exp_ok:
-        # s is at most L_i and C_j: no factor overflows, and where e^{s − base} underflows so does the weight.
-        p = exp(s - base) * (g_rescaled[:, None] + h_rescaled[None, :])
-    else:
-        p = g[:, None] * exp(s - r[:, None]) + h[None, :] * exp(s - c[None, :])
+    f, r, f_rescaled, row_spread, row_mean = rows
+    g, c, g_rescaled, col_spread, col_mean = cols
+    bases, near = shared
+    for k in tl.static_range(len(TILTS)):
+        tilted_s = tilted(s, TILTS[k])
+        if OP != "logsumexp":
+            term = psi_slope(s, OP, TILTS[k]) * (f[k][:, None] + g[k][None, :])
+        elif col.factor is None:
+            e = exp(tilted_s - r[k][:, None])
+            term = e * f[k][:, None]
+            if row.spread is not None and k == 0:
+                term += within_mean(s, e * row_spread[:, None], row_mean[:, None])
+        elif row.factor is None:
+            e = exp(tilted_s - c[k][None, :])
+            term = e * g[k][None, :]
+            if col.spread is not None and k == 0:
+                term += within_mean(s, e * col_spread[None, :], col_mean[None, :])
+        elif row.rescaled is None:
+            e, of_cols = exp(tilted_s - r[k][:, None]), exp(tilted_s - c[k][None, :])
+            term = e * f[k][:, None] + of_cols * g[k][None, :]
+            if row.spread is not None and k == 0:
+                term += within_mean(s, e * row_spread[:, None], row_mean[:, None])
+                term += within_mean(s, of_cols * col_spread[None, :], col_mean[None, :])
+        elif near:
+            # s is at most any reference: no factor overflows, and where e^{s − base} underflows so does the weight.
+            term = exp(tilted_s - bases[k]) * (f_rescaled[k][:, None] + g_rescaled[k][None, :])
+        else:
+            term = f[k][:, None] * exp(tilted_s - r[k][:, None]) + g[k][None, :] * exp(tilted_s - c[k][None, :])
+        if k == 0:
+            p = term
+        else:
+            p += term
     return p
 
 
 @triton.jit
-def exponent(lse, i, count):
-    """Log-sum-exps as what a tile's exponents are measured from: 0 for a row without pairs."""
-    found = vector(lse, i, count)
-    return tl.where(found == float("-inf"), tl.zeros_like(found), found)
+def within_mean(s, share, mean):
+    """How far a pair's share lies above the mean of its row; 0 for a pair that is out."""
+    return tl.where(s > float("-inf"), share - mean, 0.0)

@@ -28,10 +28,10 @@ FEWEST = 2048  # rows, and columns: below, a launch costs as much as what the sh
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jessl_kernels" / "shapes.json"
 
 
-def chosen(kernel: str, score: Score, run: Callable[[Shape], object]) -> Shape:
+def chosen(kernel: str, score: Score, run: Callable[[Shape], object], tilts: int = 1) -> Shape:
     """The shape for a kernel, by its name in `shapes.of`; `run` launches it on this problem with the shape it is given."""
-    table = shapes.of(kernel, score)
-    if not ENABLED:
+    table = shapes.of(kernel, score, tilts)
+    if not ENABLED or tilts > 1:
         return table
     name = _name(kernel, score)
     if name not in _known():

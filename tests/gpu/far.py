@@ -27,7 +27,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime import interpreter
 
-from jessl_kernels.triton.launch import MAX_PROGRAMS, Pairs, Side
+from jessl_kernels.backends.strips import GradSums
+from jessl_kernels.triton.launch import MAX_PROGRAMS, NO_PARTS, NO_SIDE, Pairs, Parts, Side
 from tests.mutants import sources
 from tests.mutants.planted import NAME, planted
 
@@ -35,10 +36,13 @@ FAR = 2**31
 ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE, which Python 3.11 has no name for
 WIDENED = ".to(tl.int64)"
 BM, BN = 16, 32
-NO_PAIRS = Pairs(None, None, (), (), None, None, None, None)
-PLAIN = {"LSE": True, "PHI": "identity", "LOW": 0.0, "HIGH": 0.0}
+NO_PAIRS = Pairs(None, None, (), (), (), (), (), ())
+PHI = {"PHI": "identity", "LOW": 0.0, "HIGH": 0.0}
+LSE, PSI = {"OP": "logsumexp", "TILTS": (1.0,)}, {"OP": "softplus", "TILTS": (1.0,)}
+TWO, TWO_PSI = LSE | {"TILTS": (0.5, 1.5)}, PSI | {"TILTS": (0.5, 1.5)}
 TILE = {"BM": BM, "BN": BN}
-FUSED = {"KIND": "dot", "SHIFT": 0, "DTYPE": tl.float32, **PLAIN, **TILE}
+FUSED = {"KIND": "dot", "DTYPE": tl.float32, **PHI, **TILE}
+SUMS = {"ATTEND": False, "SHIFT": 0, **FUSED}
 ONE = torch.ones((), dtype=torch.float64)
 
 # It copies all arguments back to where they came from, which on the CPU is where they are: every page of them.
@@ -64,7 +68,8 @@ def counted(*bounds: Any) -> Iterator[Counted]:
 def run(module: str, kernel: str, program: Place, *args: Any, **options: Any) -> None:
     """This program of a launch, and no other."""
     found = importlib.import_module(f"{NAME}.{module}")
-    vars(found)["range"] = counted
+    for name in sources.modules():
+        vars(importlib.import_module(f"{NAME}.{name}"))["range"] = counted
     launched = getattr(found, kernel)
     builder, real = interpreter.interpreter_builder, interpreter.interpreter_builder.set_grid_idx
     dimensions = builder.set_grid_dim
@@ -98,50 +103,77 @@ LSES = 20 + random(BM, dtype=torch.float32)  # so that no weight is too large fo
 
 def row_side(lse: Tensor) -> Side:
     """Of rows whose gradients are 1."""
-    one = torch.ones(len(lse))
-    return Side(one, lse, one)
+    return Side(lse[None], torch.ones(1, len(lse)))
+
+
+def two_sides(n: int) -> Side:
+    """Of so many rows, of two tilts."""
+    reference, factor = room(2, n), room(2, n)
+    reference[:, -BM:], factor[:, -BM:] = torch.stack([LSES, LSES + 1]), torch.tensor([[1.0], [2.0]])
+    return Side(reference, factor)
+
+
+def parts_of(count: int, n: int, tilts: int = 1, *, lse: bool = True, linear: bool = False) -> Parts:
+    """Parts that nobody has written to."""
+    total = room(tilts, count, n)
+    also = (room(count, n), room(count, n)) if linear else (None, None)
+    return Parts(room(tilts, count, n) if lse else None, total, *also)
+
+
+def ends(parts: Parts, size: int) -> Outputs:
+    """What stands at their end."""
+    for t in parts:
+        if t is not None:
+            yield t[..., -1, -size:]
+
+
+def summed(
+    program: Place, x: Tensor, y: Tensor, row: Parts, col: Parts, N: int, M: int, each: int, **options: Any
+) -> None:
+    run("fused", "row_sums", program, x, y, ONE, NO_PAIRS, row, col, None, None, 0, N, M, each, **SUMS | options)
 
 
 def attended_rows(far: bool) -> Outputs:
     D = 16
     N = FAR // D + BM if far else BM
-    x, y, row, pulled = ending(N, random(BM, D)), random(BN, D), room(1, N), room(1, N, D)
-    run("fused", "row_sums", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row, None, pulled, None, None, 0, N, BN, BN,
-        D=D, BD=16, ATTEND=True, **FUSED)  # fmt: skip
-    yield from (row[0, -BM:], pulled[0, -BM:])
+    x, y, row, pulled, mean = ending(N, random(BM, D)), random(BN, D), parts_of(1, N), room(1, N, D), room(1, N)
+    run("fused", "row_sums", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row, NO_PARTS, pulled, mean, 0, N, BN, BN,
+        D=D, BD=16, **LSE, **SUMS | {"ATTEND": True})  # fmt: skip
+    yield from ends(row, BM)
+    yield from (pulled[0, -BM:], mean[0, -BM:])
 
 
 def summed_columns(far: bool) -> Outputs:
     D = 16
     M = FAR // D + BN if far else BN
     x, y, parts = random(BM, D), ending(M, random(BN, D)), M // BN
-    row = room(parts, BM)
-    run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, None, 0, BM, M, BN,
-        D=D, BD=16, ATTEND=False, **FUSED)  # fmt: skip
-    yield row[-1]
+    row = parts_of(parts, BM)
+    summed((0, parts - 1), x, y, row, NO_PARTS, BM, M, BN, D=D, BD=16, **LSE)
+    yield from ends(row, BM)
 
 
-def parts_of_rows(far: bool) -> Outputs:
-    parts = FAR // BM + 1 if far else 1
-    x, y, row = random(BM, 1), ending(parts, random(1, 1)), room(parts, BM)
-    run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, None, 0, BM, parts, 1,
-        D=1, BD=16, ATTEND=False, **FUSED)  # fmt: skip
-    yield row[-1]
+def parts_of_rows(op: dict) -> Callable[[bool], Outputs]:
+    """Of two tilts, of which the second begins after all of the first."""
 
-
-def parts_of_columns(op_is_lse: bool) -> Callable[[bool], Outputs]:
     def case(far: bool) -> Outputs:
-        D, M = 16, 2**16
+        parts = FAR // BM + 1 if far else 1
+        x, y = random(BM, 1), ending(parts, random(1, 1))
+        row = parts_of(parts, BM, 2, lse=op is TWO, linear=True)
+        summed((0, parts - 1), x, y, row, NO_PARTS, BM, parts, 1, D=1, BD=16, **op)
+        yield from ends(row, BM)
+
+    return case
+
+
+def parts_of_columns(op: dict) -> Callable[[bool], Outputs]:
+    def case(far: bool) -> Outputs:
+        D, M = 16, 2**16 if far else BN
         tiles = FAR // M + 1 if far else 1
-        x, y, row, col = (
-            ending(tiles * BM, random(BM, D)),
-            ending(M, random(BN, D)),
-            room(1, tiles * BM),
-            room(tiles, M),
-        )
-        run("fused", "row_sums", (tiles - 1, 0), x, y[-BN:], ONE, NO_PAIRS, row, col[:, -BN:], None, None, None, 0,
-            tiles * BM, M, BN, D=D, BD=16, ATTEND=False, **FUSED | {"LSE": op_is_lse})  # fmt: skip
-        yield col[-1, -BN:]
+        x, y = ending(tiles * BM, random(BM, D)), ending(M, random(BN, D))
+        row = parts_of(M // BN, tiles * BM, 2, lse=op is TWO, linear=True)
+        col = parts_of(tiles, M, 2, lse=op is TWO, linear=True)
+        summed((tiles - 1, M // BN - 1), x, y, row, col, tiles * BM, M, BN, D=D, BD=16, **op)
+        yield from ends(col, BN)
 
     return case
 
@@ -150,16 +182,25 @@ def pulled_rows(far: bool) -> Outputs:
     D = 16
     N = FAR // D + BM if far else BM
     x, y, pulled, lse = ending(N, random(BM, D)), random(BN, D), room(1, N, D), ending(N, LSES)
-    run("fused", "pull", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row_side(lse), None, None, None, pulled, None, None,
-        None, N, BN, BN, D=D, BD=16, UNIT_UPSTREAM=True, **FUSED)  # fmt: skip
+    run("fused", "pull", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row_side(lse), NO_SIDE, None, pulled, None, None,
+        None, 0, N, N, BN, BN, D=D, BD=16, **LSE, **FUSED)  # fmt: skip
+    yield pulled[0, -BM:]
+
+
+def pulled_rows_of_two_tilts(far: bool) -> Outputs:
+    """A row and the number of all, which leads to its second weight, are together more than 2³¹."""
+    N = 2**30 + BM if far else BM
+    x, y, pulled = ending(N, random(BM, 1)), random(BN, 1), room(1, N, 1)
+    run("fused", "pull", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, two_sides(N), NO_SIDE, None, pulled, None, None,
+        None, 0, N, N, BN, BN, D=1, BD=16, **TWO, **FUSED)  # fmt: skip
     yield pulled[0, -BM:]
 
 
 def pulled_parts(far: bool) -> Outputs:
     parts = FAR // BM + 1 if far else 1
     x, y, psi, bias, scale = random(BM, 1), ending(parts, random(1, 1)), *(room(parts, BM) for _ in range(3))
-    run("fused", "pull", (0, parts - 1), x, y, ONE, NO_PAIRS, row_side(LSES), None, None, None, room(parts, BM, 1), psi, bias,
-        scale, BM, parts, 1, D=1, BD=16, UNIT_UPSTREAM=True, **FUSED)  # fmt: skip
+    run("fused", "pull", (0, parts - 1), x, y, ONE, NO_PAIRS, Side(factor=torch.ones(1, BM)), NO_SIDE, None,
+        room(parts, BM, 1), psi, bias, scale, 0, BM, BM, parts, 1, D=1, BD=16, **PSI, **FUSED)  # fmt: skip
     yield from (psi[-1], bias[-1], scale[-1])
 
 
@@ -167,10 +208,9 @@ def distances(far: bool) -> Outputs:
     D = 2
     M = FAR // D + BN if far else BN
     x, y, parts = random(BM, D, dtype=torch.float32), ending(M, random(BN, D, dtype=torch.float32)), M // BN
-    row = room(parts, BM)
-    run("fused", "row_sums", (0, parts - 1), x, y, ONE, NO_PAIRS, row, None, None, None, None, 0, BM, M, BN,
-        D=D, BD=16, ATTEND=False, **FUSED | {"KIND": "sqdist"})  # fmt: skip
-    yield row[-1]
+    row = parts_of(parts, BM)
+    summed((0, parts - 1), x, y, row, NO_PARTS, BM, M, BN, D=D, BD=16, KIND="sqdist", **LSE)
+    yield from ends(row, BM)
 
 
 def grad_of_block(far: bool) -> Outputs:
@@ -178,10 +218,9 @@ def grad_of_block(far: bool) -> Outputs:
     down, across = FAR // cols // BM + 1 if far else 1, cols // BN if far else 1
     rows, cols = down * BM, across * BN
     x, y, u = ending(rows, random(BM, D)), ending(cols, random(BN, D)), room(rows, cols, dtype=torch.float16)
-    lse = ending(rows, LSES)
-    side = row_side(lse)
-    run("score_grad", "score_grad_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, side, None, None, None,
-        None, None, None, 0, rows, 0, cols, u.stride(0), D=D, BD=16, **PLAIN, **TILE)  # fmt: skip
+    run("score_grad", "score_grad_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, row_side(ending(rows, LSES)),
+        NO_SIDE, None, None, None, None, None, 0, rows, 0, cols, rows, cols, u.stride(0), D=D, BD=16, **LSE, **PHI,
+        **TILE)  # fmt: skip
     yield u[-BM:, -BN:]
 
 
@@ -194,9 +233,8 @@ def sums_of_blocks(cols_far: bool) -> Callable[[bool], Outputs]:
         rows, cols = down * BM, across * BN
         x, y, u = ending(rows, random(BM, D)), ending(cols, random(BN, D)), room(cols, dtype=torch.float16)
         row, col = (None, room(down, cols)) if cols_far else (room(across, rows), None)
-        side = row_side(ending(rows, LSES))
-        run("score_grad", "score_grad_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, side, None, None, None,
-            row, col, None, 0, rows, 0, cols, 0, D=D, BD=16, **PLAIN, **TILE)  # fmt: skip
+        run("score_grad", "score_grad_block", (down * across - 1, 0), x, y, u, ONE, NO_PAIRS, row_side(ending(rows, LSES)),
+            NO_SIDE, None, None, row, col, None, 0, rows, 0, cols, rows, cols, 0, D=D, BD=16, **LSE, **PHI, **TILE)  # fmt: skip
         if row is not None:
             yield row[-1, -BM:]
         if col is not None:
@@ -231,41 +269,53 @@ def settled(far: bool) -> Outputs:
 
 def scores_of_strip(far: bool) -> Outputs:
     rows, M, of = large_strip(far, 1)
-    options = {k: v for k, v in PLAIN.items() if k != "LSE"}
-    run("epilogue", "scores_from_products", (rows // BM * (M // BN) - 1, 0), of["t"], 2 * ONE, NO_PAIRS, 0, rows, M, M,
-        **options, **TILE)  # fmt: skip
+    run("epilogue", "finish", (rows // BM * (M // BN) - 1, 0), of["t"], 2 * ONE, NO_PAIRS, 0, rows, M, M,
+        **PHI, **TILE)  # fmt: skip
     yield of["t"][-BM:, -BN:]
 
 
-def absorbed(op_is_lse: bool) -> Callable[[bool], Outputs]:
+def absorbed(op: dict) -> Callable[[bool], Outputs]:
     def case(far: bool) -> Outputs:
         rows, M, of = large_strip(far, 1)
-        tiles, parts = rows // BM, M // BN
-        row, largest, col, col_largest = room(parts, rows), room(parts, rows), room(tiles, M), room(tiles, M)
-        run("epilogue", "absorb", (tiles - 1, parts - 1), of["t"], ONE, NO_PAIRS, largest, row, col_largest, col, 0, rows, M, M,
-            BN, **PLAIN | {"LSE": op_is_lse}, **TILE)  # fmt: skip
-        yield from (row[-1, -BM:], col[-1, -BN:])
-        if op_is_lse:
-            yield from (largest[-1, -BM:], col_largest[-1, -BN:])
+        tiles, parts, lse = rows // BM, M // BN, op is TWO
+        row = parts_of(parts, rows, 2, lse=lse, linear=True)
+        col = parts_of(tiles, M, 2, lse=lse, linear=True)
+        run("epilogue", "absorb", (tiles - 1, parts - 1), of["t"], ONE, NO_PAIRS, row, col, 0, rows, M, M, BN, **op, **PHI,
+            **TILE)  # fmt: skip
+        yield from ends(row, BM)
+        yield from ends(col, BN)
 
     return case
 
 
-def merged(far: bool) -> Outputs:
-    rows, parts = (2**22 + BM, 2**9) if far else (BM, 2**9)
-    largest, total, value = room(parts, rows), room(parts, rows), room(rows)
-    largest[-1, -BM:], total[-1, -BM:] = LSES, 2.0
-    run("epilogue", "merge", (rows // BM - 1, 0), largest, total, None, None, value, None, 0, rows, parts,
-        LSE=True, **TILE)  # fmt: skip
-    yield value[-BM:]
+def merged_sums(lse: bool, what: str) -> Callable[[bool], Outputs]:
+    """By the kernel of strips, or by that of all others: of two tilts, or so many rows that those of the second begin late."""
+
+    def case(far: bool) -> Outputs:
+        parts = 2**9 if what == "parts" else 1
+        rows = (2**31 // parts if what == "parts" else 2**30) + BM if far else BM
+        of, made = parts_of(parts, rows, 2, lse=lse), parts_of(1, rows, 2, lse=lse)
+        for t, number in ((of.reference, LSES), (of.total, 2.0 + LSES)):
+            if t is not None:
+                t[:, -1, -BM:] = number
+        # Only the last block of rows is taken.
+        run("epilogue", "merge", (rows // BM - 1, 0), of.total, of.reference, made.total, made.reference, parts, rows, rows,
+            TILTS=2, ADD=False, BLOCK=BM, PARTS_PER_LOAD=32)  # fmt: skip
+        yield from ends(made, BM)
+        again = parts_of(1, rows, 2, lse=lse)
+        run("finalize", "merge_sums", (rows // BM - 1, 0), of.total, of, again, parts, rows, TILTS=(1.0, 1.0), BLOCK=BM,
+            PARTS_PER_LOAD=32)  # fmt: skip
+        yield from ends(again, BM)
+
+    return case
 
 
 def grad_of_strip(far: bool) -> Outputs:
     rows, M, of = large_strip(far, 1)
     tiles, parts = rows // BM, M // BN
     row, col, side = room(parts, rows), room(tiles, M), row_side(of["lse"])
-    run("epilogue", "score_grad", (tiles - 1, parts - 1), of["t"], of["u"], ONE, NO_PAIRS, side, None, None,
-        None, row, col, None, None, None, 0, rows, M, M, BN, **PLAIN, **TILE)  # fmt: skip
+    run("epilogue", "score_grad", (tiles - 1, parts - 1), of["t"], of["u"], ONE, NO_PAIRS, side, NO_SIDE, None, None,
+        GradSums(row, col, None, None, None), 0, rows, M, M, BN, 0, rows, **LSE, **PHI, **TILE)  # fmt: skip
     yield from (of["u"][-BM:, -BN:], row[-1, -BM:], col[-1, -BN:])
 
 
@@ -282,9 +332,9 @@ def _close(rows: int, M: int, D: int, cols: bool) -> Outputs:
     target = room(M if cols else rows, D)
     owners = M // BN if cols else rows // BM
     flags = ending(rows // BM * (M // BN), torch.ones(1, dtype=torch.int8))
-    run("epilogue", "close", (owners - 1, D // 16 - 1), of["t"], of["x"], of["y"], ONE, NO_PAIRS,
-        row_side(of["lse"]), None, None, torch.full((), -torch.inf), flags, target, 0, rows, M, M,
-        D=D, COLS=cols, **PLAIN, **TILE)  # fmt: skip
+    run("epilogue", "close", (owners - 1, D // 16 - 1), of["t"], of["x"], of["y"], ONE, NO_PAIRS, row_side(of["lse"]), NO_SIDE,
+        None, torch.full((), -torch.inf), flags, target, 0, rows, M, M, 0, rows, 0, M, D=D, COLS=cols, **LSE, **PHI,
+        **TILE)  # fmt: skip
     yield target[-(BN if cols else BM) :]
 
 
@@ -295,25 +345,65 @@ def normalized_and_scored(far: bool) -> Outputs:
     a_unit, b_unit = (room(rows, D, dtype=torch.float16) for _ in "ab")
     a_norm, b_norm, raw, positive = (room(rows) for _ in range(4))
     run("rowwise", "normalize_and_score", (rows // BM - 1, 0), a, b, a_unit, b_unit, a_norm, b_norm, raw, positive,
-        ONE, None, 0, 0, rows, D=D, BD=16, BM=BM, NORMALIZE=True, TWICE=False, DTYPE=tl.float32)  # fmt: skip
+        ONE, None, None, None, 0, 0, rows, 0, rows, D=D, BD=16, BM=BM, NORMALIZE=True, BESIDE=True, TWICE=False, KIND="dot",
+        **PHI, DTYPE=tl.float32)  # fmt: skip
     yield from (of[-BM:] for of in (a_unit, b_unit, a_norm, b_norm, raw, positive))
 
 
-def finalized(op_is_lse: bool) -> Callable[[bool], Outputs]:
+def scored_with_others(far: bool) -> Outputs:
+    """Partners by their numbers, which lie far."""
+    D = 16
+    M = FAR // D + BM if far else BM
+    a, b, raw, positive = random(BM, D), ending(M, random(BM, D) + 1), room(BM), room(BM)
+    run("rowwise", "normalize_and_score", (0, 0), a, b, None, None, None, None, raw, positive, ONE, None, None, None, 0, 0, BM,
+        M - BM, M, D=D, BD=16, BM=BM, NORMALIZE=False, BESIDE=False, TWICE=False, KIND="dot", **PHI,
+        DTYPE=tl.float32)  # fmt: skip
+    yield from (raw, positive)
+
+
+def finalized(lse: bool, what: str) -> Callable[[bool], Outputs]:
+    """Of two tilts; many parts, or so many rows that the weights of the second tilt begin late."""
+
     def case(far: bool) -> Outputs:
-        parts, rows = (2**10, 2**21 + BM) if far else (2**10, BM)
-        of = room(parts, rows)
-        of[-1, -BM:] = LSES
+        parts = 2**10 if what == "parts" else 1
+        rows = (2**31 // parts if what == "parts" else 2**30) + BM if far else BM
+        of = parts_of(parts, rows, 2, lse=lse)
+        for t, number in ((of.reference, LSES), (of.total, 2.0 + LSES)):
+            if t is not None:
+                t[:, -1, -BM:] = torch.stack([number + 0 * LSES, number + LSES]) if t is of.total else LSES
         last = rows // BM - 1
-        lse, share, losses = room(rows), room(rows), room(2 * MAX_PROGRAMS + last)
-        run("rowwise", "finalize_rows", (last, 0), of, None, ONE, None, lse, share, None, losses, None, None, None,
-            parts, 1, 1, rows, SECOND=False, LSE=op_is_lse, JOIN="none", BLOCK=BM, PARTS_PER_LOAD=32)  # fmt: skip
-        yield from (lse[-BM:], share[-BM:], losses[last : last + 1])
+        losses = room(2 * MAX_PROGRAMS + last)
+        to = Side(room(2, rows) if lse else None, room(2, rows), room(2, rows) if lse else None)
+        lse_range = room(2 * MAX_PROGRAMS + max(last, 2)) if lse else None
+        positive, pair = ending(rows, LSES - 1), room(rows)
+        one = torch.ones((), dtype=torch.float64)
+        run("finalize", "finalize_rows", (last, 0), of.total, of, NO_PARTS, positive, None, None, None, one, None, to, NO_SIDE,
+            pair, None, losses, None, lse_range, NO_PARTS, parts, 0, 0, rows, rows, 0, rows, 0, SECOND=False,
+            OP="logsumexp" if lse else "softplus", TILTS=(0.5, 1.5), POSITIVE_OP="logsumexp", POSITIVE_TILT=1.0,
+            JOIN="tilt_difference", BLOCK=BM, PARTS_PER_LOAD=32)  # fmt: skip
+        yield from (t[:, -BM:] for t in to if t is not None)
+        yield from (pair[-BM:], losses[last : last + 1])
 
     return case
 
 
-BACKWARD = {"BM": BM, "NORMALIZE": False, "SHARES": True, "DTYPE": tl.float32}
+def first_references(far: bool) -> Outputs:
+    """Of two tilts, of which the second begins after all parts of the first."""
+    parts, rows = 2, 2**30 + BM if far else BM
+    of = parts_of(parts, rows, 2)
+    assert of.reference is not None and of.total is not None
+    of.reference[:, :, 0], of.total[:, :, 0] = torch.tensor([[3.0, 4.0], [5.0, 6.0]]), 2.0
+    small, to = parts_of(1, BM, 2), Side(room(2, BM), room(2, BM), room(2, BM))
+    assert small.reference is not None and small.total is not None
+    small.reference[:], small.total[:] = LSES, 1.0
+    lse_range, losses = room(2 * MAX_PROGRAMS + 2), room(2 * MAX_PROGRAMS)
+    run("finalize", "finalize_rows", (0, 0), small.total, small, NO_PARTS, LSES, None, None, None, ONE, None, to, NO_SIDE, None,
+        None, losses, None, lse_range, of, 1, 0, parts, rows, BM, 0, BM, 0, SECOND=False, **TWO, POSITIVE_OP="logsumexp",
+        POSITIVE_TILT=1.0, JOIN="tilt_difference", BLOCK=BM, PARTS_PER_LOAD=32)  # fmt: skip
+    yield from (lse_range, to.rescaled)
+
+
+BACKWARD = {"BM": BM, "NORMALIZE": False, "SCALED": False, "KIND": "dot", **PHI, "DTYPE": tl.float32}
 
 
 def rows_backward(far: bool) -> Outputs:
@@ -321,38 +411,45 @@ def rows_backward(far: bool) -> Outputs:
     rows = FAR // D + BM if far else BM
     parts, ahead, behind = room(1, rows, D), ending(rows, random(BM, D)), ending(rows, random(BM, D) + 1)
     parts[0, -BM:] = random(BM, D, dtype=torch.float32)
-    pair, out = ending(rows, LSES), room(rows, D)
-    run("rowwise", "rows_backward", (rows // BM - 1, 0), parts, None, None, None, ONE, ONE, ahead, behind, pair, None,
-        None, out, 0, rows, rows, 1, rows, rows, 0, D=D, BD=16, **BACKWARD)  # fmt: skip
-    yield out[-BM:]
+    _rows_backward(parts, None, NO_SIDE, ahead, behind, ending(rows, LSES), rows, 1, D)
+    yield parts.made[-BM:]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def rows_backward_of_parts(far: bool) -> Outputs:
     count, rows = 4, 2**30 + BM if far else BM
-    parts, of_parts, out = room(count, rows, 1), room(count, rows), room(rows, 1)
+    parts, of_parts = room(count, rows, 1), room(count, rows)
     parts[-1, -BM:], of_parts[-1, -BM:] = random(BM, 1, dtype=torch.float32), LSES - 1
-    run("rowwise", "rows_backward", (rows // BM - 1, 0), parts, of_parts, ending(rows, LSES), None, ONE, ONE, None,
-        None, None, None, None, out, 0, rows, rows, count, rows, rows, 0, D=1, BD=16, **BACKWARD)  # fmt: skip
-    yield out[-BM:]
+    _rows_backward(parts, of_parts, row_side(ending(rows, LSES)), None, None, None, rows, count, 1)
+    yield parts.made[-BM:]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def rows_backward_around(far: bool) -> Outputs:
     """A row and the number of all, which leads to its partner, are together more than 2³¹."""
     rows = 2**30 + BM if far else BM
     ahead, behind = ending(rows, random(BM, 1)), ending(rows, random(BM, 1) + 1)
-    pair, out = ending(rows, LSES), room(rows, 1)
-    run("rowwise", "rows_backward", (rows // BM - 1, 0), room(1, rows, 1), None, None, None, ONE, ONE, ahead, behind,
-        pair, None, None, out, 0, rows, rows, 1, rows, rows, 0, D=1, BD=16, **BACKWARD)  # fmt: skip
-    yield out[-BM:]
+    parts = room(1, rows, 1)
+    _rows_backward(parts, None, NO_SIDE, ahead, behind, ending(rows, LSES), rows, 1, 1)
+    yield parts.made[-BM:]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _rows_backward(
+    parts: Tensor, of_parts: Tensor | None, side: Side, ahead: Tensor | None, behind: Tensor | None, pair: Tensor | None,
+    rows: int, count: int, D: int,
+) -> None:  # fmt: skip
+    parts.made = room(rows, D)  # pyright: ignore[reportAttributeAccessIssue]
+    run("rowwise", "rows_backward", (rows // BM - 1, 0), parts, of_parts, side, ONE, ONE, None, ahead, behind, pair, pair, None,
+        parts, parts, None, parts.made, 0, 0, rows, rows, count, rows, rows, 0, D=D, BD=16, **BACKWARD)  # fmt: skip
 
 
 CASES: dict[str, Callable[[bool], Outputs]] = {
     "rows of x, and their results": attended_rows,
     "rows of y": summed_columns,
-    "parts of row sums": parts_of_rows,
-    "parts of column sums": parts_of_columns(True),
-    "parts of column sums of ψ": parts_of_columns(False),
+    "parts of row sums": parts_of_rows(TWO),
+    "parts of row sums of ψ": parts_of_rows(TWO_PSI),
+    "parts of column sums": parts_of_columns(TWO),
+    "parts of column sums of ψ": parts_of_columns(TWO_PSI),
     "rows of x, pulled": pulled_rows,
+    "rows of x, pulled by two tilts": pulled_rows_of_two_tilts,
     "parts of pulled sums": pulled_parts,
     "columns of y": distances,
     "U of a block": grad_of_block,
@@ -360,18 +457,23 @@ CASES: dict[str, Callable[[bool], Outputs]] = {
     "column sums of blocks": sums_of_blocks(True),
     "distances of a strip": settled,
     "scores of a strip": scores_of_strip,
-    "sums of a strip": absorbed(True),
-    "sums of ψ of a strip": absorbed(False),
-    "merged sums of a strip": merged,
+    "sums of a strip": absorbed(TWO),
+    "sums of ψ of a strip": absorbed(TWO_PSI),
+    "merged parts": merged_sums(True, "parts"),
+    "merged parts of ψ": merged_sums(False, "parts"),
+    "merged sums": merged_sums(True, "rows"),
     "U of a strip": grad_of_strip,
     "rows of close pairs": close_rows,
     "columns of close pairs": close_columns,
     "rows and their partners": normalized_and_scored,
-    "parts of a log-sum-exp": finalized(True),
-    "parts of a sum of ψ": finalized(False),
-    "rows rows_backward": rows_backward,
-    "parts rows_backward": rows_backward_of_parts,
-    "rows rows_backward, around the end": rows_backward_around,
+    "rows and others": scored_with_others,
+    "parts of a log-sum-exp": finalized(True, "parts"),
+    "parts of a sum of ψ": finalized(False, "parts"),
+    "weights of many rows": finalized(True, "rows"),
+    "what sums are measured from": first_references,
+    "gradients of rows": rows_backward,
+    "gradients of rows by parts": rows_backward_of_parts,
+    "gradients of rows, around the end": rows_backward_around,
 }
 
 

@@ -1,5 +1,6 @@
 """Every kernel for every GPU: it compiles, fits, and consists of what it should."""
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
@@ -13,11 +14,11 @@ pytest.importorskip("triton")
 from benchmarks.static_gpu import compiled as compiling
 from benchmarks.static_gpu import problems
 from benchmarks.static_gpu.compiled import TARGETS, Compiled, launches
-from benchmarks.static_gpu.problems import WITH_BIAS, Case, clip, info_nce, nt_xent, siglip, sup_con
+from benchmarks.static_gpu.problems import Case, clip, hard, info_nce, nt_xent, siglip, sup_con
 from jessl_kernels import phi
 from jessl_kernels.problem.exclude import Exclude
-from jessl_kernels.problem.row_loss import Pairing
-from jessl_kernels.triton import losses, rowwise
+from jessl_kernels.problem.types import Terms
+from jessl_kernels.triton import finalize, rowwise
 from tests.gpu.test_launches import noted
 
 HALF, WIDE = (torch.bfloat16, torch.float16), (torch.float32, torch.float64)
@@ -30,66 +31,66 @@ BOTH_IDS = Exclude(diagonals=(0, 7, -7), same=(IDS, IDS), different=(IDS, IDS)) 
 
 def small(exclude: Exclude, N: int = 256) -> Exclude:
     """The same of fewer rows."""
-    assert exclude.same is not None
-    return dataclasses.replace(exclude, same=(exclude.same[0][:N], exclude.same[1][:N]))
+    ((row_ids, col_ids),) = exclude.same
+    return dataclasses.replace(exclude, same=(row_ids[:N], col_ids[:N]))
 
 
 FUSED: dict[str, Case] = {
     **{
-        f"{what.__name__}-{str(dtype)[6:]}-D{D}": (what, lambda D=D, dtype=dtype: problems.score(dtype, D))
+        f"{what.__name__}-{str(dtype)[6:]}-D{D}": (what, lambda D=D, dtype=dtype: problems.problem(dtype, D))
         for dtype in HALF
         for D in (WIDTHS if dtype == torch.bfloat16 else (128,))
         for what in (problems.one_sided, problems.both_sided)
     },
     **{
-        f"symmetric-D{D}": (problems.one_sided, lambda D=D: problems.score(torch.bfloat16, D, symmetric=True))
+        f"symmetric-D{D}": (problems.one_sided, lambda D=D: problems.problem(torch.bfloat16, D, symmetric=True))
         for D in WIDTHS[1:]
     },
-    "recomputed": (problems.recomputed, lambda: problems.score(torch.float16, 128)),
+    "recomputed": (problems.recomputed, lambda: problems.problem(torch.float16, 128)),
     **{
         f"everything-D{D}": (
-            lambda s: problems.both_sided(s, needs=problems.ALL),
-            lambda D=D: problems.score(torch.bfloat16, D, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
+            lambda s: problems.both_sided(s, biases=True),
+            lambda D=D: problems.problem(torch.bfloat16, D, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
         )
         for D in WIDTHS[1:]
     },
     **{
         f"everything attended-D{D}": (
-            lambda s: problems.one_sided(s, needs=problems.ALL),
-            lambda D=D: problems.score(torch.bfloat16, D, exclude=EVERYTHING, biased=True),
+            lambda s: problems.one_sided(s, biases=True),
+            lambda D=D: problems.problem(torch.bfloat16, D, exclude=EVERYTHING, biased=True),
         )
         for D in WIDTHS[1:]
     },
     **{
         f"symmetric with ids-D{D}": (
             problems.one_sided,
-            lambda D=D: problems.score(torch.bfloat16, D, symmetric=True, exclude=BOTH_IDS, of=phi.clamp(-5.0, 5.0)),
+            lambda D=D: problems.problem(torch.bfloat16, D, symmetric=True, exclude=BOTH_IDS, of=phi.clamp(-5.0, 5.0)),
         )
         for D in WIDTHS[1:]
     },
     **{
-        f"classes-D{D}": (problems.one_sided, lambda D=D: problems.score(torch.bfloat16, D, exclude=CLASSES))
+        f"classes-D{D}": (problems.one_sided, lambda D=D: problems.problem(torch.bfloat16, D, exclude=CLASSES))
         for D in WIDTHS[1:]
     },
-    "clamped": (problems.both_sided, lambda: problems.score(torch.bfloat16, 128, of=phi.clamp(-5.0, 5.0))),
+    "clamped": (problems.both_sided, lambda: problems.problem(torch.bfloat16, 128, of=phi.clamp(-5.0, 5.0))),
     "many diagonals": (
         problems.both_sided,
-        lambda: problems.score(torch.bfloat16, 128, exclude=Exclude(diagonals=tuple(range(6)))),
+        lambda: problems.problem(torch.bfloat16, 128, exclude=Exclude(diagonals=tuple(range(6)))),
     ),
     "softplus": (
-        lambda s: problems.both_sided(s, op="softplus", needs=problems.ALL),
-        lambda: problems.score(torch.bfloat16, 128, biased=True),
+        lambda s: problems.both_sided(s, op="softplus", biases=True),
+        lambda: problems.problem(torch.bfloat16, 128, biased=True),
     ),
-    "one row": (problems.one_sided, lambda: problems.score(torch.bfloat16, 64, N=1)),
+    "one row": (problems.one_sided, lambda: problems.problem(torch.bfloat16, 64, N=1)),
 }
 TF32 = {
-    f"{what.__name__}-tf32-D{D}": (what, lambda D=D: problems.score(torch.float32, D))
+    f"{what.__name__}-tf32-D{D}": (what, lambda D=D: problems.problem(torch.float32, D))
     for D in WIDTHS[:-1]
     for what in (problems.one_sided, problems.both_sided)
 } | {
     f"everything-tf32-D{D}": (
-        lambda s: problems.both_sided(s, needs=problems.ALL),
-        lambda D=D: problems.score(torch.float32, D, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
+        lambda s: problems.both_sided(s, biases=True),
+        lambda D=D: problems.problem(torch.float32, D, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
     )
     for D in WIDTHS[1:-1]
 }
@@ -97,7 +98,7 @@ DISTANCES = (
     {
         f"{name}-{str(dtype)[6:]}-D{D}": (
             what,
-            lambda D=D, dtype=dtype, of=of, symmetric=symmetric: problems.score(
+            lambda D=D, dtype=dtype, of=of, symmetric=symmetric: problems.problem(
                 dtype, D, kind="sqdist", of=of, symmetric=symmetric
             ),
         )
@@ -110,8 +111,8 @@ DISTANCES = (
     }
     | {
         f"everything-{str(dtype)[6:]}": (
-            lambda s: problems.both_sided(s, needs=problems.ALL),
-            lambda dtype=dtype: problems.score(
+            lambda s: problems.both_sided(s, biases=True),
+            lambda dtype=dtype: problems.problem(
                 dtype, 16, kind="sqdist", exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)
             ),
         )
@@ -119,8 +120,8 @@ DISTANCES = (
     }
     | {
         f"softplus-{str(dtype)[6:]}": (
-            lambda s: problems.both_sided(s, op="softplus", needs=problems.ALL),
-            lambda dtype=dtype: problems.score(dtype, 16, kind="sqdist", biased=True),
+            lambda s: problems.both_sided(s, op="softplus", biases=True),
+            lambda dtype=dtype: problems.problem(dtype, 16, kind="sqdist", biased=True),
         )
         for dtype in WIDE
     }
@@ -128,15 +129,15 @@ DISTANCES = (
 STRIPS: dict[str, Case] = {
     f"{what.__name__}-{kind}-{str(dtype)[6:]}": (
         what,
-        lambda kind=kind, dtype=dtype: problems.score(dtype, 512, N=256, kind=kind),
+        lambda kind=kind, dtype=dtype: problems.problem(dtype, 512, N=256, kind=kind),
     )
     for kind, dtype in (*itertools.product(("dot", "sqdist"), WIDE), ("sqdist", torch.bfloat16))
     for what in (problems.one_sided, problems.both_sided)
 }
 STRIPS |= {
     f"everything-{kind}-{str(dtype)[6:]}": (
-        lambda s: problems.both_sided(s, needs=problems.ALL),
-        lambda kind=kind, dtype=dtype, of=of: problems.score(
+        lambda s: problems.both_sided(s, biases=True),
+        lambda kind=kind, dtype=dtype, of=of: problems.problem(
             dtype, 512, N=256, kind=kind, exclude=small(EVERYTHING), biased=True, of=of
         ),
     )
@@ -145,7 +146,7 @@ STRIPS |= {
 STRIPS |= {
     f"top-k-{kind}-{str(dtype)[6:]}": (
         problems.top_k,
-        lambda kind=kind, dtype=dtype, of=of: problems.score(
+        lambda kind=kind, dtype=dtype, of=of: problems.problem(
             dtype, 20, N=256, kind=kind, exclude=small(EVERYTHING), biased=True, of=of
         ),
     )
@@ -156,12 +157,12 @@ STRIPS |= {
         ("sqdist", phi.LAPLACE, torch.float64),
     )
 }
-STRIPS["softplus"] = lambda s: problems.one_sided(s, op="softplus"), lambda: problems.score(torch.float32, 128, N=256)
+STRIPS["softplus"] = lambda s: problems.one_sided(s, op="softplus"), lambda: problems.problem(torch.float32, 128, N=256)
 BLOCKS = {
     **{
         f"{what.__name__}-{str(dtype)[6:]}-D{D}{'-symmetric' * symmetric}": (
             what,
-            lambda dtype=dtype, D=D, symmetric=symmetric: problems.score(dtype, D, N=300, symmetric=symmetric),
+            lambda dtype=dtype, D=D, symmetric=symmetric: problems.problem(dtype, D, N=300, symmetric=symmetric),
         )
         for what, dtype, D, symmetric in (
             (problems.one_sided, torch.bfloat16, 300, False),
@@ -171,18 +172,21 @@ BLOCKS = {
         )
     },
     "everything": (
-        lambda s: problems.both_sided(s, needs=problems.ALL),
-        lambda: problems.score(torch.bfloat16, 512, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
+        lambda s: problems.both_sided(s, biases=True),
+        lambda: problems.problem(torch.bfloat16, 512, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
     ),
     "softplus": (
-        lambda s: problems.one_sided(s, op="softplus", needs=problems.ALL),
-        lambda: problems.score(torch.bfloat16, 300, N=300, biased=True),
+        lambda s: problems.one_sided(s, op="softplus", biases=True),
+        lambda: problems.problem(torch.bfloat16, 300, N=300, biased=True),
     ),
-    "one row": (problems.both_sided, lambda: problems.score(torch.bfloat16, 512, N=1)),
+    "one row": (problems.both_sided, lambda: problems.problem(torch.bfloat16, 512, N=1)),
 }
 BLOCKS_TF32 = {
-    "both_sided-tf32-D256": (problems.both_sided, lambda: problems.score(torch.float32, 256)),
-    "softplus-tf32-D256": (lambda s: problems.one_sided(s, op="softplus"), lambda: problems.score(torch.float32, 256)),
+    "both_sided-tf32-D256": (problems.both_sided, lambda: problems.problem(torch.float32, 256)),
+    "softplus-tf32-D256": (
+        lambda s: problems.one_sided(s, op="softplus"),
+        lambda: problems.problem(torch.float32, 256),
+    ),
 }
 # Whole losses: sweeps that sum more at a time than those above, and the kernels of rows around them.
 LOSSES: dict[str, Case] = {
@@ -191,10 +195,11 @@ LOSSES: dict[str, Case] = {
     **{f"siglip-D{D}": siglip(torch.bfloat16, D) for D in WIDTHS[1:]},
     **{f"info_nce-D{D}": info_nce(torch.bfloat16, D) for D in WIDTHS[1:]},
     **{f"sup_con-D{D}": sup_con(torch.bfloat16, D) for D in WIDTHS[1:]},
+    **{f"hard negatives-D{D}": hard(torch.bfloat16, D) for D in WIDTHS[1:]},
     **{
         f"sum of everything-D{D}": (
-            lambda s: losses.paired(s, "softplus", Pairing(1.0), WITH_BIAS, problems.WORKSPACE),
-            lambda D=D: problems.score(torch.bfloat16, D, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
+            lambda p: problems.whole(dataclasses.replace(p, negatives=Terms("softplus")), "none", biases=True),
+            lambda D=D: problems.problem(torch.bfloat16, D, exclude=EVERYTHING, biased=True, of=phi.clamp(-5.0, 5.0)),
         )
         for D in WIDTHS[1:]
     },
@@ -204,9 +209,10 @@ ROWS: dict[str, Case] = {
     "siglip": siglip(torch.bfloat16, 5),
     "info_nce": info_nce(torch.bfloat16, 128, rest=1024, normalize=True),
     "sup_con": sup_con(torch.bfloat16, 128),
-    "sup_con, in": sup_con(torch.bfloat16, 5, form="in"),
+    "sup_con, in": sup_con(torch.bfloat16, 5, join="softplus_count"),
+    "hard negatives": hard(torch.bfloat16, 5),
     "blocks": clip(torch.bfloat16, 1000, N=300),
-    "fp16": nt_xent(torch.float16, 5, N=300, join="minus"),
+    "fp16": nt_xent(torch.float16, 5, N=300, join="difference"),
     "strips": info_nce(torch.float32, 5, N=256, rest=64, normalize=True),
     "strips, wide": nt_xent(torch.float32, 1000, N=128),
     "fp64": siglip(torch.float64, 128, N=256),
@@ -222,13 +228,19 @@ LOSSES_TF32 = {
 
 
 def compiled(target: str, case: Case) -> list[Compiled]:
-    what, score = case
+    what, problem = case
     with launches(target) as found:
-        what(score())
+        what(problem())
     assert found
     return found
 
 
+def sweeps(target: str, case: Case) -> list[Compiled]:
+    """Without the kernels of rows, which a loss takes around its sweeps."""
+    return [kernel for kernel in compiled(target, case) if kernel.name not in ROWWISE]
+
+
+ROWWISE = ("normalize_and_score", "merge_sums", "finalize_rows", "rows_backward")
 NVIDIA = [target for target in TARGETS if not target.startswith("gfx")]
 PRODUCTS_OF_TF32 = r"(mma\.sync|wgmma\.mma_async|tcgen05\.mma)\S*tf32"
 
@@ -251,7 +263,7 @@ def assert_fits(kernel: Compiled) -> None:
 
 @over(FUSED | {f"blocks, {name}": case for name, case in BLOCKS.items()})
 def test_fused_kernels_fit_and_use_tensor_cores(case, target):
-    for kernel in compiled(target, case):
+    for kernel in sweeps(target, case):
         assert_fits(kernel)
         assert kernel.products > 0, f"{kernel.name} for {target} has no tensor-core instruction"
         assert kernel.count("tf32") == 0
@@ -259,21 +271,19 @@ def test_fused_kernels_fit_and_use_tensor_cores(case, target):
 
 @over(TF32 | BLOCKS_TF32, NVIDIA)
 def test_fused_kernels_of_tf32_fit_and_use_tensor_cores(case, target, tf32_allowed):
-    for kernel in compiled(target, case):
+    for kernel in sweeps(target, case):
         assert_fits(kernel)
         assert kernel.name in ("row_sums", "pull", "score_grad_block")
         assert kernel.count(PRODUCTS_OF_TF32) == kernel.products > 0, f"{kernel.name} for {target}"
 
 
 SWEEPS = {"row_sums", "pull", "score_grad_block"}  # kernels that multiply
-ROWWISE = ("normalize_and_score", "finalize_rows", "finalize_rows_of_many", "rows_backward")
 
 
 @over(ROWS)
 def test_whole_losses_fit(case, target):
     kernels = compiled(target, case)
-    finalizing, names = {"finalize_rows", "finalize_rows_of_many"}, {kernel.name for kernel in kernels}
-    assert len(names & finalizing) == 1 and names - finalizing > set(ROWWISE) - finalizing
+    assert {kernel.name for kernel in kernels} > {"normalize_and_score", "finalize_rows", "rows_backward"}
     for kernel in kernels:
         assert_fits(kernel)
         assert kernel.count("tf32") == 0
@@ -283,7 +293,10 @@ def test_whole_losses_fit(case, target):
 @pytest.fixture
 def sweeps_alone():
     """The kernels of rows, of which a few cases say all, are not compiled."""
-    with mock.patch.multiple(rowwise, **{name: mock.MagicMock() for name in ROWWISE}):
+    with contextlib.ExitStack() as stack:
+        for module, name in itertools.product((rowwise, finalize), ROWWISE):
+            if hasattr(module, name):
+                stack.enter_context(mock.patch.object(module, name, mock.MagicMock()))
         yield
 
 
@@ -304,10 +317,10 @@ def test_sweeps_of_whole_losses_of_tf32_fit(case, target, sweeps_alone, tf32_all
 
 EXPONENTIALS = {
     # The sums of a sweep, which take one more for each row and tile; then gradients, which take no other.
-    "one side": ((problems.one_sided, lambda D: problems.score(torch.bfloat16, D)), (1, 1)),
+    "one side": ((problems.one_sided, lambda D: problems.problem(torch.bfloat16, D)), (1, 1)),
     # Columns have exponentials of their own where they lie far below a tile's largest row; and gradients two, in another branch
     # than the one, where log-sum-exps lie far apart.
-    "both sides": ((problems.both_sided, lambda D: problems.score(torch.bfloat16, D)), (2, 3, 3)),
+    "both sides": ((problems.both_sided, lambda D: problems.problem(torch.bfloat16, D)), (2, 3, 3)),
     # softplus and its slope share theirs.
     "ψ": ((siglip(torch.bfloat16, 64)[0], lambda D: siglip(torch.bfloat16, D)[1]()), (1, 1)),
 }
@@ -321,10 +334,10 @@ def test_a_score_costs_one_exponential_for_each_branch_of_a_sweep(target, D, sid
     result, and each needs all weights. Counted without software pipelining, which on some targets writes the loop's body twice.
     """
     monkeypatch.setattr("jessl_kernels.triton.launch.SAFE", True)
-    (what, score), expected = EXPONENTIALS[sides]
-    sweeps = compiled(target, (what, lambda: score(D)))
-    assert len(sweeps) == len(expected)
-    for kernel, each in zip(sweeps, expected, strict=True):
+    (what, problem), expected = EXPONENTIALS[sides]
+    found = compiled(target, (what, lambda: problem(D)))
+    assert len(found) == len(expected)
+    for kernel, each in zip(found, expected, strict=True):
         repeated = 2 if D == 256 and target in ("sm_80", "sm_86", "sm_120") else 1
         where = f"{kernel.name} for {target}: {kernel.exponentials:.2f} of {each}"
         if kernel.name == "pull":
@@ -353,14 +366,14 @@ def test_without_software_pipelining_every_kernel_has_one_stage(monkeypatch):
 
 @over(DISTANCES)
 def test_distances_fit(case, target):
-    for kernel in compiled(target, case):
+    for kernel in sweeps(target, case):
         assert_fits(kernel)
         assert kernel.products == 0 and kernel.count("tf32") == 0
 
 
 @over(STRIPS)
 def test_epilogues_of_strips_fit(case, target):
-    for kernel in compiled(target, case):
+    for kernel in sweeps(target, case):
         assert_fits(kernel)
         assert kernel.products == 0 and kernel.count("tf32") == 0
 
@@ -386,7 +399,7 @@ def test_few_variants_are_compiled_over_batches_of_1_to_300_rows(what, kind, dty
     def reduce(N: int) -> None:
         ids = torch.arange(N)
         exclude = Exclude(diagonals=(0, N // 2, -(N // 2)), same=(ids, ids))
-        what(problems.score(dtype, D, N=N, kind=kind, symmetric=symmetric, exclude=exclude, biased=not symmetric))
+        what(problems.problem(dtype, D, N=N, kind=kind, symmetric=symmetric, exclude=exclude, biased=not symmetric))
 
     assert_few_variants(reduce)
 
@@ -397,8 +410,8 @@ def test_few_variants_are_compiled_over_batches_of_1_to_300_rows(what, kind, dty
 )
 def test_few_variants_of_whole_losses_are_compiled_too(loss, dtype):
     def whole(N: int) -> None:
-        what, score = loss(dtype, 64, N)
-        what(score())
+        what, problem = loss(dtype, 64, N)
+        what(problem())
 
     assert_few_variants(whole)
 

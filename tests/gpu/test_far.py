@@ -34,7 +34,7 @@ def run(*arguments: str) -> list[str]:
 
 
 def test_tiles_beyond_2_to_the_31_elements_come_out_as_at_the_beginning():
-    assert len(run()) == 25
+    assert len(run()) == 32
 
 
 def test_each_address_of_64_bits_is_needed_and_a_shorter_one_is_noticed():

@@ -15,13 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from triton.runtime.jit import JITFunction
 
-from benchmarks.static_gpu.problems import ALL, EMBEDDINGS
 from jessl_kernels import phi
 from jessl_kernels.backends import triton as backend
 from jessl_kernels.problem.exclude import Exclude
-from jessl_kernels.problem.row_loss import Pairing
+from jessl_kernels.problem.row_loss import Loss, Positives, RowProblem
 from jessl_kernels.problem.score import Score
-from jessl_kernels.problem.types import Needs, Upstream, Weighted
+from jessl_kernels.problem.types import Needs, SideSlopes, Slopes, Terms
 from jessl_kernels.triton import dispatch, launch
 
 MOST = (2**31 - 1, 65_535, 65_535)  # programs along each axis, of CUDA
@@ -68,28 +67,31 @@ def test_the_library_multiplies_half_precision_into_fp32(cuda, hip, dtype):
     assert taken is a and options == {"out_dtype": torch.float32}
 
 
+def needs_of(problem: RowProblem, *, scale: bool = True, biases: bool = True) -> Needs:
+    row, col = (biases and bias is not None for bias in (problem.row_bias, problem.col_bias))
+    return Needs(True, slice(0, problem.M if problem.y else 0), scale, row, col)
+
+
 def reduced(route: str, N: int, M: int, processors: int, symmetric: bool = False) -> list[Launched]:
-    """The launches of every reduction, each with every gradient."""
+    """The launches of sums, their gradients and losses of them, each with every gradient."""
     kind, dtype, D = ROUTES[route]
     with torch.device("meta"):
-        x, y = torch.empty(N, D, dtype=dtype), None if symmetric else torch.empty(M, D, dtype=dtype)
+        x, y = torch.empty(N, D, dtype=dtype), () if symmetric else (torch.empty(M, D, dtype=dtype),)
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         row, col = torch.empty(N, dtype=wide), torch.empty(M, dtype=wide)
         ids = torch.empty(N, dtype=torch.int64), torch.empty(M, dtype=torch.int64)
         scale = torch.empty((), dtype=torch.float64)
     exclude = Exclude(diagonals=(0, 1, -1)) if symmetric else Exclude((0,), ids, ids, (1,))
     bias = (None, None) if symmetric else (row, col)
-    score = Score(x, y, scale, *bias, exclude, kind, phi.IDENTITY)
-    needs = EMBEDDINGS if symmetric else ALL
     with noted(processors) as found:
         for op in ("logsumexp", "softplus"):
-            lse = (row, col) if op == "logsumexp" else (None, None)
-            for both in (False, True):
-                upstream = Upstream(row, lse[0]), Upstream(col, lse[1]) if both else None
-                dispatch.gradient(score, op, *upstream, needs, WORKSPACE)
-                weighted = Weighted(row, None), Weighted(col, None) if both else None
-                dispatch.reduce_and_gradient(score, op, *weighted, needs, WORKSPACE)
-        dispatch.top_k(score, min(2, M), WORKSPACE)
+            for both in (False,) if symmetric else (False, True):
+                problem = RowProblem((x,), y, scale, *bias, exclude, kind, phi.IDENTITY, negatives=Terms(op), cols=both)
+                sums, needs = backend.row_sums(problem, WORKSPACE), needs_of(problem)
+                arriving = SideSlopes(row[None]), SideSlopes(col[None]) if both else None
+                backend.row_grads(problem, sums, Slopes(*arriving), needs, WORKSPACE)
+                backend.row_loss(problem, Loss("none"), needs, WORKSPACE)
+        dispatch.top_k(problem.score(x, y[0] if y else None), min(2, M), WORKSPACE)
     return found
 
 
@@ -113,7 +115,13 @@ def test_a_symmetric_problem_is_within_them_too(route):
 @pytest.mark.parametrize("route", ROUTES)
 def test_kernels_are_compiled_with_the_same_constants_at_every_size(route):
     """So what `test_compiled.py` says of shared memory and registers holds for all of them."""
-    every = {size: {(one.kernel, one.constants) for one in reduced(route, *size, 132)} for size in SIZES}
+
+    def compiled(
+        one: Launched,
+    ) -> tuple[str, tuple[tuple[str, object], ...]]:  # parts are merged a few or many at a time
+        return one.kernel, tuple(constant for constant in one.constants if constant[0] != "PARTS_PER_LOAD")
+
+    every = {size: {compiled(one) for one in reduced(route, *size, 132)} for size in SIZES}
     assert all(constants == every[300, 300] for constants in every.values())
 
 
@@ -137,12 +145,22 @@ def test_launches_and_all_that_they_are_handed_are_on_the_device_of_x(monkeypatc
             with torch.device("meta"):
                 x, y = (torch.empty(70, D, dtype=dtype) for _ in range(2))
                 scale = torch.ones((), dtype=torch.float64)
-            score = Score(x, y, scale, None, None, Exclude((0,)), kind, phi.IDENTITY)
-            row = x.new_ones(70, dtype=score.dtype)
-            backend.reduce(score, "logsumexp", True, WORKSPACE)
-            backend.reduce_and_gradient(score, "logsumexp", Weighted(row, row), None, ALL, WORKSPACE)
-            backend.gradient(score, "softplus", Upstream(row, None), Upstream(row, None), ALL, WORKSPACE)
-            backend.paired(score, "logsumexp", Pairing(1 / 70, "anchor", normalize=True), ALL, WORKSPACE)
+            ids = torch.zeros(70, dtype=torch.int64, device="meta")
+            for negatives, positives, join in (
+                (Terms(), Positives(shift=0), "softplus"),
+                (Terms("softplus"), Positives(), "none"),
+                (Terms(), Positives(row_ids=ids, col_ids=ids), "softplus_spread"),
+            ):
+                problem = RowProblem(
+                    (x,), (y,), scale, None, None, Exclude((0,)), kind, phi.IDENTITY, positives=positives, negatives=negatives,
+                    of_positives=Terms(linear=True), cols=True, normalize=kind == "dot",
+                )  # fmt: skip
+                sums = backend.row_sums(problem, WORKSPACE)
+                side = SideSlopes(torch.ones_like(sums.row.negatives.total))
+                backend.row_grads(problem, sums, Slopes(side, side), needs_of(problem), WORKSPACE)
+                backend.row_loss(problem, Loss(join), needs_of(problem), WORKSPACE)
+            score = problem.score(x, y)
+            backend.total(score, needs_of(problem), WORKSPACE)
             backend.top_k(score, 3, WORKSPACE)
     assert {device for devices in seen for device in devices} == {x.device}
 
@@ -163,12 +181,19 @@ class Counted(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-SMALL = Needs(True, True, False, False, False)
-WHOLE = {  # name: op, pairing, whether y is given, launches of ours, of torch
-    "info_nce": ("logsumexp", Pairing(0.1, "anchor", normalize=True), True, 6, 3),
-    "clip_loss": ("logsumexp", Pairing(0.1, "anchor", cols=True), True, 8, 4),
-    "nt_xent": ("logsumexp", Pairing(0.1, "anchor", 500, normalize=True), False, 6, 3),
-    "siglip_loss": ("softplus", Pairing(0.1, "softplus"), True, 6, 4),
+PAIRED = {"positives": Positives(shift=0), "exclude": Exclude()}
+WHOLE = {  # name: the problem's fields, join, whether y is given, launches of ours, of torch
+    "info_nce": ({**PAIRED, "normalize": True}, "softplus", True, 6, 3),
+    "clip_loss": ({**PAIRED, "cols": True}, "softplus", True, 8, 4),
+    "nt_xent": ({"normalize": True}, "softplus", False, 6, 3),
+    "siglip_loss": (
+        {**PAIRED, "negatives": Terms("softplus"), "of_positives": Terms("softplus", (-1.0,))},
+        "sum",
+        True,
+        6,
+        4,
+    ),
+    "sup_con": ({"of_positives": Terms(linear=True), "normalize": True}, "softplus_spread", False, 7, 16),
 }
 
 
@@ -176,20 +201,44 @@ WHOLE = {  # name: op, pairing, whether y is given, launches of ours, of torch
 @pytest.mark.parametrize("N", [1000, 70_000])
 def test_a_whole_loss_takes_few_launches_at_every_size(loss, N):
     """20 µs each on the host, for which the device waits in batches of up to 16,384 rows."""
-    op, pairing, two, ours, of_torch = WHOLE[loss]
+    fields, join, two, ours, of_torch = WHOLE[loss]
     with torch.device("meta"):
         x, y = (torch.empty(N, 64, dtype=torch.bfloat16) for _ in range(2))
         scale = torch.empty((), dtype=torch.float64)
-    rest = None if two else x[: N // 2]
-    pairing = pairing if two else pairing._replace(shift=N // 2)
-    score = Score(
-        x if two else x[: N // 2], y if two else None, scale, None, None, Exclude((0,)), "dot", phi.IDENTITY, rest=rest
+        ids = torch.empty(N, dtype=torch.int64)
+    pieces = ((x,), (y,)) if two else ((x[: N // 2], x[: N // 2]), ())
+    if loss == "sup_con":
+        pieces, fields = ((x,), ()), {**fields, "positives": Positives(row_ids=ids, col_ids=ids)}
+    elif not two:
+        fields = {**fields, "positives": Positives(shift=N // 2)}
+    problem = RowProblem(
+        *pieces, scale, None, None, **{"exclude": Exclude((0,)), "kind": "dot", "phi": phi.IDENTITY, **fields}
     )
+    reduction = "mean_counted" if loss == "sup_con" else "mean"
     with noted(132) as found, Counted() as counted:
-        backend.paired(score, op, pairing, SMALL, WORKSPACE)
+        backend.row_loss(problem, Loss(join, reduction), needs_of(problem, scale=False), WORKSPACE)
     assert len(found) <= ours, found
     assert_within_limits(found)
     assert len(counted.names) <= of_torch, counted.names
+
+
+def test_columns_without_a_gradient_cost_no_tiles():
+    """Of a queue, which follows the keys."""
+    N, M = 1000, 70_000
+    with torch.device("meta"):
+        x, keys, queue = (torch.empty(n, 64, dtype=torch.bfloat16) for n in (N, N, M - N))
+        scale = torch.empty((), dtype=torch.float64)
+    positives = Positives(shift=0)
+    problem = RowProblem((x,), (keys, queue), scale, None, None, Exclude(), "dot", phi.IDENTITY, positives=positives)
+
+    def pulled(y: slice) -> list[Launched]:
+        with noted(132) as found:
+            backend.row_loss(problem, Loss("softplus"), Needs(True, y, False, False, False), WORKSPACE)
+        return [one for one in found if one.kernel == "pull"]
+
+    assert pulled(slice(0, 0)) == []
+    (of_keys,), (of_all,) = pulled(slice(0, N)), pulled(slice(0, M))
+    assert of_keys.grid[0] == -(-N // dict(of_keys.constants)["BM"]) < of_all.grid[0]
 
 
 def test_kernels_are_handed_aligned_rows_wherever_a_batch_begins():
@@ -207,5 +256,6 @@ def test_vectors_at_an_unaligned_address_are_copied():
     score = Score(x, None, torch.ones(()), bias, bias, Exclude(same=(ids, ids)), "dot", phi.IDENTITY)
     assert bias.data_ptr() % 16 == 4 and ids.data_ptr() % 16 == 8
     pairs = launch.Problem.of(score).pairs
-    for given, was in ((pairs.row_bias, bias), (pairs.col_bias, bias), (pairs.same_rows, ids), (pairs.same_cols, ids)):
+    ((rows, cols),) = pairs.same
+    for given, was in ((pairs.row_bias, bias), (pairs.col_bias, bias), (rows, ids), (cols, ids)):
         assert given.data_ptr() % 16 == 0 and torch.equal(given, was)

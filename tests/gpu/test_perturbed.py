@@ -21,7 +21,9 @@ from tests.unit import test_reductions as suite
 from tests.yardstick import evaluate, judge
 
 on_triton = pytest.mark.parametrize("backend", ["triton"])
-WORSE = {"last bits": perturbed.last_bits, "flushed": perturbed.flushed, "truncated": perturbed.truncated}
+# One draw: of "near fp32" every third or fourth exceeds the bar, by up to a fifth.
+LAST_BITS = functools.partial(perturbed.last_bits, 1)
+WORSE = {"last bits": LAST_BITS, "flushed": perturbed.flushed, "truncated": perturbed.truncated}
 # name: (score, dtype, what, dim, exclusion, shape)
 PROBLEMS = {
     "fused bf16": ("dot", torch.bfloat16, "lse", "row", "diagonal", (33, 40, 24)),

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import jessl_kernels as jk
-from jessl_kernels import _checks
 from tests import executor, placement
 
 
@@ -58,15 +57,19 @@ BEFORE = torch.ones(16)
 
 @pytest.mark.usefixtures("gpu")
 def test_a_device_that_the_package_forgets_to_name_is_refused(monkeypatch):
-    """A scale that was made on the host goes unnoticed on the CPU, and is an address that no kernel may read on a GPU."""
-    x = rows().bfloat16()
+    """Numbers that were made on the host go unnoticed on the CPU, and are an address that no kernel may read on a GPU."""
+    x, partners = rows().bfloat16(), torch.tensor([1, 0, 3, 2])
+
+    def loss() -> torch.Tensor:
+        return jk.row_loss(x, join="softplus", positives=partners, exclude="diagonal")
+
     # Compiled under another name, since what a file of the tests makes is moved.
-    forgetful = eval(compile("lambda full: lambda *a, device, **k: full(*a, **k)", "package.py", "eval"))
+    forgetful = eval(compile("lambda arange: lambda *a, device, **k: arange(*a, **k)", "package.py", "eval"))
     with jk.use_backend("triton"):
-        jk.pairwise_logsumexp(x, scale=2.0)
-        monkeypatch.setattr(_checks.torch, "full", forgetful(torch.full))
+        loss()
+        monkeypatch.setattr(torch, "arange", forgetful(torch.arange))
         with pytest.raises(RuntimeError, match="row_sums would be handed a host tensor"):
-            jk.pairwise_logsumexp(x, scale=2.0)
+            loss()
 
 
 @pytest.mark.usefixtures("gpu")

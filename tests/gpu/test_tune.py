@@ -14,7 +14,7 @@ from triton.runtime.errors import OutOfResources
 from jessl_kernels import phi
 from jessl_kernels.problem.exclude import Exclude
 from jessl_kernels.problem.score import Score
-from jessl_kernels.problem.types import Upstream
+from jessl_kernels.problem.types import Terms, Weights
 from jessl_kernels.triton import launch, shapes, tune
 from jessl_kernels.triton.launch import Problem, Sides
 from jessl_kernels.triton.shapes import Shape
@@ -138,14 +138,18 @@ def test_tiles_of_every_size_that_may_be_chosen_give_the_same(backend, kernel, k
 
     def ours(shape: Shape) -> tuple:
         if kernel in ("sums", "both"):
-            return launch.sums(problem, "logsumexp", kernel == "both", 1 << 20, shape)
+            found = launch.sum_parts(problem, Terms(), kernel == "both", 1 << 20, shape)
+            return tuple(launch.merge(parts).values()[0] for parts in found if parts.total is not None)
         if kernel == "attend":
-            return launch.attend(problem, False, 0, 1 << 20, shape).merged()
-        of_rows, of_cols = (Upstream(torch.ones(len(lse)), lse.float()) for lse in (row, col))
+            sums, embedding, _ = launch.attend(problem, False, 0, 1 << 20, shape)
+            lse = launch.merge(sums).values()[0]
+            share = (sums.reference[0] - lse).exp()
+            return lse, (embedding * share[:, :, None]).sum(dim=0)
+        of_rows, of_cols = (Weights(lse.float()[None], torch.ones(1, len(lse))) for lse in (row, col))
         if kernel == "pull psi":
-            sides, op = Sides.of(of_rows._replace(lse=None), None), "softplus"
+            sides, op = Sides.of(of_rows._replace(reference=None), None), Terms("softplus")
         else:
-            sides, op = Sides.of(of_rows, of_cols if "both" in kernel else None), "logsumexp"
+            sides, op = Sides.of(of_rows, of_cols if "both" in kernel else None), Terms()
         options = {"psi": kernel == "pull psi", "scale": kernel == "pull both scale"}
         found = launch.pull(problem, sides, op, 1 << 20, shape=shape, **options).merged()
         return tuple(one for one in (found.embedding, found.psi, found.scale) if one is not None)

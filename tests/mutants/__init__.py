@@ -7,5 +7,5 @@ problems   small, of odd shapes, each with what is hard about it
 judged     a call of `dispatch`, or of a whole loss, on such a problem, against the matrix form in fp64
 checks     what a mutant must pass to survive: the table of those calls
 survivors  why each one that survives cannot be told from the original
-outcomes   every mutant and the check that catches it, as docs/gpu-mutants.md has it
+outcomes   a mutant against the checks
 """

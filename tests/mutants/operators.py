@@ -35,14 +35,27 @@ COMPARISONS = {
 TWINS = {
     one: other
     for pair in (
-        *(("N", "M"), ("row", "col"), ("rows", "cols"), ("g", "h"), ("r", "c"), ("g_rescaled", "h_rescaled"), ("low", "high")),
+        *(("N", "M"), ("row", "col"), ("rows", "cols"), ("f", "g"), ("r", "c"), ("f_rescaled", "g_rescaled"), ("low", "high")),
         *(("least", "most"), ("first_i", "first_j"), ("first", "start"), ("begin", "end"), ("down", "across")),
         *(("x_squares", "y_squares"), ("bias_row", "bias_col"), ("u_row", "u_col"), ("a", "b"), ("u", "v")),
         *(("of_a", "of_b"), ("a_unit", "b_unit"), ("a_norm", "b_norm"), ("a_first", "b_first"), ("ahead", "behind")),
-        *(("raw", "positive"), ("lse", "share"), ("largest", "total"), ("i", "here")),
+        *(("raw", "positive"), ("largest", "total"), ("i", "here"), ("row_spread", "col_spread"), ("row_mean", "col_mean")),
+        *(("negatives", "positives"), ("to_negatives", "to_positives"), ("references", "totals"), ("linear", "count")),
+        *(("of_n", "of_p"), ("count", "positives_count"), ("reference", "level"), ("P", "spread")),
     )
     for one, other in (pair, pair[::-1])
 } | {"ld": "M"}  # fmt: skip
+ATTRIBUTES = {
+    one: other
+    for pair in (
+        ("reference", "total"),
+        ("linear", "count"),
+        ("factor", "rescaled"),
+        ("spread", "mean"),
+        ("first", "last"),
+    )
+    for one, other in (pair, pair[::-1])
+}  # of what a kernel is handed together
 
 
 @dataclass(frozen=True)
@@ -174,6 +187,8 @@ def _changes(node: ast.AST, names: set[str]) -> Iterator[ast.AST]:
         case ast.Name(id=name, ctx=ast.Load()):
             if TWINS.get(name) in names:
                 yield ast.Name(TWINS[name], ast.Load())
+        case ast.Attribute(value=ast.Name() as of, attr=name, ctx=ast.Load()) if name in ATTRIBUTES:
+            yield ast.Attribute(of, ATTRIBUTES[name], ast.Load())
         case ast.Constant(value=float() as number):
             yield ast.Constant(number + 1.0)
 

@@ -1,4 +1,4 @@
-"""Every mutant against the checks, and docs/gpu-mutants.md, which says what came of it."""
+"""A mutant against the checks."""
 
 from __future__ import annotations
 

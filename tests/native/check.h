@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/tile.h"
+#include "cpu/tile/tile.h"
 
 namespace jessl::test {
 
@@ -58,7 +58,7 @@ struct Random {
 
 }  // namespace jessl::test
 
-#define FACT(name)                                                          \
-  static void name();                                                       \
-  static const ::jessl::test::Register registered_##name(#name, name);      \
+#define FACT(name)                                                     \
+  static void name();                                                  \
+  static const ::jessl::test::Register registered_##name(#name, name); \
   static void name()

@@ -1,8 +1,8 @@
 // The table of functions.h for one kind of vector. Included last, within the target region of a functions_*.cpp.
 #pragma once
 
-#include "cpu/math.h"
-#include "cpu/product.h"
+#include "cpu/simd/math.h"
+#include "cpu/tile/product.h"
 #include "functions.h"
 
 namespace jessl::test {

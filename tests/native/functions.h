@@ -1,9 +1,10 @@
-// The vector functions of csrc/cpu/math.h and product.h over arrays, one table per level; n is a multiple of 16.
+// The vector functions of csrc/cpu/simd/math.h and csrc/cpu/tile/product.h over arrays, one table per level; n is a
+// multiple of 16.
 #pragma once
 
 #include <cstdint>
 
-#include "cpu/tile.h"
+#include "cpu/tile/tile.h"
 
 namespace jessl::test {
 
@@ -15,8 +16,8 @@ struct Functions {
   // C (rows × columns) (+)= A·B, and Σ_k (A − B)²; A by strides, B and C by rows of whole vectors.
   void (*product)(const Real* a, std::int64_t a_k, std::int64_t a_r, Rows<Real> b, Rows<Real> c, std::int64_t rows,
                   std::int64_t columns, std::int64_t K, bool accumulate);
-  void (*squared_distance)(const Real* a, std::int64_t a_k, std::int64_t a_r, Rows<Real> b, Rows<Real> c, std::int64_t rows,
-                           std::int64_t columns, std::int64_t K);
+  void (*squared_distance)(const Real* a, std::int64_t a_k, std::int64_t a_r, Rows<Real> b, Rows<Real> c,
+                           std::int64_t rows, std::int64_t columns, std::int64_t K);
 };
 
 template <class Real>

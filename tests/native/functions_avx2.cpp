@@ -1,4 +1,4 @@
-// The standard headers come first, as in csrc/cpu/tile_avx2.cpp.
+// The standard headers come first, as in csrc/cpu/tile/tile_avx2.cpp.
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -13,7 +13,7 @@
 #pragma GCC target("avx2,fma")
 #endif
 
-#include "cpu/vector_avx2.h"
+#include "cpu/simd/vector_avx2.h"
 #include "fill_functions.h"
 
 namespace jessl::test {

@@ -1,4 +1,4 @@
-// The standard headers come first, as in csrc/cpu/tile_avx512.cpp.
+// The standard headers come first, as in csrc/cpu/tile/tile_avx512.cpp.
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -8,12 +8,13 @@
 #if defined(__x86_64__)
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), \
+                             apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
 #endif
 
-#include "cpu/vector_avx512.h"
+#include "cpu/simd/vector_avx512.h"
 #include "fill_functions.h"
 
 namespace jessl::test {

@@ -1,4 +1,4 @@
-#include "cpu/vector_portable.h"
+#include "cpu/simd/vector_portable.h"
 #include "fill_functions.h"
 
 namespace jessl::test {

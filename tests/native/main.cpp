@@ -40,7 +40,7 @@ std::vector<Level> levels() {
 int main(int count, char** words) {
   using namespace jessl::test;
   setenv("JESSL_POISON", "1", 1);  // scratch memory is NaN until written to
-  alarm(600);  // threads that wait for each other must not keep a machine busy for ever
+  alarm(600);                      // threads that wait for each other must not keep a machine busy for ever
   const char* part = "";
   for (int k = 1; k < count; ++k)
     if (std::strcmp(words[k], "--exhaustive") == 0)

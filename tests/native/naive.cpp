@@ -30,10 +30,10 @@ std::string words(const Shape& s) {
   const char* phis[] = {"", ", clamp", ", laplace"};
   const char* distances[] = {"differences", "product", "product if far"};
   line << s.N << "×" << s.M << " D=" << s.D << " " << elements[int(s.element)] << (s.symmetric ? ", symmetric" : "")
-       << (s.kind == Kind::dot ? ", dot" : ", ") << (s.kind == Kind::dot ? "" : distances[int(s.distances)]) << phis[int(s.phi)]
-       << ", sharpness " << s.sharpness << ", exclusion " << s.exclusion << (s.row_bias ? ", row bias" : "")
-       << (s.col_bias ? ", col bias" : "") << (s.strided ? ", strided" : "") << ", workspace " << s.workspace
-       << ", skipping below " << s.skip_below;
+       << (s.kind == Kind::dot ? ", dot" : ", ") << (s.kind == Kind::dot ? "" : distances[int(s.distances)])
+       << phis[int(s.phi)] << ", sharpness " << s.sharpness << ", exclusion " << s.exclusion
+       << (s.row_bias ? ", row bias" : "") << (s.col_bias ? ", col bias" : "") << (s.strided ? ", strided" : "")
+       << ", workspace " << s.workspace << ", skipping below " << s.skip_below;
   return line.str();
 }
 
@@ -74,20 +74,22 @@ Given<Real>::Given(const Shape& shape, std::uint64_t seed)
   p.exclude.diagonal_count = std::int64_t(diagonals_.size());
   p.exclude.keep_count = std::int64_t(keep_.size());
   // In order, as after a sort by class, so that whole tiles have no pair of one class; some match nothing.
-  const auto ids = [&](std::vector<std::int32_t>& row, std::vector<std::int32_t>& col) {
-    for (std::int64_t i = 0; i < N; ++i) row.push_back(random.below(9) ? std::int32_t(i / 40) : -1);
-    for (std::int64_t j = 0; j < M; ++j) col.push_back(random.below(9) ? std::int32_t(j / 40) : -2);
+  const auto ids = [&](IdLists& lists, std::int64_t size) {
+    for (std::int64_t i = 0; i < N; ++i) lists.row.push_back(random.below(9) ? std::int32_t(i / size) : -1);
+    for (std::int64_t j = 0; j < M; ++j) lists.col.push_back(random.below(9) ? std::int32_t(j / size) : -2);
     if (shape.symmetric)
-      for (std::int64_t j = 0; j < M; ++j) col[j] = row[j] < 0 ? -2 : row[j];
-    return Ids{row.data(), col.data()};
+      for (std::int64_t j = 0; j < M; ++j) lists.col[j] = lists.row[j] < 0 ? -2 : lists.row[j];
+    return Ids{lists.row.data(), lists.col.data()};
   };
-  if (shape.exclusion & same_ids) p.exclude.same = ids(same_row_, same_col_);
-  if (shape.exclusion & different_ids) p.exclude.different = ids(different_row_, different_col_);
+  if (shape.exclusion & same_ids) p.exclude.same[0] = ids(same_, 40);
+  if (shape.exclusion & different_ids) p.exclude.different[0] = ids(different_, 40);
+  if (shape.exclusion & without_ids) p.exclude.without = ids(without_, 3);
+  if (shape.exclusion & within_ids) p.exclude.within = ids(within_, 60);
 
   const auto real = [&] { return double(Real(random.normal())); };
-  for (std::int64_t i = 0; i < N; ++i) arriving.row.push_back(real()), arriving.anchor.push_back(3 * real());
-  for (std::int64_t j = 0; j < M; ++j) arriving.col.push_back(real());
-  if (shape.symmetric) arriving.col = arriving.row;
+  for (std::int64_t i = 0; i < N; ++i) upstream.row.push_back(real()), upstream.anchor.push_back(3 * real());
+  for (std::int64_t j = 0; j < M; ++j) upstream.col.push_back(real());
+  if (shape.symmetric) upstream.col = upstream.row;
   compute_scores();
 }
 
@@ -104,18 +106,21 @@ void Given<Real>::fill(Bytes& data, std::vector<double>& numbers, Batch& batch, 
       if (shape_.element == Element::f32) put(data, at, float(x)), numbers.push_back(float(x));
       if (shape_.element == Element::bf16)
         put(data, at, bits_of_bfloat16(x)), numbers.push_back(value_of_bfloat16(bits_of_bfloat16(x)));
-      if (shape_.element == Element::f16) put(data, at, bits_of_float16(x)), numbers.push_back(value_of_float16(bits_of_float16(x)));
+      if (shape_.element == Element::f16)
+        put(data, at, bits_of_float16(x)), numbers.push_back(value_of_float16(bits_of_float16(x)));
     }
-  batch = {{data.data(), row_stride, column_stride}, rows, D, shape_.element};
+  batch = {{Piece{data.data(), row_stride, column_stride}}, rows, D, shape_.element};
 }
 
 template <class Real>
-bool Given<Real>::out(std::int64_t i, std::int64_t j) const {
+bool Given<Real>::excluded(std::int64_t i, std::int64_t j) const {
+  const auto equal = [i, j](const IdLists& ids) { return ids.row[i] >= 0 && ids.row[i] == ids.col[j]; };
+  if (!without_.row.empty() && equal(without_)) return true;
+  if (!within_.row.empty() && !equal(within_)) return true;
   if (std::count(keep_.begin(), keep_.end(), j - i)) return false;
   if (std::count(diagonals_.begin(), diagonals_.end(), j - i)) return true;
-  const auto equal = [](std::int32_t a, std::int32_t b) { return a >= 0 && a == b; };
-  if (!same_row_.empty() && equal(same_row_[i], same_col_[j])) return true;
-  return !different_row_.empty() && !equal(different_row_[i], different_col_[j]);
+  if (!same_.row.empty() && equal(same_)) return true;
+  return !different_.row.empty() && !equal(different_);
 }
 
 // Bounds in the widest gap of u near its quartiles, so that no rounding moves a score across one.
@@ -152,11 +157,14 @@ void Given<Real>::compute_scores() {
         expanded.add((std::abs(a - c) + std::abs(b - c)) * (std::abs(a - c) + std::abs(b - c)), 1);
       }
       u_[i * M + j] = problem.kind == Kind::dot ? alpha * inner.value : -alpha * square.value;
-      roundings[i * M + j] = alpha * (problem.kind == Kind::dot ? inner.size : center_.empty() ? square.size : expanded.size);
+      roundings[i * M + j] = alpha * (problem.kind == Kind::dot ? inner.size
+                                      : center_.empty()         ? square.size
+                                                                : expanded.size);
     }
   choose_phi();
   for (std::int64_t k = 0; k < N * M; ++k) {
-    const double u = u_[k], r = row_bias_.empty() ? 0 : double(row_bias_[k / M]), c = col_bias_.empty() ? 0 : double(col_bias_[k % M]);
+    const double u = u_[k], r = row_bias_.empty() ? 0 : double(row_bias_[k / M]),
+                 c = col_bias_.empty() ? 0 : double(col_bias_[k % M]);
     double s = u, slope = 1, errors = roundings[k], slope_errors = 0;
     if (problem.phi.name == PhiName::clamp) {
       s = std::clamp(u, problem.phi.low, problem.phi.high);
@@ -167,7 +175,7 @@ void Given<Real>::compute_scores() {
       errors = u == 0 ? 0 : roundings[k] * slope;
       slope_errors = u == 0 ? 0 : roundings[k] / -u;
     }
-    const bool pair = !out(k / M, k % M) && r != -inf && c != -inf;
+    const bool pair = !excluded(k / M, k % M) && r != -inf && c != -inf;
     s_.push_back(pair ? s + r + c : -inf);
     slope_.push_back(slope);
     errors_.push_back(1 + (pair ? errors + std::abs(r) + std::abs(c) + std::abs(s) : 0));
@@ -183,7 +191,8 @@ Answers Given<Real>::row_values(Op op) const {
     for (std::int64_t j = 0; j < M; ++j) most = std::max(most, score(i, j));
     for (std::int64_t j = 0; j < M; ++j) {
       const double s = score(i, j), errors = errors_[i * M + j];
-      if (op == Op::softplus) rows[i].value += softplus_of(s), rows[i].size += softplus_of(s) + logistic_of(s) * errors + smallest<Real>;
+      if (op == Op::softplus)
+        rows[i].value += softplus_of(s), rows[i].size += softplus_of(s) + logistic_of(s) * errors + smallest<Real>;
       if (op == Op::logsumexp && most > -inf) {
         sum += std::exp(s - most);
         rows[i].size += std::exp(s - most) * errors;
@@ -205,7 +214,8 @@ Answers Given<Real>::col_values(Op op) const {
     for (std::int64_t i = 0; i < N; ++i) most = std::max(most, score(i, j));
     for (std::int64_t i = 0; i < N; ++i) {
       const double s = score(i, j), errors = errors_[i * M + j];
-      if (op == Op::softplus) cols[j].value += softplus_of(s), cols[j].size += softplus_of(s) + logistic_of(s) * errors + smallest<Real>;
+      if (op == Op::softplus)
+        cols[j].value += softplus_of(s), cols[j].size += softplus_of(s) + logistic_of(s) * errors + smallest<Real>;
       if (op == Op::logsumexp && most > -inf) {
         sum += std::exp(s - most);
         cols[j].size += std::exp(s - most) * errors;
@@ -229,18 +239,21 @@ NaiveGradients Given<Real>::gradients(Op op, bool with_columns, bool with_anchor
     for (std::int64_t j = 0; j < M; ++j) {
       const double s = score(i, j);
       if (s == -inf) continue;
-      const double g = arriving.row[i] * (with_anchor ? logistic_of(row[i].value - arriving.anchor[i]) : 1);
-      const double h = with_columns ? arriving.col[j] : 0;
+      const double g = upstream.row[i] * (with_anchor ? logistic_of(row[i].value - upstream.anchor[i]) : 1);
+      const double h = with_columns ? upstream.col[j] : 0;
       const bool sum = op == Op::softplus;
       const double of_row = g * (sum ? logistic_of(s) : std::exp(s - row[i].value));
       const double of_col = h * (sum ? logistic_of(s) : std::exp(s - col[j].value));
       // What a weight may be off by, as a share of it: its score and its log-sum-exp, rounded, and φ'.
-      const double row_off = errors_[i * M + j] + (sum ? 1 : row[i].size), col_off = errors_[i * M + j] + (sum ? 1 : col[j].size);
-      // Weights below 4e-19 of their sum, or below the smallest float, may be 0 (csrc/cpu/epilogue.h).
-      const double flushed = (std::abs(g) + std::abs(h)) * 4e-19 / double(std::numeric_limits<Real>::epsilon()) + smallest<Real>;
+      const double row_off = errors_[i * M + j] + (sum ? 1 : row[i].size),
+                   col_off = errors_[i * M + j] + (sum ? 1 : col[j].size);
+      // Weights below 4e-19 of their sum, or below the smallest float, may be 0 (csrc/cpu/tile/score_grad.h).
+      const double flushed =
+          (std::abs(g) + std::abs(h)) * 4e-19 / double(std::numeric_limits<Real>::epsilon()) + smallest<Real>;
       const double P = of_row + of_col, P_size = std::abs(of_row) * row_off + std::abs(of_col) * col_off + flushed;
       const double U = slope_[i * M + j] * P;
-      const double U_size = slope_[i * M + j] * (P_size + (std::abs(of_row) + std::abs(of_col)) * slope_errors_[i * M + j]);
+      const double U_size =
+          slope_[i * M + j] * (P_size + (std::abs(of_row) + std::abs(of_col)) * slope_errors_[i * M + j]);
       out.row_bias[i].value += P, out.row_bias[i].size += P_size;
       out.col_bias[j].value += P, out.col_bias[j].size += P_size;
       double t = 0, t_size = 0;

@@ -1,7 +1,7 @@
 // Problems to solve, and their answers by plain loops in double, from the definitions in csrc/pairwise/problem.h.
 //
-// Beside each answer stands its size, the sum of the absolute values that go into it: D + 16 roundings of that size are what a
-// sum of D products may be off by, in any order.
+// Beside each answer stands its size, the sum of the absolute values that go into it: D + 16 roundings of that size are
+// what a sum of D products may be off by, in any order.
 #pragma once
 
 #include <vector>
@@ -9,7 +9,7 @@
 #include <new>
 
 #include "check.h"
-#include "cpu/driver.h"
+#include "cpu/loss/row_loss.h"
 
 namespace jessl::test {
 
@@ -20,13 +20,21 @@ struct Shape {
   Kind kind = Kind::dot;
   PhiName phi = PhiName::identity;
   Distances distances = Distances::differences;
-  double sharpness = 1;  // 20: scores beyond the reach of one power; 400: beyond 1000
+  double sharpness = 1;    // 20: scores beyond the reach of one power; 400: beyond 1000
   unsigned exclusion = 0;  // of the bits below
   bool row_bias = false, col_bias = false, strided = false;
   std::int64_t workspace = 64 << 20;
   double skip_below = 0;
 };
-enum : unsigned { main_diagonal = 1, side_diagonals = 2, kept = 4, same_ids = 8, different_ids = 16 };
+enum : unsigned {
+  main_diagonal = 1,
+  side_diagonals = 2,
+  kept = 4,
+  same_ids = 8,
+  different_ids = 16,
+  without_ids = 32,
+  within_ids = 64
+};
 
 std::string words(const Shape&);
 
@@ -38,7 +46,7 @@ struct Sized {
 using Answers = std::vector<Sized>;
 
 // Upstream gradients; col empty where no column asks. `anchor` and `weight` are for strips.
-struct Arriving {
+struct UpstreamGradients {
   std::vector<double> row, col, anchor;
 };
 
@@ -47,7 +55,8 @@ struct NaiveGradients {
   Sized scale;
 };
 
-// Begins with a cache line, as torch's tensors do, and ends with its last element, so that the address sanitizer sees a step beyond.
+// Begins with a cache line, as torch's tensors do, and ends with its last element, so that the address sanitizer sees a
+// step beyond.
 template <class T>
 struct Aligned {
   using value_type = T;
@@ -65,9 +74,9 @@ class Given {
   Given(const Given&) = delete;
 
   Problem problem{};
-  Arriving arriving;
+  UpstreamGradients upstream;
 
-  double score(std::int64_t i, std::int64_t j) const { return s_[i * M + j]; }  // −inf where the pair is out
+  double score(std::int64_t i, std::int64_t j) const { return s_[i * M + j]; }  // −inf where the pair is excluded
   double errors(std::int64_t i, std::int64_t j) const { return errors_[i * M + j]; }
   Answers row_values(Op) const;
   Answers col_values(Op) const;
@@ -79,7 +88,7 @@ class Given {
 
  private:
   void fill(Bytes& data, std::vector<double>& numbers, Batch& batch, std::int64_t rows, Random& random);
-  bool out(std::int64_t i, std::int64_t j) const;
+  bool excluded(std::int64_t i, std::int64_t j) const;
   void compute_scores();
   void choose_phi();
 
@@ -88,7 +97,10 @@ class Given {
   std::vector<double> x_, y_, u_, s_, slope_, errors_, slope_errors_;  // errors: of s, in units of rounding
   std::vector<Real> row_bias_, col_bias_, center_;
   std::vector<std::int64_t> diagonals_, keep_;
-  std::vector<std::int32_t> same_row_, same_col_, different_row_, different_col_;
+  struct IdLists {
+    std::vector<std::int32_t> row, col;
+  };
+  IdLists same_, different_, without_, within_;
 };
 
 }  // namespace jessl::test

@@ -4,9 +4,8 @@
 #include <memory>
 
 #include "check.h"
-#include "cpu/levels.h"
-#include "cpu/ready.h"
-#include "cpu/rows.h"
+#include "cpu/tile/normalize.h"
+#include "cpu/tile/rows.h"
 #include "functions.h"
 #include "numbers.h"
 
@@ -57,14 +56,17 @@ void judge_patterns(Element element, double (*truth)(std::uint16_t)) {
 }  // namespace
 
 FACT(every_bfloat16_is_converted_exactly) { judge_patterns(Element::bf16, value_of_bfloat16); }
-FACT(every_float16_is_converted_exactly_subnormals_infinities_and_nan_too) { judge_patterns(Element::f16, value_of_float16); }
+FACT(every_float16_is_converted_exactly_subnormals_infinities_and_nan_too) {
+  judge_patterns(Element::f16, value_of_float16);
+}
 
 FACT(rows_are_read_by_any_strides_less_the_center_and_padded_with_zeros) {
   std::vector<double> data(4000);
   for (std::size_t k = 0; k < data.size(); ++k) data[k] = double(k);
   const std::vector<double> center = {0.5, -1, 2, 0, 0, 0, 0.25};
   const std::int64_t D = 7, ld = padded<double>(D);
-  for (const auto& [row_stride, column_stride] : {std::pair<std::int64_t, std::int64_t>{7, 1}, {23, 1}, {29, 3}, {1, 100}, {0, 1}, {-9, 1}, {15, -2}}) {
+  for (const auto& [row_stride, column_stride] :
+       {std::pair<std::int64_t, std::int64_t>{7, 1}, {23, 1}, {29, 3}, {1, 100}, {0, 1}, {-9, 1}, {15, -2}}) {
     std::vector<double> memory(6 * ld, std::nan(""));
     const double* start = data.data() + 1500;
     const Batch batch{{start, row_stride, column_stride}, 40, D, Element::f64};
@@ -77,25 +79,28 @@ FACT(rows_are_read_by_any_strides_less_the_center_and_padded_with_zeros) {
   }
 }
 
-FACT(a_batch_in_two_pieces_is_read_across_the_split) {
+FACT(a_batch_in_three_pieces_is_read_across_their_ends) {
   std::vector<double> data(400);
   for (std::size_t k = 0; k < data.size(); ++k) data[k] = double(k);
   const std::int64_t D = 5, ld = padded<double>(D), split = 7, rows = 11;
   const std::vector<std::int64_t> backwards = {10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0};
   const double* rest = data.data() + 200;
-  for (const std::int64_t* order : {static_cast<const std::int64_t*>(nullptr), backwards.data()}) {
-    Batch batch{{data.data(), 6, 1}, rows, D, Element::f64, {rest, 1, 4}, split};
-    batch.order = order;
+  for (const std::int64_t* permutation : {static_cast<const std::int64_t*>(nullptr), backwards.data()}) {
+    const Piece first{data.data(), 6, 1, 0, 4}, second{data.data() + 4 * 6, 6, 1, 4, split}, third{rest, 1, 4, split};
+    Batch batch{{first, second, third}, rows, D, Element::f64};
+    batch.permutation = permutation;
     std::vector<double> memory(rows * ld);
     load_rows<double>(batch, 0, rows, nullptr, {memory.data(), ld});
     for (std::int64_t i = 0; i < rows; ++i) {
-      const std::int64_t at = order ? order[i] : i;
+      const std::int64_t at = permutation ? permutation[i] : i;
       for (std::int64_t d = 0; d < D; ++d) {
         const double expected = at < split ? data[at * 6 + d] : rest[at - split + d * 4];
-        check(memory[i * ld + d] == expected, "row ", i, ", column ", d, " is ", memory[i * ld + d], ", not ", expected);
+        check(memory[i * ld + d] == expected, "row ", i, ", column ", d, " is ", memory[i * ld + d], ", not ",
+              expected);
       }
       const double* there = row_in_place<double>(batch, i);
-      check(there == (at < split ? data.data() + at * 6 : nullptr), "row ", i, " is found at another place, or where it has gaps");
+      check(there == (at < split ? data.data() + at * 6 : nullptr), "row ", i,
+            " is found at another place, or where it has gaps");
     }
   }
 }
@@ -106,21 +111,24 @@ FACT(rows_are_read_where_they_stand_only_if_products_may) {
   for (std::size_t k = 0; k < std::size(data); ++k) data[k] = float(k);
   const std::int64_t ld = padded<float>(D);
   const float factors[N] = {}, center[D] = {};
-  std::int64_t order[N];
-  for (std::int64_t i = 0; i < N; ++i) order[i] = N - 1 - i;
+  std::int64_t permutation[N];
+  for (std::int64_t i = 0; i < N; ++i) permutation[i] = N - 1 - i;
   const auto judge = [&](const char* what, const Batch& batch, const float* center, const float* expected) {
     const Rows<const float> rows = rows_ready<float>(batch, 4, 8, center, {place, ld});
     check(rows.data == expected, what, ": rows are ", rows.data == place ? "copied" : "read elsewhere");
     std::vector<float> copy(8 * ld);
     load_rows<float>(batch, 4, 8, center, {copy.data(), ld});
     for (std::int64_t i = 0; i < 8; ++i)
-      for (std::int64_t d = 0; d < batch.columns; ++d) check(rows.data[i * rows.ld + d] == copy[i * ld + d], what, " at ", i, ", ", d);
+      for (std::int64_t d = 0; d < batch.columns; ++d)
+        check(rows.data[i * rows.ld + d] == copy[i * ld + d], what, " at ", i, ", ", d);
   };
   const Batch plain{{data, D, 1}, N, D, Element::f32};
   judge("rows one after the other", plain, nullptr, data + 4 * D);
   judge("rows with gaps", {{data, 80, 1}, N, D, Element::f32}, nullptr, data + 4 * 80);
-  judge("the second of two pieces", {{nullptr, 0, 0}, N, D, Element::f32, {data, 48, 1}, 4}, nullptr, data);
-  judge("rows on both sides of a split", {{data, D, 1}, N, D, Element::f32, {data + 640, D, 1}, 10}, nullptr, place);
+  judge("the second of two pieces", {{Piece{nullptr, 0, 0, 0, 4}, Piece{data, 48, 1, 4}}, N, D, Element::f32}, nullptr,
+        data);
+  judge("rows on both sides of a split", {{Piece{data, D, 1, 0, 10}, Piece{data + 640, D, 1, 10}}, N, D, Element::f32},
+        nullptr, place);
   judge("rows that begin within a line", {{data + 1, D, 1}, N, D, Element::f32}, nullptr, place);
   judge("a stride of half lines", {{data, 40, 1}, N, D, Element::f32}, nullptr, place);
   judge("a stride of 4 KiB", {{data, 1024, 1}, N, D, Element::f32}, nullptr, place);
@@ -129,8 +137,8 @@ FACT(rows_are_read_where_they_stand_only_if_products_may) {
   judge("a line begun", {{data, D, 1}, N, D - 1, Element::f32}, nullptr, place);
   judge("a center", plain, center, place);
   Batch other = plain;
-  other.order = order;
-  judge("another order", other, nullptr, place);
+  other.permutation = permutation;
+  judge("a permutation", other, nullptr, place);
   other = plain;
   other.row_factor = factors;
   judge("factors", other, nullptr, place);
@@ -139,23 +147,23 @@ FACT(rows_are_read_where_they_stand_only_if_products_may) {
 FACT(a_small_batch_is_copied_once_and_a_large_one_never) {
   constexpr std::int64_t D = 48, N = 300;
   std::vector<float> data(N * D), factor(N);
-  std::vector<std::int64_t> order(N);
+  std::vector<std::int64_t> permutation(N);
   Random random{3};
   for (float& x : data) x = float(random.normal());
-  for (std::int64_t i = 0; i < N; ++i) factor[i] = float(random.normal()), order[i] = (7 * i) % N;
+  for (std::int64_t i = 0; i < N; ++i) factor[i] = float(random.normal()), permutation[i] = (7 * i) % N;
   const std::int64_t bytes = N * padded<float>(D) * sizeof(float);
   for (const bool fits : {true, false})
     for (const std::int64_t columns : {D, D - 1}) {
       Batch batch{{data.data(), D, 1}, N, columns, Element::f32}, before = batch;
       batch.row_factor = before.row_factor = factor.data();
-      batch.order = before.order = order.data();
-      batch.unit = true;
+      batch.permutation = before.permutation = permutation.data();
+      batch.normalized = true;
       Options options{2, 32 * bytes - !fits, Level::portable, {}};
       const ReadyRows<float> ready(batch, options);
       const bool moved = fits && columns == D;
       check(stand_ready<float>(batch, 0, N) == moved, columns, " columns");
       check(options.taken == (moved ? bytes : 0), options.taken, " bytes taken");
-      check(batch.unit && batch.rows == N && batch.columns == columns, "what else is known of the batch");
+      check(batch.normalized && batch.rows == N && batch.columns == columns, "what else is known of the batch");
       std::vector<float> now(padded<float>(D)), then(now);
       for (std::int64_t i = 0; i < N; ++i) {
         load_rows<float>(batch, i, 1, nullptr, {now.data(), std::int64_t(now.size())});
@@ -175,18 +183,21 @@ FACT(a_transpose_is_zero_beyond_its_rows) {
       transpose<float>({rows.data(), ld}, count, D, lanes, {out.data(), out_ld});
       for (std::int64_t d = 0; d < D; ++d)
         for (std::int64_t i = 0; i < lanes; ++i)
-          check(out[d * out_ld + i] == (i < count ? rows[i * ld + d] : 0.0f), count, " rows, D = ", D, ", at ", i, ", ", d);
+          check(out[d * out_ld + i] == (i < count ? rows[i * ld + d] : 0.0f), count, " rows, D = ", D, ", at ", i, ", ",
+                d);
     }
 }
 
-// Whole numbers, so that every order of summation gives the same answer, exactly; and memory that ends where padding does, so
-// that the address sanitizer sees a step beyond it.
+// Whole numbers, so that every order of summation gives the same answer, exactly; and memory that ends where padding
+// does, so that the address sanitizer sees a step beyond it.
 template <class Real>
 void judge_products() {
   Random random{11};
   for (const Level level : levels()) {
     const Functions<Real> f = functions<Real>(level);
-    const std::int64_t lanes = level == Level::portable ? 16 / sizeof(Real) : level == Level::avx2 ? 32 / sizeof(Real) : 64 / sizeof(Real);
+    const std::int64_t lanes = level == Level::portable ? 16 / sizeof(Real)
+                               : level == Level::avx2   ? 32 / sizeof(Real)
+                                                        : 64 / sizeof(Real);
     for (const std::int64_t rows : {1, 2, 3, 5, 6, 7, 11, 12, 13, 25})
       for (const std::int64_t columns : {1, 2, 7, 17, 31, 33, 97})
         for (const std::int64_t K : {1, 2, 7, 97}) {
@@ -199,9 +210,10 @@ void judge_products() {
             for (std::int64_t r = 0; r < rows; ++r)
               for (std::int64_t j = 0; j < columns; ++j) {
                 double expected = start;
-                for (std::int64_t k = 0; k < K; ++k) expected += term(double(a[k * a_k + r * a_r]), double(b[k * whole + j]));
-                check(double(c[r * whole + j]) == expected, what, ", ", name_of(level), " ", rows, "×", columns, "×", K, " at ", r,
-                      ", ", j, ": ", c[r * whole + j], ", not ", expected);
+                for (std::int64_t k = 0; k < K; ++k)
+                  expected += term(double(a[k * a_k + r * a_r]), double(b[k * whole + j]));
+                check(double(c[r * whole + j]) == expected, what, ", ", name_of(level), " ", rows, "×", columns, "×", K,
+                      " at ", r, ", ", j, ": ", c[r * whole + j], ", not ", expected);
               }
           };
           const auto times = [](double x, double y) { return x * y; };

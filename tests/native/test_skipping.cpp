@@ -1,11 +1,11 @@
-// What skipping rests on: hulls that bound scores, and an order of points. test_drivers.cpp holds what comes out against
-// plain loops.
+// What skipping rests on: bounding volumes, which bound scores, and the spatial sort of points. test_drivers.cpp holds
+// what comes out against plain loops.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
-#include "cpu/hulls.h"
-#include "cpu/order.h"
+#include "cpu/skip/bounding.h"
+#include "cpu/skip/spatial_sort.h"
 #include "naive.h"
 
 namespace jessl::test {
@@ -21,19 +21,19 @@ Shape shape_of(Kind kind, PhiName phi) {
 
 }  // namespace
 
-FACT(no_pair_has_a_larger_score_than_the_hulls_of_its_tiles_and_parts_allow) {
+FACT(no_pair_has_a_larger_score_than_the_bounding_volumes_of_its_tiles_and_parts_allow) {
   for (const Kind kind : {Kind::dot, Kind::sqdist})
     for (const PhiName phi : {PhiName::identity, PhiName::clamp, PhiName::laplace}) {
       if (kind == Kind::dot && phi == PhiName::laplace) continue;
       const Given<float> g(shape_of(kind, phi), 7);
       const Problem& p = g.problem;
       const std::int64_t rows = 64;
-      const Hulls x(p, p.x, p.row_bias, rows), y(p, p.y, p.col_bias, rows);
+      const BoundingVolumes x(p, p.x, p.row_bias, rows), y(p, p.y, p.col_bias, rows);
       for (std::int64_t i = 0; i < g.N; ++i)
         for (std::int64_t j = 0; j < g.M; ++j)
           for (const bool whole : {false, true}) {
-            const Hull a = whole ? x.tile(i / rows) : x.part(i / rows, i % rows / x.part_rows());
-            const Hull b = whole ? y.tile(j / rows) : y.part(j / rows, j % rows / y.part_rows());
+            const BoundingVolume a = whole ? x.tile(i / rows) : x.part(i / rows, i % rows / x.part_rows());
+            const BoundingVolume b = whole ? y.tile(j / rows) : y.part(j / rows, j % rows / y.part_rows());
             const double most = largest_score(p, a, b) + a.bias + b.bias;
             check(g.score(i, j) <= most + 1e-5 * (1 + std::abs(most)), "score ", g.score(i, j), " above ", most);
           }
@@ -50,15 +50,16 @@ FACT(a_negative_scale_is_bounded_too) {
   const double scale = p.scale;
   p.scale = -scale;
   p.row_bias = p.col_bias = nullptr;
-  const Hulls x(p, p.x, nullptr, 64), y(p, p.y, nullptr, 64);
+  const BoundingVolumes x(p, p.x, nullptr, 64), y(p, p.y, nullptr, 64);
   for (std::int64_t i = 0; i < g.N; ++i)
     for (std::int64_t j = 0; j < g.M; ++j) {
       const double most = largest_score(p, x.tile(i / 64), y.tile(j / 64));
-      if (std::isfinite(g.score(i, j))) check(-g.score(i, j) <= most + 1e-5 * (1 + std::abs(most)), -g.score(i, j), " above ", most);
+      if (std::isfinite(g.score(i, j)))
+        check(-g.score(i, j) <= most + 1e-5 * (1 + std::abs(most)), -g.score(i, j), " above ", most);
     }
 }
 
-FACT(an_order_holds_every_point_once_and_is_the_same_for_the_same_points) {
+FACT(a_spatial_sort_holds_every_point_once_and_is_the_same_for_the_same_points) {
   for (const std::int64_t n : {1, 2, 12, 13, 191, 192, 193, 500, 30'000}) {
     Random random{std::uint64_t(n)};
     std::vector<double> points(2 * n);
@@ -67,26 +68,26 @@ FACT(an_order_holds_every_point_once_and_is_the_same_for_the_same_points) {
     if (n > 200)
       for (std::int64_t k = 100; k < 300; ++k) points[k] = 1;  // many at one place
     const Batch batch{{points.data(), 2, 1}, n, 2, Element::f64};
-    std::vector<std::int64_t> order(n), again(n), all(n);
-    put_in_order(batch, order.data());
-    put_in_order(batch, again.data());
-    check(order == again, n, " points have two orders");
+    std::vector<std::int64_t> permutation(n), again(n), all(n);
+    spatial_sort(batch, permutation.data());
+    spatial_sort(batch, again.data());
+    check(permutation == again, n, " points are sorted in two ways");
     std::sort(again.begin(), again.end());
     std::iota(all.begin(), all.end(), 0);
     check(again == all, n, " points are not all there once");
   }
 }
 
-FACT(an_order_brings_the_points_of_a_cluster_together) {
+FACT(a_spatial_sort_brings_the_points_of_a_cluster_together) {
   const std::int64_t n = 40'000, clusters = 20;  // more than are gathered at once
   Random random{5};
   std::vector<float> points(n);
   for (std::int64_t i = 0; i < n; ++i) points[i] = float(100 * (i % clusters) + random.normal());
-  std::vector<std::int64_t> order(n);
-  put_in_order({{points.data(), 1, 1}, n, 1, Element::f32}, order.data());
+  std::vector<std::int64_t> permutation(n);
+  spatial_sort({{points.data(), 1, 1}, n, 1, Element::f32}, permutation.data());
   std::int64_t changes = 0;
-  for (std::int64_t i = 1; i < n; ++i) changes += order[i] % clusters != order[i - 1] % clusters;
-  check(changes < 10 * clusters, changes, " changes of cluster along the order");
+  for (std::int64_t i = 1; i < n; ++i) changes += permutation[i] % clusters != permutation[i - 1] % clusters;
+  check(changes < 10 * clusters, changes, " changes of cluster along it");
 }
 
 }  // namespace jessl::test

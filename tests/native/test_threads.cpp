@@ -1,5 +1,5 @@
-// The order of tasks that threads.h promises. What tasks write here is not atomic where the promise is that they follow each
-// other: the thread sanitizer then sees whether they do.
+// The order of tasks that threads.h promises. What tasks write here is not atomic where the promise is that they follow
+// each other: the thread sanitizer then sees whether they do.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -55,7 +55,8 @@ FACT(tasks_of_one_segment_and_phase_follow_each_other_in_the_order_of_strips) {
           std::vector<std::int64_t> expected;
           for (std::int64_t strip = 0; strip < plan.strips; ++strip)
             if (plan.first(strip) <= segment) expected.push_back(strip);
-          check(seen[phase * plan.segments + segment] == expected, threads, " threads, phase ", phase, ", segment ", segment);
+          check(seen[phase * plan.segments + segment] == expected, threads, " threads, phase ", phase, ", segment ",
+                segment);
         }
     }
 }
@@ -130,7 +131,8 @@ FACT(an_exception_of_a_task_or_of_finish_comes_back_and_stops_the_others) {
         std::atomic<std::int64_t> tasks{0};
         bool caught = false;
         try {
-          run(plan, threads, never,
+          run(
+              plan, threads, never,
               [&](const Task& t, int) {
                 ++tasks;
                 if (!in_finish && t.strip == 5 && t.segment == fails) throw std::runtime_error("this one");

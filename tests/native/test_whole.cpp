@@ -1,11 +1,11 @@
-// total, paired and labelled: whole losses against plain loops in double, and their gradients against differences of those.
+// total and row_loss: whole losses against plain loops in double, and their gradients against differences of those.
 #include <algorithm>
 #include <cmath>
 #include <functional>
 
 #include "check.h"
-#include "cpu/labelled.h"
-#include "cpu/paired.h"
+#include "cpu/loss/row_loss.h"
+#include "pairwise/psi.h"
 
 namespace jessl::test {
 namespace {
@@ -19,11 +19,9 @@ Matrix normals(std::int64_t n, std::uint64_t seed) {
   return m;
 }
 
-Batch batch(const Matrix& m, std::int64_t D) {
-  return {{m.data(), D, 1}, std::int64_t(m.size()) / D, D, Element::f64};
-}
+Batch batch(const Matrix& m, std::int64_t D) { return {{m.data(), D, 1}, std::int64_t(m.size()) / D, D, Element::f64}; }
 
-Matrix unit(Matrix m, std::int64_t D, bool wanted) {
+Matrix normalized(Matrix m, std::int64_t D, bool wanted) {
   for (std::size_t i = 0; wanted && i < m.size(); i += D) {
     double square = 0;
     for (std::int64_t d = 0; d < D; ++d) square += m[i + d] * m[i + d];
@@ -38,13 +36,11 @@ double inner(const Matrix& x, std::int64_t i, const Matrix& y, std::int64_t j, s
   return sum;
 }
 
-double softplus(double s) { return std::max(s, 0.0) + std::log1p(std::exp(-std::abs(s))); }
-
 // The loss as a function of x, y and α.
-using Loss = std::function<double(const Matrix& x, const Matrix& y, double scale)>;
+using Truth = std::function<double(const Matrix& x, const Matrix& y, double scale)>;
 
 // Against `loss`: the value, and the gradients along random directions.
-void judge(const std::string& what, const Matrix& x, const Matrix& y, double scale, const Loss& loss, double value,
+void judge(const std::string& what, const Matrix& x, const Matrix& y, double scale, const Truth& loss, double value,
            const Matrix& dx, const Matrix& dy, double dscale) {
   const auto near = [](double a, double b) { return std::abs(a - b) <= 1e-6 * (1 + std::abs(b)); };
   const double truth = loss(x, y, scale);
@@ -74,7 +70,9 @@ void judge(const std::string& what, const Matrix& x, const Matrix& y, double sca
 template <class F>
 void everywhere(F&& f) {
   for (const Level level : levels())
-    for (const int threads : {1, 3}) f(Options{threads, 1 << 20, level, {}}, std::string(name_of(level)) + ", " + std::to_string(threads) + " threads");
+    for (const int threads : {1, 3})
+      f(Options{threads, 1 << 20, level, {}},
+        std::string(name_of(level)) + ", " + std::to_string(threads) + " threads");
 }
 
 }  // namespace
@@ -88,11 +86,12 @@ FACT(a_total_is_that_of_plain_loops_in_one_pass_and_in_two) {
         Problem p{};
         p.x = p.y = batch(x, D);
         p.symmetric = symmetric;
+        p.of_itself = true;
         p.kind = kind;
         p.scale = scale;
         p.exclude.diagonals = &itself;
         p.exclude.diagonal_count = 1;
-        const Loss loss = [&](const Matrix& x, const Matrix&, double scale) {
+        const Truth loss = [&](const Matrix& x, const Matrix&, double scale) {
           double most = -1e300, sum = 0;
           for (const bool second : {false, true})
             for (std::int64_t i = 0; i < N; ++i)
@@ -100,20 +99,23 @@ FACT(a_total_is_that_of_plain_loops_in_one_pass_and_in_two) {
                 if (i == j) continue;
                 double t = inner(x, i, x, j, D);
                 if (kind == Kind::sqdist) t = -(inner(x, i, x, i, D) + inner(x, j, x, j, D) - 2 * t);
-                if (second) sum += std::exp(scale * t - most);
-                else most = std::max(most, scale * t);
+                if (second)
+                  sum += std::exp(scale * t - most);
+                else
+                  most = std::max(most, scale * t);
               }
           return most + std::log(sum);
         };
         everywhere([&](const Options& options, const std::string& where) {
-          Matrix dx(N * D), dy(symmetric ? 0 : N * D);
+          Matrix dx(N * D);  // holds what x receives as y too
           double dscale = 0;
-          const Gradients<double> out{dx.data(), symmetric ? nullptr : dy.data(), &dscale, nullptr, nullptr};
+          const Gradients<double> out{dx.data(), nullptr, &dscale};
           const double value = total<double>(p, options, &out);
-          for (std::size_t i = 0; i < dy.size(); ++i) dx[i] += dy[i];
-          const std::string what = where + (kind == Kind::dot ? ", dot" : ", squares") + (symmetric ? ", symmetric" : "") + ", scale " + std::to_string(scale);
+          const std::string what = where + (kind == Kind::dot ? ", dot" : ", squares") +
+                                   (symmetric ? ", symmetric" : "") + ", scale " + std::to_string(scale);
           judge(what, x, {}, scale, loss, value, dx, {}, dscale);
-          check(std::abs(total<double>(p, options, nullptr) - value) <= 1e-13 * std::abs(value), what, ": alone it is another");
+          check(std::abs(total<double>(p, options, nullptr) - value) <= 1e-13 * std::abs(value), what,
+                ": alone it is another");
         });
       }
 }
@@ -139,113 +141,208 @@ FACT(a_total_of_nothing_is_minus_infinity_with_no_gradient) {
 
 namespace {
 
-void judge_partners(std::int64_t D) {
-  for (const Join join : {Join::none, Join::anchor, Join::minus, Join::softplus})
-    for (const bool normalize : {false, true})
-      for (const int form : {0, 1, 2}) {  // rows; rows and columns; views of one batch
-        const std::int64_t N = 140, M = form == 0 ? 150 : N, shift = form == 2 ? N / 2 : 0;
-        if (join == Join::none && form == 1) continue;  // columns have partners or are rows of another problem
-        const Matrix x = normals(N * D, 3), y = form == 2 ? Matrix{} : normals(M * D, 4);
-        const std::vector<std::int64_t> diagonals = form == 2 ? std::vector<std::int64_t>{0, shift, -shift} : std::vector<std::int64_t>{0};
-        Problem p{};
-        p.x = batch(x, D);
-        p.y = form == 2 ? p.x : batch(y, D);
-        p.symmetric = form == 2;
-        p.scale = 1.5;
-        p.exclude.diagonals = diagonals.data();
-        p.exclude.diagonal_count = std::int64_t(diagonals.size());
-        const Op op = join == Join::softplus ? Op::softplus : Op::logsumexp;
-        const Pairing pairing{shift, join, normalize, form == 1, 0.25};
-        const Loss loss = [&](const Matrix& x_, const Matrix& y_, double scale) {
-          const Matrix a = unit(x_, D, normalize), b = form == 2 ? a : unit(y_, D, normalize);
-          const auto reduction = [&](std::int64_t n, auto&& score) {
-            double sum = 0;
-            for (std::int64_t k = 0; k < n; ++k) {
-              const double s = score(k);
-              if (!std::isnan(s)) sum += op == Op::softplus ? softplus(s) : std::exp(s);
-            }
-            return op == Op::softplus ? sum : std::log(sum);
-          };
-          const auto score = [&](std::int64_t i, std::int64_t j) {
-            const bool out = std::find(diagonals.begin(), diagonals.end(), j - i) != diagonals.end();
-            return out ? std::nan("") : scale * inner(a, i, b, j, D);
-          };
-          double total = 0;
-          for (std::int64_t i = 0; i < N; ++i) {
-            const double t = scale * inner(a, i, b, (i + shift) % M, D);
-            const auto joined = [&](double value) {
-              if (join == Join::anchor) return softplus(value - t);
-              return join == Join::minus ? value - t : join == Join::softplus ? value + softplus(-t) : value;
-            };
-            total += joined(reduction(M, [&](std::int64_t j) { return score(i, j); }));
-            if (form == 1) total += joined(reduction(N, [&](std::int64_t k) { return score(k, i); }));
-          }
-          return 0.25 * total;
-        };
-        everywhere([&](const Options& options, const std::string& where) {
-          Matrix dx(N * D), dy(y.size());
-          double dscale = 0;
-          const Gradients<double> out{dx.data(), dy.empty() ? nullptr : dy.data(), &dscale, nullptr, nullptr};
-          const double value = paired<double>(p, op, options, pairing, &out);
-          const std::string what = where + ", join " + std::to_string(int(join)) + ", form " + std::to_string(form) + (normalize ? ", unit" : "");
-          judge(what, x, y, 1.5, loss, value, dx, dy, dscale);
-        });
-      }
+// A kind of problem: its batches, what is a positive and what is out, and the words of its loss.
+struct Case {
+  const char* words;
+  std::int64_t N, M;  // M is 0 where Y is X
+  const char* join;
+  std::int64_t shift = -1;  // of positives; or by index or ids
+  bool by_index = false, by_ids = false, cols = false, also = false;
+  Op op = Op::logsumexp, of_positives = Op::logsumexp;
+  std::vector<double> tilts = {1};
+  Reduction reduction = Reduction::mean;
+  Kind kind = Kind::dot;
+};
+
+std::vector<Case> cases() {
+  const std::vector<double> tilts = {1.5, 0.5};
+  return {
+      {"views of a batch", 140, 0, "softplus", 70},
+      {"views, decoupled", 140, 0, "difference", 70},
+      {"views, tilted", 140, 0, "tilt_difference", 70, false, false, false, false, Op::logsumexp, Op::logsumexp, tilts},
+      {"pairs, both sides", 140, 140, "softplus", 0, false, false, true},
+      {"a queue", 140, 150, "softplus", 0},
+      {"a queue, and more", 100, 150, "softplus", 3, false, false, false, true},
+      {"sums of softplus", 140, 140, "sum", 0, false, false, true, false, Op::softplus, Op::softplus},
+      {"sums of softplus, joined by another", 140, 140, "softplus", 0, false, false, false, false, Op::softplus},
+      {"by index", 140, 150, "softplus", -1, true},
+      {"by index within itself", 140, 0, "softplus", -1, true},
+      {"squares",
+       140,
+       150,
+       "softplus",
+       5,
+       false,
+       false,
+       false,
+       false,
+       Op::logsumexp,
+       Op::logsumexp,
+       {1},
+       Reduction::sum,
+       Kind::sqdist},
+      {"classes",
+       130,
+       0,
+       "softplus_spread",
+       -1,
+       false,
+       true,
+       false,
+       false,
+       Op::logsumexp,
+       Op::logsumexp,
+       {1},
+       Reduction::mean_counted},
+      {"classes, counted", 130, 0, "softplus_count", -1, false, true, true},
+      {"classes of rows and columns", 130, 150, "softplus_spread", -1, false, true, true},
+      {"classes, squares",
+       130,
+       150,
+       "softplus_spread",
+       -1,
+       false,
+       true,
+       false,
+       false,
+       Op::logsumexp,
+       Op::logsumexp,
+       {1},
+       Reduction::sum,
+       Kind::sqdist}};
 }
 
-void judge_supervised(std::int64_t D) {
-  const std::int64_t N = 130;
-  const Matrix x = normals(N * D, 5);
-  std::vector<std::int64_t> labels(N);
-  Random random{6};
-  for (std::int64_t& label : labels) label = random.below(9) * 1'000'000'007;
-  labels[17] = 1;  // alone
-  labels[3] = labels[90] = 2;  // a pair
-  for (const bool outside : {true, false})
-    for (const bool normalize : {false, true}) {
-      Problem p{};
-      p.x = p.y = batch(x, D);
-      p.symmetric = true;
-      p.scale = 1.5;
-      const Labelling labelling{labels.data(), outside, 2, true, normalize};
-      const Loss loss = [&](const Matrix& x_, const Matrix&, double scale) {
-        const Matrix a = unit(x_, D, normalize);
-        double total = 0;
-        std::int64_t counted = 0;
-        for (std::int64_t i = 0; i < N; ++i) {
-          double all = 0, positive = 0, mean = 0, count = 0;
-          for (std::int64_t j = 0; j < N; ++j) {
-            if (j == i) continue;
-            const double s = scale * inner(a, i, a, j, D);
-            all += std::exp(s);
-            if (labels[j] == labels[i]) positive += std::exp(s), mean += s, ++count;
-          }
-          if (count == 0) continue;
-          ++counted;
-          total += std::log(all) - (outside ? mean / count : std::log(positive / count));
+// The loss by its definition, from all scores.
+class Definition {
+ public:
+  Definition(const Case& c, std::int64_t D, bool normalize, const std::vector<std::int64_t>& index,
+             const std::vector<std::int64_t>& row_ids, const std::vector<std::int64_t>& col_ids, const Matrix& also)
+      : c_(c),
+        D_(D),
+        M_(c.M ? c.M : c.N),
+        normalize_(normalize),
+        index_(index),
+        row_ids_(row_ids),
+        col_ids_(col_ids),
+        also_(also) {}
+
+  bool positive(std::int64_t i, std::int64_t j) const {
+    if (c_.by_ids) return row_ids_[i] >= 0 && row_ids_[i] == col_ids_[j] && i != j;
+    return j == (c_.by_index ? index_[i] : (i + c_.shift) % M_);
+  }
+  double operator()(const Matrix& x, const Matrix& y, double scale) const {
+    const Matrix a = normalized(x, D_, normalize_), b = c_.M ? normalized(y, D_, normalize_) : a;
+    const auto score = [&](std::int64_t i, std::int64_t j) {
+      const double t = inner(a, i, b, j, D_);
+      return scale * (c_.kind == Kind::dot ? t : 2 * t - inner(a, i, a, i, D_) - inner(b, j, b, j, D_));
+    };
+    return side(
+               c_.N, M_, score, [&](std::int64_t i, std::int64_t j) { return positive(i, j); }, !also_.empty()) +
+           (c_.cols ? side(
+                          M_, c_.N, [&](std::int64_t j, std::int64_t i) { return score(i, j); },
+                          [&](std::int64_t j, std::int64_t i) { return positive(i, j); }, false)
+                    : 0);
+  }
+
+ private:
+  template <class Score, class Positive>
+  double side(std::int64_t rows, std::int64_t columns, Score&& score, Positive&& positive, bool also) const {
+    const JoinWord word = *join_of(c_.join);
+    double total = 0, counted = 0;
+    for (std::int64_t i = 0; i < rows; ++i) {
+      double N[most_join_tilts] = {}, P = 0, mean = 0, n = 0;
+      for (std::int64_t j = 0; j < columns; ++j) {
+        const double s = score(i, j);
+        if (positive(i, j)) {
+          P += c_.of_positives == Op::logsumexp ? std::exp(s) : psi_value(c_.of_positives, -s);
+          mean += s, ++n;
+        } else if (i != j) {
+          for (int k = 0; k < word.tilts; ++k)
+            N[k] += c_.op == Op::logsumexp ? std::exp(c_.tilts[k] * s) : psi_value(c_.op, s);
         }
-        return 2 * total / double(counted);
-      };
-      everywhere([&](const Options& options, const std::string& where) {
-        Matrix dx(N * D);
-        double dscale = 0;
-        const Gradients<double> out{dx.data(), nullptr, &dscale, nullptr, nullptr};
-        const double value = labelled<double>(p, options, labelling, &out);
-        const std::string what = where + (outside ? ", out" : ", in") + (normalize ? ", unit" : "");
-        judge(what, x, {}, 1.5, loss, value, dx, {}, dscale);
-        check(std::abs(labelled<double>(p, options, labelling, nullptr) - value) <= 1e-13 * std::abs(value), what, ": alone it is another");
-      });
+      }
+      if (also) N[0] += std::exp(also_[i]);
+      for (int k = 0; k < word.tilts && c_.op == Op::logsumexp; ++k) N[k] = std::log(N[k]);
+      if (n == 0) continue;
+      if (c_.of_positives == Op::logsumexp) P = std::log(P);
+      total += join_value(word.join, N, P, n > 1 ? P - mean / n : 0, n);
+      ++counted;
     }
+    const double share = c_.reduction == Reduction::mean           ? double(rows)
+                         : c_.reduction == Reduction::mean_counted ? std::max(counted, 1.0)
+                                                                   : 1;
+    return 0.25 * total / share;
+  }
+
+  const Case& c_;
+  const std::int64_t D_, M_;
+  const bool normalize_;
+  const std::vector<std::int64_t>&index_, &row_ids_, &col_ids_;
+  const Matrix& also_;
+};
+
+void judge_case(const Case& c, std::int64_t D, bool normalize) {
+  const std::int64_t M = c.M ? c.M : c.N, itself = 0;
+  const Matrix x = normals(c.N * D, 3), y = normals(c.M * D, 4), also = normals(c.also ? c.N : 0, 5);
+  Random random{6};
+  std::vector<std::int64_t> index, row_ids, col_ids;
+  for (std::int64_t i = 0; i < c.N; ++i) index.push_back(random.below(M + 9) - 9);
+  const auto id = [&] { return random.below(10) == 0 ? -1 : random.below(9) * 1'000'000'007; };
+  for (std::int64_t i = 0; i < c.N; ++i) row_ids.push_back(id());
+  row_ids[17] = 1;               // alone
+  row_ids[3] = row_ids[90] = 2;  // a pair
+  for (std::int64_t j = 0; j < M; ++j) col_ids.push_back(c.M ? id() : row_ids[j]);
+
+  RowProblem problem{};
+  Problem& p = problem.pairs;
+  p.x = batch(x, D);
+  p.y = c.M ? batch(y, D) : p.x;
+  p.symmetric = !c.M && !c.by_index;
+  p.of_itself = !c.M;
+  p.kind = c.kind;
+  p.scale = c.kind == Kind::dot ? 1.5 : 0.1;
+  p.exclude.diagonals = &itself;
+  p.exclude.diagonal_count = 1;
+  problem.normalize = normalize;
+  problem.cols = c.cols;
+  problem.negatives = {c.op, c.tilts, false};
+  problem.of_positives = {c.of_positives, {c.of_positives == Op::logsumexp ? 1.0 : -1.0}, false};
+  problem.also = c.also ? also.data() : nullptr;
+  Positives& positives = problem.positives;
+  if (c.by_index) positives.index = index.data();
+  if (c.by_ids) positives.row_ids = row_ids.data(), positives.col_ids = col_ids.data();
+  if (!c.by_index && !c.by_ids) positives.shifted = true, positives.shift = c.shift;
+  const Loss loss{*join_of(c.join), c.reduction, 0.25, nullptr, nullptr};
+  const Definition truth(c, D, normalize, index, row_ids, col_ids, also);
+  everywhere([&](const Options& options, const std::string& where) {
+    Matrix dx(c.N * D), dy(y.size());
+    double dscale = 0;
+    const Gradients<double> out{dx.data(), dy.empty() ? nullptr : dy.data(), &dscale};
+    const double value = row_loss<double>(problem, options, loss, out, {});
+    const std::string what = where + ", " + c.words + (normalize ? ", normalized" : "");
+    judge(what, x, y, p.scale, truth, value, dx, dy, dscale);
+    check(std::abs(row_loss<double>(problem, options, loss, {}, {}) - value) <= 1e-13 * (1 + std::abs(value)), what,
+          ": alone it is another");
+    if (dy.empty()) return;
+    Matrix some(9 * D);
+    Gradients<double> of_some{nullptr, some.data()};
+    of_some.columns = {7, 16};
+    row_loss<double>(problem, options, loss, of_some, {});
+    for (std::int64_t k = 0; k < 9 * D; ++k)
+      check(std::abs(some[k] - dy[7 * D + k]) <= 1e-13 * (1 + std::abs(some[k])), what,
+            ": of some columns it is another");
+  });
 }
 
 }  // namespace
 
 // A small batch of 16 dimensions is copied once, of fewer each tile.
-FACT(losses_of_rows_and_partners_are_those_of_plain_loops) {
-  for (const std::int64_t D : {6, 16}) judge_partners(D);
+FACT(losses_of_rows_are_those_of_plain_loops) {
+  for (const Case& c : cases())
+    for (const bool normalize : {false, true}) judge_case(c, 6, normalize && c.kind == Kind::dot);
 }
-FACT(supervised_losses_are_those_of_plain_loops) {
-  for (const std::int64_t D : {4, 16}) judge_supervised(D);
+FACT(losses_of_rows_that_are_copied_once_are_those_of_plain_loops) {
+  for (const Case& c : cases()) judge_case(c, 16, c.kind == Kind::dot);
 }
 
 }  // namespace jessl::test

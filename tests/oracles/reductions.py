@@ -91,7 +91,16 @@ def logsumexp(s: Tensor, out: Tensor | None = None, *, dim: int = 1, anchor: Ten
         s = s.masked_fill(out, -torch.inf)
     empty = (s == -torch.inf).all(dim=dim)
     # An empty row is computed as one of zeros and replaced: −inf − (−inf) would make its gradient NaN.
-    lse = torch.logsumexp(s.masked_fill(empty.unsqueeze(dim), 0.0), dim=dim).masked_fill(empty, -torch.inf)
+    s = s.masked_fill(empty.unsqueeze(dim), 0.0)
+    if (
+        s.dtype == torch.float64
+    ):  # e^{s − most} / Σ, where torch's own gradient e^{s − lse} has the rounding of the lse in it
+        most = s.detach().amax(dim=dim, keepdim=True)
+        most = torch.where(most.isinf(), 0.0, most)
+        lse = (s - most).exp().sum(dim=dim).log() + most.squeeze(dim)
+    else:
+        lse = torch.logsumexp(s, dim=dim)
+    lse = lse.masked_fill(empty, -torch.inf)
     return lse if anchor is None else softplus((lse - anchor).masked_fill(empty, -torch.inf))
 
 

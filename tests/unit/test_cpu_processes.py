@@ -88,7 +88,7 @@ def tick():
 with jk.use_backend("cpu"):
     jk.pairwise_logsumexp(x[:100].detach())
     threading.Thread(target=tick, daemon=True).start()
-    piece, order = (x.data_ptr(), *x.stride()), torch.empty(len(x), dtype=torch.int64)
+    piece, order = (x.data_ptr(), len(x), *x.stride()), torch.empty(len(x), dtype=torch.int64)
     print("begin", flush=True)
     try:
         {call}
@@ -110,7 +110,7 @@ CALLS = {
     "labels": ("jk.sup_con(x, torch.arange(len(x)) // 2)", True, MANY),
     "total": ("jk.uniformity(x)", True, MANY),
     "order": (
-        "cpu._core.put_in_order((piece, *x.shape, 'float32', (0, 0, 0), len(x)), order.data_ptr())",
+        "cpu._core.put_in_order(([piece], x.shape[1], 'float32'), order.data_ptr())",
         False,
         MORE,
     ),

@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import jessl_kernels as jk
-from jessl_kernels.backends import triton
+from jessl_kernels.backends import ordered_sums, triton
 from jessl_kernels.ops import gather_scatter
 
 N, M, D = 6, 4, 3
@@ -115,7 +115,7 @@ def test_what_is_traced_of_a_loss_is_an_operator_that_triton_will_compute():
         x, y = (torch.empty(N, D, device="cuda") for _ in range(2))
         graph = make_fx(lambda x, y: jk.clip_loss(x, y, 10.0))(x, y).graph
     (ours,) = (node for node in graph.nodes if "jessl_kernels" in str(node.target))
-    assert str(ours.target) == "jessl_kernels.paired.default" and "triton" in ours.args
+    assert str(ours.target) == "jessl_kernels.row_loss.default" and "triton" in ours.args
 
 
 @pytest.mark.parametrize("name", _calls("meta", True))
@@ -155,7 +155,8 @@ def test_neither_value_nor_gradient_is_added_up_in_the_order_of_arrival(name):
 def test_nor_do_the_backends_of_gpus_add_anything_so(loss, backend, monkeypatch):
     monkeypatch.setattr(gather_scatter, "_is_eager_on_cpu", lambda rows: False)
     # As on a GPU, which in a backward nothing names.
-    monkeypatch.setattr(gather_scatter, "one_by_one", gather_scatter.in_pairs)
+    monkeypatch.setattr(gather_scatter, "one_by_one", ordered_sums.in_pairs)
+    monkeypatch.setattr(ordered_sums, "one_by_one", ordered_sums.in_pairs)
     call = _calls(None if backend == "triton" else "cpu", True)[loss]  # None: the GPU's, real or pretended
     with jk.use_backend(backend), InOrder():
         call().sum().backward()
@@ -166,14 +167,14 @@ def test_rows_summed_in_pairs_are_rounded_log2_n_times(n, count):
     generator = torch.Generator().manual_seed(n)
     rows, at = torch.randn(n, D, generator=generator), torch.randint(count, (n,), generator=generator)
     with InOrder():
-        in_pairs = gather_scatter.in_pairs(rows, at, count)
-        vector = gather_scatter.in_pairs(rows[:, 0], at, count)
+        in_pairs = ordered_sums.in_pairs(rows, at, count)
+        vector = ordered_sums.in_pairs(rows[:, 0], at, count)
     assert torch.equal(vector, in_pairs[:, 0])
-    truth, size = (gather_scatter.one_by_one(t.double(), at, count) for t in (rows, rows.abs()))
+    truth, size = (ordered_sums.one_by_one(t.double(), at, count) for t in (rows, rows.abs()))
     assert ((in_pairs - truth).abs() <= math.ceil(math.log2(n)) * torch.finfo(torch.float32).eps / 2 * size).all()
 
 
 def test_a_nan_among_rows_summed_in_pairs_stays_with_its_place():
     rows = torch.tensor([1.0, torch.nan, 2.0, torch.inf, 3.0])
-    found = gather_scatter.in_pairs(rows, torch.tensor([2, 0, 2, 4, 2]), 6)
+    found = ordered_sums.in_pairs(rows, torch.tensor([2, 0, 2, 4, 2]), 6)
     torch.testing.assert_close(found, torch.tensor([torch.nan, 0.0, 6.0, 0.0, torch.inf, 0.0]), equal_nan=True)

@@ -7,6 +7,8 @@ import jessl_kernels as jk
 from tests import cases, data
 from tests.oracles import contrastive as oracle
 from tests.oracles.reductions import reduce
+from tests.oracles.row_losses import excluded_by, positives_of
+from tests.oracles.row_losses import row_loss as rows_of
 from tests.yardstick import judge
 
 N, D = 33, 16
@@ -22,6 +24,23 @@ def number(value: float, dtype: torch.dtype) -> torch.Tensor:
 
 def reduced(function, reduction):
     return lambda **inputs: reduce(function(**inputs), reduction)
+
+
+BETA = 1.0
+
+
+def hard_negatives(z1, z2, temperature, reduction):
+    """A loss that is no function of the package: two log-sum-exps of one score, decoupled from the positive."""
+    views = {"positives": len(z1), "exclude": "diagonal", "scale": 1 / temperature, "normalize": True}
+    return jk.row_loss([z1, z2], join="tilt_difference", tilts=(1 + BETA, BETA), reduction=reduction, **views)
+
+
+def hard_negative_rows(z1, z2, temperature):
+    """(2N,) log Σ_j e^{(1 + β) s_ij} − log Σ_j e^{β s_ij} − s_{i, other view}."""
+    n = 2 * len(z1)
+    views = {"positive": positives_of(n, n, shift=len(z1)), "out": excluded_by(n, n, (0,))}
+    z = torch.cat([z1, z2])
+    return rows_of(z, join="tilt_difference", tilts=(1 + BETA, BETA), scale=1 / temperature, normalize=True, **views)
 
 
 # name: (ours, the oracle's rows, names of the two batches, the scalars it learns at temperature τ)
@@ -47,6 +66,7 @@ LOSSES = {
         ("image", "text"),
         lambda t: {"logit_scale": 1 / t, "logit_bias": -10.0},
     ),
+    "hard_negatives": (hard_negatives, hard_negative_rows, ("z1", "z2"), lambda t: {"temperature": t}),
 }
 losses = pytest.mark.parametrize("loss", LOSSES)
 
@@ -89,7 +109,7 @@ def test_reductions_and_odd_sizes(backend, loss, reduction, n):
 
 @cases.backends
 @cases.dtypes
-@pytest.mark.parametrize("loss", ["info_nce", "info_nce-symmetric", "clip_loss", "nt_xent"])
+@pytest.mark.parametrize("loss", ["info_nce", "info_nce-symmetric", "clip_loss", "nt_xent", "hard_negatives"])
 @pytest.mark.parametrize(("temperature", "level"), [(0.07, 0.2), (0.07, 0.01), (0.03, 1e-4)])
 def test_converged_batches_where_training_spends_its_time(backend, dtype, loss, temperature, level):
     x, y = data.converged(N, 64, temperature=temperature, loss=level, seed=0, dtype=dtype)

@@ -5,13 +5,15 @@ import copy
 
 import pytest
 import torch
+import torch._dynamo.testing
 import torch.utils.checkpoint
 from torch import nn
 
 import jessl_kernels as jk
 from jessl_kernels.backends import BACKENDS
-from jessl_kernels.problem.score import Score
-from jessl_kernels.problem.types import Needs
+from jessl_kernels.problem.flat import apart, to_schema
+from jessl_kernels.problem.row_loss import Positives, RowProblem
+from jessl_kernels.problem.types import Terms
 
 N, D = 6, 3
 
@@ -48,53 +50,71 @@ LOSSES = [mean_loss, row_loss, both_sides, distances, pair_sum, total]
 losses = pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
 
 
-def op_arguments(kind: str, requires_grad: bool) -> tuple:
+def op_arguments(kind: str, requires_grad: bool, *, one_piece: bool = False, **words) -> tuple:
     ids = torch.tensor([0, 1, 1, -1])
-    score = Score(
-        x=rows(0, 4, D).requires_grad_(requires_grad),
-        y=rows(1, 5, D).requires_grad_(requires_grad),
-        scale=torch.tensor(0.7, dtype=torch.float64, requires_grad=requires_grad),
+    keys = [rows(1, 5, D)] if one_piece else [rows(1, 2, D), rows(8, 3, D)]
+    problem = RowProblem(
+        x=(rows(0, 4, D).requires_grad_(requires_grad),),
+        y=tuple(piece.requires_grad_(requires_grad) for piece in keys),
+        scale=torch.tensor(0.7, requires_grad=requires_grad),
         row_bias=rows(2, 4).requires_grad_(requires_grad),
         col_bias=rows(3, 5).requires_grad_(requires_grad),
         exclude=jk.Exclude(diagonals=(0,), same=(ids, torch.tensor([1, 1, 2, 0, -1])), keep=(1,)),
         kind=kind,
         phi=jk.phi.clamp(-2.0, 2.0),
+        **words,
     )
-    return score.flatten()
+    words, tensors = apart(problem)
+    return to_schema(words, tensors)
+
+
+def sums_and_slopes(problem_arguments: tuple) -> tuple[list, list]:
+    """Of rows and of columns, with positives by ids."""
+    sums = torch.ops.jessl_kernels.row_sums(*problem_arguments, "reference", 1 << 20)
+    slopes = [
+        rows(4, 1, 4),
+        rows(5, 4),
+        rows(6, 4),
+        torch.empty(0),
+        rows(7, 1, 5),
+        rows(8, 5),
+        rows(9, 5),
+        torch.empty(0),
+    ]
+    return sums, slopes
 
 
 @pytest.mark.parametrize("kind", ["dot", "sqdist"])
 @pytest.mark.parametrize("backend", ["chunked", "reference", "cpu"])
-@pytest.mark.parametrize("name", ["reduce", "gradient", "scalar", "total", "paired", "top_k"])
+@pytest.mark.parametrize("name", ["row_sums", "row_grads", "row_loss", "attach", "total", "top_k"])
 def test_opcheck_accepts_every_operator(name, backend, kind):
     if BACKENDS[backend].MISSING:
         pytest.skip(BACKENDS[backend].MISSING)
-    if name in ("total", "paired") and not hasattr(BACKENDS[backend], name):
-        pytest.skip(f"{backend} has no {name}")
-    all_needs = Needs(True, True, True, True, True).flatten()
     end = (backend, 1 << 20)
-    rest = {
-        "reduce": ("logsumexp", True, *end),
-        "gradient": ("logsumexp", rows(4, 4), rows(5, 4) + 9, rows(6, 5), rows(7, 5) + 9, all_needs, *end),
-        "scalar": (
-            "logsumexp",
-            rows(4, 4),
-            rows(5, 4).requires_grad_(),
-            rows(6, 5),
-            rows(7, 5).requires_grad_(),
-            all_needs,
-            *end,
-        ),
-        "total": (all_needs, *end),
-        "paired": ("logsumexp", 0.5, "none", 0, False, False, all_needs, *end),
-        "top_k": (2, *end),
-    }[name]
-    differentiable = name in ("reduce", "scalar", "total", "paired")
+    differentiable = name in ("row_loss", "attach", "total")
+    labels = (torch.tensor([0, 1, 2, 2]), torch.tensor([2, 0, 1, 0, -1]))
+    with_positives = {
+        "positives": Positives(row_ids=labels[0], col_ids=labels[1]),
+        "of_positives": Terms(linear=True),
+        "cols": True,
+    }
+    simple = name in ("total", "top_k")
+    arguments = op_arguments(kind, differentiable, one_piece=simple, **({} if simple else with_positives))
+    needs = [True] * (2 if simple else 3) + [True] * 3 + [False] * 3
+    rest: tuple = ()
+    if name in ("row_grads", "attach"):
+        sums, slopes = sums_and_slopes(op_arguments(kind, False, **with_positives))
+        values = [value.requires_grad_(name == "attach" and value.numel() > 0) for value in slopes]
+        rest = (sums, slopes, needs) if name == "row_grads" else (values, sums)
+    elif name == "row_loss":
+        rest = ("softplus_spread", "mean", 0.5, rows(10, 4).abs(), None, needs)
+    elif name != "row_sums":
+        rest = (2,) if name == "top_k" else (needs,)
     checks = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
     if differentiable:
         checks += ("test_autograd_registration",)
     outcome = torch.library.opcheck(
-        getattr(torch.ops.jessl_kernels, name).default, (*op_arguments(kind, differentiable), *rest), test_utils=checks
+        getattr(torch.ops.jessl_kernels, name).default, (*arguments, *rest, *end), test_utils=checks
     )
     assert set(outcome.values()) == {"SUCCESS"}
 
@@ -139,20 +159,6 @@ def test_no_trace_asks_whether_a_device_has_autocast(loss, autocast, monkeypatch
     expected.backward()
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(z.grad, twin.grad, rtol=1e-5, atol=1e-7)
-
-
-def test_no_trace_asks_a_backend_whether_it_takes_sup_con(monkeypatch):
-    """That for GPUs asks in turn whether fp32 may be TF32, which Dynamo cannot trace."""
-
-    def untraceable(score, of):
-        torch._dynamo.graph_break()
-        return True
-
-    monkeypatch.setattr(BACKENDS["cpu"], "whole", untraceable, raising=False)
-    torch._dynamo.reset()
-    z, labels = rows(0, 2 * N, D), torch.arange(2 * N) % 3
-    compiled = torch.compile(jk.sup_con, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(z, labels), jk.sup_con(z, labels))
 
 
 def test_compiled_code_does_not_recompile_for_a_new_temperature_tensor():
@@ -210,13 +216,58 @@ def test_compiled_code_takes_batches_of_any_size(name):
         torch.testing.assert_close(compiled(x, y), DYNAMIC[name](x, y), rtol=1e-5, atol=1e-6)
 
 
+ONE_GRAPH = {
+    "info_nce": lambda x, y: jk.info_nce(x, y, y),
+    "clip_loss": lambda x, y: jk.clip_loss(x, y, 5.0, normalize=True),
+    "nt_xent": jk.nt_xent,
+    "dcl": jk.dcl,
+    "siglip_loss": lambda x, y: jk.siglip_loss(x, y, 10.0, -10.0),
+    "sup_con": lambda x, y: jk.sup_con(x, torch.arange(len(x)) // 2),
+    "rows": lambda x, y: jk.clip_loss(x, y, 5.0, normalize=True, reduction="none").sum(),
+    "hard negatives": lambda x, y: jk.row_loss(
+        [x, y], join="tilt_difference", tilts=(1.5, 0.5), positives=len(x), exclude="diagonal", normalize=True
+    ),
+    "own join": lambda x, y: jk.row_loss(x, y, join=lambda N, P, s, n_pos, n_neg: N[0] - P + n_neg.log(), positives=0),
+}
+
+
+@pytest.mark.parametrize("name", ONE_GRAPH)
+def test_one_graph_serves_batches_of_forty_sizes(name):
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(ONE_GRAPH[name], fullgraph=True, backend=counter, dynamic=True)
+    graphs = []
+    for size in (6, 9, *range(20, 58)):
+        x, y = rows(0, size, D).requires_grad_(), rows(1, size, D)
+        compiled(x, y).backward()
+        graphs.append(counter.frame_count)
+    twin = x.detach().requires_grad_()
+    ONE_GRAPH[name](twin, y).backward()
+    torch.testing.assert_close(x.grad, twin.grad, rtol=1e-5, atol=1e-6)
+    assert graphs == [graphs[0]] * 40
+
+
+@pytest.mark.parametrize("name", ["nt_xent", "rows", "siglip_loss"])
+def test_an_exported_loss_takes_batches_of_any_size(name):
+    class Loss(nn.Module):
+        def forward(self, x, y):
+            return ONE_GRAPH[name](x, y)
+
+    size = torch.export.Dim("N", min=2)
+    shapes = {"x": {0: size}, "y": {0: size}}
+    program = torch.export.export(Loss(), (rows(0, 7, D), rows(1, 7, D)), dynamic_shapes=shapes)
+    for n in (5, 23):
+        batch = rows(2, n, D), rows(3, n, D)
+        torch.testing.assert_close(program.module()(*batch), ONE_GRAPH[name](*batch), rtol=1e-5, atol=1e-6)
+
+
 def test_export_keeps_the_loss_as_one_operator():
     class Loss(nn.Module):
         def forward(self, z):
             return mean_loss(z)
 
     program = torch.export.export(Loss(), (rows(0, 2 * N, D),))
-    assert "jessl_kernels.paired" in str(program.graph)
+    assert "jessl_kernels.row_loss" in str(program.graph)
     torch.testing.assert_close(program.module()(rows(1, 2 * N, D)), mean_loss(rows(1, 2 * N, D)))
 
 
@@ -246,9 +297,10 @@ def test_hessian_raises(loss):
 
 
 def test_second_derivative_of_the_registered_operators_raises():
-    arguments = op_arguments("dot", True)
-    row, _ = torch.ops.jessl_kernels.reduce(*arguments, "logsumexp", False, "chunked", 1 << 20)
-    (gradient,) = torch.autograd.grad(row.sum(), arguments[0], create_graph=True)
+    arguments = op_arguments("dot", True, one_piece=True)
+    needs = [True] * 5 + [False] * 3
+    value, *_ = torch.ops.jessl_kernels.total(*arguments, needs, "chunked", 1 << 20)
+    (gradient,) = torch.autograd.grad(value, arguments[0][0], create_graph=True)
     with pytest.raises((RuntimeError, NotImplementedError)):
         gradient.square().sum().backward()
 

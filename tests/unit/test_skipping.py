@@ -229,7 +229,7 @@ def test_biases_and_exclusions_follow_their_points(dim, y_is_x, core):
 
 def exclude_by_definition(s, exclude):
     offset = torch.arange(s.shape[1])[None, :] - torch.arange(s.shape[0])[:, None]
-    rows, cols = exclude.same
+    ((rows, cols),) = exclude.same
     out = torch.isin(offset, torch.tensor(exclude.diagonals)) | ((rows[:, None] == cols) & (rows[:, None] >= 0))
     return s.masked_fill(out & ~torch.isin(offset, torch.tensor(exclude.keep)), -torch.inf)
 

@@ -7,13 +7,17 @@ pytest.importorskip("triton")
 
 import jessl_kernels as jk
 from jessl_kernels import phi
+from jessl_kernels.backends.strips import settled
 from jessl_kernels.problem.exclude import Exclude
 from jessl_kernels.problem.score import Score
-from jessl_kernels.triton import launch, strips
+from jessl_kernels.problem.types import Needs, Terms
+from jessl_kernels.triton import launch
+from jessl_kernels.triton.strip_kernels import TritonKernels
 from tests.unit import test_reductions as suite
 
 on_triton = pytest.mark.parametrize("backend", ["triton"])
 PLENTY = 64 << 20
+EVERYTHING = Needs(True, slice(0, 1 << 20), True, True, True)
 
 
 # Where rows of y lie beside rows of x, as (row, column): tiles are of 16 × 128.
@@ -42,11 +46,12 @@ def points(places: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
 def test_tiles_with_close_pairs_are_flagged_and_no_others(backend, places, workspace):
     x, y = points(places)
     score = Score(x, y, torch.ones((), dtype=torch.float64), None, None, Exclude(), "sqdist", phi.IDENTITY)
-    made = strips.Strips(score, workspace, gradient=True)
+    made = TritonKernels(score, Terms(), workspace, False, EVERYTHING)
     shape, found = made.shape, set()
-    for strip in made:
-        flags = made.flags[: strip.tiles * 5].view(strip.tiles, 5)
-        found |= {(strip.first + shape.rows * int(k), int(c)) for k, c in flags.nonzero().cpu()}
+    for strip in settled(made):
+        _, tiles = made.parts(strip)
+        flags = made.flags[: tiles * 5].view(tiles, 5)
+        found |= {(strip.rows.start + shape.rows * int(k), int(c)) for k, c in flags.nonzero().cpu()}
     starts = [first + shape.rows * k for first in range(0, 70, made.rows) for k in range(-(-made.rows // shape.rows))]
     assert found == {(max(s for s in starts if s <= i), j // shape.cols) for i, j in places}
 
@@ -71,8 +76,8 @@ def test_pairs_further_than_one_look_at_the_flags_reaches(backend):
     near = torch.tensor([1, 40_000, 65_535, 65_536, 65_999])
     y[near] = x[0] + 0.125
     score = Score(x, y, torch.ones((), dtype=torch.float64), None, None, Exclude(), "sqdist", phi.IDENTITY)
-    made = strips.Strips(score, PLENTY, gradient=True)
-    for _ in made:
+    made = TritonKernels(score, Terms(), PLENTY, False, EVERYTHING)
+    for _ in settled(made):
         assert made.flags.nonzero().flatten().tolist() == sorted({int(j) // made.shape.cols for j in near.cpu()})
     with jk.use_backend(backend):
         x.requires_grad_(True)

@@ -1,0 +1,108 @@
+// A problem's rows on their way in and out, O(N·D): divided by their norms, put in order, copied once if they are few;
+// and gradients' way back through all of that, in one pass over the rows.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "cpu/gradients.h"
+#include "cpu/loss/arrangement.h"
+#include "cpu/loss/ids.h"
+#include "cpu/tile/normalize.h"
+
+namespace jessl {
+
+template <class Real>
+class Prepared {
+ public:
+  // `columns` are those whose gradient will be asked for. Where `ids` are given, rows and columns are put in their
+  // order.
+  Prepared(const Problem& given, bool normalize, Columns columns, const CompactIds* ids, const Options& given_options)
+      : problem(given), options(given_options), of_itself_(given.of_itself || given.symmetric) {
+    Problem& p = problem;
+    gradient_.columns = {columns.first, std::min(columns.end, p.M())};
+    // Where Y is X but pairs are not symmetric, what it receives as Y is made apart.
+    if (of_itself_) gradient_.columns = {0, p.symmetric ? 0 : p.M()};
+    if (normalize) unit_x_.emplace(p.x, options);
+    if (normalize && !of_itself_) unit_y_.emplace(p.y, options);
+    if (of_itself_) p.y = p.x;
+    bool together = of_itself_;
+    if (ids) {
+      together = together && (p.symmetric || ids->row == ids->col);
+      order.arrange(p, order_of(ids->row), together ? std::vector<std::int64_t>() : order_of(ids->col), together,
+                    gradient_.columns);
+    } else {
+      order.arrange_in_space(p, together, gradient_.columns, options);
+    }
+    const bool in_space = !ids && order.moved();
+    if (in_space || !p.center) ready_x_.emplace(p.x, options, in_space);
+    if ((in_space || !p.center) && !together) ready_y_.emplace(p.y, options, in_space);
+    if (together) p.y = p.x;
+    x.emplace(p.x, options.threads);
+    y.emplace(p.y, options.threads);
+  }
+  Prepared(const Prepared&) = delete;
+
+  // Where passes add the gradients that somebody asks for.
+  const Gradients<Real>& gradients(const Gradients<Real>& out) {
+    const Columns columns = gradient_.columns;
+    gradient_ = out;
+    gradient_.columns = columns;
+    if (!of_itself_ || problem.symmetric || !out.x) return gradient_;
+    half_.assign(problem.N() * problem.D(), Real(0));
+    gradient_.y = half_.data();
+    return gradient_;
+  }
+
+  // Each row of a gradient is read and written once: what `add_x` and `add_y`, called with its place, a thread and the
+  // row, add to it at last, and the way back through its norm. Then all goes to where it stood.
+  template <class AddX, class AddY>
+  void finish(AddX&& add_x, AddY&& add_y) {
+    const Gradients<Real>& g = gradient_;
+    const std::int64_t D = problem.D();
+    const NormalizedRows<Real>* const unit_x = unit_x_ ? &*unit_x_ : nullptr;
+    const NormalizedRows<Real>* const unit_y = of_itself_ ? unit_x : unit_y_ ? &*unit_y_ : nullptr;
+    const auto back = [&](Real* rows, Columns which, const RowReader<Real>& reader, const NormalizedRows<Real>* unit,
+                          auto&& add, auto&& number) {
+      if (!rows) return;
+      for_rows(which.end - which.first, D, options, [&](std::int64_t first, std::int64_t end, int thread) {
+        for (std::int64_t k = first; k < end; ++k) {
+          const std::int64_t i = which.first + k;
+          add(i, thread, rows + k * D);
+          if (unit) unit->back(number(i), reader.row(i, thread), rows + k * D);
+        }
+      });
+    };
+    back(g.x, {0, problem.N()}, *x, unit_x, add_x, [&](std::int64_t i) { return order.row(i); });
+    back(g.y, g.columns, *y, unit_y, add_y, [&](std::int64_t j) { return order.col(j); });
+    order.put_back_rows(g.x, D, options);
+    order.put_back_columns(g.y, D, g.columns, options);
+    order.put_back_rows(g.row_bias, 1, options);
+    if (g.col_bias) put_back_all_columns(g.col_bias);
+    for (std::size_t k = 0; k < half_.size(); ++k) g.x[k] += half_[k];
+  }
+  void finish() {
+    const auto nothing = [](std::int64_t, int, Real*) {};
+    finish(nothing, nothing);
+  }
+
+  Problem problem;  // as it is now
+  Options options;
+  Arrangement order;
+  std::optional<RowReader<Real>> x, y;
+
+ private:
+  void put_back_all_columns(Real* numbers) const {
+    if (!order.moved()) return;
+    const std::vector<Real> placed(numbers, numbers + problem.M());
+    for (std::int64_t j = 0; j < problem.M(); ++j) numbers[order.col(j)] = placed[j];
+  }
+
+  const bool of_itself_;
+  Gradients<Real> gradient_;
+  std::vector<Real> half_;
+  std::optional<NormalizedRows<Real>> unit_x_, unit_y_;
+  std::optional<ReadyRows<Real>> ready_x_, ready_y_;
+};
+
+}  // namespace jessl

@@ -1,0 +1,87 @@
+// A loss of rows: sums over the pairs that are neither positive nor excluded, sums over the positives, and a join that
+// makes each row's loss of both. problem/row_loss.py says the same in Python, backends/executor.py how it is computed.
+//
+//   rows_in   norms, order, scores of single positives      prepared.h, single_positives.h
+//   sums      a sweep over negatives; over positives where rows may have several
+//   join      the loss of each row, and its slopes          joined.h
+//   grads     the same pairs again, weighted; or at once where a slope is known with its sum
+//   rows_out  gradients of single positives, and back through the norms
+//
+// A row's sum grows in the order of its tiles, columns' in that of the strips, at every number of threads.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/gradients.h"
+#include "cpu/options.h"
+#include "pairwise/join.h"
+#include "pairwise/problem.h"
+
+namespace jessl {
+
+// Which pairs are positives: one of these at most is there. Ids are negative where they match nothing.
+struct Positives {
+  bool shifted = false;
+  std::int64_t shift = 0;                                     // row i's is column (i + shift) mod M
+  const std::int64_t* index = nullptr;                        // (N) row i's is column index_i, −1 for none
+  const std::int64_t *row_ids = nullptr, *col_ids = nullptr;  // (N), (M) pairs of equal ids that are not excluded
+  const void *score = nullptr, *col_score = nullptr;  // (N), (M) of the real type: scores of positives elsewhere
+
+  bool there() const { return shifted || index || row_ids || score; }
+};
+
+struct RowProblem {
+  Problem pairs;  // with nothing but the exclusions left out; symmetric if the negatives are
+  Positives positives;
+  Terms negatives, of_positives;
+  bool normalize = false, cols = false;
+  const void* also = nullptr;  // (N) of the real type: log-sum-exps that negatives are joined by; null for none
+};
+
+enum class Reduction { sum, mean, mean_counted };
+
+struct Loss {
+  JoinWord join;
+  Reduction reduction;
+  double factor;
+  const void *weights, *col_weights;  // of the real type; null for 1
+};
+
+// Sums as they are handed over: (tilts, n), (n) of what was asked for; null for what is not there.
+template <class Real>
+struct SumsArrays {
+  Real *reference, *total, *linear, *count;
+};
+template <class Real>
+struct SideArrays {
+  SumsArrays<Real> negatives, positives;
+};
+template <class Real>
+struct SlopesArrays {
+  const Real *N, *P, *spread, *negative_spread;
+};
+
+// Gradients of what is given by the row beside the pairs; null where nobody asks.
+template <class Real>
+struct GivenGradients {
+  Real *score, *col_score, *also;
+};
+
+template <class Real>
+void row_sums(const RowProblem&, const Options&, SideArrays<Real> row, SideArrays<Real> col);
+
+// Gradients for slopes at these sums. Columns have none where theirs are null.
+template <class Real>
+void row_grads(const RowProblem&, const Options&, SideArrays<Real> row, SideArrays<Real> col, SlopesArrays<Real> of_row,
+               SlopesArrays<Real> of_col, const Gradients<Real>&, GivenGradients<Real>);
+
+// Σ weight_i loss_i, and its gradients where somebody asks.
+template <class Real>
+double row_loss(const RowProblem&, const Options&, const Loss&, const Gradients<Real>&, GivenGradients<Real>);
+
+// log ΣΣ e^s over all pairs, and unless `out` is null its gradients. One pass over S where norms and biases bound the
+// scores, else two.
+template <class Real>
+double total(const Problem&, const Options&, const Gradients<Real>* out);
+
+}  // namespace jessl

@@ -1,0 +1,145 @@
+// What multiplies exponentials to give the gradient of a log-sum-exp:
+//
+//   g_i e^{s_ij − L_i} = factor_i · e^{s_ij} / e^{log_base·from_i}
+//
+// made once for each row and column. Rows' sums are at hand, z_i measured from m_i, so that the factor is g_i / z_i: no
+// L_i is rounded on the way. For a sum of ψ the factor is g_i itself. What arrives at a row's spread, b_i, adds
+// b_i (e^{s_ij − L_i} − 1/n_i), of rows with more than one score: one is its own mean.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "cpu/passes/sums.h"
+#include "cpu/tile/online_lse.h"
+#include "cpu/tile/tile.h"
+
+namespace jessl {
+
+// Scores up to here are measured from powers of 2; of a larger one the product with log2 e has no exact whole part, and
+// e^s is measured from a score of its size, which near it is exact again.
+inline constexpr double largest_from_powers = 1000;
+
+// Whether powers of 2 will do for all of these.
+inline bool powers_suffice(const std::vector<double>& values) {
+  return std::all_of(values.begin(), values.end(),
+                     [](double v) { return !std::isfinite(v) || std::abs(v) <= largest_from_powers; });
+}
+
+// Of one side, for one tilt.
+template <class Real>
+class SoftmaxWeights {
+ public:
+  SoftmaxWeights(std::int64_t n, bool powers) : powers_(powers), from_(n), factor_(n) {}
+
+  // Slopes at sums of ψ.
+  void add(const std::vector<double>& slope, double tilt) {
+    for (std::size_t i = 0; i < factor_.size(); ++i) factor_[i] += Real(slope[i] * tilt);
+  }
+
+  // Slopes at log-sum-exps, and unless `spread` is null at how far they lie above the mean of `count` scores.
+  void add(const OnlineLse& sums, const double* slope, double tilt, const double* spread = nullptr,
+           const double* count = nullptr) {
+    if (spread) spread_.resize(from_.size()), mean_.resize(from_.size());
+    for (std::size_t i = 0; i < from_.size(); ++i) {
+      double z = sums.z[i];
+      if (z == 0) continue;
+      Real from = Real(powers_ ? std::round(sums.m[i] / log_2) : sums.m[i]);
+      // How far the rounding of m to Real, or to a power, has moved it: a sum that began among scores beyond the powers
+      // may be measured from a maximum although all are small now. A power stands for itself, though m rounds its
+      // product with log 2.
+      const bool is_power = powers_ && sums.m[i] == double(from) * log_2;
+      const long double moved = is_power ? 0 : measured(from) - (long double)sums.m[i];
+      double unit = moved == 0 ? 1 : double(exponential(moved));
+      if (powers_ && std::isfinite(z)) {
+        // m may be the power of another row, or of another tile, far above L_i. What a weight is measured from must not
+        // be: whether one exponential can serve several rows is judged by it.
+        const int far = std::ilogb(z);
+        from += Real(far);
+        z = std::ldexp(z, -far);
+      }
+      unit *= own_share(i, from) / z;
+      factor_[i] += Real(slope[i] * tilt * unit);
+      if (!spread || !(count[i] > 1)) continue;
+      spread_[i] += Real(spread[i] * unit);
+      mean_[i] += Real(spread[i] / count[i]);
+    }
+  }
+
+  SoftmaxSide<Real> at(std::int64_t first) const {
+    const auto line = [first](const std::vector<Real>& v) { return v.empty() ? nullptr : v.data() + first; };
+    return {line(from_), line(factor_), line(spread_), line(mean_)};
+  }
+
+ private:
+  // In fp64 longer than a double; a float needs no more than one, at a tenth of the time.
+  static long double exponential(long double x) {
+    return sizeof(Real) == sizeof(float) ? std::exp(double(x)) : std::exp(x);
+  }
+  // Longer than a double, whose rounding of a large L's neighbour would show in fp64.
+  long double measured(Real from) const { return (powers_ ? log_2_long : 1) * (long double)from; }
+
+  // Of a symmetric problem a row's own weights may be followed by those it has as a column, measured from elsewhere:
+  // from then on both are from the lower. Returns what the later ones are multiplied by.
+  double own_share(std::size_t i, Real from) {
+    const bool first = factor_[i] == 0 && (spread_.empty() || spread_[i] == 0);
+    if (first || from == from_[i]) {
+      from_[i] = from;
+      return 1;
+    }
+    if (from_[i] < from) return double(exponential(measured(from_[i]) - measured(from)));
+    const Real share = Real(exponential(measured(from) - measured(from_[i])));
+    factor_[i] *= share;
+    if (!spread_.empty()) spread_[i] *= share;
+    from_[i] = from;
+    return 1;
+  }
+
+  bool powers_;
+  std::vector<Real> from_, factor_, spread_, mean_;
+};
+
+// Of a whole sweep: of rows and columns, a tilt each. In a symmetric problem the rows' hold those of both sides, as
+// s_ij is also s_ji; columns are empty there, and where only rows have sums.
+template <class Real>
+struct SweepWeights {
+  std::vector<SoftmaxWeights<Real>> rows, columns;
+  std::vector<double> log_base;  // of each tilt: log 2, or 1 where powers do not suffice
+
+  // The columns' sums may be empty.
+  SweepWeights(const Problem& p, const Terms& terms, const SideSums& row, const SideSlopes& row_slopes,
+               const SideSums& col, const SideSlopes& col_slopes) {
+    const bool apart = !col_slopes.empty() && !p.symmetric;
+    for (std::size_t k = 0; k < terms.tilts.size(); ++k) {
+      const bool sum = terms.op != Op::logsumexp;
+      const bool powers =
+          sum || (powers_suffice(row.of_tilt[k].m) && (col_slopes.empty() || powers_suffice(col.of_tilt[k].m)));
+      log_base.push_back(powers ? log_2 : 1);
+      rows.emplace_back(p.N(), powers);
+      if (apart) columns.emplace_back(p.M(), powers);
+      const auto add = [&](SoftmaxWeights<Real>& to, const SideSums& sums, const SideSlopes& slopes) {
+        if (sum) return to.add(slopes.of_tilt[k], terms.tilts[k]);
+        const bool spread = !slopes.spread.empty() && k == 0;
+        to.add(sums.of_tilt[k], slopes.of_tilt[k].data(), terms.tilts[k], spread ? slopes.spread.data() : nullptr,
+               sums.count.data());
+      };
+      add(rows[k], row, row_slopes);
+      if (!col_slopes.empty()) add(apart ? columns[k] : rows[k], col, col_slopes);
+    }
+    both_ = p.symmetric;
+  }
+
+  SoftmaxSide<Real> of_rows(std::size_t tilt, std::int64_t first) const { return rows[tilt].at(first); }
+  SoftmaxSide<Real> of_columns(std::size_t tilt, std::int64_t first) const {
+    if (both_) return rows[tilt].at(first);
+    return columns.empty() ? SoftmaxSide<Real>{} : columns[tilt].at(first);
+  }
+  bool has_columns() const { return both_ || !columns.empty(); }
+
+ private:
+  bool both_ = false;
+};
+
+}  // namespace jessl

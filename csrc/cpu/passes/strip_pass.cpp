@@ -1,0 +1,160 @@
+// Values and gradients of rows in three products: the scores of a strip are kept until its log-sum-exps are known.
+//
+//   phase 0   s_ij of a segment, and its share of the row sums
+//   phase 1   U_ij = g_i e^{s_ij − L_i} from them, g_i the slope that the row's sum tells, and both products
+//
+// Two strips are in flight, so that phase 0 of the next fills the gaps of phase 1.
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+#include <optional>
+
+#include "cpu/passes/grad_accumulator.h"
+#include "cpu/passes/passes.h"
+#include "cpu/passes/tiling.h"
+#include "cpu/simd/subnormal.h"
+
+namespace jessl {
+
+namespace {
+
+constexpr std::int64_t slots = 2;
+
+// Of the scores that are kept.
+template <class Real>
+std::int64_t score_bytes(const Problem& p, std::int64_t rows) {
+  return slots * Scratch::size_of<Real>((p.M() + rows) * padded<Real>(rows));
+}
+
+// The softmax weights of the rows of one strip, shared by the tasks that take them back to the embeddings. Until the
+// slot's next strip begins, which is after the last of these, nobody changes it.
+template <class Real>
+struct StripWeights {
+  std::mutex mutex;
+  std::int64_t strip = -1;
+  bool powers = false;
+  SoftmaxWeights<Real> weights{0, false};
+};
+
+}  // namespace
+
+std::int64_t strip_rows(const Problem& p, std::int64_t workspace) {
+  // A quarter loses to two passes: all columns are read once for each strip.
+  constexpr std::int64_t fewest = most_rows / 2;
+  if (p.symmetric || p.kind != Kind::dot || p.phi.name != PhiName::identity) return 0;
+  const auto fits = [&](std::int64_t rows) {
+    return (p.wide() ? score_bytes<double>(p, rows) : score_bytes<float>(p, rows)) <= for_scores(workspace);
+  };
+  std::int64_t rows = rows_for(p, workspace);
+  while (rows > fewest && !fits(rows)) rows /= 2;
+  return fits(rows) ? rows : 0;
+}
+
+bool keeps_scores(const Problem& p, bool of_scale, std::int64_t workspace) {
+  const Extras extras = extras_of(p, of_scale);
+  const std::int64_t rows = rows_for(p, workspace);
+  return p.wide() ? ScoreCache<double>::fit(p, rows, extras, workspace)
+                  : ScoreCache<float>::fit(p, rows, extras, workspace);
+}
+
+template <class Real>
+bool strip_pass(const Problem& p, const Options& options, const StripSlopes& slopes_of, Gradients<Real> out) {
+  const std::int64_t rows = strip_rows(p, options.workspace);
+  if (rows == 0) return false;
+  const std::int64_t lanes = padded<Real>(rows);
+  const TileOps<Real>& ops = tile_ops<Real>(options.level);
+  const Tiling tiling =
+      cut(p, rows, 2, slots, GradAccumulator<Real>::part_bytes(p, rows) + OnlineLse::bytes(rows), options.workspace);
+  const Extras extras{};
+  const int threads = useful_threads<Real>(p, tiling.rows, extras, options, tiling.bytes + score_bytes<Real>(p, rows));
+  const Reach reach(p, tiling.rows);
+  Skipping<Real> skipping(p, {}, rows, false);
+  skipping.look_ahead(options);
+  const std::optional<Real> power = common_power<Real>(p);
+
+  auto per_thread = workspaces<Real>(p, tiling.rows, threads, extras);
+  GradAccumulator<Real> accumulator(p, tiling, out);
+  Scratch memory(score_bytes<Real>(p, rows));
+  Real* kept[slots];
+  for (Real*& strip : kept) strip = memory.take<Real>(score_bytes<Real>(p, rows) / slots / sizeof(Real));
+  std::vector<OnlineLse> parts(tiling.places(), OnlineLse(tiling.rows));
+
+  const auto tiles = [&](const Task& t, Workspace<Real>& b, auto&& visit) {
+    const std::int64_t first_row = tiling.first_row(t.strip);
+    tiling.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool) {
+      b.tile.first = first;
+      b.tile.count = count;
+      b.tile.s = {kept[t.strip % slots] + first * lanes, lanes};
+      visit(reach.empty(first_row, first) ||
+            (t.phase == 0 ? skipping.falls(first_row, first) : skipping.weightless(first_row, first)));
+    });
+  };
+  const auto absorb = [&](const Task& t, Workspace<Real>& b) {
+    OnlineLse& part = parts[tiling.place(t.strip, t.segment)];
+    part.clear();
+    std::fill_n(b.powers.row, lanes, power.value_or(0));
+    tiles(t, b, [&](bool nothing) {
+      if (nothing) return;
+      b.load(ops, p, tiling.first_row(t.strip), tiling.rows_of(t.strip));
+      ops.score(p, b.strip, b.tile);
+      ++b.work.scored;
+      double log_base = log_2;
+      if (power)
+        ops.absorb_bounded(b.strip, b.tile, *power, {b.total.row, nullptr}, true);
+      else
+        log_base = ops.absorb_any(b.strip, b.tile, {b.powers.row, nullptr}, {b.total.row, nullptr});
+      skipping.record(b, log_base);
+      part.merge(0, b.strip.count, b.powers.row, log_base, b.total.row);
+    });
+  };
+  // The weights of a strip, from the sums of all its segments: made by the first task of phase 1 that needs them.
+  StripWeights<Real> known[slots];
+  const auto weights_of = [&](const Task& t, std::int64_t count) -> const StripWeights<Real>& {
+    StripWeights<Real>& mine = known[t.strip % slots];
+    const std::lock_guard lock(mine.mutex);
+    if (mine.strip == t.strip) return mine;
+    OnlineLse whole(count);
+    for (std::int64_t segment = 0; segment < tiling.segments; ++segment) {
+      const OnlineLse& part = parts[tiling.place(t.strip, segment)];
+      whole.merge(0, count, part.m.data(), 1.0, part.z.data());
+    }
+    std::vector<double> slopes(count);
+    slopes_of(tiling.first_row(t.strip), whole, slopes.data());
+    mine.powers = powers_suffice(whole.m);
+    mine.weights = SoftmaxWeights<Real>(count, mine.powers);
+    mine.weights.add(whole, slopes.data(), 1);
+    mine.strip = t.strip;
+    return mine;
+  };
+  const auto backward = [&](const Task& t, Workspace<Real>& b) {
+    Part<Real>& part = accumulator.begin(t);
+    b.load(ops, p, tiling.first_row(t.strip), tiling.rows_of(t.strip), false);
+    const StripWeights<Real>& known_now = weights_of(t, b.strip.count);
+    const SoftmaxSide<Real> weights = known_now.weights.at(0);
+    const bool last = t.strip == tiling.plan.strips - 1;
+    tiles(t, b, [&](bool nothing) {
+      if (nothing && !last) return;
+      ops.load_tile(p, b.tile);
+      if (nothing) return accumulator.finish_columns(b.tile);
+      if (const FlushesSubnormals here; power)  // e^s / 2^power was kept
+        ops.score_grad_from_terms(b.strip, b.tile, *power, weights, {});
+      else
+        ops.score_grad(Op::logsumexp, known_now.powers ? log_2 : 1, b.strip, b.tile, weights, {});
+      accumulator.add(ops, b, part, false);
+      if (last) accumulator.finish_columns(b.tile);
+    });
+  };
+  const auto task = [&](const Task& t, int thread) {
+    t.phase == 0 ? absorb(t, per_thread[thread]) : backward(t, per_thread[thread]);
+  };
+  const auto finish = [&](std::int64_t strip, int thread) { accumulator.finish(ops, per_thread[thread], strip); };
+  run(tiling.plan, threads, options.interrupted, task, finish);
+  accumulator.finish_all();
+  count_work(per_thread, options);
+  return true;
+}
+
+template bool strip_pass<float>(const Problem&, const Options&, const StripSlopes&, Gradients<float>);
+template bool strip_pass<double>(const Problem&, const Options&, const StripSlopes&, Gradients<double>);
+
+}  // namespace jessl

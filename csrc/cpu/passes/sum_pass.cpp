@@ -1,0 +1,90 @@
+// Sums alone: one pass over the tiles. Rows of a strip are complete when its segments are merged, in their order;
+// columns take in strip after strip. A tile is scored once, whatever the number of tilts.
+#include <vector>
+
+#include "cpu/passes/passes.h"
+#include "cpu/passes/tiling.h"
+
+namespace jessl {
+
+template <class Real>
+Sums sum_pass(const Problem& p, const Terms& terms, const Options& options, bool columns, Skipping<Real>& skipping,
+              ScoreCache<Real>* cache) {
+  const TileOps<Real>& ops = tile_ops<Real>(options.level);
+  const std::int64_t slots = skipping.on() ? 16 : 4;
+  const std::int64_t of_strip = rows_for(p, options.workspace);
+  const Tiling tiling = cut(p, of_strip, 1, slots, SideSums::bytes(terms, of_strip), options.workspace);
+  const bool exponentials = terms.op == Op::logsumexp;
+  const Extras extras{.copies = terms.tilts == std::vector<double>{1} ? 0 : 1};
+  if (cache && (!cache->on() || !terms.plain() || !exponentials)) cache = nullptr;
+  const int threads =
+      useful_threads<Real>(p, tiling.rows, extras, options, tiling.bytes + (cache ? cache->bytes() : 0));
+  const Reach reach(p, tiling.rows);
+  columns = columns || p.symmetric;
+  skipping.look_ahead(options);
+
+  std::optional<Real> power;
+  if (exponentials && terms.plain()) power = common_power<Real>(p);
+  if (cache) cache->power = power;
+  auto per_thread = workspaces<Real>(p, tiling.rows, threads, extras);
+  if (power || !exponentials)  // all sums are measured from one power
+    for (auto& b : per_thread)
+      for (std::int64_t i = 0; i < tiling.rows; ++i) b.powers.row[i] = b.powers.col[i] = power.value_or(0);
+
+  Sums sums{SideSums(terms, p.N()), columns && !p.symmetric ? SideSums(terms, p.M()) : SideSums()};
+  SideSums &rows = sums.rows, &cols = p.symmetric ? sums.rows : sums.columns;
+  std::vector<SideSums> parts(tiling.places(), SideSums(terms, tiling.rows));
+
+  const auto absorb = [&](Workspace<Real>& b, Tile<Real>& tile) {
+    const Sides<Real> total{b.total.row, columns ? b.total.col : nullptr};
+    if (!exponentials) ops.absorb_psi(terms.op, b.strip, tile, total);
+    if (power) ops.absorb_bounded(b.strip, tile, *power, total, cache != nullptr);
+    if (power || !exponentials) return log_2;
+    return ops.absorb_any(b.strip, tile, {b.powers.row, columns ? b.powers.col : nullptr}, total);
+  };
+  const auto add = [&](Workspace<Real>& b, SideSums& part, bool with_columns) {
+    for (std::size_t k = 0; k < terms.tilts.size(); ++k) {
+      Tile<Real> tile = b.tile;
+      if (extras.copies) ops.tilted(b.strip, b.tile, Real(terms.tilts[k]), tile.s = b.copies[0]);
+      const double log_base = absorb(b, tile);
+      skipping.record(b, log_base);
+      part.of_tilt[k].merge(0, b.strip.count, b.powers.row, log_base, b.total.row);
+      if (with_columns) cols.of_tilt[k].merge(b.tile.first, b.tile.count, b.powers.col, log_base, b.total.col);
+    }
+    if (!terms.linear) return;
+    const Sides<Real> count{b.counts.row, columns ? b.counts.col : nullptr};
+    ops.linear(b.strip, b.tile, {b.total.row, columns ? b.total.col : nullptr}, count);
+    part.merge_linear(0, b.strip.count, b.total.row, count.row);
+    if (with_columns) cols.merge_linear(b.tile.first, b.tile.count, b.total.col, count.col);
+  };
+  const auto task = [&](const Task& t, int thread) {
+    Workspace<Real>& b = per_thread[thread];
+    SideSums& part = parts[tiling.place(t.strip, t.segment)];
+    part.clear();
+    const std::int64_t first_row = tiling.first_row(t.strip);
+    tiling.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool diagonal) {
+      if (reach.empty(first_row, first) || skipping.falls(first_row, first)) return;
+      b.load(ops, p, first_row, tiling.rows_of(t.strip));
+      b.tile.first = first;
+      b.tile.count = count;
+      if (cache) cache->place(b.tile, first_row);
+      ops.score(p, b.strip, b.tile);
+      if (cache) cache->store(b.tile, first_row);
+      ++b.work.scored;
+      add(b, part, columns && !diagonal);
+    });
+  };
+  const auto finish = [&](std::int64_t strip, int) {
+    for (std::int64_t segment = tiling.plan.first(strip); segment < tiling.segments; ++segment)
+      rows.merge(tiling.first_row(strip), tiling.rows_of(strip), parts[tiling.place(strip, segment)]);
+  };
+  run(tiling.plan, threads, options.interrupted, task, finish);
+  count_work(per_thread, options);
+  return sums;
+}
+
+template Sums sum_pass<float>(const Problem&, const Terms&, const Options&, bool, Skipping<float>&, ScoreCache<float>*);
+template Sums sum_pass<double>(const Problem&, const Terms&, const Options&, bool, Skipping<double>&,
+                               ScoreCache<double>*);
+
+}  // namespace jessl

@@ -1,0 +1,282 @@
+// Sums over a tile of scores, along its rows and its columns.
+//
+//   absorb       row_i = Σ_j e^{s_ij} / 2^p, col_j = Σ_i e^{s_ij} / 2^p     sums of a log-sum-exp, from a power of 2
+//   absorb_psi   row_i = Σ_j ψ(s_ij), col_j = Σ_i ψ(s_ij)
+//   linear       Σ_j s_ij over the pairs that are in, and their number
+//
+// Powers of 2 are taken from exponents, exactly; a maximum subtracted from scores would round each of them. One
+// exponential serves a row and a column where both their powers lie within `reach` of the tile's; else each takes its
+// own. Within a tile sums are floats (doubles in fp64) of 8 terms at a time, beyond it doubles. V: a vector type.
+//
+// Functions are `flatten`: four vectors handed by way of memory to a function that was not inlined take twice the time.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "cpu/simd/math.h"
+#include "cpu/simd/unroll4.h"
+#include "cpu/tile/score.h"
+#include "cpu/tile/tile.h"
+#include "pairwise/psi.h"  // after math.h, whose functions it calls
+
+namespace jessl {
+namespace {  // each file that includes this has a copy of its own, compiled for its own processor
+
+// Measured from a power 80 too large, what falls below the smallest float is under 2^{−125 + 80} = 3e-14 of its row: a
+// million of such terms are below its rounding. (Rows of a normal sample in 128 dimensions lie up to 75 apart.)
+constexpr double reach = 80;
+
+// The power of 2 to measure from, given a maximum: the multiple of 16 below it, so that it seldom changes from tile to
+// tile and sums can be added as they are. Where every score is −inf, or one is +inf, it is 0.
+template <class Real>
+Real power_for(Real most) {
+  return std::isfinite(most) ? 16 * std::floor(most * Real(1 / (16 * log_2))) : Real(0);
+}
+
+template <class V>
+void add_to(typename V::Real* where, V a) {
+  (V::load(where) + a).store(where);
+}
+
+template <class Real>
+void clear(Real* line, std::int64_t n, Real value = 0) {
+  for (std::int64_t i = 0; i < n; ++i) line[i] = value;
+}
+
+// Eight columns from `first` on of `sum_over`: their sums, and the rows' share, stay in registers.
+template <class V, bool keep, class F>
+void sum_columns(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, std::int64_t first,
+                 Sides<typename V::Real> total, F&& f) {
+  using Real = typename V::Real;
+  const std::int64_t ld = tile.s.ld;
+  Real* const low = tile.s.data + first * ld;
+  Real* const high = low + 4 * ld;
+  Four<V> columns(Real(0)), more(Real(0));
+  for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+    Four<V> s = Four<V>::load(low + i, ld), t = Four<V>::load(high + i, ld);
+    const Four<V> term = f(s, i, first);
+    if (keep) s.store(low + i, ld);
+    columns = columns + term;
+    const Four<V> next = f(t, i, first + 4);
+    if (keep) t.store(high + i, ld);
+    more = more + next;
+    const Four<V> pairs = term + next;
+    add_to<V>(total.row + i, (pairs.a + pairs.b) + (pairs.c + pairs.d));
+  }
+  if (!total.col) return;
+  Real* to = total.col + first;
+  const V each[] = {columns.a, columns.b, columns.c, columns.d, more.a, more.b, more.c, more.d};
+  for (const V& column : each) *to++ = sum(column);
+}
+
+// Sums over columns into total.row and, unless null, over rows into total.col, of f(scores, i, j): a vector or four of
+// them, of rows from i on and columns from j on. What f has made of them is written back if `keep`.
+template <class V, bool keep = false, class F>
+void sum_over(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> total,
+              F&& f) {
+  using Real = typename V::Real;
+  constexpr int block = 8;
+  clear(total.row, strip.lanes);
+  std::int64_t j = 0;
+  for (; j + block <= tile.count; j += block) sum_columns<V, keep>(strip, tile, j, total, f);
+  for (; j < tile.count; ++j) {
+    V column(Real(0));
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      Real* s = tile.s.data + j * tile.s.ld + i;
+      V own = V::load(s);
+      const V term = f(own, i, j);
+      if (keep) own.store(s);
+      column = column + term;
+      add_to<V>(total.row + i, term);
+    }
+    if (total.col) total.col[j] = sum(column);
+  }
+}
+
+template <class V>
+[[gnu::flatten]] void absorb_bounded(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
+                                     typename V::Real power, Sides<typename V::Real> total, bool keep) {
+  const auto term = [power]<class S>(S& s, std::int64_t, std::int64_t) { return s = exp_over(s, S(power)); };
+  if (keep)
+    sum_over<V, true>(strip, tile, total, term);
+  else
+    sum_over<V>(strip, tile, total, term);
+}
+
+template <class V>
+[[gnu::flatten]] void absorb_psi(Op psi, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
+                                 Sides<typename V::Real> total) {
+  if (psi == Op::softplus)  // a loop of its own, without a branch within
+    sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return softplus(s); });
+  else
+    sum_over<V>(strip, tile, total, [psi](auto s, std::int64_t, std::int64_t) { return psi_value(psi, s); });
+}
+
+template <class V>
+[[gnu::flatten]] void sum_tile(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
+                               Sides<typename V::Real> total) {
+  sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return s; });
+}
+
+// s of a pair that is in, else 0; and 1 or 0.
+template <class S>
+S if_in(S s, S value) {
+  return select(s == S(minus_infinity<typename S::Real>), S(typename S::Real(0)), value);
+}
+
+template <class V>
+void linear(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> total,
+            Sides<typename V::Real> count) {
+  sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return if_in(s, s); });
+  sum_over<V>(strip, tile, count,
+              [](auto s, std::int64_t, std::int64_t) { return if_in(s, decltype(s)(typename V::Real(1))); });
+}
+
+// Scores times a tilt, which may be below 0; pairs that are out remain out.
+template <class V>
+void tilted(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real tilt,
+            Rows<typename V::Real> to) {
+  const V out(minus_infinity<typename V::Real>);
+  for (std::int64_t j = 0; j < tile.count; ++j)
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      const V s = V::load(tile.s.data + j * tile.s.ld + i);
+      select(s == out, out, V(tilt) * s).store(to.data + j * to.ld + i);
+    }
+}
+
+template <class V>
+void find_maxima(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
+                 Sides<typename V::Real> most) {
+  using Real = typename V::Real;
+  clear(most.row, strip.lanes, minus_infinity<Real>);
+  for (std::int64_t j = 0; j < tile.count; ++j) {
+    const Real* s = tile.s.data + j * tile.s.ld;
+    V column(minus_infinity<Real>);
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      const V score = V::load(s + i);
+      max(score, V::load(most.row + i)).store(most.row + i);
+      column = max(score, column);
+    }
+    if (most.col) most.col[j] = largest(column);
+  }
+}
+
+// Whether some score is so large that its product with log2 e has no exact whole part: then e^s is measured from a
+// maximum, which near it is exact again.
+template <class Real>
+bool beyond_powers(const Real* values, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i)
+    if (std::isfinite(values[i]) && std::abs(values[i]) > Real(1000)) return true;
+  return false;
+}
+
+// Sums of f(score, what its row is measured from, or its column), each side with an exponential of its own.
+template <class V, class F>
+void absorb_apart(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
+                  Sides<typename V::Real> from, Sides<typename V::Real> total, F&& f) {
+  using Real = typename V::Real;
+  sum_over<V>(strip, tile, {total.row, nullptr},
+              [&](auto s, std::int64_t i, std::int64_t) { return f(s, decltype(s)(V::load(from.row + i))); });
+  for (std::int64_t j = 0; from.col && j < tile.count; ++j) {
+    V column(Real(0));
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
+      column = column + f(V::load(tile.s.data + j * tile.s.ld + i), V(from.col[j]));
+    total.col[j] = sum(column);
+  }
+}
+
+// Whether sums measured from a power of 2 have lost nothing to it.
+template <class Real>
+bool all_suit(const Real* sums, std::int64_t n) {
+  const Real least = std::ldexp(Real(1), -int(reach)), most = 1 / least;
+  bool fine = true;
+  for (std::int64_t i = 0; i < n; ++i) fine &= (least <= sums[i]) & (sums[i] <= most);
+  return fine;
+}
+
+// Powers and sums anew of the rows whose sums do not suit, a vector of rows at a time. False if a score is beyond
+// powers.
+template <class V>
+bool mend_rows(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real* from,
+               typename V::Real* total) {
+  using Real = typename V::Real;
+  if (all_suit(total, strip.count)) return true;
+  for (std::int64_t i = 0; i < strip.count; i += V::lanes) {
+    if (all_suit(total + i, std::min<std::int64_t>(V::lanes, strip.count - i))) continue;
+    const Real* s = tile.s.data + i;
+    V most(minus_infinity<Real>), sums(Real(0));
+    for (std::int64_t j = 0; j < tile.count; ++j) most = max(V::load(s + j * tile.s.ld), most);
+    most.store(from + i);
+    if (beyond_powers(from + i, V::lanes)) return false;
+    for (std::int64_t k = i; k < i + V::lanes; ++k) from[k] = power_for(from[k]);
+    const V power = V::load(from + i);
+    for (std::int64_t j = 0; j < tile.count; ++j) sums = sums + exp_over(V::load(s + j * tile.s.ld), power);
+    sums.store(total + i);
+  }
+  return true;
+}
+
+template <class V>
+bool mend_columns(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real* from,
+                  typename V::Real* total) {
+  using Real = typename V::Real;
+  if (all_suit(total, tile.count)) return true;
+  for (std::int64_t j = 0; j < tile.count; ++j) {
+    if (all_suit(total + j, 1)) continue;
+    const Real* s = tile.s.data + j * tile.s.ld;
+    V most(minus_infinity<Real>), sums(Real(0));
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) most = max(V::load(s + i), most);
+    from[j] = largest(most);
+    if (beyond_powers(from + j, 1)) return false;
+    from[j] = power_for(from[j]);
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) sums = sums + exp_over(V::load(s + i), V(from[j]));
+    total[j] = sum(sums);
+  }
+  return true;
+}
+
+// Sums measured from a power that two columns suggest, which saves finding the maxima; rows and columns far below it,
+// or above, get powers of their own. False if a score is beyond powers: then `total` says nothing.
+template <class V>
+bool absorb_as_guessed(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Sides<typename V::Real> from,
+                       Sides<typename V::Real> total) {
+  using Real = typename V::Real;
+  Real guess = largest_of<V>(strip, tile, tile.count < 2 ? tile.count : 2);
+  if (guess == minus_infinity<Real>) guess = largest_of<V>(strip, tile, tile.count);
+  // Then no score whose row has a sum of the right size lies beyond 1000: see beyond_powers.
+  if (!(std::abs(guess) <= Real(850))) return false;
+  const Real power = power_for(guess);
+  absorb_bounded<V>(strip, tile, power, total, false);
+  clear(from.row, strip.lanes, power);
+  if (from.col) clear(from.col, tile.count, power);
+  return mend_rows<V>(strip, tile, from.row, total.row) &&
+         (!from.col || mend_columns<V>(strip, tile, from.col, total.col));
+}
+
+template <class V>
+[[gnu::flatten]] double absorb_any(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
+                                   Sides<typename V::Real> from, Sides<typename V::Real> total) {
+  using Real = typename V::Real;
+  if (absorb_as_guessed<V>(strip, tile, from, total)) return log_2;
+  const std::int64_t columns = from.col ? tile.count : 0;
+  const auto each = [&](auto&& f) {
+    for (std::int64_t i = 0; i < strip.lanes; ++i) from.row[i] = f(from.row[i]);
+    for (std::int64_t j = 0; j < columns; ++j) from.col[j] = f(from.col[j]);
+  };
+  find_maxima<V>(strip, tile, from);
+  if (beyond_powers(from.row, strip.count) || beyond_powers(from.col, columns)) {
+    each([](Real most) { return std::isinf(most) ? Real(0) : most; });
+    absorb_apart<V>(strip, tile, from, total,
+                    [](auto s, auto most) { return exp_over(s - most, decltype(s)(Real(0))); });
+    return 1;
+  }
+  each([](Real own) { return power_for(own); });
+  absorb_apart<V>(strip, tile, from, total, [](auto s, auto own) { return exp_over(s, own); });
+  return log_2;
+}
+
+}  // namespace
+}  // namespace jessl

@@ -1,0 +1,104 @@
+// Rows on their way in, before any tile: divided by their norms, copied once if they are few; and the gradient's way
+// back through the division.
+//
+//   x̂_i = x_i / max(‖x_i‖, 1e−12)        dx_i = (dx̂_i − x̂_i⟨x̂_i, dx̂_i⟩) / ‖x_i‖
+//
+// A row shorter than 1e−12 is multiplied by a constant, as torch.nn.functional.normalize does.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "cpu/for_rows.h"
+#include "cpu/options.h"
+#include "cpu/scratch.h"
+#include "cpu/tile/dot.h"
+#include "cpu/tile/rows.h"
+
+namespace jessl {
+
+// Rows of a batch, one at a time, as its problem sees them; a place for each of several threads.
+template <class Real>
+class RowReader {
+ public:
+  RowReader(const Batch& batch, int threads)
+      : batch_(batch), ld_(padded<Real>(batch.columns)), memory_(threads * Scratch::size_of<Real>(ld_)) {
+    for (int t = 0; t < threads; ++t) place_.push_back(memory_.take<Real>(ld_));
+  }
+  const Real* row(std::int64_t i, int thread) const {
+    if (const Real* there = row_in_place<Real>(batch_, i)) return there;
+    load_rows<Real>(batch_, i, 1, nullptr, {place_[thread], ld_});
+    return place_[thread];
+  }
+
+ private:
+  const Batch& batch_;
+  std::int64_t ld_;
+  Scratch memory_;
+  std::vector<Real*> place_;
+};
+
+template <class Real>
+class NormalizedRows {
+ public:
+  // From here on the batch's rows are normalized, wherever they are put.
+  NormalizedRows(Batch& batch, const Options& options) : D_(batch.columns), factor_(batch.rows) {
+    const RowReader<Real> reader(batch, options.threads);
+    for_rows(batch.rows, batch.columns, options, [&](std::int64_t first, std::int64_t end, int thread) {
+      for (std::int64_t i = first; i < end; ++i) {
+        const Real* x = reader.row(i, thread);
+        const double norm = std::sqrt(dot(x, x, batch.columns));
+        factor_[i] = Real(1 / (norm < shortest ? shortest : norm));  // a NaN stays
+      }
+    });
+    batch.row_factor = factor_.data();
+    // Not of NaN, nor of infinity.
+    batch.normalized = std::all_of(factor_.begin(), factor_.end(), [](Real factor) { return factor > 0; });
+  }
+  NormalizedRows(const NormalizedRows&) = delete;
+
+  // The gradient by a normalized row, which stands at this place in memory, becomes that by the row itself.
+  void back(std::int64_t place, const Real* row, Real* gradient) const {
+    const Real along = factor_[place] < Real(1 / shortest) ? Real(dot(row, gradient, D_)) : Real(0);
+    for (std::int64_t d = 0; d < D_; ++d) gradient[d] = factor_[place] * (gradient[d] - along * row[d]);
+  }
+
+ private:
+  static constexpr double shortest = 1e-12;
+  const std::int64_t D_;
+  std::vector<Real> factor_;
+};
+
+// A small batch copied once, as its problem sees it: in its permutation, times its factors, in the real type. Products
+// read it where it stands then (`rows_ready` of rows.h), where else each pass copies each tile for each strip.
+template <class Real>
+class ReadyRows {
+ public:
+  // From here on the batch stands here, in a small part of the workspace, if it fits. One that products can read
+  // already, or could not read here either, stays where it is; unless it must be brought together, `whatever` it takes.
+  ReadyRows(Batch& batch, Options& options, bool whatever = false) {
+    const std::int64_t ld = padded<Real>(batch.columns), bytes = Scratch::size_of<Real>(batch.rows * ld);
+    const bool whole_lines = batch.columns * std::int64_t(sizeof(Real)) % 64 == 0;
+    const bool pays = whole_lines && !stand_ready<Real>(batch, 0, batch.rows) && bytes <= options.workspace / 32;
+    if (!pays && !whatever) return;
+    memory_.emplace(bytes);
+    Real* const copy = memory_->template take<Real>(batch.rows * ld);
+    for_rows(batch.rows, batch.columns, options, [&](std::int64_t first, std::int64_t end, int) {
+      load_rows<Real>(batch, first, end - first, nullptr, {copy + first * ld, ld});
+    });
+    batch = {.pieces = {{{copy, ld, 1}}},
+             .rows = batch.rows,
+             .columns = batch.columns,
+             .element = element_of<Real>,
+             .normalized = batch.normalized};
+    if (!whatever) options.taken += bytes;
+  }
+
+ private:
+  std::optional<Scratch> memory_;
+};
+
+}  // namespace jessl

@@ -1,0 +1,71 @@
+// Sums that grow tile by tile.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "cpu/tile/tile.h"
+
+namespace jessl {
+
+// What is made of a row's sums: in more digits than these have, since much of it is differences.
+template <class Real>
+using Wide = std::conditional_t<sizeof(Real) == sizeof(float), double, long double>;
+
+// Sums Σ e^s / e^m = z, each of them with an m of its own; or sums of ψ, where m is 0.
+struct OnlineLse {
+  std::vector<double> m, z;
+  explicit OnlineLse(std::int64_t n) : m(n), z(n) {}
+  static constexpr std::int64_t bytes(std::int64_t n) { return 2 * n * std::int64_t(sizeof(double)); }
+  void clear() {
+    std::fill(m.begin(), m.end(), 0);
+    std::fill(z.begin(), z.end(), 0);
+  }
+
+  // Take in n more, the i-th at place first + i and measured from log_base·from[i].
+  template <class Real>
+  void merge(std::int64_t first, std::int64_t n, const Real* from, double log_base, const Real* total) {
+    double *const own_m = m.data() + first, *const own_z = z.data() + first;
+    bool together = true;  // mostly: a loop without branches
+    for (std::int64_t i = 0; i < n; ++i) together &= own_m[i] == log_base * double(from[i]);
+    if (together) {
+      for (std::int64_t i = 0; i < n; ++i) own_z[i] += double(total[i]);
+      return;
+    }
+    for (std::int64_t i = 0; i < n; ++i) take_in(own_m[i], own_z[i], log_base * double(from[i]), double(total[i]));
+  }
+  // m in so many digits: a double is too short where it stands for a power of 2.
+  template <class Real>
+  Wide<Real> measured_from(std::int64_t i) const {
+    if constexpr (sizeof(Real) == sizeof(float)) return m[i];
+    const double power = std::round(m[i] / log_2);
+    const bool is_power = std::abs(m[i]) < 1024 && m[i] == power * log_2;  // beyond, m is a maximum (absorb.h)
+    return is_power ? (long double)power * log_2_long : (long double)m[i];
+  }
+  template <class Real>
+  Wide<Real> log_sum_exp(std::int64_t i) const {
+    return (z[i] == 1 ? 0 : std::log(Wide<Real>(z[i]))) + measured_from<Real>(i);
+  }
+  // Take in one more, total · e^from.
+  void add(std::int64_t i, double from, double total) { take_in(m[i], z[i], from, total); }
+
+ private:
+  static void take_in(double& m, double& z, double from, double more) {
+    if (z == 0) {  // nothing yet
+      m = from;
+      z = more;
+    } else if (from == m) {
+      z += more;
+    } else if (more != 0) {
+      double& less = from < m ? more : z;
+      if (!std::isinf(less)) less *= std::exp(-std::abs(from - m));  // which may be 0, and infinity times 0 is NaN
+      z += more;
+      m = std::max(m, from);
+    }
+  }
+};
+
+}  // namespace jessl

@@ -1,0 +1,143 @@
+// Matrix products of a tile, C = factor·A·B or C += A·B, in registers: R rows of C by 1 or 2 vectors of its columns at
+// a time.
+//
+//   C[r][c] = factor · Σ_k A[k·a_k + r·a_r] · B[k·b_k + c]
+//
+// A is read as single numbers, broadcast, so that it may lie in memory either way round; B and C by whole vectors along
+// their rows: what fills up their last vector must be readable, and in C writable. Nothing is packed: tiles are small
+// enough to stay in L2, and row strides in scratch memory are odd numbers of cache lines (`padded` in tile.h), so that
+// the rows of a block do not compete for one set; embeddings read where they stand have whole vectors and no stride of
+// whole pages (`stand_ready` in rows.h).
+#pragma once
+
+#include <cstdint>
+
+namespace jessl {
+namespace {  // each file that includes this has a copy of its own, compiled for its own processor
+
+template <class Real>
+struct Operands {
+  const Real *a, *b;
+  Real* c;
+  std::int64_t a_k, a_r, b_k, c_r;
+  Real factor = 1;  // for all but sums
+};
+
+// How many rows of C stay in registers beside 2 vectors of B: 12 × 2 accumulators of 32 registers, or 6 × 2 of 16.
+template <class V>
+constexpr int rows_at_once = sizeof(V) == 64 ? 12 : 6;
+
+// One block of C. Rows are addressed in threes, base + {0, 1, 2}·stride, which x86 does within one instruction. What C
+// holds is asked for early and added last: gradients come from L3 or memory, and no product waits for them.
+template <class V, int R, int Vectors>
+struct Product {
+  static void run(const Operands<typename V::Real>& o, std::int64_t K, bool accumulate) {
+    using Real = typename V::Real;
+    constexpr int bases = (R + 2) / 3;
+    V c[R][Vectors];
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) c[r][v] = V(Real(0));
+    const Real* a[bases];
+#pragma GCC unroll 4
+    for (int t = 0; t < bases; ++t) a[t] = o.a + 3 * t * o.a_r;
+    const Real* b = o.b;
+    if (accumulate) {
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) __builtin_prefetch(o.c + r * o.c_r, 1);
+    }
+    for (std::int64_t k = 0; k < K; ++k) {
+      V row[Vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) row[v] = V::load(b + v * V::lanes);
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const V x(a[r / 3][(r % 3) * o.a_r]);
+#pragma GCC unroll 2
+        for (int v = 0; v < Vectors; ++v) c[r][v] = fma(x, row[v], c[r][v]);
+      }
+      b += o.b_k;
+#pragma GCC unroll 4
+      for (int t = 0; t < bases; ++t) a[t] += o.a_k;
+    }
+    const V factor(o.factor);
+    Real* const c_rows = o.c;  // named here: what is read through `o` would be read again after every store
+    const std::int64_t c_r = o.c_r;
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) {
+        Real* to = c_rows + r * c_r + v * V::lanes;
+        (accumulate ? V::load(to) + c[r][v] : c[r][v] * factor).store(to);
+      }
+  }
+};
+
+// Σ_k (A − B)² in place of Σ_k A·B: the squared distances of rows.
+template <class V, int R, int Vectors>
+struct SquaredDistance {
+  static void run(const Operands<typename V::Real>& o, std::int64_t K, bool) {
+    using Real = typename V::Real;
+    V c[R][Vectors];
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) c[r][v] = V(Real(0));
+    for (std::int64_t k = 0; k < K; ++k) {
+      V row[Vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) row[v] = V::load(o.b + k * o.b_k + v * V::lanes);
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const V x(o.a[k * o.a_k + r * o.a_r]);
+#pragma GCC unroll 2
+        for (int v = 0; v < Vectors; ++v) {
+          const V difference = x - row[v];
+          c[r][v] = fma(difference, difference, c[r][v]);
+        }
+      }
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) (c[r][v] * V(o.factor)).store(o.c + r * o.c_r + v * V::lanes);
+  }
+};
+
+// The rows of C that are left over when blocks of R do not fit any more.
+template <class V, int Vectors, template <class, int, int> class Block, int R = rows_at_once<V> - 1>
+void last_rows(const Operands<typename V::Real>& o, std::int64_t rows, std::int64_t K, bool accumulate) {
+  if constexpr (R > 0) {
+    if (rows == R)
+      Block<V, R, Vectors>::run(o, K, accumulate);
+    else
+      last_rows<V, Vectors, Block, R - 1>(o, rows, K, accumulate);
+  }
+}
+
+// All rows of C by Vectors vectors of its columns.
+template <class V, int Vectors, template <class, int, int> class Block>
+void all_rows(Operands<typename V::Real> o, std::int64_t rows, std::int64_t K, bool accumulate) {
+  constexpr int R = rows_at_once<V>;
+  for (; rows >= R; rows -= R) {
+    Block<V, R, Vectors>::run(o, K, accumulate);
+    o.a += R * o.a_r;
+    o.c += R * o.c_r;
+  }
+  last_rows<V, Vectors, Block>(o, rows, K, accumulate);
+}
+
+// C (rows × columns) (+)= A·B over K; columns are rounded up to whole vectors.
+template <class V, template <class, int, int> class Block = Product>
+void product(Operands<typename V::Real> o, std::int64_t rows, std::int64_t columns, std::int64_t K, bool accumulate) {
+  for (; columns > V::lanes; columns -= 2 * V::lanes) {
+    all_rows<V, 2, Block>(o, rows, K, accumulate);
+    o.b += 2 * V::lanes;
+    o.c += 2 * V::lanes;
+  }
+  if (columns > 0) all_rows<V, 1, Block>(o, rows, K, accumulate);
+}
+
+}  // namespace
+}  // namespace jessl

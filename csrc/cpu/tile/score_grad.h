@@ -1,0 +1,210 @@
+// The weights of a tile's pairs in the gradient, P_ij = ∂/∂s_ij, made of its scores, and what follows them.
+//
+//   exponentials   s_ij → P_ij = g_i e^{s_ij − L_i} + h_j e^{s_ij − L_j}
+//   a ψ            s_ij → P_ij = ψ'(s_ij)·(g_i + h_j)
+//   with a spread  P_ij gains b_i (e^{s_ij − L_i} − 1/n_i) where the pair is in, and the same of the column
+//
+// One exponential serves a row and a column as in absorb.h. A weight is rounded once. V: a vector type.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "cpu/tile/absorb.h"
+
+namespace jessl {
+namespace {  // each file that includes this has a copy of its own, compiled for its own processor
+
+// One side's weights on lines of whole vectors. Factors of no side, and beyond the end, are 0, measured from where the
+// last one is.
+template <class V>
+struct Lines {
+  using Real = typename V::Real;
+  alignas(64) Real from[most_rows + 16], factor[most_rows + 16], shared[most_rows + 16], spread[most_rows + 16],
+      mean[most_rows + 16];
+  static constexpr int together = V::lanes < 4 ? 4 : V::lanes;  // a vector of rows, four columns
+  bool far[most_rows / together + 1];
+  std::int64_t size, n;  // n is 0 where there is no side
+  Lines(SoftmaxSide<Real> side, std::int64_t count, bool with_spread = false)
+      : size(count), n(side.factor ? count : 0) {
+    for (std::int64_t i = 0; i < count; ++i) factor[i] = side.factor ? side.factor[i] : Real(0);
+    for (std::int64_t i = 0; i < count; ++i) from[i] = side.from ? side.from[i] : Real(0);
+    for (std::int64_t i = count; i < count + V::lanes; ++i)
+      factor[i] = 0, from[i] = count > 0 ? from[count - 1] : Real(0);
+    for (std::int64_t i = 0; with_spread && i < count + V::lanes; ++i) {
+      spread[i] = side.spread && i < count ? side.spread[i] : Real(0);
+      mean[i] = side.spread && i < count ? side.mean[i] : Real(0);
+    }
+  }
+  Real largest_power() const {
+    V most(minus_infinity<Real>);
+    for (std::int64_t i = 0; i < n; i += V::lanes) most = max(V::load(from + i), most);
+    return largest(most);
+  }
+  // The factors for another power of 2, exactly; far says where, within so many, some power is too far below it for
+  // that. Factors that are 0, of rows without a pair, are measured from 0, which may be too far away for a power.
+  void share(Real power) {
+    std::fill_n(far, most_rows / together + 1, false);
+    for (std::int64_t i = 0; i < size; i += V::lanes) {
+      const V f = V::load(factor + i), gap = V(power) - V::load(from + i);
+      select(f == V(Real(0)), f, scale_by_power(f, gap)).store(shared + i);
+      far[i / together] |= n > 0 && !(largest(gap) <= Real(reach));
+    }
+  }
+};
+
+// A line's numbers for the rows, or the columns, of s: a vector of scores or four of them.
+template <class V, class S>
+S at_rows(S, const typename V::Real* line) {
+  return S(V::load(line));
+}
+template <class V, class S>
+S at_columns(S, const typename V::Real* line) {
+  if constexpr (sizeof(S) == sizeof(V))
+    return S(line[0]);
+  else
+    return S(V(line[0]), V(line[1]), V(line[2]), V(line[3]));
+}
+
+// Every pair's score becomes grad(score, its row, its column): of a vector of rows, of four columns at once.
+template <class V, class F>
+void each_score(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, F&& grad) {
+  using Real = typename V::Real;
+  const std::int64_t ld = tile.s.ld;
+  std::int64_t j = 0;
+  for (; j + 4 <= tile.count; j += 4)
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      Real* s = tile.s.data + j * ld + i;
+      grad(Four<V>::load(s, ld), i, j).store(s, ld);
+    }
+  for (; j < tile.count; ++j)
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      Real* s = tile.s.data + j * ld + i;
+      grad(V::load(s), i, j).store(s);
+    }
+}
+
+// e^s / e^{log_base·from}.
+template <class S>
+S exponential(double log_base, S s, S from) {
+  return log_base == log_2 ? exp_over(s, from) : exp_over(s - from, S(typename S::Real(0)));
+}
+
+// With a spread: each side with an exponential of its own. What is tiny beside the spread's part is added to it
+// unrounded.
+template <class V>
+[[gnu::flatten]] void score_grad_with_spread(double log_base, const Strip<typename V::Real>& strip,
+                                             Tile<typename V::Real>& tile, SoftmaxSide<typename V::Real> row,
+                                             SoftmaxSide<typename V::Real> col) {
+  const Lines<V> rows(row, strip.count, true), cols(col, tile.count, true);
+  const auto side = [&](auto s, auto from, auto factor, auto spread, auto mean) {
+    const auto e = exponential(log_base, s, from);
+    return fma(factor, e, if_in(s, fma(spread, e, decltype(s)(typename V::Real(0)) - mean)));
+  };
+  each_score<V>(strip, tile, [&](auto s, std::int64_t i, std::int64_t j) {
+    const auto p = side(s, at_rows<V>(s, rows.from + i), at_rows<V>(s, rows.factor + i), at_rows<V>(s, rows.spread + i),
+                        at_rows<V>(s, rows.mean + i));
+    if (!cols.n) return p;
+    return p + side(s, at_columns<V>(s, cols.from + j), at_columns<V>(s, cols.factor + j),
+                    at_columns<V>(s, cols.spread + j), at_columns<V>(s, cols.mean + j));
+  });
+}
+
+template <class V>
+[[gnu::flatten]] void score_grad(Op op, double log_base, const Strip<typename V::Real>& strip,
+                                 Tile<typename V::Real>& tile, SoftmaxSide<typename V::Real> row,
+                                 SoftmaxSide<typename V::Real> col) {
+  using Real = typename V::Real;
+  if (row.spread || col.spread) return score_grad_with_spread<V>(log_base, strip, tile, row, col);
+  Lines<V> rows(row, strip.count), cols(col, tile.count);
+  if (op != Op::logsumexp)
+    return each_score<V>(strip, tile, [&](auto s, std::int64_t i, std::int64_t j) {
+      return psi_slope(op, s) * (at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j));
+    });
+  // Each side with an exponential of its own.
+  const auto apart = [&](auto s, std::int64_t i, std::int64_t j) {
+    const auto p = exponential(log_base, s, at_rows<V>(s, rows.from + i)) * at_rows<V>(s, rows.factor + i);
+    if (!cols.n) return p;
+    return p + exponential(log_base, s, at_columns<V>(s, cols.from + j)) * at_columns<V>(s, cols.factor + j);
+  };
+  const Real of_rows = rows.largest_power(), of_columns = cols.largest_power(),
+             power = of_rows < of_columns ? of_columns : of_rows;
+  if (log_base != log_2 || !std::isfinite(power)) return each_score<V>(strip, tile, apart);
+  rows.share(power);
+  cols.share(power);
+  each_score<V>(strip, tile, [&](auto s, std::int64_t i, std::int64_t j) {
+    if (rows.far[i / rows.together] || cols.far[j / cols.together]) return apart(s, i, j);
+    return exp_over(s, decltype(s)(power)) * (at_rows<V>(s, rows.shared + i) + at_columns<V>(s, cols.shared + j));
+  });
+}
+
+template <class V>
+[[gnu::flatten]] void absorb_psi_with_grad(Op psi, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
+                                           Sides<typename V::Real> total, SoftmaxSide<typename V::Real> row,
+                                           SoftmaxSide<typename V::Real> col) {
+  const Lines<V> rows(row, strip.count), cols(col, tile.count);
+  const auto factor = [&](auto s, std::int64_t i, std::int64_t j) {
+    return at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j);
+  };
+  if (psi == Op::softplus)  // one exponential for both
+    return sum_over<V, true>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
+      const auto e = exp_of_minus_abs(s), value = softplus_from(s, e);
+      s = logistic_from(s, e) * factor(s, i, j);
+      return value;
+    });
+  sum_over<V, true>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
+    const auto value = psi_value(psi, s);
+    s = psi_slope(psi, s) * factor(s, i, j);
+    return value;
+  });
+}
+
+// Weights of another tilt are added to those that are there.
+template <class V>
+void add_tile(const Strip<typename V::Real>& strip, Rows<typename V::Real> from, Tile<typename V::Real>& tile) {
+  for (std::int64_t j = 0; j < tile.count; ++j)
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
+      add_to<V>(tile.s.data + j * tile.s.ld + i, V::load(from.data + j * from.ld + i));
+}
+
+template <class V>
+void score_grad_from_terms(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, typename V::Real power,
+                           SoftmaxSide<typename V::Real> row, SoftmaxSide<typename V::Real> col) {
+  Lines<V> rows(row, strip.count), cols(col, tile.count);
+  rows.share(power);
+  cols.share(power);
+  for (std::int64_t j = 0; j < tile.count; ++j) {
+    const V of_column(cols.shared[j]);
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      auto* s = tile.s.data + j * tile.s.ld + i;
+      (V::load(s) * (V::load(rows.shared + i) + of_column)).store(s);
+    }
+  }
+}
+
+template <class V>
+void apply_slope(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
+  for (std::int64_t j = 0; j < tile.count; ++j)
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      auto* s = tile.s.data + j * tile.s.ld + i;
+      (V::load(s) * V::load(tile.slope.data + j * tile.slope.ld + i)).store(s);
+    }
+}
+
+// Σ_ij U_ij t_ij.
+template <class V>
+double dot_t(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile) {
+  using Real = typename V::Real;
+  double total = 0;
+  for (std::int64_t j = 0; j < tile.count; ++j) {
+    V column(Real(0));
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
+      column = fma(V::load(tile.s.data + j * tile.s.ld + i), V::load(tile.t.data + j * tile.t.ld + i), column);
+    total += sum(column);
+  }
+  return total;
+}
+
+}  // namespace
+}  // namespace jessl

@@ -1,0 +1,45 @@
+// The tile functions for AVX2 with FMA.
+//
+// The standard headers come first: an inline function of theirs compiled for this processor could be the one the linker
+// keeps for all. What is included below the pragma has no linkage, or is a template on a vector type that exists in
+// this file alone.
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "cpu/tile/tables.h"
+#include "cpu/tile/tile.h"
+
+#if defined(__x86_64__)
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif
+
+#include "cpu/simd/vector_avx2.h"
+#include "cpu/tile/tile_ops.h"
+
+namespace jessl {
+
+template <>
+const TileOps<float>* ops_avx2<float>() {
+  static constexpr TileOps<float> ops = table<avx2::F32>();
+  return &ops;
+}
+
+template <>
+const TileOps<double>* ops_avx2<double>() {
+  static constexpr TileOps<double> ops = table<avx2::F64>();
+  return &ops;
+}
+
+}  // namespace jessl
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif

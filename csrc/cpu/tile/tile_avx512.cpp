@@ -1,0 +1,48 @@
+// The tile functions for AVX-512 (F, DQ, BW, VL).
+//
+// The standard headers come first: an inline function of theirs compiled for this processor could be the one the linker
+// keeps for all. What is included below the pragma has no linkage, or is a template on a vector type that exists in
+// this file alone.
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "cpu/tile/tables.h"
+#include "cpu/tile/tile.h"
+
+#if defined(__x86_64__)
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), \
+                             apply_to = function)
+#else
+#pragma GCC diagnostic ignored "-Wuninitialized"  // of the intrinsics themselves, in GCC 12 (GCC bug 105593)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
+#endif
+
+#include "cpu/simd/vector_avx512.h"
+#include "cpu/tile/tile_ops.h"
+
+namespace jessl {
+
+template <>
+const TileOps<float>* ops_avx512<float>() {
+  static constexpr TileOps<float> ops = table<avx512::F32>();
+  return &ops;
+}
+
+template <>
+const TileOps<double>* ops_avx512<double>() {
+  static constexpr TileOps<double> ops = table<avx512::F64>();
+  return &ops;
+}
+
+}  // namespace jessl
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif

@@ -1,0 +1,39 @@
+// The table of tile.h filled with functions on one kind of vector. Included last, within the target region of a
+// tile_*.cpp.
+#pragma once
+
+// GCC 12 at -O2 believes of some of these templates that they read no memory, and drops what was stored for them: the
+// row sums of absorb_any at the portable level came out measured from the wrong power.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-ipa-modref")
+#endif
+
+#include "cpu/tile/absorb.h"
+#include "cpu/tile/score.h"
+#include "cpu/tile/score_grad.h"
+#include "cpu/tile/tile_backward.h"
+
+namespace jessl {
+
+template <class V>
+constexpr TileOps<typename V::Real> table() {
+  return {load_strip<V>,
+          load_tile<V>,
+          score<V>,
+          absorb_bounded<V>,
+          absorb_any<V>,
+          absorb_psi<V>,
+          linear<V>,
+          tilted<V>,
+          score_grad<V>,
+          absorb_psi_with_grad<V>,
+          score_grad_from_terms<V>,
+          add_tile<V>,
+          sum_tile<V>,
+          apply_slope<V>,
+          dot_t<V>,
+          tile_backward<V>,
+          add_rows<V>};
+}
+
+}  // namespace jessl

@@ -1,0 +1,110 @@
+// What a thread works in: a strip, a tile and lines of numbers; and how many threads get one.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+
+#include "cpu/options.h"
+#include "cpu/scratch.h"
+#include "cpu/tile/tile.h"
+
+namespace jessl {
+
+// What the drivers ask of a tile beside its scores.
+struct Extras {
+  bool slope = false, t = false;
+  int copies = 0;  // further tiles, for scores times another tilt
+};
+
+// For gradients: φ'(u), and the squared distances themselves for that of the scale.
+inline Extras extras_of(const Problem& p, bool of_scale) {
+  return {p.phi.name != PhiName::identity, of_scale && p.kind == Kind::sqdist};
+}
+
+// One thread's strip, tile and lines.
+template <class Real>
+class Workspace {
+ public:
+  // For strips and tiles of up to `count` rows.
+  Workspace(const Problem& p, std::int64_t count, Extras extras) : memory_(bytes(p, count, extras)) {
+    const std::int64_t D = padded<Real>(p.D()), lanes = padded<Real>(count);
+    const bool plain = p.takes_differences(), other = p.kind == Kind::dot || p.expands_squares();
+    strip.place = rows(other, count, D);
+    strip.across = rows(other, p.D(), lanes);
+    strip.plain_place = rows(plain, count, D);
+    strip.plain_across = rows(plain, p.D(), lanes);
+    tile.place = rows(other, count, D);
+    tile.plain_place = rows(plain, count, D);
+    tile.s = rows(true, count, lanes);
+    tile.slope = rows(extras.slope, count, lanes);
+    tile.t = rows(extras.t, count, lanes);
+    for (int k = 0; k < extras.copies; ++k) copies[k] = rows(true, count, lanes);
+    to_columns = rows(true, count, D);
+    for (Real** line : {&strip.inside, &strip.bias, &tile.inside, &tile.bias, &powers.row, &powers.col, &total.row,
+                        &total.col, &counts.row, &counts.col})
+      *line = memory_.template take<Real>(lanes);
+  }
+
+  // A strip is loaded once, when the thread meets it first; `across`: for scores too, which ask for its transpose.
+  void load(const TileOps<Real>& ops, const Problem& p, std::int64_t first, std::int64_t count, bool across = true) {
+    if (loaded_ && strip.first == first && (across_ || !across)) return;
+    strip.first = first;
+    strip.count = count;
+    ops.load_strip(p, strip, across);
+    loaded_ = true;
+    across_ = across;
+  }
+
+  Strip<Real> strip{};
+  Tile<Real> tile{};
+  Rows<Real> to_columns{}, copies[2] = {};
+  Sides<Real> powers{}, total{}, counts{};
+  Work work;
+
+  static std::int64_t bytes(const Problem& p, std::int64_t count, Extras extras) {
+    const std::int64_t D = padded<Real>(p.D()), lanes = padded<Real>(count);
+    const std::int64_t kinds = p.takes_differences() + (p.kind == Kind::dot || p.expands_squares());
+    return Scratch::size_of<Real>(count * D) * (2 * kinds + 1) + Scratch::size_of<Real>(p.D() * lanes) * kinds +
+           Scratch::size_of<Real>(count * lanes) * (1 + extras.slope + extras.t + extras.copies) +
+           Scratch::size_of<Real>(lanes) * 10;
+  }
+
+ private:
+  Rows<Real> rows(bool wanted, std::int64_t count, std::int64_t ld) {
+    return {wanted ? memory_.template take<Real>(count * ld) : nullptr, ld};
+  }
+
+  Scratch memory_;
+  bool loaded_ = false, across_ = false;
+};
+
+// Threads worth starting, one for a million multiplications of the scores, which have a tile each, and for which there
+// is room beside the `taken` bytes of the workspace.
+template <class Real>
+int useful_threads(const Problem& p, std::int64_t rows, Extras extras, const Options& options, std::int64_t taken) {
+  const double work = double(p.N()) * double(p.M()) * double(p.D() + 16);
+  const double room =
+      double(options.workspace - options.taken - taken) / double(Workspace<Real>::bytes(p, rows, extras));
+  const double tiles = double((p.N() + rows - 1) / rows) * double((p.M() + rows - 1) / rows);
+  return int(std::clamp(std::min({work / 1e6, room, tiles}), 1.0, double(options.threads)));
+}
+
+template <class Real>
+std::deque<Workspace<Real>> workspaces(const Problem& p, std::int64_t rows, int threads, Extras extras) {
+  std::deque<Workspace<Real>> made;  // its elements need not move
+  for (int t = 0; t < threads; ++t) made.emplace_back(p, rows, extras);
+  return made;
+}
+
+template <class Real>
+void count_work(const std::deque<Workspace<Real>>& all, const Options& options) {
+  for (const Workspace<Real>& b : all)
+    if (options.work) {
+      options.work->looked += b.work.looked;
+      options.work->scored += b.work.scored;
+      options.work->backward += b.work.backward;
+    }
+}
+
+}  // namespace jessl

@@ -1,0 +1,51 @@
+// What φ, ψ and the joins ask of a number type, for plain numbers; vector types bring their own.
+#pragma once
+
+#include <cmath>
+
+namespace jessl {
+namespace {  // no linkage: files compiled for other processors include this too
+
+template <class T>
+concept Scalar = std::is_floating_point_v<T>;
+
+template <Scalar T>
+T select(bool condition, T a, T b) {
+  return condition ? a : b;
+}
+// Of NaN the first argument is returned, as vectors do.
+template <Scalar T>
+T min(T a, T b) {
+  return b < a ? b : a;
+}
+template <Scalar T>
+T max(T a, T b) {
+  return a < b ? b : a;
+}
+template <Scalar T>
+T sqrt(T a) {
+  return std::sqrt(a);
+}
+
+// log(1 + e^s) and its slope 1 / (1 + e^{−s}), neither of which overflows. NaN stays NaN.
+template <Scalar T>
+T softplus(T s) {
+  return s > 0 ? s + std::log1p(std::exp(-s)) : std::log1p(std::exp(s));
+}
+template <Scalar T>
+T logistic(T s) {
+  return 1 / (1 + std::exp(-s));
+}
+
+// log(1 − e^s) of s < 0: near 0, where e^s is close to 1, without a subtraction of equal numbers; and its slope.
+template <Scalar T>
+T log1m_exp(T s) {
+  return s > T(-0.6931471805599453) ? std::log(-std::expm1(s)) : std::log1p(-std::exp(s));
+}
+template <Scalar T>
+T log1m_exp_slope(T s) {
+  return 1 / -std::expm1(-s);
+}
+
+}  // namespace
+}  // namespace jessl

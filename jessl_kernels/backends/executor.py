@@ -1,0 +1,187 @@
+"""A loss of rows in five stages, for backends that are written in Python; the one in C++ has an executor of its own.
+
+    rows_in   pieces put together, rows divided by their norms, scores of single positives       O(N·D)
+    sums      sweep 1: sums over negatives; over positives in a sweep of their own where rows have several
+    join      the loss of each row, and what arrives at its sums                                  O(N)
+    grads     sweep 2: the same pairs again, weighted, pulled back to the embeddings
+    rows_out  gradients of single positives, and back through the norms                           O(N·D)
+
+A backend supplies the two sweeps (`Sweeps`); it may make both at once where what arrives at a row is known with its sum. The
+stages around them are in `rows.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..problem.join import JOINS, Join, slopes, values
+from ..problem.row_loss import Loss, RowProblem
+from ..problem.score import Score
+from ..problem.types import NOTHING, Gradients, Needs, RowSums, SideSlopes, SideSums, Slopes, Sums, Terms, Weights
+from .rows import Rows
+
+Weigh = Callable[[slice, Sums], Weights]
+
+
+class Sweeps(Protocol):
+    """What a backend supplies: each function goes over the pairs of a score once. Gradients are added to `into`, which has room
+    for those that `needs` names."""
+
+    def sums(self, score: Score, terms: Terms, cols: bool, workspace: int) -> tuple[Sums, Sums | None]:
+        """Of rows and, if asked for, of columns."""
+        ...
+
+    def grads(
+        self,
+        score: Score,
+        terms: Terms,
+        row: Weights,
+        col: Weights | None,
+        needs: Needs,
+        into: Gradients,
+        workspace: int,
+    ) -> None:
+        """For these weights of rows and, unless None, of columns."""
+        ...
+
+    def at_once(self, score: Score, terms: Terms) -> bool:
+        """Whether `sums_and_grads` takes these terms of this score."""
+        ...
+
+    def sums_and_grads(
+        self, score: Score, terms: Terms, weigh: Weigh, needs: Needs, into: Gradients, workspace: int
+    ) -> Sums:
+        """Sums of rows, and gradients for the weights that `weigh` makes of the sums of some rows."""
+        ...
+
+
+class Executor:
+    """`row_sums`, `row_grads`, `row_loss` and `total` of a backend, by its sweeps."""
+
+    def __init__(self, sweeps: Sweeps):
+        self.sweeps = sweeps
+
+    def row_sums(self, problem: RowProblem, workspace: int) -> RowSums:
+        return self._sums(Rows(problem), workspace)
+
+    def row_grads(self, problem: RowProblem, sums: RowSums, slopes: Slopes, needs: Needs, workspace: int) -> Gradients:
+        rows = Rows(problem)
+        grads = rows.gradients(needs)
+        self._add_negatives(rows, sums, slopes, grads, workspace)
+        self._add_positives(rows, sums, slopes, grads, workspace)
+        return rows.out(grads, sums, slopes)
+
+    def row_loss(self, problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
+        join, rows = JOINS[loss.join], Rows(problem)
+        if not needs.any:
+            sums = self._sums(rows, workspace)
+            return _value(join, loss, sums), rows.gradients(NOTHING)
+        grads = rows.gradients(needs)
+        if problem.cols or not self.sweeps.at_once(rows.negatives, problem.negatives):
+            sums = self._sums(rows, workspace)
+            arriving = _slopes(join, loss, sums)
+            self._add_negatives(rows, sums, arriving, grads, workspace)
+        else:
+            positives, _ = self._positives(rows, workspace)
+            sums = RowSums(self._both_at_once(rows, join, loss, positives, grads, workspace))
+            arriving = _slopes(join, loss, sums)
+        self._add_positives(rows, sums, arriving, grads, workspace)
+        return _value(join, loss, sums), rows.out(grads, sums, arriving)
+
+    def total(self, score: Score, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
+        """log ΣΣ e^s over all pairs, and its gradients."""
+        sums, _ = self.sweeps.sums(score, Terms(), False, workspace)
+        assert sums.reference is not None
+        level = sums.reference[0].masked_fill(sums.total[0] == 0, -torch.inf)
+        largest = level.amax()
+        largest = torch.where(largest.isinf(), 0.0, largest)
+        share = (level - largest).exp()  # (N,) what a row's total counts, in units of the largest
+        whole = (share * sums.total[0]).sum()
+        grads = Gradients.zeros(sums.total, score.N, score.M, score.D, needs)
+        if needs.any:
+            factor = torch.where(whole == 0, 0.0, share / whole)
+            row = Weights(sums.reference, factor[None])
+            self.sweeps.grads(score, Terms(), row, None, needs, grads, workspace)
+        return whole.log() + largest, grads
+
+    def _sums(self, rows: Rows, workspace: int) -> RowSums:
+        problem = rows.problem
+        row, col = self.sweeps.sums(rows.negatives, problem.negatives, problem.cols, workspace)
+        positives, of_columns = self._positives(rows, workspace)
+        row = rows.with_also(row)
+        return RowSums(SideSums(row, positives), None if col is None else SideSums(col, of_columns))
+
+    def _positives(self, rows: Rows, workspace: int) -> tuple[Sums | None, Sums | None]:
+        problem = rows.problem
+        if rows.sorted is None:
+            return rows.single_sums()
+        row, col = self.sweeps.sums(rows.sorted.score, problem.of_positives, problem.cols, workspace)
+        return rows.sorted.back(row, col)
+
+    def _both_at_once(
+        self, rows: Rows, join: Join, loss: Loss, positives: Sums | None, grads: Gradients, workspace: int
+    ) -> SideSums:
+        problem = rows.problem
+        weight = loss.of_rows(problem.N, positives, grads.score)
+
+        def weigh(here: slice, sums: Sums) -> Weights:
+            side = SideSums(rows.with_also(sums, here), None if positives is None else positives.part(here))
+            arriving = slopes(join, side, weight[here])
+            return Weights.of(side.negatives, problem.negatives.tilts, arriving.N)
+
+        sums = self.sweeps.sums_and_grads(rows.negatives, problem.negatives, weigh, rows.needs, grads, workspace)
+        return SideSums(rows.with_also(sums), positives)
+
+    def _add_negatives(self, rows: Rows, sums: RowSums, slopes: Slopes, grads: Gradients, workspace: int) -> None:
+        terms = rows.problem.negatives
+        if not rows.needs.of_pairs:
+            return
+
+        def weights(side: SideSums, slope: SideSlopes) -> Weights:
+            return Weights.of(side.negatives, terms.tilts, slope.N, slope.negative_spread)
+
+        row = weights(sums.row, slopes.row)
+        col = None if sums.col is None or slopes.col is None else weights(sums.col, slopes.col)
+        self.sweeps.grads(rows.negatives, terms, row, col, rows.needs, grads, workspace)
+
+    def _add_positives(self, rows: Rows, sums: RowSums, slopes: Slopes, grads: Gradients, workspace: int) -> None:
+        """Of rows that may have several; those of single ones are added by `Rows.out`."""
+        if rows.sorted is None or not rows.needs.of_pairs:
+            return
+        terms, sorted = rows.problem.of_positives, rows.sorted
+
+        def weights(side: SideSums, slope: SideSlopes) -> Weights | None:
+            if slope.P is None or side.positives is None:
+                return None
+            return Weights.of(side.positives, terms.tilts, slope.P[None], slope.spread)
+
+        row = weights(sums.row, slopes.row)
+        col = None if sums.col is None or slopes.col is None else weights(sums.col, slopes.col)
+        if row is None:
+            return
+        made, needs = sorted.gradients(rows.needs)
+        self.sweeps.grads(sorted.score, terms, *sorted.forth(row, col), needs, made, workspace)
+        sorted.add(made, grads, rows.needs)
+
+
+def _slopes(join: Join, loss: Loss, sums: RowSums) -> Slopes:
+    row = slopes(join, sums.row, _weight(loss, sums.row))
+    return Slopes(row, None if sums.col is None else slopes(join, sums.col, _weight(loss, sums.col, cols=True)))
+
+
+def _value(join: Join, loss: Loss, sums: RowSums) -> Tensor:
+    def of(side: SideSums, weight: Tensor) -> Tensor:
+        # A row of weight 0 counts for nothing, also where its value is infinite.
+        return torch.where(weight == 0, 0.0, weight * values(join, side)).sum()
+
+    value = of(sums.row, _weight(loss, sums.row))
+    return value if sums.col is None else value + of(sums.col, _weight(loss, sums.col, cols=True))
+
+
+def _weight(loss: Loss, side: SideSums, *, cols: bool = False) -> Tensor:
+    total = side.negatives.total
+    return loss.of_rows(total.shape[-1], side.positives, total, cols=cols)

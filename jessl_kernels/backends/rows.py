@@ -1,0 +1,270 @@
+"""What a loss does to its rows before and after the sweeps, in torch, O(N·D): `rows_in` and `rows_out` of the executor.
+
+    x̂_i = x_i / max(‖x_i‖, 1e−12)        dx_i = (dx̂_i − x̂_i⟨x̂_i, dx̂_i⟩) / ‖x_i‖
+
+and of a row's one positive k with the weight w_i = ∂loss/∂s_ik, u = α t:
+
+    dot      dx_i += α w_i φ' y_k          dy_k += α w_i φ' x_i          dα += w_i φ' ⟨x_i, y_k⟩
+    sqdist   dx_i += 2α w_i φ' (y_k − x_i) and so on                     dr_i += w_i    dc_k += w_i
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..problem.exclude import Exclude, IdPair
+from ..problem.psi import PSIS
+from ..problem.row_loss import RowProblem
+from ..problem.score import Score
+from ..problem.types import Gradients, Needs, RowSums, Slopes, Sums, Weights
+
+EPS = 1e-12  # the least norm that torch.nn.functional.normalize divides by
+
+
+class Batch:
+    """X or Y as its scores see it: in one piece, divided by norms if that is asked for, in the dtype it was given in."""
+
+    def __init__(self, pieces: tuple[Tensor, ...], normalize: bool, dtype: torch.dtype):
+        given = pieces[0].detach() if len(pieces) == 1 else torch.cat([piece.detach() for piece in pieces])
+        self.rows, self._norm, self._unit = given, None, None
+        if normalize:
+            wide = given.to(dtype)
+            self._norm = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+            self._unit = wide / self._norm.clamp_min(EPS)
+            self.rows = self._unit.to(given.dtype)
+
+    def back(self, gradient: Tensor, columns: slice = slice(None)) -> Tensor:
+        """The gradient by these rows as that by the rows that were given."""
+        if self._norm is None or self._unit is None:
+            return gradient
+        norm, unit = self._norm[columns], self._unit[columns]
+        along = (unit * gradient).sum(dim=1, keepdim=True)
+        return (gradient - unit * torch.where(norm > EPS, along, 0.0)) / norm.clamp_min(EPS)
+
+
+class Rows:
+    """A problem's rows on their way in and out.
+
+    negatives  the scores of the pairs that are neither positive nor excluded
+    sorted     those of the positives, where rows may have several
+    """
+
+    def __init__(self, problem: RowProblem):
+        self.problem = problem
+        self.x = Batch(problem.x, problem.normalize, problem.dtype)
+        self.y = Batch(problem.y, problem.normalize, problem.dtype) if problem.y else None
+        self.score = problem.score(self.x.rows, None if self.y is None else self.y.rows)
+        self.negatives = problem.of_negatives_alone(self.score)
+        self.sorted = SortedPositives(problem, self.score) if problem.positives.several else None
+        self.partner: Tensor | None = None  # (N,) each row's one positive, a column; of rows without one any
+        self._has: Tensor | None = None  # (N,) whether it has one
+        if problem.positives.shift is not None or problem.positives.index is not None:
+            self._score_partners()
+
+    @property
+    def keys(self) -> Tensor:
+        return self.score.keys
+
+    def gradients(self, needs: Needs) -> Gradients:
+        problem = self.problem
+        like = self.score.x.new_empty(0, dtype=problem.dtype)
+        self.needs = needs
+        return Gradients.zeros(like, problem.N, problem.M, problem.D, needs)
+
+    def _score_partners(self) -> None:
+        problem, positives = self.problem, self.problem.positives
+        N, M, device = problem.N, problem.M, self.score.x.device
+        if positives.shift is not None:
+            self.partner = (torch.arange(N, device=device) + positives.shift) % M
+            self._has = torch.ones(N, dtype=torch.bool, device=device)
+        else:
+            assert positives.index is not None
+            self.partner, self._has = positives.index.clamp_min(0), positives.index >= 0
+        x, y = self.score.x.to(problem.dtype), self.keys.index_select(0, self.partner).to(problem.dtype)
+        self._apart = y - x
+        self._t = (x * y).sum(dim=1) if problem.kind == "dot" else -self._apart.square().sum(dim=1)
+        self._s = problem.phi((self._t * problem.scale).to(problem.dtype))
+        if problem.row_bias is not None:
+            self._s = self._s + problem.row_bias
+        if problem.col_bias is not None:
+            self._s = self._s + problem.col_bias.index_select(0, self.partner)
+
+    def single_sums(self) -> tuple[Sums | None, Sums | None]:
+        """Of rows, and of columns, that have one positive or none."""
+        problem, positives = self.problem, self.problem.positives
+        terms = problem.of_positives
+
+        def sums(score: Tensor | None, has: Tensor | None) -> Sums | None:
+            if score is None:
+                return None
+            count = torch.ones_like(score) if has is None else has.to(score.dtype)
+            score = score if has is None else score.masked_fill(~has, 0.0)
+            if terms.op != "logsumexp":
+                return Sums(None, (PSIS[terms.op].value(terms.tilts[0] * score) * count)[None], score, count)
+            return Sums(score[None], count[None], score, count)
+
+        if self.partner is None:
+            return sums(positives.score, None), sums(positives.col_score, None)
+        of_columns = None
+        if problem.cols:
+            of_columns = torch.empty_like(self._s).index_copy_(0, self.partner, self._s)
+        return sums(self._s, self._has), sums(of_columns, None)
+
+    def with_also(self, sums: Sums, here: slice = slice(None)) -> Sums:
+        """Sums of the rows `here` over negatives, joined by the log-sum-exps that are given beside the pairs."""
+        also = self.problem.also
+        if also is None:
+            return sums
+        also = also.detach()[here]
+        empty = also == -torch.inf
+        return sums.merged(Sums(also.masked_fill(empty, 0.0)[None], (~empty).to(also.dtype)[None]))
+
+    def out(self, grads: Gradients, sums: RowSums, slopes: Slopes) -> Gradients:
+        """The gradients by what was given, from those that the sweeps have added."""
+        row, col, positives = slopes.row, slopes.col, self.problem.positives
+        if positives.score is not None and row.P is not None:
+            grads.score = self._at_scores(positives.score, row.P)
+        if positives.col_score is not None and col is not None and col.P is not None:
+            grads.col_score = self._at_scores(positives.col_score, col.P)
+        if self.problem.also is not None:
+            negatives = sums.row.negatives
+            assert negatives.reference is not None
+            share = (self.problem.also.detach() - negatives.reference[0]).exp() / negatives.total[0]
+            grads.also = torch.where(negatives.total[0] == 0, 0.0, row.N[0] * share)
+        if self.partner is not None and row.P is not None:
+            weight = row.P if col is None or col.P is None else row.P + col.P.index_select(0, self.partner)
+            self._add_partners(grads, weight)
+        if grads.x.numel():
+            grads.x = self.x.back(grads.x)
+        if grads.y.numel() and self.y is not None:
+            grads.y = self.y.back(grads.y, self.needs.y)
+        return grads
+
+    def _at_scores(self, score: Tensor, weight: Tensor) -> Tensor:
+        """What arrives at single positives, of what arrives at their sums."""
+        terms = self.problem.of_positives
+        if terms.op == "logsumexp":
+            return weight
+        return weight * terms.tilts[0] * PSIS[terms.op].slope(terms.tilts[0] * score.detach())
+
+    def _add_partners(self, grads: Gradients, weight: Tensor) -> None:
+        assert self.partner is not None and self._has is not None
+        problem = self.problem
+        weight = torch.where(self._has, self._at_scores(self._s, weight), 0.0)
+        if grads.row_bias.numel():
+            grads.row_bias += weight
+        if grads.col_bias.numel():
+            grads.col_bias.index_put_((self.partner,), weight, accumulate=True)
+        if problem.phi.name != "identity":
+            weight = weight * problem.phi.derivative((self._t * problem.scale).to(weight.dtype))
+        if grads.scale.numel():
+            grads.scale += (weight * self._t).sum()
+        x = self.score.x.to(problem.dtype)
+        if problem.kind == "dot":
+            factor = (weight * problem.scale).to(weight.dtype)[:, None]
+            of_x, of_y = factor * (self._apart + x), factor * x
+        else:
+            of_x = (2 * weight * problem.scale).to(weight.dtype)[:, None] * self._apart
+            of_y = -of_x
+        if grads.x.numel():
+            grads.x += of_x
+        # Where Y is X the partners' part goes to it too. Sums by numbers: in a fixed order, also on a GPU.
+        if self.y is None and grads.x.numel():
+            grads.x.index_put_((self.partner,), of_y, accumulate=True)
+        elif grads.y.numel():
+            wanted = self.needs.y
+            inside = (self.partner >= wanted.start) & (self.partner < wanted.stop)
+            place = torch.where(inside, self.partner - wanted.start, 0)
+            grads.y.index_put_((place,), torch.where(inside[:, None], of_y, 0.0), accumulate=True)
+
+
+class SortedPositives:
+    """The scores of positives, rows and columns in the order of their ids: so those of a strip stand within few columns."""
+
+    def __init__(self, problem: RowProblem, score: Score):
+        row_ids, col_ids = problem.positives.row_ids, problem.positives.col_ids
+        assert row_ids is not None and col_ids is not None
+        self._problem = problem
+        self._rows: Tensor | None = None  # the number of the row that stands there now
+        self._cols: Tensor | None = None
+        self.score = problem.of_positives_alone(score)
+        if problem.exclude.keep:  # they go by the numbers that rows had
+            return
+        self._rows = row_ids.argsort(stable=True)
+        together = problem.y == () and row_ids is col_ids
+        self._cols = self._rows if together else col_ids.argsort(stable=True)
+        self.score = self._permuted(self.score, together)
+
+    def _permuted(self, score: Score, together: bool) -> Score:
+        rows, cols = self._rows, self._cols
+        assert rows is not None and cols is not None
+
+        def ids(pair: IdPair) -> IdPair:
+            return pair[0].index_select(0, rows), pair[1].index_select(0, cols)
+
+        exclude = score.exclude
+        diagonals = exclude.diagonals
+        same = [ids(pair) for pair in exclude.same]
+        if together:  # a row keeps its own number among the columns
+            same += [(rows + d, cols) for d in diagonals if d != 0]
+            diagonals = tuple(d for d in diagonals if d == 0)
+        else:
+            same += [(rows + d, cols) for d in diagonals]
+            diagonals = ()
+        exclude = Exclude(diagonals, tuple(same), tuple(ids(pair) for pair in exclude.different))
+        within = None if score.within is None else ids(score.within)
+        if together and within is not None:
+            within = (within[0], within[0])
+        y = None if score.y is None and together else score.keys.index_select(0, cols)
+        biases = {
+            "row_bias": None if score.row_bias is None else score.row_bias.index_select(0, rows),
+            "col_bias": None if score.col_bias is None else score.col_bias.index_select(0, cols),
+        }
+        x = score.x.index_select(0, rows)
+        return replace(score, x=x, y=y, exclude=exclude, within=within, **biases)
+
+    def back(self, row: Sums, col: Sums | None) -> tuple[Sums, Sums | None]:
+        """Sums by the numbers that rows and columns had."""
+        if self._rows is None or self._cols is None:
+            return row, col
+        return row.taken(self._rows.argsort()), None if col is None else col.taken(self._cols.argsort())
+
+    def forth(self, row: Weights, col: Weights | None) -> tuple[Weights, Weights | None]:
+        """Weights by the numbers that they have here."""
+        if self._rows is None or self._cols is None:
+            return row, col
+        return row.taken(self._rows), None if col is None else col.taken(self._cols)
+
+    def gradients(self, needs: Needs) -> tuple[Gradients, Needs]:
+        """Room for the gradients of the rows that stand here."""
+        score = self.score
+        y = (
+            slice(0, score.M)
+            if needs.y.stop > needs.y.start or (score.y is not None and not self._problem.y)
+            else slice(0, 0)
+        )
+        here = Needs(needs.x, y, needs.scale, needs.row_bias, needs.col_bias)
+        like = score.x.new_empty(0, dtype=score.dtype)
+        return Gradients.zeros(like, score.N, score.M, score.D, here), here
+
+    def add(self, made: Gradients, to: Gradients, needs: Needs) -> None:
+        """Gradients of the rows that stand here, to those of the rows as they were."""
+
+        def back(gradient: Tensor, order: Tensor | None) -> Tensor:
+            return gradient if order is None else gradient.index_select(0, order.argsort())
+
+        if to.x.numel():
+            to.x += back(made.x, self._rows)
+            if self._problem.y == () and made.y.numel():
+                to.x += back(made.y, self._cols)
+        if to.y.numel():
+            to.y += back(made.y, self._cols)[needs.y]
+        if to.scale.numel():
+            to.scale += made.scale
+        if to.row_bias.numel():
+            to.row_bias += back(made.row_bias, self._rows)
+        if to.col_bias.numel():
+            to.col_bias += back(made.col_bias, self._cols)

@@ -1,0 +1,357 @@
+"""The six kernels of strips in plain torch, on any device.
+
+With t_ij = ⟨x_i, y_j⟩ or −‖x_i − y_j‖², the score is s = φ(α t) + r + c, and
+
+    sums       Σ_j e^{τ s_ij − m_i} with m_i = max_j τ s_ij, or Σ_j ψ(τ s_ij), for each tilt τ; the same over columns
+    U          φ' ∘ P, P_ij = Σ_k f_ki e^{τ_k s_ij − m_ki} + spread_i e^{s_ij − m_0i} − mean_i, and the same of columns
+
+A strip's scores are held in one buffer that the next strip reuses. Three ways to fill it, the first that is exact enough:
+
+    product       t by one matrix product, in the accumulation dtype; a square is expanded around the mean,
+                  −‖x − y‖² = [2x, −‖x‖², −1]·[y, 1, ‖y‖²]
+    fp64 product  the same in double precision, for fp32 and half inputs; α t is then rounded to fp32 once
+    differences   ‖x − y‖² one dimension after the other, exact for any bandwidth, 2D elementwise passes; for few dimensions
+
+An expanded square is exact enough for all pairs, or for those far apart (`squared_distance.py`). The second can only be seen
+afterwards, so a plain product is tried first, and done again in fp64 for the strips where some pair is closer than half the
+radius; in high dimension there are none. On devices the radius cannot be read without waiting for them, so squares are taken
+by differences there. Gradients go the way the scores came.
+
+Strips are small enough to stay in cache, so the elementwise passes cost little beside the products. That is why the scale is
+multiplied into x before the product, why U comes without it, and why e^{s − m} of the sums stays for U: each is a pass less.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._checks import readable
+from ..problem.psi import PSIS
+from ..problem.score import Score
+from ..problem.types import Needs, Sums, Terms, Weights
+from . import squared_distance
+from .squared_distance import BLOCK, pull, squared_distances
+from .strips import GradSums, Strip
+
+CACHED_STRIP = 4 << 20  # bytes: a strip this small stays in the last cache levels while it is worked on
+FEWEST_ROWS = 128  # below this many rows the library's matrix product loses its speed
+FEW_DIMENSIONS = 4  # up to here the 2D passes of differences cost less than a product in fp64
+
+# e^t below the smallest normal number is flushed to 0. Where many weights are subnormal (small temperatures, KDE in high
+# dimension) exp would take 20 to 40 times longer: measured 24.5 ms instead of 0.6 ms for 2²⁰ numbers.
+SMALLEST_EXPONENT = {torch.float32: -87.0, torch.float64: -708.0}
+
+
+@dataclass(frozen=True)
+class Filling:
+    """One of the three ways, and the words for it; far_apart: u of a strip whose pairs all lie below may be a plain product."""
+
+    dtype: torch.dtype
+    differences: bool
+    why: str
+    far_apart: float | None = None
+
+
+def choose_filling(score: Score) -> Filling:
+    """The cheapest way of filling strips that is exact enough for this problem."""
+    if score.kind == "dot":
+        return Filling(score.dtype, False, "one matrix product")
+    if score.D <= FEW_DIMENSIONS:
+        return Filling(score.dtype, True, f"differences: only {score.D} dimensions")
+    if not readable(score.x):
+        return Filling(score.dtype, True, "differences: the data's radius cannot be read without synchronising")
+    score_radius = squared_distance.score_radius(score)
+    for dtype in dict.fromkeys((score.dtype, torch.float64)):
+        if squared_distance.exact_enough(score, score_radius, dtype):
+            if dtype == score.dtype:
+                return Filling(dtype, False, f"one matrix product: scale·radius² = {score_radius:.3g}")
+            far_apart = squared_distance.far_apart(score, score_radius)
+            where = " for strips with close pairs" if far_apart is not None else ""
+            return Filling(
+                dtype, False, f"one matrix product, in fp64{where}: scale·radius² = {score_radius:.3g}", far_apart
+            )
+    return Filling(
+        score.dtype, True, f"differences: scale·radius² = {score_radius:.3g} is too large to expand the square"
+    )
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """Which buffers of a strip's size a sweep needs, and how many rows a strip then has.
+
+    t        keep t beside the scores: for φ', for the gradient of the scale of a distance, or because its dtype is another
+    scratch  a second buffer like the scores: for columns, and for several terms
+    rows     of one strip
+    bytes    of all of them together
+    """
+
+    t: bool
+    scratch: bool
+    rows: int
+    bytes: int
+
+    @staticmethod
+    def plan(score: Score, filling: Filling, terms: Terms, workspace: int, cols: bool, needs: Needs) -> Buffers:
+        keep_t = filling.dtype != score.dtype or (needs.any and _needs_t(score, needs))
+        scratch = cols or len(terms.tilts) > 1 or terms.linear
+        row_bytes = score.M * ((1 + scratch) * score.dtype.itemsize + keep_t * filling.dtype.itemsize)
+        passing = score.M * filling.dtype.itemsize  # what torch allocates on the way: masks, a converted P
+        rows = max(1, workspace // (row_bytes + passing))
+        if score.x.device.type == "cpu":
+            rows = min(rows, max(FEWEST_ROWS, CACHED_STRIP // (score.M * score.dtype.itemsize)))
+        rows = min(rows, score.N)
+        return Buffers(keep_t, scratch, rows, rows * row_bytes)
+
+
+def _needs_t(score: Score, needs: Needs) -> bool:
+    return score.phi.name != "identity" or (needs.scale and score.kind == "sqdist")
+
+
+@dataclass
+class TorchStrip(Strip):
+    """One strip.
+
+    scores   (B, C), free to overwrite
+    t        (B, C), or None
+    scratch  a second buffer like scores, or None
+    base     (B,): the scores have become e^{τ s − base}; or None
+    """
+
+    scores: Tensor
+    t: Tensor | None
+    scratch: Tensor | None
+    base: Tensor | None = None
+
+
+class Sides(NamedTuple):
+    """Weights of rows from first_row on, and of all columns."""
+
+    row: Weights
+    col: Weights | None
+    first_row: int
+
+    def of(self, strip: Strip) -> tuple[Weights, Weights | None]:
+        """Those of a strip, as columns and as rows: (tilts, B, 1) and (tilts, 1, C), spread and mean without the tilts."""
+        here = slice(strip.rows.start - self.first_row, strip.rows.stop - self.first_row)
+        row = Weights(*(None if t is None else t[..., here, None] for t in self.row))  # pyright: ignore[reportArgumentType]
+        if self.col is None:
+            return row, None
+        return row, Weights(*(None if t is None else t[..., None, strip.columns] for t in self.col))  # pyright: ignore[reportArgumentType]
+
+
+class TorchKernels:
+    """The table of one sweep."""
+
+    def __init__(self, score: Score, terms: Terms, workspace: int, cols: bool, needs: Needs):
+        self.score, self.terms = score, terms
+        self.filling = choose_filling(score)
+        buffers = Buffers.plan(score, self.filling, terms, workspace, cols, needs)
+        self.rows = buffers.rows
+        self.factor: float | Tensor | None = score.scale if score.kind == "dot" else 2 * score.scale
+        self.by_products = not self.filling.differences
+        self.scale_by_products = score.kind == "dot"
+        self.narrow = readable(score.x) and score.has_sorted_classes()  # on a device reading would mean to wait
+        self._keep_t = needs.any and _needs_t(score, needs)
+        self._center = squared_distance.center(score, self.filling.dtype) if score.kind == "sqdist" else None
+        size = self.rows * score.M
+        self._scores = score.x.new_empty(size, dtype=score.dtype)
+        self._scratch = score.x.new_empty(size, dtype=score.dtype) if buffers.scratch else None
+        self._t = score.x.new_empty(size, dtype=self.filling.dtype) if buffers.t else None
+
+    def settle(self, rows: slice, columns: slice) -> TorchStrip:
+        score, far_apart = self.score, self.filling.far_apart
+        if far_apart is not None:
+            strip = self._scaled_t(rows, columns, score.dtype)
+            score.leave_out(strip.scores, rows.start, columns)
+            if float(strip.scores.amax()) <= far_apart:
+                return self._finished(strip)
+        return self._finished(self._scaled_t(rows, columns, self.filling.dtype))
+
+    def parts(self, strip: TorchStrip) -> tuple[int, int]:
+        return 1, 1
+
+    def absorb(self, strip: TorchStrip, row: Sums, col: Sums | None) -> None:
+        for parts, dim in ((col, 0), (row, 1)):
+            if parts is None:
+                continue
+            if parts.linear is not None and parts.count is not None:
+                there = strip.scores != -torch.inf
+                parts.count[0] = there.sum(dim=dim)
+                parts.linear[0] = torch.where(there, strip.scores, 0.0).sum(dim=dim)
+            self._absorb(strip, parts, dim)
+
+    def _absorb(self, strip: TorchStrip, parts: Sums, dim: int) -> None:
+        s = strip.scores
+        if parts.reference is None:
+            for k, tilt in enumerate(self.terms.tilts):
+                parts.total[k, 0] = PSIS[self.terms.op].value(_tilted(s, tilt)).sum(dim=dim)
+            return
+        largest = s.amax(dim=dim)
+        # Rows come last: of one tilt their powers may stand where the scores were.
+        alone = dim == 1 and len(self.terms.tilts) == 1
+        for k, tilt in enumerate(self.terms.tilts):
+            base = _finite(largest if tilt == 1 else tilt * largest)
+            powers = _powers(s, tilt, base.unsqueeze(dim), out=s if alone else strip.scratch)
+            parts.reference[k, 0] = base
+            torch.sum(powers, dim=dim, out=parts.total[k, 0])
+            strip.base = base if alone else None
+
+    def merge(self, parts: Sums, into: Sums, add: bool) -> None:
+        found = Sums(None if parts.reference is None else parts.reference[:, 0], parts.total[:, 0])
+        if add:
+            found = Sums(into.reference, into.total).merged(found)
+        into.total.copy_(found.total)
+        if into.reference is not None and found.reference is not None:
+            into.reference.copy_(found.reference)
+
+    def sides(self, row: Weights, col: Weights | None, first_row: int) -> Sides:
+        return Sides(row, col, first_row)
+
+    def score_grad(self, strip: TorchStrip, sides: Sides, sums: GradSums) -> Tensor:
+        score, p = self.score, self._weights(strip, *sides.of(strip))
+        if sums.bias_row is not None:
+            torch.sum(p, dim=1, out=sums.bias_row[0])
+        if sums.bias_col is not None:
+            torch.sum(p, dim=0, out=sums.bias_col[0])
+        if strip.t is not None and score.phi.name != "identity":
+            p *= score.phi.derivative(strip.t * score.scale)
+        u = p.to(strip.dtype)
+        if sums.scale is not None and strip.t is not None:
+            sums.scale[0, 0] = torch.dot(u.reshape(-1), strip.t.reshape(-1))
+        if sums.u_row is not None:
+            torch.sum(u, dim=1, out=sums.u_row[0])
+        if sums.u_col is not None:
+            torch.sum(u, dim=0, out=sums.u_col[0])
+        return u
+
+    def _weights(self, strip: TorchStrip, row: Weights, col: Weights | None) -> Tensor:
+        """P, (B, C); overwrites the strip's buffers."""
+        tilts, s = self.terms.tilts, strip.scores
+        if row.reference is None:
+            p = None
+            for k, tilt in enumerate(tilts):
+                factor = row.factor[k] if col is None else row.factor[k] + col.factor[k]
+                q = PSIS[self.terms.op].slope(_tilted(s, tilt)).mul_(factor)
+                p = q if p is None else p.add_(q)
+            assert p is not None
+            return p
+        if strip.base is not None:
+            # The sums' own powers, measured from another number where something beside the pairs was joined to them.
+            return s.mul_(row.factor[0] * (strip.base[:, None] - row.reference[0]).exp())
+        sides = [side for side in (row, col) if side is not None]
+        out = s == -torch.inf if any(side.spread is not None for side in sides) else None
+        terms = [(side, k) for side in sides for k in range(len(tilts))]
+        p = None
+        for left, (side, k) in zip(range(len(terms) - 1, -1, -1), terms, strict=True):
+            assert side.reference is not None
+            # The last takes the scores' place, the first the scratch, and what others take is made on the way.
+            room = s if left == 0 else strip.scratch if p is None else torch.empty_like(s)
+            q = _powers(s, tilts[k], side.reference[k], out=room)
+            if k == 0 and side.spread is not None and side.mean is not None and out is not None:
+                apart = torch.mul(q, side.spread).sub_(side.mean).masked_fill_(out, 0.0)
+                q = apart.addcmul_(q, side.factor[0])
+            else:
+                q.mul_(side.factor[k])
+            p = q if p is None else p.add_(q)
+        assert p is not None
+        return p
+
+    def close(
+        self, strip: TorchStrip, u: Tensor, sides: Sides, dx: Tensor | None, dy: Tensor | None, columns: slice
+    ) -> None:
+        if self.by_products:  # in a dtype that no distance is too short for
+            return
+        toward_y, toward_x = pull(u, self.score.x[strip.rows], self.score.keys[strip.columns])
+        factor = 2 * self.score.scale
+        if dx is not None:
+            dx += toward_y * factor
+        if dy is not None:
+            first = strip.columns.start
+            dy += toward_x[columns.start - first : columns.stop - first] * factor
+
+    def finish(self, strip: TorchStrip) -> Tensor:
+        return strip.scores
+
+    def x_rows(self, rows: slice, dtype: torch.dtype) -> Tensor:
+        return self._load(self.score.x, rows, dtype)
+
+    def y_rows(self, columns: slice, dtype: torch.dtype) -> Tensor:
+        return self._load(self.score.keys, columns, dtype)
+
+    def blocks(self, columns: slice, dtype: torch.dtype) -> Iterator[slice]:
+        """One range where loading copies nothing."""
+        copies = self._center is not None or self.score.x.dtype != dtype
+        most = max(1, BLOCK // (self.score.D * dtype.itemsize)) if copies else columns.stop - columns.start
+        for first in range(columns.start, columns.stop, most):
+            yield slice(first, min(first + most, columns.stop))
+
+    def _load(self, source: Tensor, rows: slice, dtype: torch.dtype) -> Tensor:
+        loaded = source[rows].to(dtype)
+        return loaded if self._center is None else loaded - self._center.to(dtype)
+
+    def _finished(self, strip: TorchStrip) -> TorchStrip:
+        strip.scores = self.score.finish(strip.scores, strip.rows.start, strip.columns)
+        return strip
+
+    def _scaled_t(self, rows: slice, columns: slice, dtype: torch.dtype) -> TorchStrip:
+        """A strip whose scores are α t still, t having been computed in this dtype."""
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        scores, scratch = (
+            None if buffer is None else buffer[: math.prod(shape)].view(shape)
+            for buffer in (self._scores, self._scratch)
+        )
+        assert scores is not None
+        if self._t is None or not (self._keep_t or dtype != self.score.dtype):
+            self._fill_t(scores, rows, columns, self.score.scale)
+            return TorchStrip(rows, columns, dtype, scores, None, scratch)
+        t = self._t.view(dtype)[: math.prod(shape)].view(shape)
+        self._fill_t(t, rows, columns, None)
+        torch.mul(t, self.score.scale, out=scores)  # rounded to the scores' dtype, once
+        return TorchStrip(rows, columns, dtype, scores, t, scratch)
+
+    def _fill_t(self, out: Tensor, rows: slice, columns: slice, scale: float | Tensor | None) -> None:
+        """Write scale·t into a block, (B, C), of the dtype to compute in."""
+        score = self.score
+        if self.filling.differences:
+            squared_distances(score.x[rows], score.keys[columns], out=out).neg_()
+            if scale is not None:
+                out.mul_(scale)
+            return
+        x = self.x_rows(rows, out.dtype)
+        left = x if score.kind == "dot" else torch.cat([2 * x, -_squares(x), -torch.ones_like(x[:, :1])], dim=1)
+        if scale is not None:
+            left = left * scale
+        for block in self.blocks(columns, out.dtype):
+            y = self.y_rows(block, out.dtype)
+            right = y if score.kind == "dot" else torch.cat([y, torch.ones_like(y[:, :1]), _squares(y)], dim=1)
+            torch.mm(left, right.T, out=out[:, block.start - columns.start : block.stop - columns.start])
+        if score.kind == "sqdist" and not score.phi.lipschitz:
+            out.clamp_(max=0.0)  # rounding may leave −‖x − y‖² a little above 0, where √(−u) is NaN
+
+
+def _tilted(s: Tensor, tilt: float) -> Tensor:
+    """What a ψ is taken of: where a pair is out −inf for any tilt, of which every ψ makes 0."""
+    if tilt == 1:
+        return s
+    return s * tilt if tilt > 0 else (s * tilt).masked_fill_(s == -torch.inf, -torch.inf)
+
+
+def _powers(s: Tensor, tilt: float, base: Tensor, out: Tensor | None) -> Tensor:
+    """e^{tilt·s − base}, into `out`, which may be s itself."""
+    t = torch.sub(s, base, out=out) if tilt == 1 else torch.mul(s, tilt, out=out).sub_(base)
+    return torch.threshold_(t, SMALLEST_EXPONENT[t.dtype], -torch.inf).exp_()
+
+
+def _finite(largest: Tensor) -> Tensor:
+    # Where every score of a row is −inf (or one is +inf) differences from its maximum would be NaN; from 0 they are right.
+    return torch.where(largest.isinf(), 0.0, largest)
+
+
+def _squares(x: Tensor) -> Tensor:
+    return (x * x).sum(dim=1, keepdim=True)

@@ -1,0 +1,14 @@
+"""Sums over pairs whose scores are never stored. Arguments are checked here, autocast and the backend settled.
+
+reductions  log-sum-exp, sum of ψ and top-k, over rows, columns or both
+row_loss    losses of rows: a named join in one call, or sums and gradients apart
+sums        sums that can be merged, and the gradient of what is made of them
+joined      a join evaluated in torch
+positives   which pairs are positives
+arguments   what they share
+"""
+
+from .reductions import pairwise_logsumexp, pairwise_sum, pairwise_topk
+from .row_loss import row_grads, row_loss, row_sums
+
+__all__ = ["pairwise_logsumexp", "pairwise_sum", "pairwise_topk", "row_grads", "row_loss", "row_sums"]

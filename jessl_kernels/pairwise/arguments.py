@@ -1,0 +1,98 @@
+"""The arguments that all sums over pairs share, checked: what they ask for as a problem, and who will compute it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._checks import accumulation_dtype, choice, embeddings, fail, wrong_type
+from ..autocast import under_autocast
+from ..backends import select, settings
+from ..ops import Who
+from ..problem.phi import IDENTITY, PHIS, Phi
+from ..problem.psi import PSIS
+from ..problem.row_loss import RowProblem
+
+DIMS = ("row", "col", "both")
+Pieces = tuple[Tensor, ...]
+
+
+def who(function: str, problem: RowProblem) -> Who:
+    """The backend that will compute this problem, and its workspace. NotImplementedError if none is willing."""
+    ops = dict.fromkeys((problem.negatives.op, problem.of_positives.op))
+    return Who(select(function, problem, *ops), settings().workspace_on(problem.x[0].device))
+
+
+def pieces_of(
+    function: str, name: str, value: Tensor | Sequence[Tensor], like: tuple[str, Tensor] | None = None
+) -> Pieces:
+    """A batch of embeddings, or several that follow each other, checked."""
+    pieces = (value,) if isinstance(value, Tensor) else value
+    if not isinstance(pieces, (tuple, list)) or not pieces:
+        wrong_type(
+            function, name, value, "must be a float tensor of embeddings, one per row, or a list of such tensors"
+        )
+    for k, piece in enumerate(pieces):
+        of_piece = name if len(pieces) == 1 else f"{name}[{k}]"
+        embeddings(function, of_piece, piece, like=like)
+        like = like or (of_piece, piece)
+    return tuple(pieces)
+
+
+def as_scored(x: Pieces, y: Pieces, kind: str) -> tuple[Pieces, Pieces]:
+    """Embeddings in the dtype that autocast asks for; squared distances, which would lose everything to it, stay as they are."""
+    if kind == "sqdist":
+        return x, y
+    every = under_autocast(*x, *y)
+    return every[: len(x)], every[len(x) :]
+
+
+def unit(z: Tensor) -> Tensor:
+    """Each row (last dimension) divided by its norm; computed in fp32 at least and rounded once, to the dtype of z."""
+    return torch.nn.functional.normalize(z.to(accumulation_dtype(z.dtype)), dim=-1).to(z.dtype)
+
+
+def phi_of(function: str, phi: Any, kind: str) -> Phi:
+    """φ by its name, or as it is."""
+    if isinstance(phi, str):
+        choice(function, "phi", phi, tuple(PHIS))
+        if phi == "clamp":
+            fail(function, "phi", "'clamp'", "must be jk.phi.clamp(low, high), which says where to clamp")
+        phi = PHIS[phi]
+    if phi is None:
+        return IDENTITY
+    if not isinstance(phi, Phi):
+        wrong_type(function, "phi", phi, "must be a name, a jk.phi.Phi or None")
+    if kind not in phi.kinds:
+        must = f'must be defined for kind="{kind}"; this one is for {" and ".join(phi.kinds)}'
+        fail(function, "phi", repr(phi.name), must)
+    return phi
+
+
+def psi_of(function: str, name: str, psi: Any, *, or_logsumexp: bool = False) -> str:
+    """The name of what is summed over pairs."""
+    return choice(function, name, psi, (*(("logsumexp",) if or_logsumexp else ()), *PSIS))
+
+
+def vector(function: str, name: str, value: Any, like: Tensor, length: int) -> Tensor | None:
+    """A bias, an anchor or weights: one number per row or column, in the accumulation dtype; the graph is kept."""
+    if value is None:
+        return None
+    if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
+        wrong_type(function, name, value, "must be a float tensor or None")
+    if value.shape != (length,):
+        fail(function, name, f"of shape {tuple(value.shape)}", f"must be ({length},)")
+    if value.device != like.device:
+        fail(function, name, f"on {value.device}", f"must be on {like.device} like x")
+    return value.to(accumulation_dtype(like.dtype))
+
+
+def constants(function: str, name: str, value: Any, like: Tensor, length: int) -> Tensor | None:
+    """Weights, which receive no gradient."""
+    weights = vector(function, name, value, like, length)
+    if weights is not None and weights.requires_grad:
+        wrong_type(function, name, weights, "must not require a gradient: weights are constants (detach them)")
+    return weights

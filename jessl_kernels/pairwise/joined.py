@@ -1,0 +1,91 @@
+"""A join evaluated in torch, between the two sweeps: one that has no name, or one whose rows are wanted each for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._checks import fail, wrong_type
+from ..problem.join import JOINS, Join
+from ..problem.row_loss import Loss
+from .sums import SumsOfColumns, SumsOfRows
+
+CHUNK = (
+    1 << 14
+)  # rows evaluated at a time: fewer than torch gives to a second thread, whose share would change the last bits
+
+Evaluate = Callable[..., Tensor]
+
+
+def join_of(join: str | Evaluate) -> Evaluate:
+    """A join by its name as the function that a user's is."""
+    if not isinstance(join, str):
+        return join
+    named: Join = JOINS[join]
+    return lambda N, P, spread, n_pos, n_neg: named.value(N, P, spread, n_pos)
+
+
+def joined(sums: SumsOfRows, join: Evaluate, loss: Loss, params: tuple) -> Any:
+    """The loss of rows, and of columns where these were summed."""
+    sides: list[tuple[SumsOfRows | SumsOfColumns, Tensor | None, tuple]] = [(sums, loss.weights, params)]
+    if sums.raw.col is not None:
+        sides.append((sums.cols, loss.col_weights, params))
+    found = [_side(*side, join, loss) for side in sides]
+    if loss.reduction == "none":
+        return found[0] if len(found) == 1 else tuple(found)
+    return found[0] if len(found) == 1 else found[0] + found[1]
+
+
+def _side(
+    sums: SumsOfRows | SumsOfColumns, weights: Tensor | None, params: tuple, join: Evaluate, loss: Loss
+) -> Tensor:
+    """Each row's loss, or what their sum comes to."""
+    rows = sums.N[0].shape[0]
+    has_positives = sums.has_positives
+    P, spread, n_pos = (sums.P, sums.spread_or_none, sums.n_pos) if has_positives else (None, None, None)
+    # Of a join that has a name nobody asks how many negatives there are.
+    n_neg = None if loss.join else sums.n_neg
+    parts = []
+    # In a trace all at once: a number of chunks would be a graph for each number of rows.
+    step = rows if torch.compiler.is_compiling() else CHUNK
+    for first in (0,) if torch.compiler.is_compiling() else range(0, rows, CHUNK):
+        count = min(step, rows - first)
+        logs = tuple(_part(n, rows, first, count) for n in sums.N)
+        others = (_part(t, rows, first, count) for t in (P, spread))
+        positives = None if n_pos is None else _part(n_pos, rows, first, count)
+        at_least_one = None if positives is None else positives.clamp_min(1)
+        mine = (_part(param, rows, first, count) for param in params)
+        part = join(logs, *others, at_least_one, _part(n_neg, rows, first, count), *mine)
+        _check(part, count)
+        if positives is not None and (not loss.join or JOINS[loss.join].positives):
+            part = torch.where(positives > 0, part, 0.0)
+        if weights is not None:  # a row of weight 0 counts for nothing, also where its value is infinite
+            weight = _part(weights, rows, first, count)
+            part = torch.where(weight == 0, 0.0, weight * part)
+        parts.append(part if loss.reduction == "none" else part.sum())
+    if loss.reduction == "none":
+        found = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return found if loss.factor == 1 else loss.factor * found
+    total = (parts[0] if len(parts) == 1 else torch.stack(parts).sum()) * loss.factor
+    if loss.reduction == "mean":
+        return total / rows
+    if loss.reduction == "mean_counted" and n_pos is not None:
+        return total / (n_pos > 0).sum().clamp_min(1)
+    return total
+
+
+def _part(value: Any, rows: int, first: int, count: int) -> Any:
+    """A value's share of some rows, if it has one number for each."""
+    one_for_each = isinstance(value, Tensor) and value.shape == (rows,)
+    return value.narrow(0, first, count) if one_for_each and count != rows else value
+
+
+def _check(loss: Any, rows: int) -> None:
+    if not isinstance(loss, Tensor):
+        wrong_type("row_loss", "join", loss, f"must return a tensor of {rows} losses, one for each row it was handed")
+    if loss.shape != (rows,):
+        must = f"must return ({rows},), one loss for each row it was handed"
+        fail("row_loss", "join", f"a function that returned {tuple(loss.shape)}", must)

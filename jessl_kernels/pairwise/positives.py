@@ -1,0 +1,58 @@
+"""Which pairs are positives: a shift, an index, ids on both sides, or their scores; and what is summed over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._checks import fail, wrong_type
+from ..problem.exclude import check_ids
+from ..problem.row_loss import NO_POSITIVES, Positives
+from ..problem.types import Terms
+from .arguments import vector
+
+
+def positives_of(function: str, positives: Any, N: int, M: int, like: Tensor, cols: bool) -> Positives:
+    """The `positives` argument of a loss of rows, checked."""
+    if positives is None:
+        return NO_POSITIVES
+    if isinstance(positives, int) and not isinstance(positives, bool):
+        if N > M or (cols and N != M):
+            must = "must be a tensor or a pair of ids where rows are not as many as columns" if cols else "needs N <= M"
+            fail(function, "positives", f"{positives}, a shift, for {N} rows and {M} columns", must)
+        return Positives(shift=positives % M)
+    if isinstance(positives, Tensor) and positives.dtype.is_floating_point:
+        if cols:
+            fail(function, "positives", "one float tensor", 'must be two with dim="both", for rows and for columns')
+        return Positives(score=vector(function, "positives", positives, like, N))
+    if isinstance(positives, Tensor):
+        _ids(function, positives, N, like)
+        if cols:  # a column may be the positive of several rows
+            return Positives(row_ids=positives, col_ids=torch.arange(M, device=like.device))
+        return Positives(index=positives)
+    if isinstance(positives, (tuple, list)) and len(positives) == 2 and all(isinstance(p, Tensor) for p in positives):
+        one, other = positives
+        if one.dtype.is_floating_point:
+            if not cols:
+                fail(function, "positives", "two float tensors", 'must be one with dim="row"')
+            scores = (vector(function, "positives", p, like, n) for p, n in ((one, N), (other, M)))
+            return Positives(score=next(scores), col_score=next(scores))
+        _ids(function, one, N, like)
+        _ids(function, other, M, like)
+        return Positives(row_ids=one, col_ids=other)
+    wrong_type(function, "positives", positives, "must be an int, a tensor, a pair of tensors or None")
+
+
+def _ids(function: str, ids: Tensor, length: int, like: Tensor) -> None:
+    check_ids(function, "positives", ids)
+    if ids.shape != (length,):
+        fail(function, "positives", f"of shape {tuple(ids.shape)}", f"must be ({length},)")
+    if ids.device != like.device:
+        fail(function, "positives", f"on {ids.device}", f"must be on {like.device} like x")
+
+
+def terms_of_positives(of_positives: str) -> Terms:
+    """What is summed over positives; their scores and their number come along."""
+    return Terms(linear=True) if of_positives == "logsumexp" else Terms(of_positives, (-1.0,), linear=True)

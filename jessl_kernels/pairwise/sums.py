@@ -1,0 +1,184 @@
+"""Sums of rows over pairs, which can be merged, and the gradient of whatever is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from .. import ops
+from .._checks import fail
+from ..ops import Who
+from ..problem.counts import count_pairs
+from ..problem.join import arguments
+from ..problem.row_loss import RowProblem
+from ..problem.types import RowSums, SideSums
+from .arguments import who
+
+PER_SIDE = 4  # values of rows, and of columns: N, P, and how far either lies above the mean of its scores
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One problem that sums are over, and who computes it."""
+
+    problem: RowProblem
+    who: Who
+
+
+class Side:
+    """The sums of rows, or of columns: values with gradients, and counts."""
+
+    def _value(self, place: int) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def _side(self) -> SideSums:
+        raise NotImplementedError
+
+    @property
+    def N(self) -> tuple[Tensor, ...]:
+        """Log-sum-exps, or sums of ψ, over the negatives, one (N,) tensor for each tilt; −inf for a row without any."""
+        return self._value(0).unbind(0)
+
+    @property
+    def P(self) -> Tensor:
+        """(N,) log-sum-exps, or sums of ψ, over the positives; 0 for a row without any."""
+        return self._there(1, "P", "the problem has no positives")
+
+    @property
+    def spread(self) -> Tensor:
+        """(N,) P − mean_p s_ip over the positives; exactly 0 where there is one."""
+        return self._there(2, "spread", "the problem has no positives, or they are summed by a ψ")
+
+    @property
+    def negative_spread(self) -> Tensor:
+        """(N,) N − mean_j s_ij over the negatives; 0 where there is none."""
+        return self._there(3, "negative_spread", "row_sums was not asked for it: negative_spread=True")
+
+    @property
+    def n_pos(self) -> Tensor:
+        """(N,) how many positives each row has, in the dtype of the sums."""
+        positives = self._side.positives
+        if positives is None or positives.count is None:
+            fail("row_sums", "n_pos", "asked for", "cannot be counted: the problem has no positives")
+        return positives.count
+
+    @property
+    def has_positives(self) -> bool:
+        return self._side.positives is not None
+
+    @property
+    def spread_or_none(self) -> Tensor | None:
+        """The spread where there is one."""
+        value = self._value(2)
+        return value if value.numel() else None
+
+    def _there(self, place: int, name: str, why: str) -> Tensor:
+        value = self._value(place)
+        if not value.numel():
+            fail("row_sums", name, "asked for", f"is not there: {why}")
+        return value
+
+
+@dataclass(frozen=True, eq=False)
+class SumsOfRows(Side):
+    """Sums over the negatives and the positives of each row, as `row_sums` returns them: over the pairs of one block of keys, or
+    of several that were merged.
+
+    blocks  the problems that were summed, of the same rows
+    raw     what they were summed to: for each tilt and row a reference and a total, Σ e^s = total · e^reference
+    values  `PER_SIDE` tensors of rows, then of columns; empty ones for what there is not
+
+    N, P, `spread` and `negative_spread` have gradients: another sweep over the pairs makes them of what arrives there.
+    """
+
+    blocks: tuple[Block, ...]
+    raw: RowSums
+    values: Sequence[Tensor]
+
+    @property
+    def n_neg(self) -> Tensor:
+        """(N,) how many negatives each row has, pairs that a bias of −inf excludes among them; in the dtype of the sums."""
+        counts = [count_pairs(block.problem) for block in self.blocks]
+        return torch.stack(counts).sum(dim=0).to(self.raw.row.negatives.total.dtype)
+
+    @property
+    def cols(self) -> SumsOfColumns:
+        """The same of columns, where `row_sums` was asked for both."""
+        if self.raw.col is None:
+            fail("row_sums", "cols", "asked for", 'were not summed: dim="both"')
+        return SumsOfColumns(self, self.raw.col)
+
+    def merge(self, *others: SumsOfRows) -> SumsOfRows:
+        """The sums over these pairs and those of the others, which are of the same rows with other keys."""
+        blocks, row = _of_rows(self), self.raw.row
+        for other in others:
+            if other.raw.row.negatives.total.shape != row.negatives.total.shape:
+                was, must = other.raw.row.negatives.total.shape[-1], row.negatives.total.shape[-1]
+                fail("merge", "others", f"of {was} rows", f"must be of the same {must} rows")
+            blocks = (*blocks, *_of_rows(other))
+            row = row.merged(other.raw.row)
+        return SumsOfRows.of(blocks, RowSums(row))
+
+    @staticmethod
+    def of(blocks: tuple[Block, ...], raw: RowSums) -> SumsOfRows:
+        values: Sequence[Tensor] = [*_of_side(raw.row), *_of_side(raw.col, like=raw.row)]
+        for block in blocks:
+            values = ops.attach(values, block.problem, raw, block.who)
+        return SumsOfRows(blocks, raw, values)
+
+    def _value(self, place: int) -> Tensor:
+        return self.values[place]
+
+    @property
+    def _side(self) -> SideSums:
+        return self.raw.row
+
+
+class SumsOfColumns(Side):
+    """The same of the columns of a problem."""
+
+    def __init__(self, sums: SumsOfRows, side: SideSums):
+        self._sums, self._of_columns = sums, side
+
+    @property
+    def n_neg(self) -> Tensor:
+        """(M,) how many negatives each column has."""
+        (block,) = self._sums.blocks
+        return count_pairs(block.problem.transposed()).to(self._of_columns.negatives.total.dtype)
+
+    def _value(self, place: int) -> Tensor:
+        return self._sums.values[PER_SIDE + place]
+
+    @property
+    def _side(self) -> SideSums:
+        return self._of_columns
+
+
+def sums_of(function: str, problem: RowProblem) -> SumsOfRows:
+    """The sums of a checked problem."""
+    chosen = who(function, problem)
+    with torch.no_grad():
+        raw = ops.row_sums(problem, chosen)
+    return SumsOfRows.of((Block(problem, chosen),), raw)
+
+
+def _of_rows(sums: SumsOfRows) -> tuple[Block, ...]:
+    """The blocks without sums of columns: these are of other columns in each."""
+    return tuple(Block(replace(block.problem, cols=False), block.who) for block in sums.blocks)
+
+
+def _of_side(side: SideSums | None, like: SideSums | None = None) -> list[Tensor]:
+    if side is None:
+        assert like is not None
+        return [like.negatives.total.new_empty(0) for _ in range(PER_SIDE)]
+    empty = side.negatives.total.new_empty
+    logs, P, spread, _ = arguments(side)
+    negatives = side.negatives
+    apart = None
+    if negatives.linear is not None and negatives.count is not None:
+        apart = torch.where(negatives.count > 1, logs[0] - negatives.linear / negatives.count.clamp_min(1), 0.0)
+    return [torch.stack(logs), *(empty(0) if value is None else value for value in (P, spread, apart))]

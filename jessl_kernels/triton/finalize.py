@@ -1,0 +1,242 @@
+"""What becomes of a row's sums, each in one launch; O(N) work, of no weight but in launches. Parts are merged in a fixed order.
+
+merge_sums     sums over all pairs from those over parts of them
+finalize_rows  the same; of them the loss of each row, f(N, P, spread, n), and what arrives at them, as a share of a weight
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .tile import MAX_PROGRAMS, base_of
+from .words import exp, join_slopes, join_value, psi_of, psi_slope
+
+
+@triton.jit
+def merge_linear(parts, i, count, stride, inside, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr):
+    """Rows i of parts (count, stride), added up."""
+    total = tl.zeros([BLOCK], parts.dtype.element_ty)
+    for start in range(0, count, PARTS_PER_LOAD):
+        k = start + tl.arange(0, PARTS_PER_LOAD)
+        at = k.to(tl.int64)[:, None] * stride + i[None, :]
+        total += tl.sum(tl.load(parts + at, mask=(k < count)[:, None] & inside[None, :], other=0.0), axis=0)
+    return total
+
+
+@triton.jit
+def merge_exponentials(
+    reference, total, also, i, count, stride, inside, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr
+):
+    """Reference and total of rows i, of parts (count, stride), and of the log-sum-exps `also` (stride,) unless None."""
+    DTYPE: tl.constexpr = total.dtype.element_ty
+    most = tl.full([BLOCK], float("-inf"), DTYPE)
+    sums = tl.zeros([BLOCK], DTYPE)
+    if also is not None:
+        most = tl.load(also + i, mask=inside, other=float("-inf"))
+        sums = tl.where(most == float("-inf"), 0.0, 1.0).to(DTYPE)
+    for start in range(0, count, PARTS_PER_LOAD):
+        k = start + tl.arange(0, PARTS_PER_LOAD)
+        at = k.to(tl.int64)[:, None] * stride + i[None, :]
+        there = (k < count)[:, None] & inside[None, :]
+        found = tl.load(total + at, mask=there, other=0.0)
+        # A part without pairs says nothing by its reference, and must not have the largest; an infinite one has, or it might be
+        # multiplied by 0.
+        level = tl.load(reference + at, mask=there, other=float("-inf"))
+        level = tl.where(found == 0, float("-inf"), tl.where(found == float("inf"), found, level))
+        now = tl.maximum(most, tl.max(level, axis=0))
+        base = base_of(now)
+        sums = sums * exp(most - base) + tl.sum(found * exp(level - base[None, :]), axis=0)
+        most = now
+    # Of a column that lies far below the largest score of its tile, which it was measured from.
+    low = (sums > 0) & (sums < 1)
+    base = base_of(most)
+    nearer = base + tl.log(tl.where(low, sums, 1.0))
+    return nearer, sums * exp(base - nearer)
+
+
+@triton.jit(do_not_specialize=["count", "N"])
+def merge_sums(first, parts, made, count, N, TILTS: tl.constexpr, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr):
+    """`launch.Parts`, count of them, to `Sums`; first is any tensor of them."""
+    for start in range(tl.program_id(0) * BLOCK, N, tl.num_programs(0) * BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        inside = i < N
+        for k in tl.static_range(len(TILTS)):
+            skip = k * N.to(tl.int64)
+            if parts.reference is None:
+                total = merge_linear(parts.total + skip * count, i, count, N, inside, BLOCK, PARTS_PER_LOAD)
+            else:
+                reference, total = merge_exponentials(
+                    parts.reference + skip * count, parts.total + skip * count, None, i, count, N, inside, BLOCK, PARTS_PER_LOAD
+                )  # fmt: skip
+                tl.store(made.reference + skip + i, reference, mask=inside)
+            tl.store(made.total + skip + i, total, mask=inside)
+        if parts.linear is not None:
+            linear = merge_linear(parts.linear, i, count, N, inside, BLOCK, PARTS_PER_LOAD)
+            tl.store(made.linear + i, linear, mask=inside)
+            tl.store(made.count + i, merge_linear(parts.count, i, count, N, inside, BLOCK, PARTS_PER_LOAD), mask=inside)
+
+
+@triton.jit
+def first_reference(parts, k, count, N, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr):
+    """Of tilt k the reference of the first row, as what all are measured from."""
+    row = tl.zeros([BLOCK], tl.int32)
+    skip = k * count.to(tl.int64) * N
+    reference, _ = merge_exponentials(
+        parts.reference + skip, parts.total + skip, None, row, count, N, row == 0, BLOCK, PARTS_PER_LOAD
+    )
+    least = tl.max(reference)
+    return tl.where(least != least, 0.0, base_of(least))
+
+
+@triton.jit
+def zero(target, programs):
+    """All places of a range of references, or of losses, but those that the programs write."""
+    k = tl.arange(0, 2 * MAX_PROGRAMS)
+    tl.store(target + k, 0.0, mask=k >= programs)
+
+
+@triton.jit
+def weighted(slope, weight):
+    """Where a weight is 0 a slope counts for nothing, also one that is NaN since its row has an infinite score."""
+    return tl.where(weight == 0, 0.0, slope * weight)
+
+
+@triton.jit(do_not_specialize=["count", "positives_count", "origins", "origin_rows", "N", "first", "rows", "roll"])
+def finalize_rows(
+    like, negatives, positives, positive, index, also, weights, weight, before, to_negatives, to_positives, pair, of_also, losses,
+    counted, lse_range, origin, count, positives_count, origins, origin_rows, N, first, rows, roll,
+    SECOND: tl.constexpr, OP: tl.constexpr, TILTS: tl.constexpr, POSITIVE_OP: tl.constexpr, POSITIVE_TILT: tl.constexpr,
+    JOIN: tl.constexpr, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr,
+):  # fmt: skip
+    """The loss of rows first … first + rows − 1 of N, whose parts these are; columns are SECOND, after rows.
+
+    negatives             `launch.Parts`, count of them
+    positives             the same of what may be several a row, of one tilt; or positive (N,), scores of one a row, that of row i
+                          in i − roll; rows with a negative index (N,) have none. None of it where there are no positives
+    also (N,)             log-sum-exps that negatives are joined by; or None
+    weights (N,), weight  of each row, None for 1; 0-d, of all of them
+
+    Written are, each unless it is None, and all but the losses as shares of the weight:
+
+    to_negatives, to_positives   `launch.Side`s (…, N): what arrives at a sum as `Weights` says, and what it is rescaled to
+    pair (N,)        ∂loss/∂positive_i where that stands, on top of what is `before`
+    of_also (N,)     ∂loss/∂also_i
+    losses, counted  (2 MAX_PROGRAMS,), of each program's rows the sum of their losses and how many have positives, and zeros
+    lse_range        for `tile.bases_of`: how far the references of each program's rows lie from the first row's of origin, Parts
+                     of origin_rows rows, origins of them; then that. Without an origin it is there already
+    """
+    DTYPE: tl.constexpr = negatives.total.dtype.element_ty
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    slot = program
+    if SECOND:
+        slot += MAX_PROGRAMS
+    elif program == 0:
+        if losses is not None:
+            zero(losses, programs)
+        if counted is not None:
+            zero(counted, programs)
+        if lse_range is not None:
+            zero(lse_range, programs)
+    bases = ()
+    for k in tl.static_range(len(TILTS)):
+        base = 0.0
+        if origin.total is not None:
+            base = first_reference(origin, k, origins, origin_rows, BLOCK, PARTS_PER_LOAD)
+            if program == 0:
+                tl.store(lse_range + 2 * MAX_PROGRAMS + k, base)
+        elif lse_range is not None:
+            base = tl.load(lse_range + 2 * MAX_PROGRAMS + k)
+        bases = bases + (base,)
+    loss = tl.zeros([BLOCK], DTYPE)
+    with_positives = tl.zeros([BLOCK], DTYPE)
+    far = tl.zeros([BLOCK], DTYPE)
+    for start in range(program * BLOCK, rows, programs * BLOCK):
+        here = start + tl.arange(0, BLOCK)
+        inside = here < rows
+        i = first + here
+        logs, references, totals = (), (), ()
+        for k in tl.static_range(len(TILTS)):
+            skip = k * count.to(tl.int64) * rows
+            if OP == "logsumexp":
+                reference, total = merge_exponentials(
+                    negatives.reference + skip, negatives.total + skip, None if also is None else also + first, here, count, rows,
+                    inside, BLOCK, PARTS_PER_LOAD,
+                )  # fmt: skip
+                logs = logs + (reference + tl.log(total),)
+            else:
+                total = merge_linear(negatives.total + skip, here, count, rows, inside, BLOCK, PARTS_PER_LOAD)
+                reference = total
+                logs = logs + (total,)
+            references, totals = references + (reference,), totals + (total,)
+        P = tl.zeros([BLOCK], DTYPE)
+        spread, n = P, P + 1.0
+        many = n
+        if positives.total is not None:
+            many = merge_linear(positives.count, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD)
+            n = tl.maximum(many, 1.0)
+            if POSITIVE_OP == "logsumexp":
+                level, of_level = merge_exponentials(
+                    positives.reference, positives.total, None, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD
+                )  # fmt: skip
+                P = tl.where(many > 0, level + tl.log(of_level), 0.0)
+                linear = merge_linear(positives.linear, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD)
+                spread = tl.where(many > 1, P - linear / n, 0.0)  # one score is its own mean, also in the last digit
+            else:
+                P = merge_linear(positives.total, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD)
+        at_pair = tl.where(i < roll, i - roll + N, i - roll)
+        if positive is not None:
+            score = tl.load(positive + at_pair, mask=inside, other=0.0)
+            if index is not None:
+                many = (tl.load(index + i, mask=inside, other=-1) >= 0).to(DTYPE)
+                score = tl.where(many > 0, score, 0.0)
+            P = score if POSITIVE_OP == "logsumexp" else psi_of(score, POSITIVE_OP, POSITIVE_TILT)
+        each = (
+            tl.full([BLOCK], 1.0, DTYPE) if weights is None else tl.load(weights + i, mask=inside, other=0.0).to(DTYPE)
+        )
+        if JOIN != "none":
+            each = tl.where(many > 0, each, 0.0)
+        of_n, of_p, of_spread = join_slopes(logs, P, spread, n, JOIN)
+        loss += tl.where(inside, weighted(join_value(logs, P, spread, n, JOIN), each), 0.0)
+        with_positives += tl.where(inside & (many > 0), 1.0, 0.0)
+        for k in tl.static_range(len(TILTS)):
+            at = k * N.to(tl.int64) + i
+            slope = weighted(of_n[k], each)
+            factor = slope * TILTS[k]
+            if OP == "logsumexp":
+                empty = totals[k] == 0
+                factor = tl.where(empty, 0.0, factor / totals[k])
+                if of_also is not None:
+                    share = exp(tl.load(also + i, mask=inside, other=float("-inf")) - references[k])
+                    tl.store(of_also + i, factor * share, mask=inside)
+                if to_negatives.reference is not None:
+                    tl.store(to_negatives.reference + at, references[k], mask=inside)
+                if to_negatives.rescaled is not None:
+                    rescaled = tl.where(empty, 0.0, factor * exp(bases[k] - references[k]))
+                    tl.store(to_negatives.rescaled + at, rescaled, mask=inside)
+                    far = tl.maximum(far, tl.where(inside & ~empty, tl.abs(references[k] - bases[k]), 0.0))
+            if to_negatives.factor is not None:
+                tl.store(to_negatives.factor + at, factor, mask=inside)
+        at_p = weighted(of_p, each)
+        if to_positives.factor is not None:
+            factor = at_p * POSITIVE_TILT
+            if POSITIVE_OP == "logsumexp":
+                factor = tl.where(many > 0, factor / of_level, 0.0)
+                tl.store(to_positives.reference + i, level, mask=inside)
+                if to_positives.spread is not None:
+                    at_spread = tl.where(many > 1, weighted(of_spread, each), 0.0)
+                    tl.store(to_positives.spread + i, tl.where(many > 1, at_spread / of_level, 0.0), mask=inside)
+                    tl.store(to_positives.mean + i, at_spread / n, mask=inside)
+            tl.store(to_positives.factor + i, factor, mask=inside)
+        if pair is not None:
+            if POSITIVE_OP != "logsumexp":
+                at_p *= POSITIVE_TILT * psi_slope(score, POSITIVE_OP, POSITIVE_TILT)
+            if before is not None:
+                at_p += tl.load(before + at_pair, mask=inside, other=0.0)
+            tl.store(pair + at_pair, at_p, mask=inside)
+    if losses is not None:
+        tl.store(losses + slot, tl.sum(loss) * tl.load(weight).to(DTYPE))
+    if counted is not None:
+        tl.store(counted + slot, tl.sum(with_positives))
+    if lse_range is not None:
+        tl.store(lse_range + slot, tl.max(far))
