@@ -41,6 +41,7 @@ def test_the_kernels_themselves_pass(bench, check):
     CHECKS[check]()
 
 
+@pytest.mark.nightly
 def test_a_sample_is_caught(bench, mutants):
     sample = sorted((m for m in mutants if m.key not in EXPLAINED), key=lambda m: zlib.crc32(m.source.encode()))[
         :SAMPLE
