@@ -20,6 +20,7 @@ from ..problem.psi import PSIS
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
 from ..problem.types import Gradients, Needs, RowSums, Slopes, Sums, Weights
+from .ordered_sums import sums_by_number
 
 EPS = 1e-12  # the least norm that torch.nn.functional.normalize divides by
 
@@ -108,9 +109,8 @@ class Rows:
 
         if self.partner is None:
             return sums(positives.score, None), sums(positives.col_score, None)
-        of_columns = None
-        if problem.cols:
-            of_columns = torch.empty_like(self._s).index_copy_(0, self.partner, self._s)
+        # Where columns have sums each is the partner of one row.
+        of_columns = self._s.index_select(0, self.partner.argsort()) if problem.cols else None
         return sums(self._s, self._has), sums(of_columns, None)
 
     def with_also(self, sums: Sums, here: slice = slice(None)) -> Sums:
@@ -157,7 +157,7 @@ class Rows:
         if grads.row_bias.numel():
             grads.row_bias += weight
         if grads.col_bias.numel():
-            grads.col_bias.index_put_((self.partner,), weight, accumulate=True)
+            grads.col_bias += sums_by_number(weight, self.partner, problem.M)
         if problem.phi.name != "identity":
             weight = weight * problem.phi.derivative((self._t * problem.scale).to(weight.dtype))
         if grads.scale.numel():
@@ -171,14 +171,10 @@ class Rows:
             of_y = -of_x
         if grads.x.numel():
             grads.x += of_x
-        # Where Y is X the partners' part goes to it too. Sums by numbers: in a fixed order, also on a GPU.
-        if self.y is None and grads.x.numel():
-            grads.x.index_put_((self.partner,), of_y, accumulate=True)
+        if self.y is None and grads.x.numel():  # what partners receive is X's too
+            grads.x += sums_by_number(of_y, self.partner, problem.M)
         elif grads.y.numel():
-            wanted = self.needs.y
-            inside = (self.partner >= wanted.start) & (self.partner < wanted.stop)
-            place = torch.where(inside, self.partner - wanted.start, 0)
-            grads.y.index_put_((place,), torch.where(inside[:, None], of_y, 0.0), accumulate=True)
+            grads.y += sums_by_number(of_y, self.partner, problem.M)[self.needs.y]
 
 
 class SortedPositives:

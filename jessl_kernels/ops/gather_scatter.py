@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..backends.ordered_sums import in_pairs, one_by_one
+from ..backends.ordered_sums import one_by_one, sums_by_number
 from .autograd import is_real, no_jvp, no_vmap
 
 
@@ -46,7 +46,7 @@ def _gather_rows(rows: Tensor, places: Tensor, permutes: bool) -> Tensor:
 
 
 def _scatter_sum(rows: Tensor, places: Tensor, count: int) -> Tensor:
-    return (one_by_one if rows.device.type == "cpu" else in_pairs)(rows, places, count)
+    return sums_by_number(rows, places, count)
 
 
 def _gather_rows_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
