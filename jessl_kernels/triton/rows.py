@@ -219,14 +219,18 @@ class Sorted:
     def back(self, made: Gradients) -> Gradients:
         """Gradients by the numbers that rows had."""
 
-        def unsorted(t: Tensor, order: Tensor) -> Tensor:
-            return torch.empty_like(t).index_copy_(0, order, t) if t.numel() else t
+        def inverse(order: Tensor) -> Tensor:
+            return torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device))
 
-        x, y = unsorted(made.x, self._rows), unsorted(made.y, self._cols)
+        def unsorted(t: Tensor, places: Tensor) -> Tensor:
+            return t.index_select(0, places) if t.numel() else t
+
+        rows = inverse(self._rows)
+        cols = rows if self._cols is self._rows else inverse(self._cols)
+        x, y = unsorted(made.x, rows), unsorted(made.y, cols)
         if not self._given.y:  # Y is X
             x, y = x + y if y.numel() else x, y.new_empty(0)
-        row_bias, col_bias = unsorted(made.row_bias, self._rows), unsorted(made.col_bias, self._cols)
-        also = unsorted(made.also, self._rows)
+        row_bias, col_bias, also = unsorted(made.row_bias, rows), unsorted(made.col_bias, cols), unsorted(made.also, rows)
         return replace(
             made, x=x, y=y[self._needs.y] if y.numel() else y, row_bias=row_bias, col_bias=col_bias, also=also
         )
