@@ -19,10 +19,9 @@ def under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
 
 
-def without_autocast(tensor: Tensor) -> AbstractContextManager:
-    """A block in which operations on this tensor's device keep the dtypes they are given."""
-    device = tensor.device.type
-    return torch.autocast(device, enabled=False) if _is_on(device) else nullcontext()
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """A block in which operations on this device keep the dtypes they are given."""
+    return torch.autocast(device.type, enabled=False) if _is_on(device.type) else nullcontext()
 
 
 def _is_on(device: str) -> bool:

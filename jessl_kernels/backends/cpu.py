@@ -98,14 +98,14 @@ def row_loss(problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> t
     weights = native.vector(loss.weights), native.vector(loss.col_weights)
     row, of = native.row(problem), (loss.join, loss.reduction, loss.factor, *weights)
     value, *_ = _core.row_loss(native.core, row, torch.get_num_threads(), workspace, of, out.addresses(), out.given())
-    return native.like.new_full((), value), out.grads
+    return torch.full((), value, dtype=problem.dtype), out.grads
 
 
 def total(score: Score, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
     native = _Problem.of_score(score)
     out = _Out(native, score, needs)
     value, *_ = _core.total(native.core, torch.get_num_threads(), workspace, needs.any, out.addresses())
-    return native.like.new_full((), value), out.grads
+    return torch.full((), value, dtype=score.dtype), out.grads
 
 
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
@@ -248,7 +248,7 @@ class _Problem:
         if t.is_neg():
             t = t.detach().resolve_neg()
         self.keep.append(t)
-        return (t.data_ptr(), len(t), *t.stride())
+        return (t.data_ptr(), t.shape[0], *t.stride())
 
     def _squares(self, of: RowProblem | Score, x: tuple[Any, ...], y: tuple[Any, ...]) -> _Squares:
         if of.kind == "dot" or of.D <= FEW_DIMENSIONS:
@@ -310,7 +310,7 @@ class _Out:
     def addresses(self) -> tuple[int, ...]:
         g = self.grads
         tensors = (g.x, g.y, g.scale, g.row_bias, g.col_bias)
-        return *(_address(t) for t in tensors), self.columns.start, self.columns.stop
+        return *[_address(t) for t in tensors], self.columns.start, self.columns.stop
 
     def given(self) -> list[int]:
         g = self.grads

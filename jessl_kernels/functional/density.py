@@ -133,7 +133,7 @@ def _log_density(
     query, data = kernel.place(query), None if data is None else kernel.place(data)
     count = len(query if data is None else data)
     # Exponents of −‖x − y‖² and of κ would not survive half precision.
-    with without_autocast(query):
+    with without_autocast(query.device):
         row = pairwise_logsumexp(
             query,
             data,

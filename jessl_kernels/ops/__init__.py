@@ -18,12 +18,14 @@ Six operators, each a backend's function behind a flat schema:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..problem import types
-from ..problem.flat import apart, to_schema
+from ..problem.flat import SINGLE, Tensors, tensors_of, to_schema, words_of
 from ..problem.row_loss import Loss, RowProblem
 from . import eager
 from . import library as library
@@ -34,10 +36,9 @@ from .autograd import (
     RowSums,
     TopK,
     Total,
+    WithGradients,
     is_plain,
     is_real,
-    wants_gradients,
-    with_gradients,
 )
 from .eager import LossWords, Who, in_pieces, to_sums
 from .gather_scatter import gather_rows as gather_rows
@@ -46,7 +47,7 @@ from .gather_scatter import scatter_sum as scatter_sum
 
 def row_sums(problem: RowProblem, who: Who) -> types.RowSums:
     """Sums of rows and of columns, without a gradient."""
-    words, tensors = apart(problem)
+    words, tensors = words_of(problem), tensors_of(problem)
     if is_real(*tensors):
         return to_sums(RowSums.apply(words, who, *tensors))
     return to_sums(torch.ops.jessl_kernels.row_sums(*to_schema(words, tensors), *who))
@@ -55,20 +56,20 @@ def row_sums(problem: RowProblem, who: Who) -> types.RowSums:
 def row_grads(
     problem: RowProblem, sums: types.RowSums, slopes: types.Slopes, flags: Sequence[bool], who: Who
 ) -> list[Tensor | None]:
-    """Gradients of the tensors that `flags` names, in the order of `flat.apart`; without a gradient of their own."""
-    words, tensors = apart(problem)
+    """Gradients of the tensors that `flags` names, in the order of `tensors_of`; without a gradient of their own."""
+    words, tensors = words_of(problem), tensors_of(problem)
     parts, arriving = eager.from_sums(sums, problem), eager.from_slopes(slopes, sums)
     if is_real(*tensors):
         made = RowGrads.apply(words, who, tuple(flags), *arriving, *parts, *tensors)
     else:
         arguments = list(parts), list(arriving), list(flags), *who
         made = torch.ops.jessl_kernels.row_grads(*to_schema(words, tensors), *arguments)
-    return in_pieces(words, tensors, made, flags)
+    return in_pieces(words.x, words.y, tensors, made, flags)
 
 
 def attach(values: Sequence[Tensor], problem: RowProblem, sums: types.RowSums, who: Who) -> Sequence[Tensor]:
     """The values of rows and of columns, `eager.SLOPES` of each, with their gradient by the problem's tensors."""
-    words, tensors = apart(problem)
+    words, tensors = words_of(problem), tensors_of(problem)
     parts = eager.from_sums(sums, problem)
     if is_real(*tensors):
         return Attach.apply(words, who, *values, *parts, *tensors)
@@ -77,17 +78,11 @@ def attach(values: Sequence[Tensor], problem: RowProblem, sums: types.RowSums, w
 
 def row_loss(problem: RowProblem, loss: Loss, who: Who) -> Tensor:
     """The loss, differentiable once."""
-    words, tensors = apart(problem)
-    flags = flags_of(tensors[: words.differentiable])
+    tensors = tensors_of(problem)
+    inputs, flags = _differentiable(problem, tensors)
     if is_plain(*tensors):
-
-        def make() -> tuple[Tensor, list[Tensor | None]]:
-            value, made = eager.run(
-                "row_loss", who.backend, problem, loss, eager.needs_of(problem, flags), who.workspace
-            )
-            return value, in_pieces(words, tensors, eager.from_gradients(made, problem), flags)
-
-        return with_gradients(make, tensors[: words.differentiable])
+        return _plain("row_loss", problem, who, inputs, flags, problem, loss)
+    words = words_of(problem)
     named, weights = LossWords(*loss[:3]), loss[3:]
     if is_real(*tensors):
         return RowLoss.apply(words, named, who, flags, *tensors, *weights)[0]
@@ -96,15 +91,11 @@ def row_loss(problem: RowProblem, loss: Loss, who: Who) -> Tensor:
 
 def total(problem: RowProblem, who: Who) -> Tensor:
     """The log-sum-exp over all pairs, differentiable once."""
-    words, tensors = apart(problem)
-    flags = flags_of(tensors[: words.differentiable])
+    tensors = tensors_of(problem)
+    inputs, flags = _differentiable(problem, tensors)
     if is_plain(*tensors):
-
-        def make() -> tuple[Tensor, list[Tensor | None]]:
-            value, *made = eager.total(words, who, flags, tensors)
-            return value, in_pieces(words, tensors, made, flags)
-
-        return with_gradients(make, tensors[: words.differentiable])
+        return _plain("total", problem, who, inputs, flags, eager.score_of(problem))
+    words = words_of(problem)
     if is_real(*tensors):
         return Total.apply(words, who, flags, *tensors)[0]
     return torch.ops.jessl_kernels.total(*to_schema(words, tensors), list(flags), *who)[0]
@@ -112,16 +103,30 @@ def total(problem: RowProblem, who: Who) -> Tensor:
 
 def top_k(problem: RowProblem, k: int, who: Who) -> tuple[Tensor, Tensor]:
     """The k largest scores of each row and their columns; no gradient."""
-    words, tensors = apart(problem)
+    words, tensors = words_of(problem), tensors_of(problem)
     if is_real(*tensors):
         return TopK.apply(words, k, who, *tensors)
     return torch.ops.jessl_kernels.top_k(*to_schema(words, tensors), k, *who)
 
 
-def flags_of(tensors: Sequence[Tensor | None]) -> tuple[bool, ...]:
-    """Which of the tensors that may have a gradient somebody will ask for one."""
-    on = torch.is_grad_enabled()
-    return tuple(on and t is not None and t.requires_grad for t in tensors)
+def _differentiable(problem: RowProblem, tensors: Tensors) -> tuple[Tensors, tuple[bool, ...]]:
+    """The tensors that may have a gradient, and which of them somebody will ask for one."""
+    inputs, on = tensors[: len(problem.x) + len(problem.y) + SINGLE], torch.is_grad_enabled()
+    return inputs, tuple([on and t is not None and t.requires_grad for t in inputs])
 
 
-__all__ = ["Who", "attach", "flags_of", "row_grads", "row_loss", "row_sums", "top_k", "total", "wants_gradients"]
+def _plain(function: str, problem: RowProblem, who: Who, inputs: Tensors, flags: Sequence[bool], *given: Any) -> Tensor:
+    """A backend's value, under a node of autograd that keeps its gradients if somebody will ask for one."""
+    there = [t for t in inputs if t is not None]
+
+    def make() -> tuple[Tensor, list[Tensor | None]]:
+        value, made = eager.run(function, who, *given, eager.needs_of(problem, flags))
+        found = in_pieces(len(problem.x), len(problem.y), inputs, eager.from_gradients(made, problem), flags)
+        return value, [gradient for gradient, t in zip(found, inputs, strict=True) if t is not None]
+
+    # A tangent of forward mode needs no gradient, and must be refused as well.
+    wanted = True in flags or forward_ad._current_level >= 0
+    return WithGradients.apply(make, *there) if wanted else make()[0]
+
+
+__all__ = ["Who", "attach", "row_grads", "row_loss", "row_sums", "top_k", "total"]

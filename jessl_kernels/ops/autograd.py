@@ -14,18 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 
 from ..problem.flat import Tensors, Words
 from . import eager
 from .eager import LossWords, Who, in_pieces
 
+REAL = (Tensor, torch.nn.Parameter)
+
 
 def is_real(*tensors: Tensor | None) -> bool:
     """Whether backends can be called with them: outside of a trace, and of no subclass that stands for something else."""
-    return not torch.compiler.is_compiling() and all(
-        t is None or (type(t) in (Tensor, torch.nn.Parameter) and not t.is_meta) for t in tensors
-    )
+    return not torch.compiler.is_compiling() and all(t is None or (type(t) in REAL and not t.is_meta) for t in tensors)
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
@@ -66,16 +66,15 @@ class _Once(Function):
 
 
 class WithGradients(_Once):
-    """A value that brings the gradients of some tensors along. `make` returns it and them, None where nobody asked.
+    """A value that brings the gradients of some tensors along. `make` returns it and them, None where nobody asked; of tensors
+    that are there.
 
     What `RowLoss` is under torch.func, in a third of its time: with gradients that need not be outputs, and a forward that need
     not be told apart from its setup.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, make: Callable[[], tuple[Tensor, Sequence[Tensor | None]]], *tensors: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, make: Callable[[], tuple[Tensor, Sequence[Tensor | None]]], *tensors: Tensor) -> Tensor:
         value, gradients = make()
         ctx.save_for_backward(*tensors, *gradients)
         return value
@@ -93,22 +92,9 @@ class WithGradients(_Once):
         )
 
 
-def with_gradients(
-    make: Callable[[], tuple[Tensor, Sequence[Tensor | None]]], tensors: Sequence[Tensor | None]
-) -> Tensor:
-    # A tangent of forward mode needs no gradient, and must be refused as well.
-    if wants_gradients(tensors) or forward_ad._current_level >= 0:
-        return WithGradients.apply(make, *tensors)
-    return make()[0]
-
-
-def wants_gradients(tensors: Sequence[Tensor | None]) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-
-
 def made_setup(ctx: Any, words: Words, tensors: Tensors, flags: Sequence[bool], output: tuple[Tensor, ...]) -> None:
     """Of an operator whose outputs are a value and its gradients."""
-    ctx.words, ctx.flags = words, tuple(flags)
+    ctx.words, ctx.flags, ctx.there = words, tuple(flags), [t is not None for t in tensors]
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(*tensors[: words.differentiable], *output[1:])
 
@@ -118,7 +104,7 @@ def made_backward(ctx: Any, upstream: Tensor, *_: Tensor) -> list[Tensor | None]
     saved, count = ctx.saved_tensors, ctx.words.differentiable
     inputs, gradients = saved[:count], saved[count:]
     made = _times(upstream, gradients, inputs)
-    return _like(in_pieces(ctx.words, inputs, made, ctx.flags), inputs)  # pyright: ignore[reportArgumentType]
+    return _like(in_pieces(ctx.words.x, ctx.words.y, inputs, made, ctx.flags), inputs)  # pyright: ignore[reportArgumentType]
 
 
 def _like(made: Sequence[Tensor | None], inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -247,7 +233,7 @@ def split(tensors: Sequence[Any]) -> tuple[list[Tensor], list[Tensor], Tensors]:
 def attach_setup(
     ctx: Any, words: Words, who: Who, values: Sequence[Tensor], sums: Sequence[Tensor], tensors: Tensors
 ) -> None:
-    ctx.words, ctx.who, ctx.values = words, who, len(values)
+    ctx.words, ctx.who, ctx.values, ctx.there = words, who, len(values), [t is not None for t in tensors]
     ctx.save_for_backward(*sums, *tensors)
 
 
@@ -259,7 +245,7 @@ def attach_backward(
     sums, tensors = saved[: 2 * eager.SIDE], saved[2 * eager.SIDE :]
     made = grads(ctx.words, ctx.who, tuple(flags), upstream, sums, tensors)
     inputs = tensors[: ctx.words.differentiable]
-    return _like(in_pieces(ctx.words, inputs, made, flags), inputs)
+    return _like(in_pieces(ctx.words.x, ctx.words.y, inputs, made, flags), inputs)
 
 
 class Attach(_Once):

@@ -15,6 +15,7 @@ from ..autocast import without_autocast
 from ..backends import BACKENDS
 from ..problem.flat import Tensors, Words, together
 from ..problem.row_loss import Loss, RowProblem
+from ..problem.score import Score
 from ..problem.types import Gradients, Needs, RowSums, SideSlopes, SideSums, Slopes, Sums
 
 SIDE = 8  # tensors of a `SideSums`: four of the negatives' sums, four of the positives'
@@ -39,7 +40,7 @@ class LossWords(NamedTuple):
 def row_sums(words: Words, who: Who, tensors: Tensors) -> tuple[Tensor, ...]:
     """The `SIDE` tensors of rows, then those of columns."""
     problem = together(words, tensors)
-    return from_sums(run("row_sums", who.backend, problem, who.workspace), problem)
+    return from_sums(run("row_sums", who, problem), problem)
 
 
 def row_grads(
@@ -47,8 +48,8 @@ def row_grads(
 ) -> tuple[Tensor, ...]:
     """Gradients, as `from_gradients` has them, of the tensors that `flags` names."""
     problem = together(words, tensors)
-    arguments = to_sums(sums), to_slopes(slopes), needs_of(problem, flags), who.workspace
-    return from_gradients(run("row_grads", who.backend, problem, *arguments), problem)
+    arguments = to_sums(sums), to_slopes(slopes), needs_of(problem, flags)
+    return from_gradients(run("row_grads", who, problem, *arguments), problem)
 
 
 def row_loss(
@@ -56,75 +57,75 @@ def row_loss(
 ) -> tuple[Tensor, ...]:
     """The value, and its gradients."""
     problem = together(words, tensors)
-    value, made = run("row_loss", who.backend, problem, Loss(*loss, *weights), needs_of(problem, flags), who.workspace)
+    value, made = run("row_loss", who, problem, Loss(*loss, *weights), needs_of(problem, flags))
     return value, *from_gradients(made, problem)
 
 
 def total(words: Words, who: Who, flags: Sequence[bool], tensors: Tensors) -> tuple[Tensor, ...]:
     """The log-sum-exp over all pairs, and its gradients."""
     problem = together(words, tensors)
-    score = problem.score(problem.x[0], problem.y[0] if problem.y else None)
-    value, made = run("total", who.backend, score, needs_of(problem, flags), who.workspace)
+    value, made = run("total", who, score_of(problem), needs_of(problem, flags))
     return value, *from_gradients(made, problem)
 
 
 def top_k(words: Words, k: int, who: Who, tensors: Tensors) -> tuple[Tensor, Tensor]:
     """Values and columns of the k largest scores of each row."""
-    problem = together(words, tensors)
-    return run("top_k", who.backend, problem.score(problem.x[0], problem.y[0] if problem.y else None), k, who.workspace)
+    return run("top_k", who, score_of(together(words, tensors)), k)
 
 
-def run(function: str, backend: str, problem: Any, *args: Any) -> Any:
-    x = problem.x[0] if isinstance(problem, RowProblem) else problem.x
+def score_of(problem: RowProblem) -> Score:
+    """The scores of a problem of one piece a side."""
+    return problem.score(problem.x[0], problem.y[0] if problem.y else None)
+
+
+def run(function: str, who: Who, problem: RowProblem | Score, *args: Any) -> Any:
     # Autocast was decided when the problem was made; inside a backend it would only lower the precision of its products.
-    with without_autocast(x):
-        return getattr(BACKENDS[backend], function)(problem, *args)
+    with without_autocast(problem.device):
+        return getattr(BACKENDS[who.backend], function)(problem, *args, who.workspace)
 
 
 def needs_of(problem: RowProblem, flags: Sequence[bool]) -> Needs:
-    """From one flag for each tensor that may have a gradient, in the order of `flat.apart`."""
-    x, y = flags[: len(problem.x)], flags[len(problem.x) : len(problem.x) + len(problem.y)]
-    scale, row_bias, col_bias = flags[len(problem.x) + len(problem.y) :][:3]
+    """From one flag for each tensor that may have a gradient, in the order of `tensors_of`."""
+    pieces = len(problem.x) + len(problem.y)
+    x, y = flags[: len(problem.x)], flags[len(problem.x) : pieces]
     columns = slice(0, 0)
-    if any(y):
-        wanted = [k for k, need in enumerate(y) if need]
+    if True in y:
+        first, end = y.index(True), len(y) - y[::-1].index(True)
         lengths = [piece.shape[0] for piece in problem.y]
-        columns = slice(sum(lengths[: wanted[0]]), sum(lengths[: wanted[-1] + 1]))
-    return Needs(any(x), columns, scale, row_bias, col_bias, any(flags[-3:]))
+        columns = slice(sum(lengths[:first]), sum(lengths[:end]))
+    scale, row_bias, col_bias, *given = flags[pieces:]
+    return Needs(True in x, columns, scale, row_bias, col_bias, True in given)
 
 
 def from_gradients(made: Gradients, problem: RowProblem) -> tuple[Tensor, ...]:
     """x, y, scale, row_bias, col_bias, score, col_score, also. That of the scale, which is summed in fp64, in its own dtype."""
-    scale = made.scale.to(problem.scale.dtype if isinstance(problem.scale, Tensor) else problem.dtype)
+    scale = made.scale
+    if scale.numel():
+        scale = scale.to(problem.scale.dtype if isinstance(problem.scale, Tensor) else problem.dtype)
     return made.x, made.y, scale, made.row_bias, made.col_bias, made.score, made.col_score, made.also
 
 
-def in_pieces(words: Words, tensors: Tensors, made: Sequence[Tensor], flags: Sequence[bool]) -> list[Tensor | None]:
-    """Gradients one for each tensor that may have one: those of pieces are views. None where nobody asked."""
-    x, y, *single = made
+def in_pieces(x: int, y: int, tensors: Tensors, made: Sequence[Tensor], flags: Sequence[bool]) -> list[Tensor | None]:
+    """Gradients one for each tensor that may have one: those of the x and y pieces are views. None where nobody asked."""
     found: list[Tensor | None] = []
-    first = 0
-    for piece in tensors[: words.x]:
-        assert piece is not None
-        found.append(_view(x, first, piece) if x.numel() else None)
-        first += piece.shape[0]
-    first, begun = 0, False
-    for piece, needed in zip(tensors[words.x : words.x + words.y], flags[words.x :], strict=False):
-        assert piece is not None
-        begun = begun or needed  # the first column of y is that of the first piece that is wanted
-        found.append(_view(y, first, piece) if needed else None)
-        first += piece.shape[0] if begun else 0
-    found += [gradient if gradient.numel() else None for gradient in single]
-    return [gradient if needed else None for gradient, needed in zip(found, flags, strict=True)]
+    for whole, pieces, from_first in ((made[0], range(x), True), (made[1], range(x, x + y), False)):
+        first, begun = 0, from_first  # the first row of y's is that of the first piece that is wanted
+        for k in pieces:
+            rows = tensors[k].shape[0]  # pyright: ignore[reportOptionalMemberAccess]
+            begun = begun or flags[k]
+            found.append(_view(whole, first, rows) if flags[k] else None)
+            first += rows if begun else 0
+    single = zip(made[2:], flags[x + y :], strict=True)
+    return found + [gradient if needed and gradient.numel() else None for gradient, needed in single]
 
 
-def _view(whole: Tensor, first: int, piece: Tensor) -> Tensor:
-    if first == 0 and whole.shape[0] == piece.shape[0]:
+def _view(whole: Tensor, first: int, rows: int) -> Tensor:
+    if first == 0 and whole.shape[0] == rows:
         return whole
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or type(whole) is not Tensor:
-        return whole.narrow(0, first, piece.shape[0])
+        return whole.narrow(0, first, rows)
     # By way of `.data` each counts its own versions: who writes to one gradient does not spoil another for autograd.
-    return whole.data[first : first + piece.shape[0]]
+    return whole.data[first : first + rows]
 
 
 def from_sums(sums: RowSums, problem: RowProblem) -> tuple[Tensor, ...]:

@@ -8,20 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..problem.flat import SCHEMA, SchemaArguments, Tensors, Words, to_schema, together
+from ..problem.flat import ARGUMENTS, SCHEMA, Tensors, Words, from_schema, to_schema, together
 from ..problem.row_loss import RowProblem
 from ..problem.types import Gradients, RowSums, SideSums, Sums, Terms
 from . import autograd, eager
 from .eager import LossWords, Who, from_gradients, from_sums, needs_of
 
 NAMESPACE = "jessl_kernels"
-PROBLEM = len(SchemaArguments._fields)  # how many arguments of each schema are the problem's, all in front
 GRADIENTS = ", ".join(["Tensor"] * 8)
 
 
 def _apart(arguments: Sequence[Any]) -> tuple[Words, Tensors, Sequence[Any]]:
     """The problem's words and tensors, and the other arguments."""
-    return *SchemaArguments(*arguments[:PROBLEM]).apart(), arguments[PROBLEM:]
+    return *from_schema(*arguments[:ARGUMENTS]), arguments[ARGUMENTS:]
 
 
 def _register(name: str, arguments: str, results: str, run: Callable, fake: Callable) -> Any:
@@ -131,12 +130,11 @@ def _made_backward(ctx: Any, *upstream: Tensor) -> tuple:
 
 def _to_arguments(ctx: Any, made: list[Tensor | None], values: list[Tensor] | None = None) -> tuple:
     """One gradient for each argument of a schema, a list of them for a list; `values`: of what comes after the problem."""
-    words, pieces = ctx.words, ctx.words.x + ctx.words.y
     none: list[Any] = [[None] * len(need) if isinstance(need, (list, tuple)) else None for need in ctx.needs_input_grad]
-    none[0], none[1] = made[: words.x], made[words.x : pieces]
-    none[2 : 2 + len(made) - pieces] = made[pieces:]
+    asked = [gradient for gradient, is_there in zip(made, ctx.there, strict=False) if is_there]
+    none[0][: len(asked)] = asked
     if values is not None:
-        none[PROBLEM] = values
+        none[ARGUMENTS] = values
     return tuple(none)
 
 
@@ -163,8 +161,8 @@ def _attach_setup(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
 
 
 def _attach_backward(ctx: Any, upstream: list[Tensor]) -> tuple:
-    x, y, *single = ctx.needs_input_grad[:PROBLEM]
-    flags = [bool(need) for need in (*x, *y, *single)][: ctx.words.differentiable]
+    needed = iter(ctx.needs_input_grad[0])
+    flags = [is_there and bool(next(needed)) for is_there in ctx.there[: ctx.words.differentiable]]
     made = autograd.attach_backward(ctx, upstream, flags, row_grads)
     return _to_arguments(ctx, made, values=list(upstream))
 

@@ -223,12 +223,14 @@ def _sides(function: str, problem: RowProblem, dim: str, row: tuple, col: tuple)
 def _reduce(function: str, problem: RowProblem, dim: str, reduction: str, row: _Side, col: _Side) -> Any:
     if dim == "col":  # columns alone are the rows of the transposed problem
         problem, row, col, dim = problem.transposed(), col, row, "row"
-    problem = replace(problem, cols=dim == "both")
+    if dim == "both":
+        problem = replace(problem, cols=True)
     one_kind = not problem.cols or (row.anchor is None) == (col.anchor is None)
     if reduction != "none" and one_kind:
-        positives = Positives(score=row.anchor, col_score=col.anchor)
+        if row.anchor is not None:
+            problem = replace(problem, positives=Positives(score=row.anchor, col_score=col.anchor))
         loss = Loss("none" if row.anchor is None else "softplus", reduction, 1.0, row.weights, col.weights)
-        return ops.row_loss(replace(problem, positives=positives), loss, who(function, problem))
+        return ops.row_loss(problem, loss, who(function, problem))
     sums = sums_of(function, problem)
     values = [_joined(row.anchor, sums.N[0])]
     if problem.cols:

@@ -1,4 +1,4 @@
-"""A problem as an operator's schema spells it: tensors, those that have gradients first, and words.
+"""A problem as an operator's schema spells it: tensors, those that may have gradients first, and words.
 
 torch.func and compilers see the tensors among a function's arguments alone, so a problem is taken apart before it is handed to
 one, and put together again within.
@@ -6,48 +6,53 @@ one, and put together again within.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import phi
-from .exclude import Exclude
+from .exclude import Exclude, IdPair
 from .row_loss import Positives, RowProblem
 from .types import Terms
 
 Tensors = tuple[Tensor | None, ...]
 
-# In the order of `Words` and of the tensors that `apart` returns.
+# Those of `tensors_of` a problem that are there; which are; and its `Words`. Not one list of optional tensors: torch's operators
+# give the members of such a list no gradient as soon as one is None.
 SCHEMA = (
-    "Tensor[] x, Tensor[] y, Tensor scale, Tensor? row_bias, Tensor? col_bias, Tensor? score, Tensor? col_score, Tensor? also, "
-    "Tensor[] same, Tensor[] different, Tensor? index, Tensor? row_ids, Tensor? col_ids, "
-    "SymInt[] diagonals, SymInt[] keep, SymInt? shift, str kind, str phi, float[] phi_parameters, float skip_below, "
-    "str negatives, float[] tilts, bool negative_linear, str of_positives, float[] positive_tilts, bool positive_linear, "
-    "bool normalize, bool cols"
+    "Tensor[] tensors, bool[] there, int x, int y, int same, int different, SymInt[] diagonals, SymInt[] keep, "
+    "SymInt? shift, str kind, str phi, float[] phi_parameters, float skip_below, str negatives, float[] tilts, "
+    "bool negative_linear, str of_positives, float[] positive_tilts, bool positive_linear, bool normalize, bool cols"
 )
-SINGLE = 6  # of the tensors with gradients, those that are no pieces: scale, biases, positives' scores, also
+SINGLE = 6  # of the tensors that may have gradients, those that are no pieces: scale, biases, positives' scores, also
 
 
 class Words(NamedTuple):
-    """What of a problem is no tensor; `x`, `y`, `same` and `different` say how many tensors each has."""
+    """What of a problem is no tensor. x, y, same and different say how many tensors each has; scale is the number that α is,
+    None where it is a tensor, as always in a schema: a compiler would make a new program for each new number."""
 
     x: int
     y: int
     same: int
     different: int
-    scale: float | None  # None where it is a tensor
-    diagonals: tuple[int, ...]
-    keep: tuple[int, ...]
+    diagonals: Sequence[int]
+    keep: Sequence[int]
     shift: int | None
     kind: str
     phi: str
-    phi_parameters: tuple[float, ...]
+    phi_parameters: Sequence[float]
     skip_below: float
-    negatives: Terms
-    of_positives: Terms
+    negatives: str
+    tilts: Sequence[float]
+    negative_linear: bool
+    of_positives: str
+    positive_tilts: Sequence[float]
+    positive_linear: bool
     normalize: bool
     cols: bool
+    scale: float | None = None
 
     @property
     def differentiable(self) -> int:
@@ -55,35 +60,43 @@ class Words(NamedTuple):
         return self.x + self.y + SINGLE
 
 
-def apart(problem: RowProblem) -> tuple[Words, Tensors]:
-    """The words and the tensors of a problem."""
+def words_of(problem: RowProblem) -> Words:
+    """What of a problem is no tensor."""
+    exclude = problem.exclude
+    return Words(
+        len(problem.x), len(problem.y), 2 * len(exclude.same), 2 * len(exclude.different), exclude.diagonals, exclude.keep,
+        problem.positives.shift, problem.kind, problem.phi.name, problem.phi.parameters, problem.skip_below,
+        *problem.negatives, *problem.of_positives, problem.normalize, problem.cols,
+        None if isinstance(problem.scale, Tensor) else problem.scale,
+    )  # fmt: skip
+
+
+def tensors_of(problem: RowProblem) -> Tensors:
+    """Pieces of X and of Y; scale, biases, positives' scores, `also`; ids that exclude, an index of positives, their ids."""
     exclude, positives = problem.exclude, problem.positives
-    same, different = (tuple(ids for pair in pairs for ids in pair) for pairs in (exclude.same, exclude.different))
-    number = None if isinstance(problem.scale, Tensor) else problem.scale
-    words = Words(
-        len(problem.x), len(problem.y), len(same), len(different), number, exclude.diagonals, exclude.keep, positives.shift,
-        problem.kind, problem.phi.name, problem.phi.parameters, problem.skip_below, problem.negatives, problem.of_positives,
-        problem.normalize, problem.cols,
+    return (
+        *problem.x, *problem.y, problem.scale if isinstance(problem.scale, Tensor) else None, problem.row_bias,
+        problem.col_bias, positives.score, positives.col_score, problem.also,
+        *(ids for pair in exclude.same for ids in pair), *(ids for pair in exclude.different for ids in pair),
+        positives.index, positives.row_ids, positives.col_ids,
     )  # fmt: skip
-    scale = problem.scale if number is None else None
-    tensors = (
-        *problem.x, *problem.y, scale, problem.row_bias, problem.col_bias, positives.score, positives.col_score, problem.also,
-        *same, *different, positives.index, positives.row_ids, positives.col_ids,
-    )  # fmt: skip
-    return words, tensors  # pyright: ignore[reportReturnType]
 
 
 def together(words: Words, tensors: Tensors) -> RowProblem:
-    """The problem that `apart` took apart."""
+    """The problem of these words and tensors."""
     rest = list(tensors)
 
     def taken(count: int) -> tuple:
         front, rest[:] = tuple(rest[:count]), rest[count:]
         return front
 
+    def pairs(count: int) -> tuple[IdPair, ...]:
+        ids = taken(count)
+        return tuple(zip(ids[::2], ids[1::2], strict=True))
+
     x, y = taken(words.x), taken(words.y)
     scale, row_bias, col_bias, score, col_score, also = taken(SINGLE)
-    same, different = (_pairs(taken(count)) for count in (words.same, words.different))
+    same, different = pairs(words.same), pairs(words.different)
     index, row_ids, col_ids = taken(3)
     return RowProblem(
         x=x,
@@ -91,83 +104,36 @@ def together(words: Words, tensors: Tensors) -> RowProblem:
         scale=scale if words.scale is None else words.scale,
         row_bias=row_bias,
         col_bias=col_bias,
-        exclude=Exclude(words.diagonals, same, different, words.keep),
+        exclude=Exclude(tuple(words.diagonals), same, different, tuple(words.keep)),
         kind=words.kind,
         phi=phi.build(words.phi, list(words.phi_parameters)),
         skip_below=words.skip_below,
         positives=Positives(words.shift, index, row_ids, col_ids, score, col_score),
-        negatives=words.negatives,
-        of_positives=words.of_positives,
+        negatives=Terms(words.negatives, tuple(words.tilts), words.negative_linear),
+        of_positives=Terms(words.of_positives, tuple(words.positive_tilts), words.positive_linear),
         normalize=words.normalize,
         cols=words.cols,
         also=also,
     )
 
 
+ARGUMENTS = len(Words._fields) + 1  # of `SCHEMA`
+
+
 def to_schema(words: Words, tensors: Tensors) -> tuple:
-    """The arguments of `SCHEMA`, whose scale is always a tensor: a compiler would make a new program for each new number."""
-    x, y = list(tensors[: words.x]), list(tensors[words.x : words.x + words.y])
-    single = list(tensors[words.x + words.y : words.differentiable])
-    ids = tensors[words.differentiable :]
-    if single[0] is None:
-        assert words.scale is not None and isinstance(x[0], Tensor)
-        wide = torch.float64 if x[0].dtype == torch.float64 else torch.float32
-        single[0] = torch.full((), words.scale, dtype=wide, device=x[0].device)
-    same, different = list(ids[: words.same]), list(ids[words.same : words.same + words.different])
-    negatives, positives = words.negatives, words.of_positives
-    return (
-        x, y, *single, same, different, *ids[words.same + words.different :], list(words.diagonals), list(words.keep),
-        words.shift, words.kind, words.phi, list(words.phi_parameters), words.skip_below, negatives.op,
-        list(negatives.tilts), negatives.linear, positives.op, list(positives.tilts), positives.linear, words.normalize,
-        words.cols,
-    )  # fmt: skip
+    """The arguments of `SCHEMA`."""
+    given, (*others, number) = list(tensors), words
+    if number is not None:
+        x = tensors[0]
+        assert x is not None
+        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        given[words.x + words.y] = torch.full((), number, dtype=wide, device=x.device)
+    there = [t is not None for t in given]
+    lists = (list(word) if isinstance(word, tuple) else word for word in others)
+    return [t for t in given if t is not None], there, *lists
 
 
-class SchemaArguments(NamedTuple):
-    """The arguments of `SCHEMA` by name."""
-
-    x: list[Tensor]
-    y: list[Tensor]
-    scale: Tensor
-    row_bias: Tensor | None
-    col_bias: Tensor | None
-    score: Tensor | None
-    col_score: Tensor | None
-    also: Tensor | None
-    same: list[Tensor]
-    different: list[Tensor]
-    index: Tensor | None
-    row_ids: Tensor | None
-    col_ids: Tensor | None
-    diagonals: list[int]
-    keep: list[int]
-    shift: int | None
-    kind: str
-    phi: str
-    phi_parameters: list[float]
-    skip_below: float
-    negatives: str
-    tilts: list[float]
-    negative_linear: bool
-    of_positives: str
-    positive_tilts: list[float]
-    positive_linear: bool
-    normalize: bool
-    cols: bool
-
-    def apart(self) -> tuple[Words, Tensors]:
-        words = Words(
-            len(self.x), len(self.y), len(self.same), len(self.different), None, tuple(self.diagonals), tuple(self.keep),
-            self.shift, self.kind, self.phi, tuple(self.phi_parameters), self.skip_below,
-            Terms(self.negatives, tuple(self.tilts), self.negative_linear),
-            Terms(self.of_positives, tuple(self.positive_tilts), self.positive_linear), self.normalize, self.cols,
-        )  # fmt: skip
-        tensors = (
-            *self.x, *self.y, self.scale, self.row_bias, self.col_bias, self.score, self.col_score, self.also, *self.same,
-            *self.different, self.index, self.row_ids, self.col_ids,
-        )  # fmt: skip
-        return words, tensors
-
-
-def _pairs(ids: tuple) -> tuple:
-    return tuple(zip(ids[::2], ids[1::2], strict=True))
+def from_schema(given: Sequence[Tensor], there: Sequence[bool], *words: Any) -> tuple[Words, Tensors]:
+    """The words and the tensors of a problem in the arguments of `SCHEMA`."""
+    rest = iter(given)
+    return Words(*words), tuple([next(rest) if is_there else None for is_there in there])

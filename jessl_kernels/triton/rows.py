@@ -230,7 +230,11 @@ class Sorted:
         x, y = unsorted(made.x, rows), unsorted(made.y, cols)
         if not self._given.y:  # Y is X
             x, y = x + y if y.numel() else x, y.new_empty(0)
-        row_bias, col_bias, also = unsorted(made.row_bias, rows), unsorted(made.col_bias, cols), unsorted(made.also, rows)
+        row_bias, col_bias, also = (
+            unsorted(made.row_bias, rows),
+            unsorted(made.col_bias, cols),
+            unsorted(made.also, rows),
+        )
         return replace(
             made, x=x, y=y[self._needs.y] if y.numel() else y, row_bias=row_bias, col_bias=col_bias, also=also
         )

@@ -11,7 +11,7 @@ from torch import nn
 
 import jessl_kernels as jk
 from jessl_kernels.backends import BACKENDS
-from jessl_kernels.problem.flat import apart, to_schema
+from jessl_kernels.problem.flat import tensors_of, to_schema, words_of
 from jessl_kernels.problem.row_loss import Positives, RowProblem
 from jessl_kernels.problem.types import Terms
 
@@ -64,8 +64,7 @@ def op_arguments(kind: str, requires_grad: bool, *, one_piece: bool = False, **w
         phi=jk.phi.clamp(-2.0, 2.0),
         **words,
     )
-    words, tensors = apart(problem)
-    return to_schema(words, tensors)
+    return to_schema(words_of(problem), tensors_of(problem))
 
 
 def sums_and_slopes(problem_arguments: tuple) -> tuple[list, list]:
