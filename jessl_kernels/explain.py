@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ._checks import choice
+from ._checks import choice, wrong_type
 from .backends import BACKENDS, refusals, select, settings
 from .pairwise.arguments import DIMS, psi_of
 from .pairwise.reductions import problem_of
 from .problem.exclude import Exclude
+from .problem.join import JOINS
 from .problem.phi import Phi
 
 
@@ -59,14 +61,19 @@ def explain(
     phi: Phi | str | None = None,
     scale: float | Tensor = 1.0,
     exclude: Exclude | str | None = None,
+    join: str | Callable[..., Tensor] | None = None,
     dim: str = "row",
     reduction: str = "none",
 ) -> Explanation:
-    """What `pairwise_logsumexp` (or `pairwise_sum`, if `psi` is given) would do with these arguments; computes nothing.
+    """What `pairwise_logsumexp` would do with these arguments, or `pairwise_sum` if `psi` is given, or `row_loss` if `join` is;
+    computes nothing.
 
-    Arguments and defaults as there, and the losses' reduction is "mean"; anchors, biases and weights are not taken, and change
-    nothing of the plan but for biases, whose spread may give a total a second pass. A gradient is planned for if grad mode is
-    on and x, y or scale requires one.
+    A join of one's own is evaluated between two sweeps, as rows wanted each for itself are (reduction "none"): where one side
+    alone is summed that takes 4 products in place of the 3 of a join that has a name.
+
+    Other arguments and defaults as there, and the losses' reduction is "mean"; anchors, biases and weights are not taken, and
+    change nothing of the plan but for biases, whose spread may give a total a second pass. A gradient is planned for if grad mode
+    is on and x, y or scale requires one.
 
     Raises ValueError or TypeError naming the argument at fault; NotImplementedError if no backend is willing.
 
@@ -78,6 +85,12 @@ def explain(
     """
     choice("explain", "reduction", reduction, ("none", "sum", "mean", "logsumexp"))
     choice("explain", "dim", dim, DIMS)
+    if isinstance(join, str):
+        choice("explain", "join", join, tuple(JOINS))
+    elif join is not None and not callable(join):
+        wrong_type(
+            "explain", "join", join, "must be a name, a function of (N, P, spread, n_pos, n_neg, *params) or None"
+        )
     op = "logsumexp" if psi is None else psi_of("explain", "psi", psi)
     problem = problem_of("explain", x, y, kind, phi, scale, None, None, exclude)
     problem = problem.transposed() if dim == "col" else problem
@@ -85,10 +98,12 @@ def explain(
     score = problem.score(problem.x[0], problem.y[0] if problem.y else None)
     tensors = (score.x, score.y, score.scale)
     with_gradient = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in tensors)
-    plan = BACKENDS[chosen].plan(
-        score, op, dim == "both", with_gradient, reduction, settings().workspace_on(score.x.device)
-    )
+    planned = "none" if callable(join) else reduction
+    workspace = settings().workspace_on(score.x.device)
+    plan = BACKENDS[chosen].plan(score, op, dim == "both", with_gradient, planned, workspace)
     what = f"pairwise_sum of {psi}" if psi else "pairwise_logsumexp"
+    if join is not None:
+        what = f"row_loss with {join if isinstance(join, str) else 'a join of its own'}"
     sides = {"row": "rows", "col": "columns", "both": "rows and columns"}[dim]
     dtype = str(score.x.dtype).removeprefix("torch.")
     return Explanation(

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype, choice, embeddings, fail, wrong_type
+from .._checks import accumulation_dtype, choice, embeddings, fail, scalar, wrong_type
 from ..autocast import under_autocast
 from ..backends import select, settings
 from ..ops import Who
+from ..problem.exclude import as_exclude
 from ..problem.phi import IDENTITY, PHIS, Phi
 from ..problem.psi import PSIS
 from ..problem.row_loss import RowProblem
+from ..problem.score import KINDS
 
 DIMS = ("row", "col", "both")
 Pieces = tuple[Tensor, ...]
@@ -48,6 +50,31 @@ def as_scored(x: Pieces, y: Pieces, kind: str) -> tuple[Pieces, Pieces]:
         return x, y
     every = under_autocast(*x, *y)
     return every[: len(x)], every[len(x) :]
+
+
+def score_fields(
+    function: str,
+    like: Tensor,
+    N: int,
+    M: int,
+    kind: str,
+    phi: Any,
+    scale: Any,
+    row_bias: Any,
+    col_bias: Any,
+    exclude: Any,
+) -> dict[str, Any]:
+    """The fields of a problem that say what becomes of a pair, checked."""
+    choice(function, "kind", kind, KINDS)
+    return {
+        "kind": kind,
+        "scale": scalar(function, "scale", scale, ("x", like)),
+        "row_bias": vector(function, "row_bias", row_bias, like, N),
+        "col_bias": vector(function, "col_bias", col_bias, like, M),
+        "exclude": as_exclude(function, exclude, N, M, like.device),
+        "phi": phi_of(function, phi, kind),
+        "skip_below": settings().skip_below,
+    }
 
 
 def unit(z: Tensor) -> Tensor:

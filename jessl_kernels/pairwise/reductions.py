@@ -15,14 +15,12 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from .. import ops
-from .._checks import choice, embeddings, fail, scalar, wrong_type
-from ..backends import settings
-from ..problem.exclude import Exclude, as_exclude
+from .._checks import choice, embeddings, fail, wrong_type
+from ..problem.exclude import Exclude
 from ..problem.phi import Phi
 from ..problem.row_loss import Loss, Positives, RowProblem
-from ..problem.score import KINDS
 from ..problem.types import Terms
-from .arguments import DIMS, as_scored, constants, phi_of, psi_of, vector, who
+from .arguments import DIMS, as_scored, constants, psi_of, score_fields, vector, who
 from .sums import sums_of
 
 Dim = Literal["row", "col", "both"]
@@ -189,18 +187,10 @@ def problem_of(
     embeddings(function, "x", x)
     if y is not None:
         embeddings(function, "y", y, like=("x", x))
-    choice(function, "kind", kind, KINDS)
     N, M = x.shape[0], (x if y is None else y).shape[0]
-    checked = {
-        "scale": scalar(function, "scale", scale, ("x", x)),
-        "row_bias": vector(function, "row_bias", row_bias, x, N),
-        "col_bias": vector(function, "col_bias", col_bias, x, M),
-        "exclude": as_exclude(function, exclude, N, M, x.device),
-        "phi": phi_of(function, phi, kind),
-        "skip_below": settings().skip_below,
-    }
+    checked = score_fields(function, x, N, M, kind, phi, scale, row_bias, col_bias, exclude)
     rows, keys = as_scored((x,), () if y is None else (y,), kind)
-    return RowProblem(x=rows, y=keys, kind=kind, **checked)
+    return RowProblem(x=rows, y=keys, **checked)
 
 
 def _sides(function: str, problem: RowProblem, dim: str, row: tuple, col: tuple) -> tuple[_Side, _Side]:

@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from .._checks import choice, fail, flag, number, scalar, wrong_type
+from .._checks import choice, fail, flag, number, wrong_type
 from ..backends import settings
-from ..problem.exclude import NOTHING, Exclude, as_exclude
+from ..problem.exclude import NOTHING, Exclude
 from ..problem.join import JOINS
 from ..problem.phi import IDENTITY, Phi
 from ..problem.row_loss import Loss, Positives, RowProblem
-from ..problem.score import KINDS
 from ..problem.types import SideSlopes, Slopes, Terms
-from .arguments import as_scored, constants, phi_of, pieces_of, psi_of, unit, vector, who
+from .arguments import as_scored, constants, pieces_of, psi_of, score_fields, unit, vector, who
 from .joined import join_of, joined
 from .positives import positives_of, terms_of_positives
 from .sums import SumsOfRows, sums_of
@@ -310,11 +309,8 @@ def _problem(
     """The problem of the arguments that `row_loss` and `row_sums` share, checked."""
     rows = pieces_of(function, "x", x)
     keys = () if y is None else pieces_of(function, "y", y, like=("x", rows[0]))
-    choice(function, "kind", kind, KINDS)
     choice(function, "dim", dim, DIMS)
     flag(function, "normalize", normalize)
-    if normalize and kind != "dot":
-        fail(function, "normalize", True, f'must be False with kind="{kind}"')
     N = sum(piece.shape[0] for piece in rows)
     M = sum(piece.shape[0] for piece in keys or rows)
     like, cols = rows[0], dim == "both"
@@ -325,19 +321,13 @@ def _problem(
     also = vector(function, "also", also, like, N)
     if also is not None and (len(several) > 1 or negatives != "logsumexp"):
         fail(function, "also", "given", "must be None unless negatives are summed as a log-sum-exp of one tilt")
-    checked = {
-        "scale": scalar(function, "scale", scale, ("x", like)),
-        "row_bias": vector(function, "row_bias", row_bias, like, N),
-        "col_bias": vector(function, "col_bias", col_bias, like, M),
-        "exclude": as_exclude(function, exclude, N, M, like.device),
-        "phi": phi_of(function, phi, kind),
-    }
+    checked = score_fields(function, like, N, M, kind, phi, scale, row_bias, col_bias, exclude)
+    if normalize and kind != "dot":
+        fail(function, "normalize", True, f'must be False with kind="{kind}"')
     rows, keys, normalize = scored(rows, keys, kind, normalize)
     return RowProblem(
         x=rows,
         y=keys,
-        kind=kind,
-        skip_below=settings().skip_below,
         positives=pairs,
         negatives=Terms(negatives, several),
         of_positives=terms_of_positives(of_positives),

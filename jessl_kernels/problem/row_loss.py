@@ -11,10 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype
 from .exclude import Exclude
 from .phi import Phi
-from .score import Score
+from .score import OfEmbeddings, Score
 from .types import Sums, Terms
 
 
@@ -49,7 +48,7 @@ SUM_OF_EXPONENTIALS = Terms()
 
 
 @dataclass(frozen=True, eq=False)
-class RowProblem:
+class RowProblem(OfEmbeddings):
     """The sums of one loss, unmade.
 
     x             pieces of X: (N_k, D) tensors that follow each other, of one dtype
@@ -81,6 +80,10 @@ class RowProblem:
     also: Tensor | None = None
 
     @property
+    def first(self) -> Tensor:
+        return self.x[0]
+
+    @property
     def keys(self) -> tuple[Tensor, ...]:
         """Pieces of Y, which are those of X in a problem of X with itself."""
         return self.y or self.x
@@ -92,29 +95,6 @@ class RowProblem:
     @property
     def M(self) -> int:
         return sum(piece.shape[0] for piece in self.keys)
-
-    @property
-    def D(self) -> int:
-        return self.x[0].shape[1]
-
-    @property
-    def device(self) -> torch.device:
-        return self.x[0].device
-
-    @property
-    def input_dtype(self) -> torch.dtype:
-        """The dtype of the embeddings."""
-        return self.x[0].dtype
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of scores, sums and gradients while they are made."""
-        return accumulation_dtype(self.x[0].dtype)
-
-    @property
-    def scale_number(self) -> float:
-        """α on the host. Reads a tensor, so it is for CPU tensors."""
-        return float(self.scale.detach()) if isinstance(self.scale, Tensor) else self.scale
 
     def transposed(self) -> RowProblem:
         """The problem whose rows are the columns of this one. A row's `also`, and an index of positives, have no counterpart."""

@@ -20,8 +20,42 @@ from .phi import Phi
 KINDS = ("dot", "sqdist")
 
 
+class OfEmbeddings:
+    """What a problem says of its embeddings, and of the number its scores are scaled by."""
+
+    scale: float | Tensor
+
+    @property
+    def first(self) -> Tensor:
+        """X, or its first piece."""
+        raise NotImplementedError
+
+    @property
+    def D(self) -> int:
+        return self.first.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.first.device
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """The dtype of the embeddings."""
+        return self.first.dtype
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of scores, sums and gradients while they are made."""
+        return accumulation_dtype(self.first.dtype)
+
+    @property
+    def scale_number(self) -> float:
+        """α on the host. Reads a tensor, so it is for CPU tensors."""
+        return float(self.scale.detach()) if isinstance(self.scale, Tensor) else self.scale
+
+
 @dataclass(frozen=True, eq=False)
-class Score:
+class Score(OfEmbeddings):
     """The scores of one reduction, unstored.
 
     x          (N, D) float tensor
@@ -46,6 +80,10 @@ class Score:
     within: IdPair | None = None
 
     @property
+    def first(self) -> Tensor:
+        return self.x
+
+    @property
     def keys(self) -> Tensor:
         """Y, which is x itself in a problem of x with itself."""
         return self.x if self.y is None else self.y
@@ -57,29 +95,6 @@ class Score:
     @property
     def M(self) -> int:
         return self.keys.shape[0]
-
-    @property
-    def D(self) -> int:
-        return self.x.shape[1]
-
-    @property
-    def device(self) -> torch.device:
-        return self.x.device
-
-    @property
-    def input_dtype(self) -> torch.dtype:
-        """The dtype of the embeddings."""
-        return self.x.dtype
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of scores, sums and gradients while they are made."""
-        return accumulation_dtype(self.x.dtype)
-
-    @property
-    def scale_number(self) -> float:
-        """α on the host. Reads a tensor, so it is for CPU tensors."""
-        return float(self.scale.detach()) if isinstance(self.scale, Tensor) else self.scale
 
     @property
     def symmetric(self) -> bool:

@@ -170,6 +170,19 @@ def test_explain_counts_products(reduction, dim, grad, chunked, cpu, symmetric):
     assert jk.explain(z, reduction=reduction, dim=dim).gemms == symmetric
 
 
+def test_explain_says_what_a_join_of_ones_own_costs():
+    z = torch.randn(64, 8, requires_grad=True)
+
+    def own(N, P, spread, n_pos, n_neg):
+        return N[0] - P
+
+    named, other = (jk.explain(z, z + 1, join=join, reduction="mean") for join in ("softplus", own))
+    assert (named.gemms, other.gemms) == (3, 4)
+    assert "row_loss with softplus" in str(named) and "row_loss with a join of its own" in str(other)
+    with pytest.raises(ValueError, match="join"):
+        jk.explain(z, join="hinge")
+
+
 def test_explain_counts_products_of_a_total():
     z = torch.ones(500, 64, requires_grad=True)
     bounded = jk.explain(z, scale=0.1, reduction="logsumexp")
