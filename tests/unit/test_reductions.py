@@ -387,27 +387,3 @@ def test_squared_distances_are_exact_from_wide_to_tiny_bandwidths(backend, dtype
         lse_oracle("sqdist", oracle_phi, **options),
         inputs,
     )
-
-
-@pytest.mark.parametrize("kind", ["dot", "sqdist"])
-@pytest.mark.parametrize("phi", [None, "clamp", "laplace"])
-@pytest.mark.parametrize("reduction", ["none", "mean"])
-@cases.backends
-def test_gradcheck_in_fp64(backend, kind, phi, reduction):
-    if phi == "laplace" and kind == "dot":
-        pytest.skip("a distance kernel has no dot scores")
-    phi = jk.phi.clamp(-0.5, 0.7) if phi == "clamp" else phi
-    (x, y), (a, r), (b, c) = (
-        data.pairs("random", n, d, seed=n, dtype=torch.float64) for n, d in ((5, 3), (5, 1), (4, 1))
-    )
-    inputs = [t.requires_grad_() for t in (x, y[:4].clone(), torch.tensor(0.3, dtype=torch.float64))]
-    inputs += [t.flatten().clone().requires_grad_() for t in (r, c, a, b)]
-
-    def run(x, y, scale, row_bias, col_bias, anchor, col_anchor):
-        return jk.pairwise_logsumexp(
-            x, y, kind=kind, phi=phi, scale=scale, row_bias=row_bias, col_bias=col_bias, anchor=anchor,
-            col_anchor=col_anchor, exclude="diagonal", dim="both", reduction=reduction,
-        )  # fmt: skip
-
-    with jk.use_backend(backend, workspace=100):
-        assert torch.autograd.gradcheck(run, inputs)

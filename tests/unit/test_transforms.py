@@ -1,4 +1,4 @@
-"""torch.func, forward mode and batched gradients: right, or refused by name."""
+"""gradcheck, torch.func, forward mode and batched gradients: right, or refused by name."""
 
 import pytest
 import torch
@@ -6,13 +6,13 @@ from torch.autograd import forward_ad
 
 import jessl_kernels as jk
 from jessl_kernels.ops import autograd, gather_scatter
-from tests.data import normals
+from tests import cases, data
 
 LABELS = torch.arange(16) // 3
 
 
 def rows() -> torch.Tensor:
-    return normals(16, 5, seed=0).float()
+    return data.normals(16, 5, seed=0).float()
 
 
 @pytest.fixture(params=["cpu", "chunked", "off the CPU"])
@@ -65,3 +65,27 @@ def test_gradients_of_several_upstreams_at_once(dtype, device_would_wait, monkey
 def test_a_temperature_that_no_float_is_the_inverse_of_is_refused(temperature):
     with pytest.raises(ValueError, match=r"^info_nce: temperature is .*, must be"):
         jk.info_nce(rows(), rows(), temperature=temperature)
+
+
+@pytest.mark.parametrize("kind", ["dot", "sqdist"])
+@pytest.mark.parametrize("phi", [None, "clamp", "laplace"])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@cases.backends
+def test_gradcheck_in_fp64(backend, kind, phi, reduction):
+    if phi == "laplace" and kind == "dot":
+        pytest.skip("a distance kernel has no dot scores")
+    phi = jk.phi.clamp(-0.5, 0.7) if phi == "clamp" else phi
+    (x, y), (a, r), (b, c) = (
+        data.pairs("random", n, d, seed=n, dtype=torch.float64) for n, d in ((5, 3), (5, 1), (4, 1))
+    )
+    inputs = [t.requires_grad_() for t in (x, y[:4].clone(), torch.tensor(0.3, dtype=torch.float64))]
+    inputs += [t.flatten().clone().requires_grad_() for t in (r, c, a, b)]
+
+    def run(x, y, scale, row_bias, col_bias, anchor, col_anchor):
+        return jk.pairwise_logsumexp(
+            x, y, kind=kind, phi=phi, scale=scale, row_bias=row_bias, col_bias=col_bias, anchor=anchor,
+            col_anchor=col_anchor, exclude="diagonal", dim="both", reduction=reduction,
+        )  # fmt: skip
+
+    with jk.use_backend(backend, workspace=100):
+        assert torch.autograd.gradcheck(run, inputs)

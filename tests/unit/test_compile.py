@@ -1,0 +1,124 @@
+"""torch.compile and torch.export: one graph for numbers and sizes that change."""
+
+import pytest
+import torch
+import torch._dynamo.testing
+from torch import nn
+
+import jessl_kernels as jk
+
+N, D = 6, 3
+
+
+def rows(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_compiled_code_does_not_recompile_for_a_new_temperature_tensor():
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(lambda z, t: jk.nt_xent(*z.split(N), temperature=t), fullgraph=True, backend=counter)
+    values = {compiled(rows(0, 2 * N, D), torch.tensor(t)).item() for t in (0.1, 0.2, 0.3)}
+    assert len(values) == 3
+    assert counter.frame_count == 1
+
+
+FLOATS = {
+    "temperature": lambda z, t: jk.nt_xent(*z.split(N), temperature=t),
+    "logit_scale": lambda z, t: jk.clip_loss(*z.split(N), t),
+    "logit_bias": lambda z, t: jk.siglip_loss(*z.split(N), 10.0, -t),
+    "bandwidth": lambda z, t: jk.kde_entropy(z, bandwidth=t),
+    "concentration": lambda z, t: jk.kde_entropy(z, kernel="vmf", concentration=t),
+    "t": lambda z, t: jk.uniformity(z, t=t),
+    "power": lambda z, t: jk.alignment(*z.split(N), power=t),
+    "scale": lambda z, t: jk.pairwise_logsumexp(z, scale=t, reduction="mean"),
+    "clamp": lambda z, t: jk.pairwise_sum(z, phi=jk.phi.clamp(-t, t), reduction="mean"),
+}
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_compiled_code_takes_a_float_that_changes(name):
+    """A scheduled temperature: from its second value on, dynamo traces it as a symbol."""
+    compiled = torch.compile(FLOATS[name], fullgraph=True, backend="aot_eager")
+    for t in (0.5, 0.6, 1.3):
+        z, twin = (rows(0, 2 * N, D).requires_grad_() for _ in range(2))
+        FLOATS[name](z, t).backward()
+        value = compiled(twin, t)
+        value.backward()
+        torch.testing.assert_close(value, FLOATS[name](z, t), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(twin.grad, z.grad, rtol=1e-5, atol=1e-6)
+
+
+DYNAMIC = {
+    "info_nce": lambda x, y: jk.info_nce(x, y, y),
+    "sup_con": lambda x, y: jk.sup_con(x, torch.arange(len(x)) // 2),
+    "clip_loss": lambda x, y: jk.clip_loss(x, y, 5.0, normalize=True),
+    "nt_xent": jk.nt_xent,
+    "siglip_loss": lambda x, y: jk.siglip_loss(x, y, 10.0, -10.0),
+    "kde_entropy": lambda x, y: jk.kde_entropy(x, bandwidth="scott", weights=y.square().sum(dim=1)),
+    "uniformity": lambda x, y: jk.uniformity(x),
+    "retrieval_metrics": lambda x, y: jk.retrieval_metrics(x, y)["x_to_y/recall@1"],
+    "pairwise_topk": lambda x, y: jk.pairwise_topk(x, y, k=2)[0].sum(),
+}
+
+
+@pytest.mark.parametrize("name", DYNAMIC)
+def test_compiled_code_takes_batches_of_any_size(name):
+    compiled = torch.compile(DYNAMIC[name], fullgraph=True, backend="aot_eager", dynamic=True)
+    for size in (6, 9, 17):
+        x, y = rows(0, size, D), rows(1, size, D)
+        torch.testing.assert_close(compiled(x, y), DYNAMIC[name](x, y), rtol=1e-5, atol=1e-6)
+
+
+ONE_GRAPH = {
+    "info_nce": lambda x, y: jk.info_nce(x, y, y),
+    "clip_loss": lambda x, y: jk.clip_loss(x, y, 5.0, normalize=True),
+    "nt_xent": jk.nt_xent,
+    "dcl": jk.dcl,
+    "siglip_loss": lambda x, y: jk.siglip_loss(x, y, 10.0, -10.0),
+    "sup_con": lambda x, y: jk.sup_con(x, torch.arange(len(x)) // 2),
+    "rows": lambda x, y: jk.clip_loss(x, y, 5.0, normalize=True, reduction="none").sum(),
+    "hard negatives": lambda x, y: jk.row_loss(
+        [x, y], join="tilt_difference", tilts=(1.5, 0.5), positives=len(x), exclude="diagonal", normalize=True
+    ),
+    "own join": lambda x, y: jk.row_loss(x, y, join=lambda N, P, s, n_pos, n_neg: N[0] - P + n_neg.log(), positives=0),
+}
+
+
+@pytest.mark.parametrize("name", ONE_GRAPH)
+def test_one_graph_serves_batches_of_forty_sizes(name):
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(ONE_GRAPH[name], fullgraph=True, backend=counter, dynamic=True)
+    graphs = []
+    for size in (6, 9, *range(20, 58)):
+        x, y = rows(0, size, D).requires_grad_(), rows(1, size, D)
+        compiled(x, y).backward()
+        graphs.append(counter.frame_count)
+    twin = x.detach().requires_grad_()
+    ONE_GRAPH[name](twin, y).backward()
+    torch.testing.assert_close(x.grad, twin.grad, rtol=1e-5, atol=1e-6)
+    assert graphs == [graphs[0]] * 40
+
+
+@pytest.mark.parametrize("name", ["nt_xent", "rows", "siglip_loss"])
+def test_an_exported_loss_takes_batches_of_any_size(name):
+    class Loss(nn.Module):
+        def forward(self, x, y):
+            return ONE_GRAPH[name](x, y)
+
+    size = torch.export.Dim("N", min=2)
+    shapes = {"x": {0: size}, "y": {0: size}}
+    program = torch.export.export(Loss(), (rows(0, 7, D), rows(1, 7, D)), dynamic_shapes=shapes)
+    for n in (5, 23):
+        batch = rows(2, n, D), rows(3, n, D)
+        torch.testing.assert_close(program.module()(*batch), ONE_GRAPH[name](*batch), rtol=1e-5, atol=1e-6)
+
+
+def test_export_keeps_the_loss_as_one_operator():
+    class Loss(nn.Module):
+        def forward(self, z):
+            return jk.nt_xent(*z.split(N))
+
+    program = torch.export.export(Loss(), (rows(0, 2 * N, D),))
+    assert "jessl_kernels.row_loss" in str(program.graph)
+    torch.testing.assert_close(program.module()(rows(1, 2 * N, D)), jk.nt_xent(*rows(1, 2 * N, D).split(N)))
