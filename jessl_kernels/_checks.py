@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import numbers
 from typing import Any, NoReturn
 
 import torch
@@ -56,13 +57,18 @@ def is_finite(value: float) -> bool:
 
 
 def number(function: str, argument: str, value: Any) -> float:
-    """A Python number other than NaN, as a float."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    """A number other than NaN, Python's or NumPy's, as a float."""
+    if not _is_number(value):
         wrong_type(function, argument, value, "must be a number")
     if is_nan(value):
         fail(function, argument, value, "must be a number")
     _fits_a_float(function, argument, value)
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    # NumPy's float32 is no float of Python's; a compiler's symbol for a float is nothing but one.
+    return isinstance(value, (int, float, numbers.Real)) and not isinstance(value, bool)
 
 
 def _fits_a_float(function: str, argument: str, value: int | float) -> None:
@@ -146,8 +152,8 @@ def scalar(
     at_least: float | None = None,
     inverse: bool = False,
 ) -> float | Tensor:
-    """A float or 0-d float tensor, or with `inverse` 1 over it: a number as the accumulation dtype of `like` holds it, a tensor
-    in that dtype, unless its own is wider, and with its graph.
+    """A number or a float tensor of one element, or with `inverse` 1 over it: a number as the accumulation dtype of `like` holds
+    it, a tensor 0-d in that dtype, unless its own is wider, and with its graph.
 
     In a trace a number becomes a tensor too, so that a new number needs no new program.
     """
@@ -161,15 +167,18 @@ def scalar(
     if isinstance(value, Tensor):
         if value.dtype not in FLOATS:
             wrong_type(function, argument, value, "must be a float or a 0-d float tensor")
-        if value.dim() != 0:
-            fail(function, argument, f"of shape {tuple(value.shape)}", "must be a float or a 0-d tensor")
+        if value.shape not in ((), (1,)):
+            fail(function, argument, f"of shape {tuple(value.shape)}", "must be a float or a tensor of one element")
+        value = value.reshape(())
         if value.device != other.device:
             fail(function, argument, f"on {value.device}", f"must be on {other.device} like {other_name}")
         known = float(value.detach()) if readable(value) else None
-    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+    elif not _is_number(value):
         wrong_type(function, argument, value, "must be a float or a 0-d float tensor")
     else:
         _fits_a_float(function, argument, value)
+        if not isinstance(value, (int, float)):
+            value = float(value)
         known = value
     if known is not None:
         too_small = (above is not None and known <= above) or (at_least is not None and known < at_least)
@@ -203,8 +212,8 @@ def wide_scalar(
     """
     found = scalar(function, argument, value, like, above=above, at_least=at_least)
     if isinstance(found, Tensor) and isinstance(value, Tensor):
-        return value.to(torch.float64)
-    return torch.full((), value, dtype=torch.float64, device=like[1].device)
+        return value.reshape(()).to(torch.float64)
+    return torch.full((), float(value), dtype=torch.float64, device=like[1].device)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -41,7 +41,7 @@ def info_nce(
         loss_i = log Σ_j exp(s_ij) − s_ii,    j over the keys of the batch, then over the negatives
 
     query, positive  (N, D) float tensors; row i of both belong together
-    negatives        (M, D) shared by all queries, or (N, M, D), a set for each; None for the batch alone
+    negatives        (M, D) shared by all queries, or (N, M, D), a set for each; None, or none (0, D), for the batch alone
     in_batch         count the other queries' keys as negatives; False needs `negatives`
     temperature      float or 0-d tensor, > 0; a tensor receives its gradient
     symmetric        average with the loss of finding each key's query among the batch's queries (negatives play no part in it)
@@ -60,6 +60,8 @@ def info_nce(
     embeddings(function, "query", query)
     embeddings(function, "positive", positive, like=("query", query))
     same_shape(function, "positive", positive, ("query", query), "row i of both belong together")
+    if isinstance(negatives, Tensor) and negatives.shape == (0, query.shape[1]):
+        negatives = None  # a queue before its first step
     if negatives is not None:
         embeddings(function, "negatives", negatives, dims=(2, 3), like=("query", query))
         if negatives.dim() == 3 and negatives.shape[0] != query.shape[0]:

@@ -190,7 +190,7 @@ def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_wei
                 must_vary = f"must be a number: dimension {constant[0]} of the data does not vary"
                 fail(function, "bandwidth", repr(bandwidth), must_vary)
         return h
-    if isinstance(bandwidth, Tensor) and bandwidth.dim() == 1:
+    if isinstance(bandwidth, Tensor) and bandwidth.dim() == 1 and len(bandwidth) > 1:
         if not bandwidth.dtype.is_floating_point:
             wrong_type(function, "bandwidth", bandwidth, "must hold floats")
         if bandwidth.shape != data.shape[1:]:

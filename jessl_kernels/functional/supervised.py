@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from .._checks import choice, embeddings, fail, readable, scalar, wrong_type
+from .._checks import choice, embeddings, fail, scalar
 from ..pairwise.positives import terms_of_positives
 from ..pairwise.row_loss import loss_of, problem_of
-from ..problem.exclude import DIAGONAL
+from ..problem.exclude import DIAGONAL, ids_of
 from ..problem.row_loss import Positives
 from .rows import check_options
 
@@ -33,8 +32,8 @@ def sup_con(
         "out"   loss_i = log Σ_{a≠i} exp(s_ia) − mean_{p∈P(i)} s_ip
         "in"    loss_i = log Σ_{a≠i} exp(s_ia) − log mean_{p∈P(i)} exp(s_ip)
 
-    features     (N, D), or (N, V, D): V views of each of N items, all with the item's label
-    labels       (N,) int64, ≥ 0
+    features     (N, D), or (N, V, D): V views of each of N items, all with the item's label; dimensions after D are one with it
+    labels       (N,) integers; a negative one is none: the row has no positive, its views neither, and stays a negative of others
     temperature  float or 0-d tensor, > 0; a tensor receives its gradient
     form         "out" (the paper's choice) or "in"
     no_positive  rows that are alone with their label: "skip" leaves them out of the mean, "zero" counts them as 0
@@ -52,8 +51,10 @@ def sup_con(
     check_options(function, reduction, normalize=normalize)
     choice(function, "form", form, tuple(FORMS))
     choice(function, "no_positive", no_positive, NO_POSITIVE)
-    embeddings(function, "features", features, dims=(2, 3))
-    _check_labels(function, labels, features)
+    embeddings(function, "features", features, dims=(2, 3, 4, 5))
+    if features.dim() > 3:  # a map of each view: its dimensions are one
+        features = features.flatten(2)
+    labels = _labels(function, labels, features)
     scale = scalar(function, "temperature", temperature, ("features", features), above=0, inverse=True)
     if features.dim() == 3:
         labels = labels.repeat_interleave(features.shape[1])
@@ -71,9 +72,8 @@ def sup_con(
     return loss.view(features.shape[:-1]) if reduction == "none" else loss
 
 
-def _check_labels(function: str, labels: Tensor, features: Tensor) -> None:
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64:
-        wrong_type(function, "labels", labels, "must be an int64 tensor")
+def _labels(function: str, given: Tensor, features: Tensor) -> Tensor:
+    labels = ids_of(function, "labels", given)
     if labels.shape != features.shape[:1]:
         fail(
             function,
@@ -83,5 +83,4 @@ def _check_labels(function: str, labels: Tensor, features: Tensor) -> None:
         )
     if labels.device != features.device:
         fail(function, "labels", f"on {labels.device}", f"must be on {features.device} like features")
-    if readable(labels) and bool((labels < 0).any()):
-        fail(function, "labels", f"{int(labels.min())} somewhere", "must be >= 0 everywhere")
+    return labels

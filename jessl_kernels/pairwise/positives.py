@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import fail, wrong_type
-from ..problem.exclude import check_ids
+from ..problem.exclude import ids_of
 from ..problem.row_loss import NO_POSITIVES, Positives
 from ..problem.types import Terms
 from .arguments import vector
@@ -28,10 +28,10 @@ def positives_of(function: str, positives: Any, N: int, M: int, like: Tensor, co
             fail(function, "positives", "one float tensor", 'must be two with dim="both", for rows and for columns')
         return Positives(score=vector(function, "positives", positives, like, N))
     if isinstance(positives, Tensor):
-        _ids(function, positives, N, like)
+        index = _ids(function, positives, N, like)
         if cols:  # a column may be the positive of several rows
-            return Positives(row_ids=positives, col_ids=torch.arange(M, device=like.device))
-        return Positives(index=positives)
+            return Positives(row_ids=index, col_ids=torch.arange(M, device=like.device))
+        return Positives(index=index)
     if isinstance(positives, (tuple, list)) and len(positives) == 2 and all(isinstance(p, Tensor) for p in positives):
         one, other = positives
         if one.dtype.is_floating_point:
@@ -39,18 +39,18 @@ def positives_of(function: str, positives: Any, N: int, M: int, like: Tensor, co
                 fail(function, "positives", "two float tensors", 'must be one with dim="row"')
             scores = (vector(function, "positives", p, like, n) for p, n in ((one, N), (other, M)))
             return Positives(score=next(scores), col_score=next(scores))
-        _ids(function, one, N, like)
-        _ids(function, other, M, like)
-        return Positives(row_ids=one, col_ids=other)
+        row_ids = _ids(function, one, N, like)
+        return Positives(row_ids=row_ids, col_ids=row_ids if other is one else _ids(function, other, M, like))
     wrong_type(function, "positives", positives, "must be an int, a tensor, a pair of tensors or None")
 
 
-def _ids(function: str, ids: Tensor, length: int, like: Tensor) -> None:
-    check_ids(function, "positives", ids)
+def _ids(function: str, given: Tensor, length: int, like: Tensor) -> Tensor:
+    ids = ids_of(function, "positives", given)
     if ids.shape != (length,):
         fail(function, "positives", f"of shape {tuple(ids.shape)}", f"must be ({length},)")
     if ids.device != like.device:
         fail(function, "positives", f"on {ids.device}", f"must be on {like.device} like x")
+    return ids
 
 
 def terms_of_positives(of_positives: str) -> Terms:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .._checks import fail, wrong_type
 
 IdPair = tuple[Tensor, Tensor]
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 MOST_PAIRS = 3  # of ids: for itself, for the label, and for what must not count as a negative
 
 
@@ -152,22 +153,28 @@ def _ids(name: str, pairs: Any) -> tuple[IdPair, ...]:
         pairs = (pairs,)
     if not isinstance(pairs, (tuple, list)) or not all(_is_pair(pair) for pair in pairs):
         wrong_type("Exclude", name, pairs, "must be a pair of tensors (row_ids, col_ids), or several such pairs")
-    for pair in pairs:
-        for ids in pair:
-            check_ids("Exclude", name, ids)
-    return tuple((rows, cols) for rows, cols in pairs)
+    return tuple(pair_of("Exclude", name, rows, cols) for rows, cols in pairs)
 
 
 def _is_pair(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(ids, Tensor) for ids in value)
 
 
-def check_ids(function: str, name: str, ids: Tensor) -> None:
-    """TypeError or ValueError unless these are int64 ids in one dimension."""
-    if ids.dtype != torch.int64:
-        wrong_type(function, name, ids.dtype, "must hold int64 ids (ids.long())")
+def pair_of(function: str, name: str, rows: Tensor, cols: Tensor) -> IdPair:
+    """Ids of both sides; one tensor for both stays one."""
+    row_ids = ids_of(function, name, rows)
+    return row_ids, row_ids if cols is rows else ids_of(function, name, cols)
+
+
+def ids_of(function: str, name: str, ids: Any) -> Tensor:
+    """Ids as int64 in one dimension, from integers of any width, in one dimension or in a column."""
+    if not isinstance(ids, Tensor) or ids.dtype not in INTEGERS:
+        wrong_type(function, name, ids, "must be a tensor of integers: int64, int32, int16, int8 or uint8")
     if ids.dim() != 1:
-        fail(function, name, f"of shape {tuple(ids.shape)}", "must hold two one-dimensional tensors, (N,) and (M,)")
+        if ids.dim() != 2 or ids.shape[1] != 1:
+            fail(function, name, f"of shape {tuple(ids.shape)}", "must have one dimension, or a second one of 1")
+        ids = ids.squeeze(1)
+    return ids if ids.dtype == torch.int64 else ids.long()
 
 
 NOTHING = Exclude()

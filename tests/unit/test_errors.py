@@ -69,9 +69,14 @@ def test_the_call_that_is_broken_below_works(function):
     call(function)
 
 
+ALLOWED = {("negatives", "no-rows"), ("features", "four-dimensional")}  # a queue before its first step, maps of views
+
+
 @pytest.mark.parametrize("wrong", NOT_EMBEDDINGS)
 @pytest.mark.parametrize(("function", "argument"), EMBEDDINGS)
 def test_what_is_no_batch_of_embeddings(function, argument, wrong):
+    if (argument, wrong) in ALLOWED:
+        pytest.skip("it is one here")
     error, value = NOT_EMBEDDINGS[wrong]
     with pytest.raises(error, match=rf"^{function}: {argument} is .*, must "):
         call(function, **{argument: value})
@@ -234,12 +239,11 @@ def test_weights_that_require_a_gradient(argument):
 
 LABELS = {
     "floats": (TypeError, torch.ones(6)),
-    "int32": (TypeError, torch.ones(6, dtype=torch.int32)),
+    "bools": (TypeError, torch.ones(6, dtype=torch.bool)),
     "list": (TypeError, [0] * 6),
     "length": (ValueError, torch.zeros(5, dtype=torch.int64)),
-    "matrix": (ValueError, torch.zeros(6, 1, dtype=torch.int64)),
+    "matrix": (ValueError, torch.zeros(6, 2, dtype=torch.int64)),
     "device": (ValueError, torch.zeros(6, dtype=torch.int64, device="meta")),
-    "negative": (ValueError, IDS - 1),
 }
 
 
