@@ -1,7 +1,7 @@
 """Kernels for large-batch contrastive learning and kernel-density entropy: the numbers of the N×N form in O(N·D) memory."""
 
 from . import functional, nn
-from .backends import backends, use_backend
+from .backends import backends, set_backend, use_backend
 from .explain import explain
 from .functional import (
     alignment,
@@ -45,6 +45,7 @@ __all__ = [
     "row_grads",
     "row_loss",
     "row_sums",
+    "set_backend",
     "siglip_loss",
     "sup_con",
     "uniformity",

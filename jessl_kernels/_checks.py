@@ -25,6 +25,8 @@ def wrong_type(function: str, argument: str, was: Any, must: str) -> NoReturn:
 
 def _describe(value: Any) -> str:
     if isinstance(value, Tensor):
+        if value.is_nested:
+            return "a nested tensor"
         return f"a tensor of shape {tuple(value.shape)} and dtype {_dtype(value)}"
     if value is None or isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
@@ -105,6 +107,8 @@ def embeddings(
         wrong_type(function, argument, value, "must be a float tensor of embeddings, one per row")
     if value.dtype not in FLOATS:
         wrong_type(function, argument, value, "must be float64, float32, bfloat16 or float16")
+    if value.is_nested:
+        wrong_type(function, argument, value, "must be one dense tensor (torch.cat its parts)")
     if value.layout != torch.strided:
         layout = str(value.layout).removeprefix("torch.")
         wrong_type(function, argument, value, f"must be dense and not {layout}")

@@ -55,6 +55,8 @@ def cached_backward(
         wrong_type(function, "chunk_size", chunk_size, "must be an int")
     if chunk_size < 1:
         fail(function, "chunk_size", chunk_size, "must be >= 1")
+    if not torch.is_grad_enabled():
+        fail(function, "grad mode", "off", "must be on: call it outside torch.no_grad() and torch.inference_mode()")
     if not encoded:
         fail(function, "encoded", "empty", "must hold at least one pair (encoder, inputs)")
     chunks = [

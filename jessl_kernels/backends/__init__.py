@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -48,23 +48,47 @@ class _Local(threading.local):
 
 
 _local = _Local()
-_environment = os.environ.get("JESSL_BACKEND") or None
-_usual = Settings(_environment)
+_usual = Settings(os.environ.get("JESSL_BACKEND") or None)
 
 
 def settings() -> Settings:
-    """The settings in force here: of the innermost `use_backend`, else of the environment variable JESSL_BACKEND at import."""
+    """The settings in force here: of the innermost `use_backend`, else of `set_backend`, else of the environment variable
+    JESSL_BACKEND at import."""
     if _local.settings is not None:
         return _local.settings
-    if _environment is not None and _environment not in BACKENDS:
-        fail("environment", "JESSL_BACKEND", repr(_environment), f"must be one of {', '.join(BACKENDS)}, or unset")
+    if _usual.backend is not None and _usual.backend not in BACKENDS:
+        fail("environment", "JESSL_BACKEND", repr(_usual.backend), f"must be one of {', '.join(BACKENDS)}, or unset")
     return _usual
 
 
-@contextlib.contextmanager
-def use_backend(
-    name: str | None = None, *, workspace: int | None = None, skip_below: float | None = None
-) -> Iterator[None]:
+class _Block(contextlib.ContextDecorator):
+    """What `use_backend` returns. One that is dropped before it was entered has set nothing, and says so."""
+
+    def __init__(self, name: str | None, workspace: int | None, skip_below: float | None):
+        self._asked = name, workspace, skip_below
+        self._before: list[Settings | None] = []
+        self._entered = False
+
+    def __enter__(self) -> None:
+        name, workspace, skip_below = self._asked
+        outer = settings()
+        self._entered = True
+        self._before.append(_local.settings)
+        kept = outer.skip_below if skip_below is None else skip_below
+        _local.settings = Settings(name or outer.backend, workspace or outer.workspace, kept)
+
+    def __exit__(self, *_: object) -> None:
+        _local.settings = self._before.pop()
+
+    def __del__(self) -> None:
+        if not self._entered:
+            advice = "write `with jk.use_backend(…):`, or call jk.set_backend(…), which holds for good"
+            warnings.warn(
+                f"use_backend was called, and sets nothing outside of a with statement: {advice}", stacklevel=2
+            )
+
+
+def use_backend(name: str | None = None, *, workspace: int | None = None, skip_below: float | None = None) -> _Block:
     """Within the block, let this backend compute, or none: there is no fallback from a backend asked for by name.
 
     name       "cpu", "triton", "chunked" or "reference"; None keeps the choice in force
@@ -90,26 +114,43 @@ def use_backend(
     >>> with jk.use_backend(skip_below=1e-6):
     ...     entropy = jk.kde_entropy(z, bandwidth=0.05)
     """
+    return _Block(*_checked("use_backend", name, workspace, skip_below))
+
+
+def set_backend(name: str | None = None, *, workspace: int | None = None, skip_below: float = 0.0) -> None:
+    """Let this backend compute from here on, in all threads, outside of blocks of `use_backend`: for notebooks, and for scripts
+    that have no place for a block.
+
+    Arguments as there; without any, what computes unless somebody asks. It outranks JESSL_BACKEND.
+
+    Raises ValueError if there is no such backend, the workspace is not positive or ε is out of range; TypeError if they are of
+    another type.
+
+    >>> jk.set_backend("chunked", workspace=1 << 20)
+    >>> jk.set_backend()
+    """
+    global _usual
+    name, workspace, skip_below = _checked("set_backend", name, workspace, skip_below)  # type: ignore[assignment]
+    _usual = Settings(name, workspace, skip_below)
+
+
+def _checked(
+    function: str, name: str | None, workspace: int | None, skip_below: float | None
+) -> tuple[str | None, int | None, float | None]:
     if name is not None and not isinstance(name, str):
-        wrong_type("use_backend", "name", name, "must be a backend's name or None")
+        wrong_type(function, "name", name, "must be a backend's name or None")
     if name is not None and name not in BACKENDS:
-        fail("use_backend", "name", repr(name), f"must be one of {', '.join(BACKENDS)}")
+        fail(function, "name", repr(name), f"must be one of {', '.join(BACKENDS)}")
     if workspace is not None and (not isinstance(workspace, int) or isinstance(workspace, bool)):
-        wrong_type("use_backend", "workspace", workspace, "must be an int, in bytes")
+        wrong_type(function, "workspace", workspace, "must be an int, in bytes")
     if workspace is not None and workspace <= 0:
-        fail("use_backend", "workspace", workspace, "must be > 0 (bytes)")
-    outer = settings()
+        fail(function, "workspace", workspace, "must be > 0 (bytes)")
     if skip_below is None:
-        skip_below = outer.skip_below
-    skip_below = number("use_backend", "skip_below", skip_below)
+        return name, workspace, None
+    skip_below = number(function, "skip_below", skip_below)
     if not 0 <= skip_below < 1:
-        fail("use_backend", "skip_below", skip_below, "must be >= 0 and < 1 (the share of a sum that may be left out)")
-    before = _local.settings
-    _local.settings = Settings(name or outer.backend, workspace or outer.workspace, skip_below)
-    try:
-        yield
-    finally:
-        _local.settings = before
+        fail(function, "skip_below", skip_below, "must be >= 0 and < 1 (the share of a sum that may be left out)")
+    return name, workspace, skip_below
 
 
 def refusals(problem: Score | RowProblem, *ops: str) -> dict[str, list[str]]:
@@ -120,7 +161,7 @@ def refusals(problem: Score | RowProblem, *ops: str) -> dict[str, list[str]]:
 def _refusal(name: str, problem: Score | RowProblem, *ops: str) -> list[str]:
     forced = settings().backend
     if forced not in (None, name):
-        return [f"left out by use_backend or JESSL_BACKEND, which ask for {forced}"]
+        return [f"left out by use_backend, set_backend or JESSL_BACKEND, which ask for {forced}"]
     return list(dict.fromkeys(reason for op in ops for reason in BACKENDS[name].declines(problem, op)))
 
 
@@ -135,7 +176,7 @@ def select(function: str, problem: Score | RowProblem, *ops: str) -> str:
     forced = settings().backend
     if forced is not None:
         why = "; ".join(_refusal(forced, problem, *ops))
-        asked = f"{forced}, for which use_backend or JESSL_BACKEND asks"
+        asked = f"{forced}, for which use_backend, set_backend or JESSL_BACKEND asks"
         raise NotImplementedError(f"{asked}, cannot run {function} on {what}: {why}")
     quoted = " · ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in refusals(problem, *ops).items())
     raise NotImplementedError(f"no backend can run {function} on {what}\n    {quoted}")
@@ -153,7 +194,7 @@ class BackendReport:
         lines = [f"{name:<10} {what}" for name, what in self.computing.items()]
         lines.append(f"{'native':<10} {self.native}")
         if self.forced is not None:
-            lines.append(f"forced: {self.forced}, by use_backend or JESSL_BACKEND")
+            lines.append(f"forced: {self.forced}, by use_backend, set_backend or JESSL_BACKEND")
         return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from .rows import unit
 KERNELS = ("gaussian", "laplace", "vmf")
 ESTIMATORS = ("loo", "resubstitution", "plugin", "plugin_normalized")
 RULES = ("scott", "silverman")
+SMALLEST = 1e-154  # bandwidth: 1 over its square is a finite double
 Bandwidth = float | Tensor | Literal["scott", "silverman"]
 
 
@@ -197,10 +198,14 @@ def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_wei
             fail(function, "bandwidth", f"of shape {tuple(bandwidth.shape)}", f"must be a number or ({data.shape[1]},)")
         if bandwidth.device != data.device:
             fail(function, "bandwidth", f"on {bandwidth.device}", f"must be on {data.device} like the data")
-        if readable(bandwidth) and (wrong := bandwidth[~((bandwidth > 0) & bandwidth.isfinite())]).numel():
+        widths = bandwidth.to(accumulation_dtype(data.dtype))
+        if readable(widths) and (wrong := bandwidth[~((widths > 0) & widths.isfinite())]).numel():
             fail(function, "bandwidth", f"{float(wrong[0])} somewhere", must)
-        return bandwidth.to(accumulation_dtype(data.dtype))
-    return wide_scalar(function, "bandwidth", bandwidth, ("the data", data), above=0)
+        return widths
+    h = wide_scalar(function, "bandwidth", bandwidth, ("the data", data), above=0)
+    if readable(h) and not float(h.detach()) > SMALLEST:
+        fail(function, "bandwidth", float(h), "must be so large that 1 over its square is finite")
+    return h
 
 
 def bandwidth_by_rule(rule: str, data: Tensor, log_weights: Tensor | None = None) -> Tensor:

@@ -143,6 +143,8 @@ def _ints(name: str, values: int | Iterable[int]) -> tuple[int, ...]:
     for value in values:
         if not isinstance(value, int) or isinstance(value, bool):
             wrong_type("Exclude", name, value, "must hold ints, the values of j − i")
+        if abs(value) >= 2**62:
+            fail("Exclude", name, f"an int of {value.bit_length()} bits", "must hold ints below 2**62")
     return values
 
 

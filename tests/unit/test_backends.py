@@ -1,5 +1,6 @@
 """Selection, settings and what the package says about itself."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -37,6 +38,39 @@ def test_use_backend_nests_and_is_undone_after_an_error():
         with pytest.raises(ZeroDivisionError), jk.use_backend("chunked"):
             raise ZeroDivisionError
         assert jk.explain(torch.eye(4)).backend == "reference"
+
+
+def test_set_backend_holds_in_all_threads_outside_of_blocks():
+    z, seen = torch.eye(4), []
+    try:
+        jk.set_backend("reference", workspace=1 << 20)
+        thread = threading.Thread(target=lambda: seen.append(jk.explain(z).backend))
+        thread.start()
+        thread.join()
+        with jk.use_backend("chunked"):
+            seen.append(jk.explain(z).backend)
+            assert jk.explain(z).workspace <= 1 << 20
+        seen.append(jk.explain(z).backend)
+    finally:
+        jk.set_backend()
+    assert seen == ["reference", "chunked", "reference"] and jk.explain(z).backend == "cpu"
+    with pytest.raises(ValueError, match="set_backend: name is 'cuda', must be one of"):
+        jk.set_backend("cuda")
+
+
+def test_use_backend_without_a_with_statement_says_that_it_sets_nothing():
+    with pytest.warns(UserWarning, match="sets nothing outside of a with statement: .*set_backend"):
+        jk.use_backend("chunked")
+        gc.collect()
+    assert jk.explain(torch.eye(4)).backend == "cpu"
+
+
+def test_use_backend_decorates_a_function():
+    @jk.use_backend("reference")
+    def who() -> str:
+        return jk.explain(torch.eye(4)).backend
+
+    assert [who(), who(), jk.explain(torch.eye(4)).backend] == ["reference", "reference", "cpu"]
 
 
 def test_use_backend_holds_for_its_thread_alone():
@@ -148,7 +182,8 @@ def test_no_willing_backend_is_one_error_with_every_refusal(monkeypatch):
 
 
 def test_a_backend_asked_for_that_cannot_says_its_own_reason_alone():
-    why = r"^triton, for which use_backend or JESSL_BACKEND asks, cannot run pairwise_logsumexp on x \(2, 2\).*x is on cpu$"
+    asks = "for which use_backend, set_backend or JESSL_BACKEND asks"
+    why = rf"^triton, {asks}, cannot run pairwise_logsumexp on x \(2, 2\).*x is on cpu$"
     with jk.use_backend("triton"), pytest.raises(NotImplementedError, match=why):
         jk.pairwise_logsumexp(torch.eye(2))
 

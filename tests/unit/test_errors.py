@@ -254,6 +254,19 @@ def test_labels(wrong):
         call("sup_con", labels=value)
 
 
+def test_a_nested_tensor():
+    with pytest.raises(TypeError, match=r"^nt_xent: z1 is a nested tensor, must be one dense tensor"):
+        jk.nt_xent(torch.nested.nested_tensor([X, X]), X)
+
+
+@pytest.mark.parametrize("bandwidth", [1e-200, torch.tensor(1e-200, dtype=torch.float64)])
+def test_a_bandwidth_whose_square_has_no_inverse(bandwidth):
+    with pytest.raises(ValueError, match=r"^kde_entropy: bandwidth is 1e-200, must be so large that 1 over its square"):
+        jk.kde_entropy(X, bandwidth=bandwidth)
+    with pytest.raises(ValueError, match=r"^kde_entropy: bandwidth is 1e-200 somewhere, must be > 0"):
+        jk.kde_entropy(X, bandwidth=torch.tensor([1.0, 1.0, 1e-200, 1.0], dtype=torch.float64))
+
+
 # Everything that concerns one function alone: function, arguments, exception, message.
 SINGLE = [
     (

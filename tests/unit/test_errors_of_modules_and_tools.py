@@ -45,6 +45,11 @@ WRONG = {
     "Exclude-diagonal": (lambda: jk.Exclude(diagonals=(0.5,)), TypeError, "Exclude: diagonals is .*, must hold ints"),
     "Exclude-keep": (lambda: jk.Exclude(keep=(True,)), TypeError, "Exclude: keep is .*, must hold ints"),
     "Exclude-same": (lambda: jk.Exclude(same=IDS), TypeError, "Exclude: same is .*, must be a pair"),
+    "Exclude-huge": (
+        lambda: jk.Exclude(diagonals=(2**70,)),
+        ValueError,
+        "Exclude: diagonals is an int of 71 bits, must hold",
+    ),
     "Exclude-dtype": (
         lambda: jk.Exclude(same=(IDS, IDS.float())),
         TypeError,
@@ -83,6 +88,11 @@ WRONG = {
         lambda: jk.cached_backward(jk.nt_xent, chunk_size=2),
         ValueError,
         "cached_backward: encoded is empty",
+    ),
+    "cache-no-grad": (
+        torch.no_grad()(lambda: cached(encoded=(torch.nn.Identity(), X))),
+        ValueError,
+        "cached_backward: grad mode is off, must be on",
     ),
     "cache-pair": (lambda: cached(encoded=X), TypeError, "cached_backward: encoded is .*, must be pairs"),
     "cache-inputs": (
