@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor  # torch.func has no public name for it
 
+from .autocast import is_on
+
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -102,7 +104,8 @@ def flag(function: str, argument: str, value: Any) -> bool:
 def embeddings(
     function: str, argument: str, value: Any, dims: tuple[int, ...] = (2,), like: tuple[str, Tensor] | None = None
 ) -> Tensor:
-    """A float tensor of embeddings with at least one row and one column, on the device and of the dtype and width of `like`."""
+    """A float tensor of embeddings with at least one row and one column, on the device and of the width of `like`, and of its
+    dtype unless both are cast."""
     if not isinstance(value, Tensor):
         wrong_type(function, argument, value, "must be a float tensor of embeddings, one per row")
     if value.dtype not in FLOATS:
@@ -129,7 +132,8 @@ def embeddings(
             )
         if value.device != other.device:
             fail(function, argument, f"on {value.device}", f"must be on {other.device} like {other_name}")
-        if value.dtype != other.dtype:
+        meet = is_on(value.device.type) and torch.float64 not in (value.dtype, other.dtype)  # in the dtype of autocast
+        if value.dtype != other.dtype and not meet:
             wrong_type(function, argument, value, f"must be {_dtype(other)} like {other_name}")
     return value
 

@@ -14,17 +14,18 @@ from torch import Tensor
 def under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Embeddings of a dot score in the dtype that autocast asks for; fp64 and tensors outside of autocast stay as they are."""
     device = tensors[0].device.type
-    if not _is_on(device) or tensors[0].dtype == torch.float64:
+    if not is_on(device) or tensors[0].dtype == torch.float64:
         return tensors
     return tuple(t.to(torch.get_autocast_dtype(device)) for t in tensors)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
     """A block in which operations on this device keep the dtypes they are given."""
-    return torch.autocast(device.type, enabled=False) if _is_on(device.type) else nullcontext()
+    return torch.autocast(device.type, enabled=False) if is_on(device.type) else nullcontext()
 
 
-def _is_on(device: str) -> bool:
+def is_on(device: str) -> bool:
+    """Whether operations on devices of this type are cast."""
     # Dynamo of torch 2.11 cannot trace the question whether a device has autocast. Of those it compiles for, meta has none.
     compiling = torch.compiler.is_compiling()
     available = device != "meta" if compiling else torch.amp.is_autocast_available(device)

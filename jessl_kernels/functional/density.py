@@ -5,7 +5,6 @@ log p̂(q_i) = log Σ_j w_j K_h(q_i − z_j),     a row log-sum-exp whose column
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -15,7 +14,7 @@ from .._checks import accumulation_dtype, choice, embeddings, fail, readable, wi
 from ..autocast import without_autocast
 from ..pairwise import pairwise_logsumexp
 from .kernels import Kernel, gaussian, laplace, vmf
-from .rows import unit
+from .rows import log_of, unit
 
 KERNELS = ("gaussian", "laplace", "vmf")
 ESTIMATORS = ("loo", "resubstitution", "plugin", "plugin_normalized")
@@ -110,7 +109,8 @@ def kde_entropy(
     dtype = accumulation_dtype(z.dtype)
     if weights is None and not estimator.startswith("plugin"):
         return -_log_density(kernel_of, z, None, None, leave_one_out=estimator == "loo", reduction="mean").to(dtype)
-    log_density = _log_density(kernel_of, z, None, log_weights, leave_one_out=estimator == "loo")
+    points = z.double() if estimator == "plugin" else z  # densities beyond fp32 would make 0 · inf of gradients
+    log_density = _log_density(kernel_of, points, None, log_weights, leave_one_out=estimator == "loo")
     if estimator == "plugin":
         return -(log_density.exp() * log_density).sum()
     if estimator == "plugin_normalized":
@@ -131,6 +131,8 @@ def _log_density(
     reduction: str = "none",
 ) -> Tensor:
     """log p̂ at each query, or their mean, in fp64, as numbers of one size are subtracted; data None: the queries."""
+    if data is not None and data.dtype != query.dtype:  # as autocast lets them
+        query, data = query.float(), data.float()
     query, data = kernel.place(query), None if data is None else kernel.place(data)
     count = len(query if data is None else data)
     # Exponents of −‖x − y‖² and of κ would not survive half precision.
@@ -146,7 +148,7 @@ def _log_density(
             reduction=reduction,
         )
     if log_weights is None:
-        return row.double() - (math.log(count - leave_one_out) + kernel.log_normaliser)
+        return row.double() - (log_of(count - leave_one_out, kernel.log_normaliser) + kernel.log_normaliser)
     left_out = torch.log1p(-log_weights.exp()) if leave_one_out else 0.0
     return row.double() - (left_out + kernel.log_normaliser)
 

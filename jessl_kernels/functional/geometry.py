@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from .._checks import accumulation_dtype, embeddings, fail, positive, same_shape, scalar, wrong_type
 from ..pairwise import pairwise_logsumexp, pairwise_topk
-from .rows import rowwise_dot
+from .rows import log_of, prepare, rowwise_dot
 
 
 def uniformity(z: Tensor, *, t: float | Tensor = 2.0) -> Tensor:
@@ -32,7 +31,7 @@ def uniformity(z: Tensor, *, t: float | Tensor = 2.0) -> Tensor:
         fail(function, "z", f"of shape {tuple(z.shape)}", "must have at least 2 rows")
     t = scalar(function, "t", t, ("z", z), above=0)
     total = pairwise_logsumexp(z, kind="sqdist", scale=t, exclude="diagonal", reduction="logsumexp")
-    return total - math.log(len(z) * (len(z) - 1))
+    return total - log_of(len(z) * (len(z) - 1), total)
 
 
 def alignment(x: Tensor, y: Tensor, *, power: float = 2.0) -> Tensor:
@@ -94,6 +93,7 @@ def retrieval_metrics(x: Tensor, y: Tensor, k: int | Sequence[int] = (1, 5)) -> 
             fail(function, "k", rank, "must be >= 1")
     if not ranks:
         fail(function, "k", k, "must name at least one rank")
+    x, y = prepare(x, y, normalize=False)
     positive = rowwise_dot(x, y)
     most = min(max(ranks), len(x))
     (to_y, _), (to_x, _) = pairwise_topk(x, y, k=most, exclude="diagonal", dim="both")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, flag
-from ..autocast import under_autocast
+from ..autocast import is_on, under_autocast
 from ..pairwise.arguments import unit as unit
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -18,7 +20,8 @@ def prepare(*batches: Tensor, normalize: bool) -> tuple[Tensor, ...]:
 
     Positives are computed from these too: a positive and the negatives it stands against must come from the same numbers.
     """
-    return under_autocast(*(unit(z) if normalize else z for z in batches))
+    rounded = not is_on(batches[0].device.type)  # else that comes next, once
+    return under_autocast(*(unit(z, rounded=rounded) if normalize else z for z in batches))
 
 
 def rowwise_dot(x: Tensor, y: Tensor) -> Tensor:
@@ -30,6 +33,13 @@ def rowwise_dot(x: Tensor, y: Tensor) -> Tensor:
 def scaled(row: Tensor, scale: float | Tensor) -> Tensor:
     """scale · row, in the dtype of the row."""
     return (row * scale).to(row.dtype)
+
+
+def log_of(count: int, like: Tensor) -> float | Tensor:
+    """The logarithm of a number of rows; in a trace a tensor, as a compiler would make a new program for each new float."""
+    if not torch.compiler.is_compiling():
+        return math.log(count)
+    return torch.full((), count, dtype=like.dtype, device=like.device).log()
 
 
 def expanded(number: float | Tensor, x: Tensor) -> Tensor:

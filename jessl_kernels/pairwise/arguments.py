@@ -45,10 +45,13 @@ def pieces_of(
 
 
 def as_scored(x: Pieces, y: Pieces, kind: str) -> tuple[Pieces, Pieces]:
-    """Embeddings in the dtype that autocast asks for; squared distances, which would lose everything to it, stay as they are."""
-    if kind == "sqdist":
-        return x, y
-    every = under_autocast(*x, *y)
+    """Embeddings in the dtype that autocast asks for; those of squared distances, which would lose everything to it, stay as they
+    are, or meet in fp32."""
+    every = (*x, *y)
+    if kind == "dot":
+        every = under_autocast(*every)
+    elif any(t.dtype != every[0].dtype for t in every):
+        every = tuple(t.float() for t in every)
     return every[: len(x)], every[len(x) :]
 
 
@@ -77,9 +80,11 @@ def score_fields(
     }
 
 
-def unit(z: Tensor) -> Tensor:
-    """Each row (last dimension) divided by its norm; computed in fp32 at least and rounded once, to the dtype of z."""
-    return torch.nn.functional.normalize(z.to(accumulation_dtype(z.dtype)), dim=-1).to(z.dtype)
+def unit(z: Tensor, *, rounded: bool = True) -> Tensor:
+    """Each row (last dimension) divided by its norm; computed in fp32 at least, and rounded once to the dtype of z unless another
+    is to follow."""
+    wide = torch.nn.functional.normalize(z.to(accumulation_dtype(z.dtype)), dim=-1)
+    return wide.to(z.dtype) if rounded else wide
 
 
 def phi_of(function: str, phi: Any, kind: str) -> Phi:

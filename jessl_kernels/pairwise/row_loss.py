@@ -296,9 +296,10 @@ def scored(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], bool]:
     """Embeddings as their scores will see them, and whether they are to be normalised still: autocast rounds unit rows."""
     rows, keys = as_scored(x, y, kind)
-    if not normalize or rows[0].dtype == x[0].dtype:
+    if not normalize or all(seen is given for seen, given in zip((*rows, *keys), (*x, *y), strict=True)):
         return rows, keys, normalize
-    rows, keys = as_scored(tuple(unit(piece) for piece in x), tuple(unit(piece) for piece in y), kind)
+    rows, keys = (tuple(unit(piece, rounded=False) for piece in pieces) for pieces in (x, y))
+    rows, keys = as_scored(rows, keys, kind)
     return rows, keys, False
 
 

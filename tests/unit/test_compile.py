@@ -77,6 +77,14 @@ ONE_GRAPH = {
     "siglip_loss": lambda x, y: jk.siglip_loss(x, y, 10.0, -10.0),
     "sup_con": lambda x, y: jk.sup_con(x, torch.arange(len(x)) // 2),
     "rows": lambda x, y: jk.clip_loss(x, y, 5.0, normalize=True, reduction="none").sum(),
+    "kde_entropy": lambda x, y: jk.kde_entropy(x, bandwidth=0.5),
+    "kde_entropy of a rule": lambda x, y: jk.kde_entropy(x, bandwidth="scott", weights=y.square().sum(dim=1).detach()),
+    "kde_log_density": lambda x, y: jk.kde_log_density(x, y, bandwidth=0.5).mean(),
+    "uniformity": lambda x, y: jk.uniformity(x),
+    "pairwise_logsumexp": lambda x, y: jk.pairwise_logsumexp(x, y, dim="both", reduction="mean"),
+    "pairwise_sum": lambda x, y: jk.pairwise_sum(x, y, exclude="diagonal").sum(),
+    "pairwise_topk": lambda x, y: jk.pairwise_topk(x, y, k=2)[0].sum(),
+    "a module": jk.nn.NTXent(learnable=True),
     "hard negatives": lambda x, y: jk.row_loss(
         [x, y], join="tilt_difference", tilts=(1.5, 0.5), positives=len(x), exclude="diagonal", normalize=True
     ),

@@ -297,3 +297,14 @@ def test_the_er_bound_holds_with_q_of_z2_given_z1_and_not_as_it_is_often_printed
     printed = entropy + float(z1_given_z2.log_prob(z1).mean())
     assert bound == pytest.approx(0.5 * math.log(5), abs=0.05)
     assert printed == pytest.approx(math.log(2 / c), abs=0.05)  # 0.69, 3.0, 5.3
+
+
+@pytest.mark.parametrize("backend", ["cpu", "chunked", "reference"])
+def test_plugin_of_isolated_points_has_a_gradient_of_0(backend):
+    """A density of 1e56 is beyond fp32, and e^L (1 + L) times the 0 of a sum of one term would be NaN."""
+    z = torch.randn(32, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    with jk.use_backend(backend):
+        entropy = jk.kde_entropy(z, bandwidth=0.05, estimator="plugin")
+    entropy.backward()
+    assert entropy.dtype == torch.float64 and entropy < -1e50
+    assert (z.grad == 0).all()
