@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..backends.executor import Executor
+from ..backends.order import Order
 from ..problem.exclude import IdPair
 from ..problem.row_loss import Loss, RowProblem
 from ..problem.score import Score
@@ -28,7 +29,7 @@ from . import blocks, dispatch, finalize, launch, shapes, words
 from .dispatch import Sweep
 from .launch import MAX_PROGRAMS, NO_PARTS, NO_SIDE, Attended, Parts, Problem, Pulled, Side, Sides, aligned, over_rows
 from .launch_cache import launch_cached
-from .rows import Prepared, Rows, Sorted
+from .rows import Prepared, Rows
 
 _executor = Executor(dispatch.SWEEPS)
 row_grads, total = _executor.row_grads, _executor.total
@@ -48,12 +49,10 @@ def row_loss(problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> t
         return _executor.row_loss(problem, loss, needs, workspace)
     given = (problem.positives.score, problem.positives.col_score, problem.also)
     wanted = needs.any or any(t is not None and t.requires_grad for t in given)
-    if not problem.positives.several or problem.exclude.keep:  # which go by the numbers that rows had
-        return _Run(problem, loss, needs, workspace).result(wanted)
-    ordered = Sorted(problem, loss, needs)
-    run = _Run(ordered.problem, ordered.loss, ordered.needs, workspace, ordered.reach, ordered.transposed)
+    order = Order(problem)
+    run = _Run(order.problem, order.loss(loss), order.needs(needs), workspace, *order.reach())
     value, made = run.result(wanted)
-    return value, ordered.back(made)
+    return value, order.gradients_back(made, needs)
 
 
 class _Run:
@@ -68,8 +67,7 @@ class _Run:
     """
 
     def __init__(
-        self, problem: RowProblem, loss: Loss, needs: Needs, workspace: int, reach: IdPair | None = None,
-        transposed: IdPair | None = None,
+        self, problem: RowProblem, loss: Loss, needs: Needs, workspace: int, reach: IdPair | None, transposed: IdPair | None
     ):  # fmt: skip
         self.problem, self.loss, self.needs, self.workspace = problem, loss, needs, workspace
         self.reach, self.reach_of_columns = reach, transposed

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .._checks import accumulation_dtype
-from ..problem.exclude import Exclude, IdPair, one_tensor
-from ..problem.row_loss import Loss, RowProblem
-from ..problem.types import Gradients, Needs
+from ..problem.row_loss import RowProblem
 from . import rowwise, shapes
 from .launch import ONE_STAGE, TYPES, Side, aligned, cdiv
 from .launch_cache import launch_cached
@@ -164,78 +162,3 @@ def _tile(D: int) -> dict[str, int]:
     # With the limit NVIDIA's assembler does not spill a few registers to make room for another program.
     limit = {} if torch.version.hip else {"maxnreg": 255}
     return {"BM": ELEMENTS // wide, "BD": wide, "num_warps": 8, **ONE_STAGE, **limit}
-
-
-class Sorted:
-    """A problem whose rows may have several positives, rows and columns in the order of their ids: so the positives of a tile of
-    rows stand within few tiles of columns.
-
-    reach, transposed  the first such column of each row, and the last + 1; and the rows of each column
-    """
-
-    def __init__(self, problem: RowProblem, loss: Loss, needs: Needs):
-        assert problem.positives.row_ids is not None and problem.positives.col_ids is not None
-        self._given, self._needs = problem, needs
-        together = not problem.y and one_tensor(problem.positives.row_ids, problem.positives.col_ids)
-        row_ids, self._rows = problem.positives.row_ids.sort(stable=True)
-        col_ids, self._cols = (row_ids, self._rows) if together else problem.positives.col_ids.sort(stable=True)
-        self.problem, self.loss = self._permuted(row_ids, col_ids, together, loss)
-        wanted = needs.y.stop > needs.y.start or (needs.x and not problem.y and not together)
-        self.needs = needs._replace(y=slice(0, problem.M if wanted else 0))
-        self.reach = _bounds(col_ids, row_ids)
-        self.transposed = self.reach if together else _bounds(row_ids, col_ids)
-
-    def _permuted(self, row_ids: Tensor, col_ids: Tensor, together: bool, loss: Loss) -> tuple[RowProblem, Loss]:
-        problem, rows, cols = self._given, self._rows, self._cols
-
-        def ids(pair: IdPair) -> IdPair:
-            first = pair[0].index_select(0, rows)
-            return first, first if together and one_tensor(*pair) else pair[1].index_select(0, cols)
-
-        def of(t: Tensor | None, order: Tensor) -> Tensor | None:
-            return None if t is None else t.detach().index_select(0, order)
-
-        def piece(pieces: tuple[Tensor, ...], order: Tensor) -> tuple[Tensor]:
-            whole = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-            return (whole.detach().index_select(0, order),)
-
-        exclude = problem.exclude
-        # A row keeps its own number among the columns if both are sorted alike; else diagonals are told by the numbers they had.
-        kept = tuple(d for d in exclude.diagonals if d == 0 and together)
-        moved = tuple((rows + d, cols) for d in exclude.diagonals if d not in kept)
-        same = tuple(map(ids, exclude.same)) + moved
-        permuted = replace(
-            problem,
-            x=piece(problem.x, rows),
-            y=() if together else piece(problem.keys, cols),
-            row_bias=of(problem.row_bias, rows),
-            col_bias=of(problem.col_bias, cols),
-            exclude=Exclude(kept, same, tuple(map(ids, exclude.different))),
-            positives=problem.positives._replace(row_ids=row_ids, col_ids=col_ids),
-            also=of(problem.also, rows),
-        )
-        return permuted, loss._replace(weights=of(loss.weights, rows), col_weights=of(loss.col_weights, cols))
-
-    def back(self, made: Gradients) -> Gradients:
-        """Gradients by the numbers that rows had."""
-
-        def inverse(order: Tensor) -> Tensor:
-            return torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device))
-
-        def unsorted(t: Tensor, places: Tensor) -> Tensor:
-            return t.index_select(0, places) if t.numel() else t
-
-        rows = inverse(self._rows)
-        cols = rows if self._cols is self._rows else inverse(self._cols)
-        x, y = unsorted(made.x, rows), unsorted(made.y, cols)
-        if not self._given.y:  # Y is X
-            x, y = x + y if y.numel() else x, y.new_empty(0)
-        row_bias, col_bias, also = unsorted(made.row_bias, rows), unsorted(made.col_bias, cols), unsorted(made.also, rows)
-        return replace(
-            made, x=x, y=y[self._needs.y] if y.numel() else y, row_bias=row_bias, col_bias=col_bias, also=also
-        )
-
-
-def _bounds(sorted_ids: Tensor, ids: Tensor) -> IdPair:
-    first, last = (torch.searchsorted(sorted_ids, ids, right=right) for right in (False, True))
-    return first, last
