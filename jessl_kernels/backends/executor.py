@@ -29,35 +29,28 @@ Weigh = Callable[[slice, Sums], Weights]
 
 
 class Sweeps(Protocol):
-    """What a backend supplies: each function goes over the pairs of a score once. Gradients are added to `into`, which has room
-    for those that `needs` names."""
+    """What a backend supplies: each function goes over the pairs of a score once. Gradients are added to what is there, which has
+    room for those that `needs` names."""
 
     def sums(self, score: Score, terms: Terms, cols: bool, workspace: int) -> tuple[Sums, Sums | None]:
         """Of rows and, if asked for, of columns."""
         ...
 
     def grads(
-        self,
-        score: Score,
-        terms: Terms,
-        row: Weights,
-        col: Weights | None,
-        needs: Needs,
-        into: Gradients,
-        workspace: int,
+        self, score: Score, terms: Terms, row: Weights, col: Weights | None, needs: Needs, to: Gradients, workspace: int
     ) -> None:
         """For these weights of rows and, unless None, of columns."""
         ...
 
     def at_once(self, score: Score, terms: Terms) -> bool:
         """Whether `sums_and_grads` takes these terms of this score."""
-        ...
+        return False
 
     def sums_and_grads(
-        self, score: Score, terms: Terms, weigh: Weigh, needs: Needs, into: Gradients, workspace: int
+        self, score: Score, terms: Terms, weigh: Weigh, needs: Needs, to: Gradients, workspace: int
     ) -> Sums:
         """Sums of rows, and gradients for the weights that `weigh` makes of the sums of some rows."""
-        ...
+        raise AssertionError("not asked for")
 
 
 class Executor:

@@ -25,6 +25,13 @@ def merge_linear(parts, i, count, stride, inside, BLOCK: tl.constexpr, PARTS_PER
 
 
 @triton.jit
+def level_of_part(reference, total):
+    """A part without pairs says nothing by its reference, and must not have the largest; an infinite one has, or it might be
+    multiplied by 0."""
+    return tl.where(total == 0, float("-inf"), tl.where(total == float("inf"), total, reference))
+
+
+@triton.jit
 def merge_exponentials(
     reference, total, also, i, count, stride, inside, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr
 ):
@@ -40,10 +47,7 @@ def merge_exponentials(
         at = k.to(tl.int64)[:, None] * stride + i[None, :]
         there = (k < count)[:, None] & inside[None, :]
         found = tl.load(total + at, mask=there, other=0.0)
-        # A part without pairs says nothing by its reference, and must not have the largest; an infinite one has, or it might be
-        # multiplied by 0.
-        level = tl.load(reference + at, mask=there, other=float("-inf"))
-        level = tl.where(found == 0, float("-inf"), tl.where(found == float("inf"), found, level))
+        level = level_of_part(tl.load(reference + at, mask=there, other=float("-inf")), found)
         now = tl.maximum(most, tl.max(level, axis=0))
         base = base_of(now)
         sums = sums * exp(most - base) + tl.sum(found * exp(level - base[None, :]), axis=0)
@@ -55,26 +59,43 @@ def merge_exponentials(
     return nearer, sums * exp(base - nearer)
 
 
-@triton.jit(do_not_specialize=["count", "N"])
-def merge_sums(first, parts, made, count, N, TILTS: tl.constexpr, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr):
-    """`launch.Parts`, count of them, to `Sums`; first is any tensor of them."""
+@triton.jit(do_not_specialize=["count", "N", "stride"])
+def merge_sums(
+    first, parts, made, count, N, stride, TILTS: tl.constexpr, ADD: tl.constexpr, BLOCK: tl.constexpr,
+    PARTS_PER_LOAD: tl.constexpr,
+):  # fmt: skip
+    """Sums of parts, count of them, to sums, a tilt's stride after those of the one before; ADD: to what is there. first is any
+    tensor of the parts."""
     for start in range(tl.program_id(0) * BLOCK, N, tl.num_programs(0) * BLOCK):
         i = start + tl.arange(0, BLOCK)
         inside = i < N
-        for k in tl.static_range(len(TILTS)):
-            skip = k * N.to(tl.int64)
+        for k in tl.static_range(TILTS):
+            skip, at = k * count.to(tl.int64) * N, k * stride.to(tl.int64) + i
             if parts.reference is None:
-                total = merge_linear(parts.total + skip * count, i, count, N, inside, BLOCK, PARTS_PER_LOAD)
+                total = merge_linear(parts.total + skip, i, count, N, inside, BLOCK, PARTS_PER_LOAD)
+                if ADD:
+                    total += tl.load(made.total + at, mask=inside, other=0.0)
             else:
-                reference, total = merge_exponentials(
-                    parts.reference + skip * count, parts.total + skip * count, None, i, count, N, inside, BLOCK, PARTS_PER_LOAD
-                )  # fmt: skip
-                tl.store(made.reference + skip + i, reference, mask=inside)
-            tl.store(made.total + skip + i, total, mask=inside)
+                level, total = merge_exponentials(
+                    parts.reference + skip, parts.total + skip, None, i, count, N, inside, BLOCK, PARTS_PER_LOAD
+                )
+                if ADD:
+                    before = tl.load(made.total + at, mask=inside, other=0.0)
+                    other = level_of_part(tl.load(made.reference + at, mask=inside, other=0.0), before)
+                    level = level_of_part(level, total)
+                    base = base_of(tl.maximum(level, other))
+                    total = total * exp(level - base) + before * exp(other - base)
+                    level = base
+                tl.store(made.reference + at, level, mask=inside)
+            tl.store(made.total + at, total, mask=inside)
         if parts.linear is not None:
             linear = merge_linear(parts.linear, i, count, N, inside, BLOCK, PARTS_PER_LOAD)
+            pairs = merge_linear(parts.count, i, count, N, inside, BLOCK, PARTS_PER_LOAD)
+            if ADD:
+                linear += tl.load(made.linear + i, mask=inside, other=0.0)
+                pairs += tl.load(made.count + i, mask=inside, other=0.0)
             tl.store(made.linear + i, linear, mask=inside)
-            tl.store(made.count + i, merge_linear(parts.count, i, count, N, inside, BLOCK, PARTS_PER_LOAD), mask=inside)
+            tl.store(made.count + i, pairs, mask=inside)
 
 
 @triton.jit

@@ -54,40 +54,13 @@ class Pairs(NamedTuple):
     last: Tensor | None = None
 
 
-class Parts(NamedTuple):
-    """`Sums` of parts of the pairs, unmerged.
-
-    reference, total  (tilts, parts, n); the reference may be −∞ where a part has no pairs
-    linear, count     (parts, n)
-    """
-
-    reference: Tensor | None
-    total: Tensor | None
-    linear: Tensor | None = None
-    count: Tensor | None = None
-
-    @staticmethod
-    def of(sums: Sums) -> Parts:
-        """One part, or several that stand in the last dimension but one already."""
-
-        def apart(t: Tensor | None, dims: int) -> Tensor | None:
-            return None if t is None else t.contiguous() if t.ndim == dims else t.unsqueeze(-2).contiguous()
-
-        return Parts(apart(sums.reference, 3), apart(sums.total, 3), apart(sums.linear, 2), apart(sums.count, 2))
-
-    @staticmethod
-    def empty(like: Tensor, terms: Terms, parts: int, n: int) -> Parts:
-        """To be written to, of this dtype and device."""
-        total = like.new_empty(len(terms.tilts), parts, n)
-        linear, count = (like.new_empty(parts, n) if terms.linear else None for _ in range(2))
-        return Parts(torch.empty_like(total) if terms.op == "logsumexp" else None, total, linear, count)
-
-    @property
-    def number(self) -> int:
-        return 0 if self.total is None else self.total.shape[1]
+# Sums of parts of the pairs, unmerged, are `Sums` too: (tilts, parts, n), linear and count (parts, n). A reference may be −∞
+# where a part has no pairs.
+NO_SUMS = Sums(None, None)  # pyright: ignore[reportArgumentType]
 
 
-NO_PARTS = Parts(None, None)
+def one_part(sums: Sums) -> Sums:
+    return Sums(*(None if t is None else t.unsqueeze(-2).contiguous() for t in sums))  # pyright: ignore[reportArgumentType]
 
 
 class Side(NamedTuple):
@@ -108,6 +81,9 @@ class Side(NamedTuple):
             return NO_SIDE
         reference, factor, spread, mean = (None if t is None else t.contiguous() for t in weights)
         return Side(reference, factor, None, spread, mean)
+
+    def part(self, here: slice) -> Side:
+        return Side(*(None if t is None else aligned(t[..., here]) for t in self))
 
     def weights(self) -> Weights:
         assert self.factor is not None
@@ -146,6 +122,9 @@ class Sides(NamedTuple):
 
     def transposed(self) -> Sides:
         return Sides(self.col, self.row, self.lse_range)
+
+    def part(self, rows: slice, columns: slice) -> Sides:
+        return Sides(self.row.part(rows), self.col.part(columns), self.lse_range)
 
 
 class Pulled(NamedTuple):
@@ -250,8 +229,8 @@ def ranges(problem: Problem, shape: Shape, rows: int, most: int | None = None) -
 
 def sum_parts(
     problem: Problem, terms: Terms, cols: bool, workspace: int, shape: Shape | None = None
-) -> tuple[Parts, Parts]:
-    """Of rows, and of columns or nothing of them."""
+) -> tuple[Sums, Sums]:
+    """Of rows, and of columns or nothing of them, in parts."""
     score = problem.score
     shape = shape or tune.chosen(
         "both" if cols else "sums",
@@ -265,34 +244,35 @@ def sum_parts(
     most = max(1, workspace // (numbers * score.M * score.dtype.itemsize)) if cols else tiles
     count, each = ranges(problem, shape, min(score.N, most * shape.rows))
     like = score.x.new_empty(0, dtype=score.dtype)
-    row, of_blocks = Parts.empty(like, terms, count, score.N), []
+    row, of_blocks = Sums.empty(like, terms, count, score.N), []
     for first in range(0, tiles, most):
         here = min(most, tiles - first)
-        col = Parts.empty(like, terms, here, score.M) if cols else NO_PARTS
+        col = Sums.empty(like, terms, here, score.M) if cols else NO_SUMS
         if cols and problem.pairs.first is not None:  # columns that a tile of rows passes by have no sum there
             for part in col[1:]:
                 if part is not None:
                     part.zero_()
         launch_cached(
             fused.row_sums, (here, count),
-            problem.x, problem.y, problem.scale, problem.pairs, row, col, None, None, first * shape.rows, score.N, score.M, each,
-            **constants(terms), ATTEND=False, SHIFT=0, **problem.fused_options(shape),
+            problem.x, problem.y, problem.scale, problem.pairs, row, col, None, None, first * shape.rows, 0, score.N, score.M,
+            each, **constants(terms), ATTEND=False, SHIFT=0, **problem.fused_options(shape),
         )  # fmt: skip
-        of_blocks.append(col if tiles <= most else Parts.of(merge(col)) if cols else col)
+        of_blocks.append(col if tiles <= most else one_part(merge(col)) if cols else col)
     if len(of_blocks) == 1:
         return row, of_blocks[0]
     found = zip(*of_blocks, strict=True)
-    return row, Parts(*(None if fields[0] is None else torch.cat(fields, dim=-2) for fields in found))
+    return row, Sums(*(None if fields[0] is None else torch.cat(fields, dim=-2) for fields in found))  # pyright: ignore[reportArgumentType]
 
 
-def merge(parts: Parts) -> Sums:
-    """The sums over all parts."""
-    assert parts.total is not None
+def merge(parts: Sums, to: Sums | None = None, *, add: bool = False) -> Sums:
+    """The sums over all parts, written there, or added to what is there."""
     tilts, count, n = parts.total.shape
-    made = Sums(*(None if t is None else t.new_empty(*t.shape[:-2], n) for t in parts))  # pyright: ignore[reportArgumentType]
+    to = to or Sums(*(None if t is None else t.new_empty(*t.shape[:-2], n) for t in parts))  # pyright: ignore[reportArgumentType]
     grid, options = over_rows(n, count)
-    launch_cached(finalize.merge_sums, grid, parts.total, parts, made, count, n, TILTS=(1.0,) * tilts, **options)
-    return made
+    launch_cached(
+        finalize.merge_sums, grid, parts.total, parts, to, count, n, to.total.stride(0), TILTS=tilts, ADD=add, **options
+    )
+    return to
 
 
 def over_rows(rows: int, parts: int) -> tuple[tuple[int], dict[str, int]]:
@@ -307,7 +287,7 @@ def over_rows(rows: int, parts: int) -> tuple[tuple[int], dict[str, int]]:
 class Attended(NamedTuple):
     """Parts of sums, Σ_j e^{s_ij − reference_i} y_j (ranges, N, D), and where it is wanted the same of t_ij (ranges, N)."""
 
-    sums: Parts
+    sums: Sums
     embedding: Tensor
     mean: Tensor | None
 
@@ -317,12 +297,12 @@ def attend(problem: Problem, mean: bool, shift: int, workspace: int, shape: Shap
     score, terms = problem.score, Terms()
     shape = shape or tune.chosen("attend", score, functools.partial(attend, problem, mean, shift, workspace))
     count, each = ranges(problem, shape, score.N, most=parts_within(problem, workspace))
-    row = Parts.empty(score.x.new_empty(0, dtype=score.dtype), terms, count, score.N)
+    row = Sums.empty(score.x.new_empty(0, dtype=score.dtype), terms, count, score.N)
     pulled = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
     mean_part = score.x.new_empty(count, score.N, dtype=score.dtype) if mean else None
     launch_cached(
         fused.row_sums, (cdiv(score.N, shape.rows), count),
-        problem.x, problem.y, problem.scale, problem.pairs, row, NO_PARTS, pulled, mean_part, 0, score.N, score.M, each,
+        problem.x, problem.y, problem.scale, problem.pairs, row, NO_SUMS, pulled, mean_part, 0, 0, score.N, score.M, each,
         **constants(terms), ATTEND=True, SHIFT=shift, **problem.fused_options(shape),
     )  # fmt: skip
     return Attended(row, pulled, mean_part)

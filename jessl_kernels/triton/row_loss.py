@@ -27,7 +27,7 @@ from ..problem.score import Score
 from ..problem.types import NOTHING, Gradients, Needs, RowSums, SideSums, Sums, Terms, Weights
 from . import blocks, dispatch, finalize, launch, shapes, words
 from .dispatch import Sweep
-from .launch import MAX_PROGRAMS, NO_PARTS, NO_SIDE, Attended, Parts, Problem, Pulled, Side, Sides, aligned, over_rows
+from .launch import MAX_PROGRAMS, NO_SIDE, NO_SUMS, Attended, Problem, Pulled, Side, Sides, aligned, one_part, over_rows
 from .launch_cache import launch_cached
 from .rows import Prepared, Rows
 
@@ -112,13 +112,13 @@ class _Run:
         self._finish(made)
         return self.value(), made
 
-    def parts(self) -> tuple[Parts, Parts]:
+    def parts(self) -> tuple[Sums, Sums]:
         return dispatch.parts(self.negatives, self.problem.negatives, self.problem.cols, self.workspace)
 
-    def join(self, row: Parts, col: Parts) -> None:
+    def join(self, row: Sums, col: Sums) -> None:
         """Losses, and what arrives at the sums."""
         problem = self.problem
-        of_rows = of_cols = NO_PARTS
+        of_rows = of_cols = NO_SUMS
         if self.several is not None:
             terms = problem.of_positives._replace(linear=True)
             of_rows, of_cols = dispatch.parts(self.several, terms, problem.cols, self.workspace, self.reach)
@@ -144,8 +144,8 @@ class _Run:
         return Side(new(1, n) if lse else None, new(1, n), None, *spread)
 
     def finalize(
-        self, parts: Parts, of_several: Parts, to_rows: Side, to_several: Side, here: slice, *, second: bool = False,
-        origin: Parts = NO_PARTS, losses: bool = True,
+        self, parts: Sums, of_several: Sums, to_rows: Side, to_several: Side, here: slice, *, second: bool = False,
+        origin: Sums = NO_SUMS, losses: bool = True,
     ) -> None:  # fmt: skip
         problem, terms, positive_terms = self.problem, self.problem.negatives, self.problem.of_positives
         given = problem.positives.score is not None
@@ -154,15 +154,16 @@ class _Run:
         if second:
             pair, before = (self.col_pair, None) if given else (self.pair, self.pair)
         lse_range = self.lse_range if losses else None
-        grid, options = over_rows(here.stop - here.start, max(parts.number, of_several.number))
+        origin = origin if lse_range is not None else NO_SUMS
+        counts = [0 if p.total is None else p.total.shape[1] for p in (parts, of_several, origin)]
+        grid, options = over_rows(here.stop - here.start, max(counts[:2]))
         launch_cached(
             finalize.finalize_rows, grid,
             parts.total, parts, of_several, self.col_positive if second else self.positive, None if second else self.rows.index,
             None if second else self.also, self.col_weights if second else self.weights, self.weight, before, to_rows, to_several,
             pair if losses else None, self.of_also if losses and not second else None, self.losses if losses else None,
-            self.counted if losses else None, lse_range, origin if lse_range is not None else NO_PARTS, parts.number,
-            of_several.number, origin.number, problem.N, n, here.start, here.stop - here.start,
-            self.rows.shift if second and not given else 0, SECOND=second, OP=terms.op, TILTS=terms.tilts,
+            self.counted if losses else None, lse_range, origin, *counts, problem.N, n, here.start,
+            here.stop - here.start, self.rows.shift if second and not given else 0, SECOND=second, OP=terms.op, TILTS=terms.tilts,
             POSITIVE_OP=positive_terms.op, POSITIVE_TILT=positive_terms.tilts[0], JOIN=self.loss.join, **options,
         )  # fmt: skip
 
@@ -194,11 +195,11 @@ class _Run:
                 scale=needs.scale,
             )  # fmt: skip
             assert found.psi is not None
-            self.join(Parts(None, found.psi[None]), NO_PARTS)
+            self.join(Sums(None, found.psi[None]), NO_SUMS)
         elif self._attends():
             shift = dispatch.HALF_SHIFT if score.x.dtype == torch.float16 else 0
             attended = launch.attend(Problem.of(score), needs.scale, shift, self.workspace)
-            self.join(attended.sums, NO_PARTS)
+            self.join(attended.sums, NO_SUMS)
         else:
             self.join(*self.parts())
         if attended is not None:
@@ -281,12 +282,12 @@ class _Run:
         if alone and dispatch.SWEEPS.at_once(score, terms):
             self.to_rows = self.side(problem.N)
             sums = dispatch.SWEEPS.sums_and_grads(score, terms, self._weigh, needs, into, self.workspace)
-            self.join(Parts.of(sums), NO_PARTS)
+            self.join(one_part(sums), NO_SUMS)
         elif route == "blocks" and self._known():
             psi = self.losses.new_zeros(problem.N)
             sides, unit = dispatch.scaled(score, self._known_side().weights(), None, by_row=False)
             blocks.pull_back(score, terms, sides, unit, needs, into, self.workspace, psi)
-            self.join(Parts(None, psi[None, None]), NO_PARTS)
+            self.join(Sums(None, psi[None, None]), NO_SUMS)
         else:
             self.join(*self.parts())
             sweeps = self._sweeps()
@@ -309,7 +310,7 @@ class _Run:
 
     def _weigh(self, here: slice, sums: Sums) -> Weights:
         """What arrives at the sums of some rows, as shares of the weight."""
-        self.finalize(Parts.of(sums), NO_PARTS, self.to_rows, NO_SIDE, here, losses=False)
+        self.finalize(one_part(sums), NO_SUMS, self.to_rows, NO_SIDE, here, losses=False)
         reference, factor = self.to_rows.reference, self.to_rows.factor
         assert factor is not None
         return Weights(None if reference is None else reference[:, here], factor[:, here])
