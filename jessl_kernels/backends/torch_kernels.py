@@ -180,7 +180,7 @@ class TorchKernels:
         s, terms, linear, count = strip.scores, self.terms, None, None
         if terms.linear:
             there = s != -torch.inf
-            linear, count = torch.where(there, s, 0.0).sum(dim=dim), there.sum(dim=dim, dtype=s.dtype)
+            linear, count = torch.where(there, s, 0.0).sum(dim=dim), there.sum(dim=dim).to(s.dtype)
         if terms.op != "logsumexp":
             psi = PSIS[terms.op]
             totals = [psi.value(_tilted(s, tilt)).sum(dim=dim) for tilt in terms.tilts]

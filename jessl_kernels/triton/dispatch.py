@@ -7,7 +7,7 @@ keep their digits.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -119,45 +119,38 @@ def _pull(
 ) -> None:
     """All gradients by the fused kernel: rows, then columns as the rows of the transposed problem."""
     if needs.x or needs.scale or needs.row_bias:
-        found, unit = _pulled(score, terms, row, col, workspace, bias=needs.row_bias, scale=needs.scale)
+        found = _pulled(score, terms, row, col, workspace, bias=needs.row_bias, scale=needs.scale)
         if needs.x:
-            _add(to.x, found.embedding, score, unit)
-        if needs.row_bias:
-            to.row_bias += _times(found.bias, unit)
-        if needs.scale:  # of a symmetric problem each pair is there from both its ends
-            sum_of_all = _times(found.scale, unit).sum(dtype=torch.float64)
-            to.scale += sum_of_all * 0.5 if score.symmetric else sum_of_all
+            to.x += found.embedding
+        if found.bias is not None:
+            to.row_bias += found.bias
+        if found.scale is not None:  # of a symmetric problem each pair is there from both its ends
+            to.scale += found.scale.sum(dtype=torch.float64) * (0.5 if score.symmetric else 1.0)
     wanted = needs.y.stop > needs.y.start
     if score.symmetric or not (wanted or needs.col_bias or (needs.x and score.y is None)):
         return
     rows = needs.y if wanted and not needs.col_bias else None
-    found, unit = _pulled(score.transposed(), terms, col, row, workspace, bias=needs.col_bias, rows=rows)
-    if needs.col_bias:
-        to.col_bias += _times(found.bias, unit)
+    found = _pulled(score.transposed(), terms, col, row, workspace, bias=needs.col_bias, rows=rows)
+    if found.bias is not None:
+        to.col_bias += found.bias
     if score.y is None and needs.x:
-        _add(to.x, found.embedding, score, unit)
+        to.x += found.embedding
     elif wanted:
-        _add(to.y, found.embedding if rows else found.embedding[needs.y], score, unit)
+        to.y += found.embedding if rows else found.embedding[needs.y]
 
 
 def _pulled(
-    score: Score, terms: Terms, row: Weights | None, col: Weights | None, workspace: int, **options: object
-) -> tuple[Pulled, Tensor | None]:
-    """What is pulled, and what it still lacks: of each row or of all."""
+    score: Score, terms: Terms, row: Weights | None, col: Weights | None, workspace: int, **options: Any
+) -> Pulled:
+    """What is pulled, α and what weights in fp16 lack multiplied in."""
     sides, unit = scaled(score, row, col)
-    found = launch.pull(Problem.of(score), sides, terms, workspace, **options).merged()  # pyright: ignore[reportArgumentType]
-    return found, unit
-
-
-def _add(to: Tensor, embedding: Tensor, score: Score, unit: Tensor | None) -> None:
-    alpha = launch.scale_of(score) * (2 if score.kind == "sqdist" else 1)
-    factor = alpha.to(to.dtype) if unit is None else (alpha * unit).to(to.dtype)
-    to.addcmul_(embedding, factor if factor.ndim == 0 else factor[:, None])
-
-
-def _times(found: Tensor | None, unit: Tensor | None) -> Tensor:
-    assert found is not None
-    return found if unit is None else found * unit
+    found = launch.pull(Problem.of(score), sides, terms, workspace, **options).merged()
+    factor = launch.scale_of(score) * (2 if score.kind == "sqdist" else 1)
+    if unit is not None:
+        factor = factor * unit
+        found = found._replace(**{k: getattr(found, k) * unit for k in ("bias", "scale") if options.get(k)})
+    factor = factor.to(found.embedding.dtype)
+    return found._replace(embedding=found.embedding * (factor[:, None] if factor.ndim else factor))
 
 
 def scaled(

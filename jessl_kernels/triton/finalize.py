@@ -59,6 +59,20 @@ def merge_exponentials(
     return nearer, sums * exp(base - nearer)
 
 
+@triton.jit
+def merged(parts, k, also, i, count, n, inside, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr):
+    """Reference and total of tilt k of rows i, of n; a ψ has no reference, in whose place the total stands again."""
+    skip = k * count.to(tl.int64) * n
+    if parts.reference is None:
+        total = merge_linear(parts.total + skip, i, count, n, inside, BLOCK, PARTS_PER_LOAD)
+        reference = total
+    else:
+        reference, total = merge_exponentials(
+            parts.reference + skip, parts.total + skip, also, i, count, n, inside, BLOCK, PARTS_PER_LOAD
+        )
+    return reference, total
+
+
 @triton.jit(do_not_specialize=["count", "N", "stride"])
 def merge_sums(
     first, parts, made, count, N, stride, TILTS: tl.constexpr, ADD: tl.constexpr, BLOCK: tl.constexpr,
@@ -70,17 +84,15 @@ def merge_sums(
         i = start + tl.arange(0, BLOCK)
         inside = i < N
         for k in tl.static_range(TILTS):
-            skip, at = k * count.to(tl.int64) * N, k * stride.to(tl.int64) + i
+            at = k * stride.to(tl.int64) + i
+            level, total = merged(parts, k, None, i, count, N, inside, BLOCK, PARTS_PER_LOAD)
+            if ADD:
+                before = tl.load(made.total + at, mask=inside, other=0.0)
             if parts.reference is None:
-                total = merge_linear(parts.total + skip, i, count, N, inside, BLOCK, PARTS_PER_LOAD)
                 if ADD:
-                    total += tl.load(made.total + at, mask=inside, other=0.0)
+                    total += before
             else:
-                level, total = merge_exponentials(
-                    parts.reference + skip, parts.total + skip, None, i, count, N, inside, BLOCK, PARTS_PER_LOAD
-                )
                 if ADD:
-                    before = tl.load(made.total + at, mask=inside, other=0.0)
                     other = level_of_part(tl.load(made.reference + at, mask=inside, other=0.0), before)
                     level = level_of_part(level, total)
                     base = base_of(tl.maximum(level, other))
@@ -102,10 +114,7 @@ def merge_sums(
 def first_reference(parts, k, count, N, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr):
     """Of tilt k the reference of the first row, as what all are measured from."""
     row = tl.zeros([BLOCK], tl.int32)
-    skip = k * count.to(tl.int64) * N
-    reference, _ = merge_exponentials(
-        parts.reference + skip, parts.total + skip, None, row, count, N, row == 0, BLOCK, PARTS_PER_LOAD
-    )
+    reference, _ = merged(parts, k, None, row, count, N, row == 0, BLOCK, PARTS_PER_LOAD)
     least = tl.max(reference)
     return tl.where(least != least, 0.0, base_of(least))
 
@@ -178,17 +187,10 @@ def finalize_rows(
         i = first + here
         logs, references, totals = (), (), ()
         for k in tl.static_range(len(TILTS)):
-            skip = k * count.to(tl.int64) * rows
-            if OP == "logsumexp":
-                reference, total = merge_exponentials(
-                    negatives.reference + skip, negatives.total + skip, None if also is None else also + first, here, count, rows,
-                    inside, BLOCK, PARTS_PER_LOAD,
-                )  # fmt: skip
-                logs = logs + (reference + tl.log(total),)
-            else:
-                total = merge_linear(negatives.total + skip, here, count, rows, inside, BLOCK, PARTS_PER_LOAD)
-                reference = total
-                logs = logs + (total,)
+            reference, total = merged(
+                negatives, k, None if also is None else also + first, here, count, rows, inside, BLOCK, PARTS_PER_LOAD
+            )
+            logs = logs + (reference + tl.log(total) if OP == "logsumexp" else total,)
             references, totals = references + (reference,), totals + (total,)
         P = tl.zeros([BLOCK], DTYPE)
         spread, n = P, P + 1.0
@@ -196,15 +198,12 @@ def finalize_rows(
         if positives.total is not None:
             many = merge_linear(positives.count, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD)
             n = tl.maximum(many, 1.0)
+            level, of_level = merged(positives, 0, None, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD)
+            P = of_level
             if POSITIVE_OP == "logsumexp":
-                level, of_level = merge_exponentials(
-                    positives.reference, positives.total, None, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD
-                )  # fmt: skip
                 P = tl.where(many > 0, level + tl.log(of_level), 0.0)
                 linear = merge_linear(positives.linear, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD)
                 spread = tl.where(many > 1, P - linear / n, 0.0)  # one score is its own mean, also in the last digit
-            else:
-                P = merge_linear(positives.total, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD)
         at_pair = tl.where(i < roll, i - roll + N, i - roll)
         if positive is not None:
             score = tl.load(positive + at_pair, mask=inside, other=0.0)

@@ -31,6 +31,7 @@ from .tile import (
     rows_of,
     scores_of,
     side_of,
+    store_rows,
     weights_of,
 )
 from .words import phi_slope, psi_of, tilted
@@ -56,7 +57,7 @@ def row_sums(
     i = first + tl.arange(0, BM)
     alpha = tl.load(scale).to(DTYPE)
     if KIND == "dot" and D <= BD:
-        x_tile = rows_of(x, i, N, 0, D, BD)
+        x_tile = rows_of(x, i, i < N, 0, D, BD)
     largest = for_each(TILTS, BM, float("-inf"), DTYPE)
     total = for_each(TILTS, BM, 0.0, DTYPE)
     linear = tl.zeros([BM], DTYPE)
@@ -69,7 +70,7 @@ def row_sums(
     for start in range(begin, end, BN):
         j = start + tl.arange(0, BN)
         if KIND == "dot" and D <= BD:
-            y_tile = rows_of(y, j, M, 0, D, BD)
+            y_tile = rows_of(y, j, j < M, 0, D, BD)
             t = tl.dot(x_tile, tl.trans(y_tile))
         elif KIND == "dot":
             t = products(x, y, i, j, N, M, D, BD)
@@ -119,16 +120,9 @@ def row_sums(
         tl.store(row.linear + at, linear, mask=i < N)
         tl.store(row.count + at, pair_count, mask=i < N)
     if ATTEND:
-        write_rows(pulled_part, at, o * 2.0**-SHIFT, i < N, D, BD)
+        store_rows(pulled_part, at, i < N, 0, o * 2.0**-SHIFT, D, BD)
         if mean_part is not None:
             tl.store(mean_part + at, mean, mask=i < N)
-
-
-@triton.jit
-def write_rows(target, at, rows, mask, D: tl.constexpr, BD: tl.constexpr):
-    """Rows `at`, in 64 bits, of a contiguous matrix."""
-    d = tl.arange(0, BD)
-    tl.store(target + at[:, None] * D + d[None, :], rows, mask=mask[:, None] & (d < D)[None, :])
 
 
 @triton.jit(do_not_specialize=["first_row", "last_row", "N", "M"])
@@ -146,7 +140,7 @@ def pull(
     alpha = tl.load(scale).to(DTYPE)
     rows, shared = side_of(row, i, N, lse_range, TILTS), bases_of(lse_range, TILTS)
     if KIND == "dot":
-        x_tile = rows_of(x, i, N, 0, D, BD)
+        x_tile = rows_of(x, i, i < N, 0, D, BD)
     acc = tl.zeros([BM, BD], DTYPE)
     of_psi = tl.zeros([BM], DTYPE)
     of_bias = tl.zeros([BM], DTYPE)
@@ -156,7 +150,7 @@ def pull(
     for start in range(begin, end, BN):
         j = start + tl.arange(0, BN)
         if KIND == "dot":
-            y_tile = rows_of(y, j, M, 0, D, BD)
+            y_tile = rows_of(y, j, j < M, 0, D, BD)
             t = tl.dot(x_tile, tl.trans(y_tile))
         else:
             t = differences(x, y, i, j, N, M, D, DTYPE)
@@ -178,7 +172,7 @@ def pull(
                 acc += tl.where((d == k)[None, :], pulled(u, x, y, i, j, k, N, M, D, DTYPE)[:, None], 0.0)
     inside = i < last_row
     at = part.to(tl.int64) * (last_row - first_row) + i - first_row
-    write_rows(pulled_part, at, acc, inside, D, BD)
+    store_rows(pulled_part, at, inside, 0, acc, D, BD)
     if psi_part is not None:
         tl.store(psi_part + at, of_psi, mask=inside)
     if bias_part is not None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import triton
 from torch import Tensor
 
 from ..problem.exclude import IdPair
+from ..problem.phi import Phi
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
 from ..problem.types import Sums, Terms, Weights
@@ -29,6 +30,9 @@ ROWS = 128  # that a program of the kernels over rows takes at a time
 ONE_STAGE = {"num_stages": 1}  # nothing multiplies: there is no pipeline to fill
 SAFE = os.environ.get("JESSL_SAFE") == "1"  # no software pipelining: for a compiler whose pipeliner is suspected
 TYPES = {torch.float32: triton.language.float32, torch.float64: triton.language.float64}
+
+
+T = TypeVar("T", Tensor, Tensor | None)
 
 
 class Pairs(NamedTuple):
@@ -158,7 +162,6 @@ class Problem:
         exclude = score.exclude
         x = aligned(score.x)
         y = x if score.y is None else aligned(score.y)
-        row_bias, col_bias = (None if v is None else aligned(v) for v in (score.row_bias, score.col_bias))
         # A diagonal that misses the matrix is dropped: it might not even fit into 32 bits.
         diagonals, keep = (
             tuple(sorted({4 * d + 2 for d in ds if -score.N < d < score.M})) for ds in (exclude.diagonals, exclude.keep)
@@ -168,24 +171,18 @@ class Problem:
             tuple((aligned(rows), aligned(cols)) for rows, cols in pairs)
             for pairs in (exclude.same, exclude.different, *further)
         )
-        ids = Pairs(row_bias, col_bias, diagonals, keep, same, different, without, within, *(reach or (None, None)))
-        return Problem(score, x, y, scale_of(score), ids)
+        biases = aligned(score.row_bias), aligned(score.col_bias)
+        pairs = Pairs(*biases, diagonals, keep, same, different, without, within, *(reach or (None, None)))
+        return Problem(score, x, y, scale_of(score), pairs)
 
     @property
     def phi(self) -> dict[str, Any]:
-        low, high = self.score.phi.parameters or (0.0, 0.0)
-        return {"PHI": self.score.phi.name, "LOW": low, "HIGH": high}
+        return phi_of(self.score.phi)
 
     def fused_options(self, shape: Shape) -> dict[str, Any]:
         score = self.score
-        return {
-            "D": score.D,
-            "BD": shapes.held(score),
-            "KIND": score.kind,
-            "DTYPE": TYPES[score.dtype],
-            **self.phi,
-            **run_options(shape),
-        }
+        held = {"D": score.D, "BD": shapes.held(score), "KIND": score.kind, "DTYPE": TYPES[score.dtype]}
+        return {**held, **self.phi, **run_options(shape)}
 
 
 def scale_of(problem: Score | RowProblem) -> Tensor:
@@ -194,8 +191,10 @@ def scale_of(problem: Score | RowProblem) -> Tensor:
     return alpha.detach() if isinstance(alpha, Tensor) else x.new_full((), alpha, dtype=torch.float64)
 
 
-def aligned(x: Tensor) -> Tensor:
+def aligned(x: T) -> T:
     """Element after element from an address that vector loads take: one at a time a tile costs too many registers."""
+    if x is None:
+        return x
     x = x.contiguous()
     return x.clone() if x.data_ptr() % ALIGNED_BYTES else x
 
@@ -284,28 +283,21 @@ def over_rows(rows: int, parts: int) -> tuple[tuple[int], dict[str, int]]:
     }
 
 
-class Attended(NamedTuple):
-    """Parts of sums, Σ_j e^{s_ij − reference_i} y_j (ranges, N, D), and where it is wanted the same of t_ij (ranges, N)."""
-
-    sums: Sums
-    embedding: Tensor
-    mean: Tensor | None
-
-
-def attend(problem: Problem, mean: bool, shift: int, workspace: int, shape: Shape | None = None) -> Attended:
-    """Weights are 2^shift times larger on the way through the product."""
+def attend(problem: Problem, mean: bool, shift: int, workspace: int, shape: Shape | None = None) -> tuple[Sums, Pulled]:
+    """Parts of sums, Σ_j e^{s_ij − reference_i} y_j, and where the mean is wanted the same of t_ij, as a scale. Weights are
+    2^shift times larger on the way through the product."""
     score, terms = problem.score, Terms()
     shape = shape or tune.chosen("attend", score, functools.partial(attend, problem, mean, shift, workspace))
     count, each = ranges(problem, shape, score.N, most=parts_within(problem, workspace))
     row = Sums.empty(score.x.new_empty(0, dtype=score.dtype), terms, count, score.N)
-    pulled = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
-    mean_part = score.x.new_empty(count, score.N, dtype=score.dtype) if mean else None
+    pulled = row.total.new_empty(count, score.N, score.D)
+    mean_part = row.total.new_empty(count, score.N) if mean else None
     launch_cached(
         fused.row_sums, (cdiv(score.N, shape.rows), count),
         problem.x, problem.y, problem.scale, problem.pairs, row, NO_SUMS, pulled, mean_part, 0, 0, score.N, score.M, each,
         **constants(terms), ATTEND=True, SHIFT=shift, **problem.fused_options(shape),
     )  # fmt: skip
-    return Attended(row, pulled, mean_part)
+    return row, Pulled(pulled, scale=mean_part)
 
 
 def pull(
@@ -336,6 +328,11 @@ def pull(
     return Pulled(embedding, of_psi, of_bias, of_scale)
 
 
+def phi_of(phi: Phi) -> dict[str, Any]:
+    low, high = phi.parameters or (0.0, 0.0)
+    return {"PHI": phi.name, "LOW": low, "HIGH": high}
+
+
 def constants(terms: Terms) -> dict[str, Any]:
     return {"OP": terms.op, "TILTS": terms.tilts}
 
@@ -350,11 +347,11 @@ def merged(parts: Tensor) -> Tensor:
     return parts[0] if len(parts) == 1 else parts.sum(dim=0)
 
 
-def together(embeddings: list[Tensor]) -> Tensor:
-    """(parts, R, D) of all sweeps."""
-    if len(embeddings) == 1:
-        return embeddings[0]
-    whole, *others = map(merged, embeddings)
+def together(sweeps: list) -> Tensor:
+    """(parts, …) of all sweeps."""
+    if len(sweeps) == 1:
+        return sweeps[0]
+    whole, *others = map(merged, sweeps)
     for other in others:
         whole.add_(other)
     return whole[None]
