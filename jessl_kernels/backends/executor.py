@@ -22,41 +22,35 @@ from ..problem.join import JOINS, Join, slopes, values
 from ..problem.row_loss import Loss, RowProblem
 from ..problem.score import Score
 from ..problem.types import NOTHING, Gradients, Needs, RowSums, SideSlopes, SideSums, Slopes, Sums, Terms, Weights
+from .order import Order
 from .rows import Rows
 
 Weigh = Callable[[slice, Sums], Weights]
 
 
 class Sweeps(Protocol):
-    """What a backend supplies: each function goes over the pairs of a score once. Gradients are added to `into`, which has room
-    for those that `needs` names."""
+    """What a backend supplies: each function goes over the pairs of a score once. Gradients are added to what is there, which has
+    room for those that `needs` names."""
 
     def sums(self, score: Score, terms: Terms, cols: bool, workspace: int) -> tuple[Sums, Sums | None]:
         """Of rows and, if asked for, of columns."""
         ...
 
     def grads(
-        self,
-        score: Score,
-        terms: Terms,
-        row: Weights,
-        col: Weights | None,
-        needs: Needs,
-        into: Gradients,
-        workspace: int,
+        self, score: Score, terms: Terms, row: Weights, col: Weights | None, needs: Needs, to: Gradients, workspace: int
     ) -> None:
         """For these weights of rows and, unless None, of columns."""
         ...
 
     def at_once(self, score: Score, terms: Terms) -> bool:
         """Whether `sums_and_grads` takes these terms of this score."""
-        ...
+        return False
 
     def sums_and_grads(
-        self, score: Score, terms: Terms, weigh: Weigh, needs: Needs, into: Gradients, workspace: int
+        self, score: Score, terms: Terms, weigh: Weigh, needs: Needs, to: Gradients, workspace: int
     ) -> Sums:
         """Sums of rows, and gradients for the weights that `weigh` makes of the sums of some rows."""
-        ...
+        raise AssertionError("not asked for")
 
 
 class Executor:
@@ -66,31 +60,28 @@ class Executor:
         self.sweeps = sweeps
 
     def row_sums(self, problem: RowProblem, workspace: int) -> RowSums:
-        return self._sums(Rows(problem), workspace)
+        order = Order(problem)
+        return order.sums_back(self._sums(Rows(order.problem), workspace))
 
     def row_grads(self, problem: RowProblem, sums: RowSums, slopes: Slopes, needs: Needs, workspace: int) -> Gradients:
-        rows = Rows(problem)
-        grads = rows.gradients(needs)
-        self._add_negatives(rows, sums, slopes, grads, workspace)
-        self._add_positives(rows, sums, slopes, grads, workspace)
-        return rows.out(grads, sums, slopes)
+        order = Order(problem)
+        sums, slopes, rows = order.forth(sums), order.forth(slopes), Rows(order.problem)
+        grads = rows.gradients(order.needs(needs))
+        self._add(rows, sums, slopes, grads, workspace)
+        return order.gradients_back(rows.out(grads, sums, slopes), needs)
 
     def row_loss(self, problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-        join, rows = JOINS[loss.join], Rows(problem)
+        order = Order(problem)
+        join, loss, rows = JOINS[loss.join], order.loss(loss), Rows(order.problem)
         if not needs.any:
             sums = self._sums(rows, workspace)
             return _value(join, loss, sums), rows.gradients(NOTHING)
-        grads = rows.gradients(needs)
-        if problem.cols or not self.sweeps.at_once(rows.negatives, problem.negatives):
-            sums = self._sums(rows, workspace)
-            arriving = _slopes(join, loss, sums)
-            self._add_negatives(rows, sums, arriving, grads, workspace)
-        else:
-            positives, _ = self._positives(rows, workspace)
-            sums = RowSums(self._both_at_once(rows, join, loss, positives, grads, workspace))
-            arriving = _slopes(join, loss, sums)
-        self._add_positives(rows, sums, arriving, grads, workspace)
-        return _value(join, loss, sums), rows.out(grads, sums, arriving)
+        grads = rows.gradients(order.needs(needs))
+        at_once = not problem.cols and self.sweeps.at_once(rows.negatives, problem.negatives)
+        sums = self._at_once(rows, join, loss, grads, workspace) if at_once else self._sums(rows, workspace)
+        arriving = _slopes(join, loss, sums)
+        self._add(rows, sums, arriving, grads, workspace, negatives=not at_once)
+        return _value(join, loss, sums), order.gradients_back(rows.out(grads, sums, arriving), needs)
 
     def total(self, score: Score, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
         """log ΣΣ e^s over all pairs, and its gradients."""
@@ -116,16 +107,13 @@ class Executor:
         return RowSums(SideSums(row, positives), None if col is None else SideSums(col, of_columns))
 
     def _positives(self, rows: Rows, workspace: int) -> tuple[Sums | None, Sums | None]:
-        problem = rows.problem
-        if rows.sorted is None:
+        if rows.several is None:
             return rows.single_sums()
-        row, col = self.sweeps.sums(rows.sorted.score, problem.of_positives, problem.cols, workspace)
-        return rows.sorted.back(row, col)
+        return self.sweeps.sums(rows.several, rows.problem.of_positives, rows.problem.cols, workspace)
 
-    def _both_at_once(
-        self, rows: Rows, join: Join, loss: Loss, positives: Sums | None, grads: Gradients, workspace: int
-    ) -> SideSums:
-        problem = rows.problem
+    def _at_once(self, rows: Rows, join: Join, loss: Loss, grads: Gradients, workspace: int) -> RowSums:
+        """Sums of rows alone; gradients by the negatives are added."""
+        problem, (positives, _) = rows.problem, self._positives(rows, workspace)
         weight = loss.of_rows(problem.N, positives, grads.score)
 
         def weigh(here: slice, sums: Sums) -> Weights:
@@ -134,38 +122,34 @@ class Executor:
             return Weights.of(side.negatives, problem.negatives.tilts, arriving.N)
 
         sums = self.sweeps.sums_and_grads(rows.negatives, problem.negatives, weigh, rows.needs, grads, workspace)
-        return SideSums(rows.with_also(sums), positives)
+        return RowSums(SideSums(rows.with_also(sums), positives))
 
-    def _add_negatives(self, rows: Rows, sums: RowSums, slopes: Slopes, grads: Gradients, workspace: int) -> None:
-        terms = rows.problem.negatives
-        if not rows.needs.of_pairs:
+    def _add(
+        self, rows: Rows, sums: RowSums, slopes: Slopes, to: Gradients, workspace: int, *, negatives: bool = True
+    ) -> None:
+        """Gradients by the negatives, and by positives of rows that may have several; those of single ones `Rows.out` adds."""
+        problem, needs = rows.problem, rows.needs
+        if not needs.of_pairs:
             return
 
-        def weights(side: SideSums, slope: SideSlopes) -> Weights:
-            return Weights.of(side.negatives, terms.tilts, slope.N, slope.negative_spread)
+        def of_negatives(side: SideSums, slope: SideSlopes) -> Weights:
+            return Weights.of(side.negatives, problem.negatives.tilts, slope.N, slope.negative_spread)
 
-        row = weights(sums.row, slopes.row)
-        col = None if sums.col is None or slopes.col is None else weights(sums.col, slopes.col)
-        self.sweeps.grads(rows.negatives, terms, row, col, rows.needs, grads, workspace)
-
-    def _add_positives(self, rows: Rows, sums: RowSums, slopes: Slopes, grads: Gradients, workspace: int) -> None:
-        """Of rows that may have several; those of single ones are added by `Rows.out`."""
-        if rows.sorted is None or not rows.needs.of_pairs:
-            return
-        terms, sorted = rows.problem.of_positives, rows.sorted
-
-        def weights(side: SideSums, slope: SideSlopes) -> Weights | None:
-            if slope.P is None or side.positives is None:
+        def of_positives(side: SideSums, slope: SideSlopes) -> Weights | None:
+            if side.positives is None or slope.P is None:
                 return None
-            return Weights.of(side.positives, terms.tilts, slope.P[None], slope.spread)
+            return Weights.of(side.positives, problem.of_positives.tilts, slope.P[None], slope.spread)
 
-        row = weights(sums.row, slopes.row)
-        col = None if sums.col is None or slopes.col is None else weights(sums.col, slopes.col)
-        if row is None:
-            return
-        made, needs = sorted.gradients(rows.needs)
-        self.sweeps.grads(sorted.score, terms, *sorted.forth(row, col), needs, made, workspace)
-        sorted.add(made, grads, rows.needs)
+        def add(score: Score, terms: Terms, weights: Callable[[SideSums, SideSlopes], Weights | None]) -> None:
+            row = weights(sums.row, slopes.row)
+            col = None if sums.col is None or slopes.col is None else weights(sums.col, slopes.col)
+            if row is not None:
+                self.sweeps.grads(score, terms, row, col, needs, to, workspace)
+
+        if negatives:
+            add(rows.negatives, problem.negatives, of_negatives)
+        if rows.several is not None:
+            add(rows.several, problem.of_positives, of_positives)
 
 
 def _slopes(join: Join, loss: Loss, sums: RowSums) -> Slopes:

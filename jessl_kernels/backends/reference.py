@@ -22,7 +22,7 @@ from ..problem.psi import PSIS
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
 from ..problem.types import Gradients, Needs, Plan, Sums, Terms, Weights
-from .executor import Executor, Weigh
+from .executor import Executor, Sweeps
 from .squared_distance import pull, squared_distances
 
 NAME = "reference"
@@ -34,7 +34,7 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
     return []
 
 
-class Matrices:
+class Matrices(Sweeps):
     """Both sweeps over a matrix of scores."""
 
     def sums(self, score: Score, terms: Terms, cols: bool, workspace: int) -> tuple[Sums, Sums | None]:
@@ -42,14 +42,7 @@ class Matrices:
         return _sums(s, terms), _sums(s.T, terms) if cols else None
 
     def grads(
-        self,
-        score: Score,
-        terms: Terms,
-        row: Weights,
-        col: Weights | None,
-        needs: Needs,
-        into: Gradients,
-        workspace: int,
+        self, score: Score, terms: Terms, row: Weights, col: Weights | None, needs: Needs, to: Gradients, workspace: int
     ) -> None:
         t, s = _matrices(score)  # (N, M) each
         p = _weighted(s, terms, row)
@@ -62,23 +55,15 @@ class Matrices:
         else:
             dx, dy = (2 * score.scale * d for d in pull(u, x, y))
         if needs.x:
-            into.x += dx + dy if score.y is None else dx
-        if into.y.numel():
-            into.y += dy[needs.y]
+            to.x += dx + dy if score.y is None else dx
+        if to.y.numel():
+            to.y += dy[needs.y]
         if needs.scale:
-            into.scale += (u * t).sum(dtype=torch.float64)
+            to.scale += (u * t).sum(dtype=torch.float64)
         if needs.row_bias:
-            into.row_bias += p.sum(dim=1)
+            to.row_bias += p.sum(dim=1)
         if needs.col_bias:
-            into.col_bias += p.sum(dim=0)
-
-    def at_once(self, score: Score, terms: Terms) -> bool:
-        return False
-
-    def sums_and_grads(
-        self, score: Score, terms: Terms, weigh: Weigh, needs: Needs, into: Gradients, workspace: int
-    ) -> Sums:
-        raise AssertionError("not asked for")
+            to.col_bias += p.sum(dim=0)
 
 
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:

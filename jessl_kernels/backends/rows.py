@@ -10,16 +10,12 @@ and of a row's one positive k with the weight w_i = ∂loss/∂s_ik, u = α t:
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from ..problem.exclude import Exclude, IdPair
 from ..problem.psi import PSIS
 from ..problem.row_loss import RowProblem
-from ..problem.score import Score
-from ..problem.types import Gradients, Needs, RowSums, Slopes, Sums, Weights
+from ..problem.types import Gradients, Needs, RowSums, Slopes, Sums
 from .ordered_sums import sums_by_number
 
 EPS = 1e-12  # the least norm that torch.nn.functional.normalize divides by
@@ -50,7 +46,7 @@ class Rows:
     """A problem's rows on their way in and out.
 
     negatives  the scores of the pairs that are neither positive nor excluded
-    sorted     those of the positives, where rows may have several
+    several    those of the positives, where rows may have several
     """
 
     def __init__(self, problem: RowProblem):
@@ -59,7 +55,7 @@ class Rows:
         self.y = Batch(problem.y, problem.normalize, problem.dtype) if problem.y else None
         self.score = problem.score(self.x.rows, None if self.y is None else self.y.rows)
         self.negatives = problem.of_negatives_alone(self.score)
-        self.sorted = SortedPositives(problem, self.score) if problem.positives.several else None
+        self.several = problem.of_positives_alone(self.score) if problem.positives.several else None
         self.partner: Tensor | None = None  # (N,) each row's one positive, a column; of rows without one any
         self._has: Tensor | None = None  # (N,) whether it has one
         if problem.positives.shift is not None or problem.positives.index is not None:
@@ -175,92 +171,3 @@ class Rows:
             grads.x += sums_by_number(of_y, self.partner, problem.M)
         elif grads.y.numel():
             grads.y += sums_by_number(of_y, self.partner, problem.M)[self.needs.y]
-
-
-class SortedPositives:
-    """The scores of positives, rows and columns in the order of their ids: so those of a strip stand within few columns."""
-
-    def __init__(self, problem: RowProblem, score: Score):
-        row_ids, col_ids = problem.positives.row_ids, problem.positives.col_ids
-        assert row_ids is not None and col_ids is not None
-        self._problem = problem
-        self._rows: Tensor | None = None  # the number of the row that stands there now
-        self._cols: Tensor | None = None
-        self.score = problem.of_positives_alone(score)
-        if problem.exclude.keep:  # they go by the numbers that rows had
-            return
-        self._rows = row_ids.argsort(stable=True)
-        together = problem.y == () and row_ids is col_ids
-        self._cols = self._rows if together else col_ids.argsort(stable=True)
-        self.score = self._permuted(self.score, together)
-
-    def _permuted(self, score: Score, together: bool) -> Score:
-        rows, cols = self._rows, self._cols
-        assert rows is not None and cols is not None
-
-        def ids(pair: IdPair) -> IdPair:
-            return pair[0].index_select(0, rows), pair[1].index_select(0, cols)
-
-        exclude = score.exclude
-        diagonals = exclude.diagonals
-        same = [ids(pair) for pair in exclude.same]
-        if together:  # a row keeps its own number among the columns
-            same += [(rows + d, cols) for d in diagonals if d != 0]
-            diagonals = tuple(d for d in diagonals if d == 0)
-        else:
-            same += [(rows + d, cols) for d in diagonals]
-            diagonals = ()
-        exclude = Exclude(diagonals, tuple(same), tuple(ids(pair) for pair in exclude.different))
-        within = None if score.within is None else ids(score.within)
-        if together and within is not None:
-            within = (within[0], within[0])
-        y = None if score.y is None and together else score.keys.index_select(0, cols)
-        biases = {
-            "row_bias": None if score.row_bias is None else score.row_bias.index_select(0, rows),
-            "col_bias": None if score.col_bias is None else score.col_bias.index_select(0, cols),
-        }
-        x = score.x.index_select(0, rows)
-        return replace(score, x=x, y=y, exclude=exclude, within=within, **biases)
-
-    def back(self, row: Sums, col: Sums | None) -> tuple[Sums, Sums | None]:
-        """Sums by the numbers that rows and columns had."""
-        if self._rows is None or self._cols is None:
-            return row, col
-        return row.taken(self._rows.argsort()), None if col is None else col.taken(self._cols.argsort())
-
-    def forth(self, row: Weights, col: Weights | None) -> tuple[Weights, Weights | None]:
-        """Weights by the numbers that they have here."""
-        if self._rows is None or self._cols is None:
-            return row, col
-        return row.taken(self._rows), None if col is None else col.taken(self._cols)
-
-    def gradients(self, needs: Needs) -> tuple[Gradients, Needs]:
-        """Room for the gradients of the rows that stand here."""
-        score = self.score
-        y = (
-            slice(0, score.M)
-            if needs.y.stop > needs.y.start or (score.y is not None and not self._problem.y)
-            else slice(0, 0)
-        )
-        here = Needs(needs.x, y, needs.scale, needs.row_bias, needs.col_bias)
-        like = score.x.new_empty(0, dtype=score.dtype)
-        return Gradients.zeros(like, score.N, score.M, score.D, here), here
-
-    def add(self, made: Gradients, to: Gradients, needs: Needs) -> None:
-        """Gradients of the rows that stand here, to those of the rows as they were."""
-
-        def back(gradient: Tensor, order: Tensor | None) -> Tensor:
-            return gradient if order is None else gradient.index_select(0, order.argsort())
-
-        if to.x.numel():
-            to.x += back(made.x, self._rows)
-            if self._problem.y == () and made.y.numel():
-                to.x += back(made.y, self._cols)
-        if to.y.numel():
-            to.y += back(made.y, self._cols)[needs.y]
-        if to.scale.numel():
-            to.scale += made.scale
-        if to.row_bias.numel():
-            to.row_bias += back(made.row_bias, self._rows)
-        if to.col_bias.numel():
-            to.col_bias += back(made.col_bias, self._cols)

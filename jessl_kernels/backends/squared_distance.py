@@ -20,8 +20,16 @@ BLOCK = 4 << 20  # bytes of converted rows held at once
 
 
 def score_radius(score: Score) -> float:
-    """|α|·R²; NaN or inf where the data are. Reads the data, so it is for CPU tensors."""
-    return abs(score.scale_number) * _squared_radius(score)
+    """|α|·R², R² the largest ‖x_i − ȳ‖² and ‖y_j − ȳ‖²; NaN or inf where the data are. Reads the data, a block of rows at a time,
+    so it is for CPU tensors."""
+    mean = center(score, score.dtype)
+    most = max(1, BLOCK // (score.D * score.dtype.itemsize))
+    radii = [
+        (block.to(score.dtype) - mean).square().sum(dim=1).amax()
+        for source in ((score.x,) if score.y is None else (score.x, score.y))
+        for block in source.detach().split(most)
+    ]
+    return abs(score.scale_number) * float(torch.stack(radii).amax())
 
 
 def exact_enough(score: Score, score_radius: float, dtype: torch.dtype) -> bool:
@@ -42,19 +50,6 @@ def far_apart(score: Score, score_radius: float) -> float | None:
 def center(score: Score, dtype: torch.dtype) -> Tensor:
     """The mean of Y, around which squares are expanded, (D,)."""
     return score.keys.detach().mean(dim=0, dtype=dtype)
-
-
-def _squared_radius(score: Score) -> float:
-    """max ‖x_i − ȳ‖² and ‖y_j − ȳ‖², a block of rows at a time."""
-    mean = center(score, score.dtype)
-    most = max(1, BLOCK // (score.D * score.dtype.itemsize))
-    sources = (score.x,) if score.y is None else (score.x, score.y)
-    radii = [
-        (block.to(score.dtype) - mean).square().sum(dim=1).amax()
-        for source in sources
-        for block in source.detach().split(most)
-    ]
-    return float(torch.stack(radii).amax())
 
 
 def squared_distances(x: Tensor, y: Tensor, out: Tensor) -> Tensor:

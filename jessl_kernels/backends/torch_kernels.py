@@ -1,4 +1,4 @@
-"""The six kernels of strips in plain torch, on any device.
+"""The table of strips in plain torch, on any device.
 
 With t_ij = ⟨x_i, y_j⟩ or −‖x_i − y_j‖², the score is s = φ(α t) + r + c, and
 
@@ -34,10 +34,10 @@ from torch import Tensor
 from .._checks import readable
 from ..problem.psi import PSIS
 from ..problem.score import Score
-from ..problem.types import Needs, Sums, Terms, Weights
+from ..problem.types import Gradients, Needs, Sums, Terms, Weights
 from . import squared_distance
 from .squared_distance import BLOCK, pull, squared_distances
-from .strips import GradSums, Strip
+from .strips import Strip, columns_wanted, length, overlap, within
 
 CACHED_STRIP = 4 << 20  # bytes: a strip this small stays in the last cache levels while it is worked on
 FEWEST_ROWS = 128  # below this many rows the library's matrix product loses its speed
@@ -117,12 +117,14 @@ def _needs_t(score: Score, needs: Needs) -> bool:
 class TorchStrip(Strip):
     """One strip.
 
+    dtype    that t was computed in, and U is multiplied in
     scores   (B, C), free to overwrite
     t        (B, C), or None
     scratch  a second buffer like scores, or None
     base     (B,): the scores have become e^{τ s − base}; or None
     """
 
+    dtype: torch.dtype
     scores: Tensor
     t: Tensor | None
     scratch: Tensor | None
@@ -130,19 +132,17 @@ class TorchStrip(Strip):
 
 
 class Sides(NamedTuple):
-    """Weights of rows from first_row on, and of all columns."""
+    """Weights of both sides."""
 
     row: Weights
     col: Weights | None
-    first_row: int
 
-    def of(self, strip: Strip) -> tuple[Weights, Weights | None]:
+    def part(self, rows: slice, columns: slice) -> Sides:
         """Those of a strip, as columns and as rows: (tilts, B, 1) and (tilts, 1, C), spread and mean without the tilts."""
-        here = slice(strip.rows.start - self.first_row, strip.rows.stop - self.first_row)
-        row = Weights(*(None if t is None else t[..., here, None] for t in self.row))  # pyright: ignore[reportArgumentType]
+        row = Weights(*(None if t is None else t[..., rows, None] for t in self.row))  # pyright: ignore[reportArgumentType]
         if self.col is None:
-            return row, None
-        return row, Weights(*(None if t is None else t[..., None, strip.columns] for t in self.col))  # pyright: ignore[reportArgumentType]
+            return Sides(row, None)
+        return Sides(row, Weights(*(None if t is None else t[..., None, columns] for t in self.col)))  # pyright: ignore[reportArgumentType]
 
 
 class TorchKernels:
@@ -153,9 +153,6 @@ class TorchKernels:
         self.filling = choose_filling(score)
         buffers = Buffers.plan(score, self.filling, terms, workspace, cols, needs)
         self.rows = buffers.rows
-        self.factor: float | Tensor | None = score.scale if score.kind == "dot" else 2 * score.scale
-        self.by_products = not self.filling.differences
-        self.scale_by_products = score.kind == "dot"
         self.narrow = readable(score.x) and score.has_sorted_classes()  # on a device reading would mean to wait
         self._keep_t = needs.any and _needs_t(score, needs)
         self._center = squared_distance.center(score, self.filling.dtype) if score.kind == "sqdist" else None
@@ -173,62 +170,91 @@ class TorchKernels:
                 return self._finished(strip)
         return self._finished(self._scaled_t(rows, columns, self.filling.dtype))
 
-    def parts(self, strip: TorchStrip) -> tuple[int, int]:
-        return 1, 1
-
     def absorb(self, strip: TorchStrip, row: Sums, col: Sums | None) -> None:
-        for parts, dim in ((col, 0), (row, 1)):
-            if parts is None:
-                continue
-            if parts.linear is not None and parts.count is not None:
-                there = strip.scores != -torch.inf
-                parts.count[0] = there.sum(dim=dim)
-                parts.linear[0] = torch.where(there, strip.scores, 0.0).sum(dim=dim)
-            self._absorb(strip, parts, dim)
+        if col is not None:
+            _write(col, col.merged(self._sums(strip, 0)))
+        _write(row, self._sums(strip, 1))
 
-    def _absorb(self, strip: TorchStrip, parts: Sums, dim: int) -> None:
-        s = strip.scores
-        if parts.reference is None:
-            for k, tilt in enumerate(self.terms.tilts):
-                parts.total[k, 0] = PSIS[self.terms.op].value(_tilted(s, tilt)).sum(dim=dim)
-            return
+    def _sums(self, strip: TorchStrip, dim: int) -> Sums:
+        """Over the columns, or the rows; those over columns come last, and of one tilt spend the scores."""
+        s, terms, linear, count = strip.scores, self.terms, None, None
+        if terms.linear:
+            there = s != -torch.inf
+            linear, count = torch.where(there, s, 0.0).sum(dim=dim), there.sum(dim=dim).to(s.dtype)
+        if terms.op != "logsumexp":
+            psi = PSIS[terms.op]
+            totals = [psi.value(_tilted(s, tilt)).sum(dim=dim) for tilt in terms.tilts]
+            return Sums(None, torch.stack(totals), linear, count)
         largest = s.amax(dim=dim)
-        # Rows come last: of one tilt their powers may stand where the scores were.
-        alone = dim == 1 and len(self.terms.tilts) == 1
-        for k, tilt in enumerate(self.terms.tilts):
-            base = _finite(largest if tilt == 1 else tilt * largest)
-            powers = _powers(s, tilt, base.unsqueeze(dim), out=s if alone else strip.scratch)
-            parts.reference[k, 0] = base
-            torch.sum(powers, dim=dim, out=parts.total[k, 0])
-            strip.base = base if alone else None
+        bases = [_finite(largest if tilt == 1 else tilt * largest) for tilt in terms.tilts]
+        alone = dim == 1 and len(terms.tilts) == 1
+        totals = [
+            _powers(s, tilt, base.unsqueeze(dim), out=s if alone else strip.scratch).sum(dim=dim)
+            for tilt, base in zip(terms.tilts, bases, strict=True)
+        ]
+        strip.base = bases[0] if alone else None
+        return Sums(torch.stack(bases), torch.stack(totals), linear, count)
 
-    def merge(self, parts: Sums, into: Sums, add: bool) -> None:
-        found = Sums(None if parts.reference is None else parts.reference[:, 0], parts.total[:, 0])
-        if add:
-            found = Sums(into.reference, into.total).merged(found)
-        into.total.copy_(found.total)
-        if into.reference is not None and found.reference is not None:
-            into.reference.copy_(found.reference)
+    def sides(self, row: Weights, col: Weights | None) -> Sides:
+        return Sides(row, col)
 
-    def sides(self, row: Weights, col: Weights | None, first_row: int) -> Sides:
-        return Sides(row, col, first_row)
-
-    def score_grad(self, strip: TorchStrip, sides: Sides, sums: GradSums) -> Tensor:
-        score, p = self.score, self._weights(strip, *sides.of(strip))
-        if sums.bias_row is not None:
-            torch.sum(p, dim=1, out=sums.bias_row[0])
-        if sums.bias_col is not None:
-            torch.sum(p, dim=0, out=sums.bias_col[0])
+    def add_grads(self, strip: TorchStrip, sides: Sides, needs: Needs, to: Gradients) -> None:
+        score, p = self.score, self._weights(strip, *sides)
+        if needs.row_bias:
+            to.row_bias[strip.rows] += p.sum(dim=1)
+        if needs.col_bias:
+            to.col_bias[strip.columns] += p.sum(dim=0)
         if strip.t is not None and score.phi.name != "identity":
             p *= score.phi.derivative(strip.t * score.scale)
         u = p.to(strip.dtype)
-        if sums.scale is not None and strip.t is not None:
-            sums.scale[0, 0] = torch.dot(u.reshape(-1), strip.t.reshape(-1))
-        if sums.u_row is not None:
-            torch.sum(u, dim=1, out=sums.u_row[0])
-        if sums.u_col is not None:
-            torch.sum(u, dim=0, out=sums.u_col[0])
-        return u
+        if needs.scale and score.kind == "sqdist" and strip.t is not None:
+            to.scale += torch.dot(u.reshape(-1), strip.t.reshape(-1))
+        (self._pull_by_differences if self.filling.differences else self._pull)(strip, u, needs, to)
+
+    def _pull_by_differences(self, strip: TorchStrip, u: Tensor, needs: Needs, to: Gradients) -> None:
+        score, columns, factor = self.score, strip.columns, 2 * self.score.scale
+        wanted, of_y = columns_wanted(score, needs, to)
+        here = overlap(columns, wanted)
+        if not needs.x and length(here) == 0:
+            return
+        toward_y, toward_x = pull(u, score.x[strip.rows], score.keys[columns])
+        if needs.x:
+            to.x[strip.rows] += toward_y * factor
+        if length(here) > 0:
+            of_y[within(here, wanted)] += toward_x[within(here, columns)] * factor
+
+    def _pull(self, strip: TorchStrip, u: Tensor, needs: Needs, to: Gradients) -> None:
+        """The gradients of embeddings by products of U, and that of the scale of dot products: Σ_i ⟨x_i, (U Y)_i⟩."""
+        score, dot = self.score, self.score.kind == "dot"
+        factor, scale = score.scale if dot else 2 * score.scale, needs.scale and dot
+        wanted, of_y = columns_wanted(score, needs, to)
+        here = strip.columns if needs.x or scale else overlap(strip.columns, wanted)
+        if length(here) == 0:
+            return
+        x = self._load(score.x, strip.rows, u.dtype)
+        # Of distances two terms meet that may be equal: they are multiplied when they have.
+        left, uy = x * factor if dot else x, torch.zeros_like(x)
+        for block in self._blocks(here, u.dtype):
+            y, part = self._load(score.keys, block, u.dtype), u[:, within(block, strip.columns)]
+            if needs.x or scale:
+                uy.addmm_(part, y)
+            at = overlap(block, wanted)
+            if length(at) == 0:
+                continue
+            # A U in fp64 is rounded to the gradient's dtype after its large terms have cancelled.
+            target, part = of_y[within(at, wanted)], part[:, within(at, block)]
+            if dot and target.dtype == u.dtype:
+                target.addmm_(part.T, left)
+                continue
+            ux = part.T @ left
+            if not dot:
+                # A product of its own, which is rounded as that of the matrices is: a pair of equal rows leaves 0.
+                ux = (ux - y[within(at, block)] * part.sum(dim=0)[:, None]) * factor
+            target += ux
+        if scale:
+            to.scale += (x * uy).sum(dtype=torch.float64)
+        if needs.x:
+            to.x[strip.rows] += (uy if dot else uy - x * u.sum(dim=1)[:, None]).mul_(factor)
 
     def _weights(self, strip: TorchStrip, row: Weights, col: Weights | None) -> Tensor:
         """P, (B, C); overwrites the strip's buffers."""
@@ -262,36 +288,18 @@ class TorchKernels:
         assert p is not None
         return p
 
-    def close(
-        self, strip: TorchStrip, u: Tensor, sides: Sides, dx: Tensor | None, dy: Tensor | None, columns: slice
-    ) -> None:
-        if self.by_products:  # in a dtype that no distance is too short for
-            return
-        toward_y, toward_x = pull(u, self.score.x[strip.rows], self.score.keys[strip.columns])
-        factor = 2 * self.score.scale
-        if dx is not None:
-            dx += toward_y * factor
-        if dy is not None:
-            first = strip.columns.start
-            dy += toward_x[columns.start - first : columns.stop - first] * factor
-
     def finish(self, strip: TorchStrip) -> Tensor:
         return strip.scores
 
-    def x_rows(self, rows: slice, dtype: torch.dtype) -> Tensor:
-        return self._load(self.score.x, rows, dtype)
-
-    def y_rows(self, columns: slice, dtype: torch.dtype) -> Tensor:
-        return self._load(self.score.keys, columns, dtype)
-
-    def blocks(self, columns: slice, dtype: torch.dtype) -> Iterator[slice]:
-        """One range where loading copies nothing."""
+    def _blocks(self, columns: slice, dtype: torch.dtype) -> Iterator[slice]:
+        """Columns whose rows of Y are held at once: one range where loading copies nothing."""
         copies = self._center is not None or self.score.x.dtype != dtype
         most = max(1, BLOCK // (self.score.D * dtype.itemsize)) if copies else columns.stop - columns.start
         for first in range(columns.start, columns.stop, most):
             yield slice(first, min(first + most, columns.stop))
 
     def _load(self, source: Tensor, rows: slice, dtype: torch.dtype) -> Tensor:
+        """Rows of X or Y as products take them: of distances around the mean."""
         loaded = source[rows].to(dtype)
         return loaded if self._center is None else loaded - self._center.to(dtype)
 
@@ -323,16 +331,22 @@ class TorchKernels:
             if scale is not None:
                 out.mul_(scale)
             return
-        x = self.x_rows(rows, out.dtype)
+        x = self._load(score.x, rows, out.dtype)
         left = x if score.kind == "dot" else torch.cat([2 * x, -_squares(x), -torch.ones_like(x[:, :1])], dim=1)
         if scale is not None:
             left = left * scale
-        for block in self.blocks(columns, out.dtype):
-            y = self.y_rows(block, out.dtype)
+        for block in self._blocks(columns, out.dtype):
+            y = self._load(score.keys, block, out.dtype)
             right = y if score.kind == "dot" else torch.cat([y, torch.ones_like(y[:, :1]), _squares(y)], dim=1)
             torch.mm(left, right.T, out=out[:, block.start - columns.start : block.stop - columns.start])
         if score.kind == "sqdist" and not score.phi.lipschitz:
             out.clamp_(max=0.0)  # rounding may leave −‖x − y‖² a little above 0, where √(−u) is NaN
+
+
+def _write(to: Sums, found: Sums) -> None:
+    for there, t in zip(to, found, strict=True):
+        if there is not None and t is not None:
+            there.copy_(t)
 
 
 def _tilted(s: Tensor, tilt: float) -> Tensor:

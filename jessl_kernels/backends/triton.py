@@ -27,15 +27,15 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..problem.row_loss import Loss, RowProblem
+from ..problem.row_loss import RowProblem
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Plan, RowSums, Slopes
+from ..problem.types import Plan
 
 NAME = "triton"
 DESCRIPTION = "Triton, fused tiles or kernels around the library's products, CUDA tensors"
@@ -62,34 +62,23 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
     return reasons
 
 
-def row_sums(problem: RowProblem, workspace: int) -> RowSums:
-    return _run("row_sums", problem.x[0], problem, workspace)
+def _on_its_device(function: str) -> Callable[..., Any]:
+    """This function of jessl_kernels/triton. Triton launches on the current device, which need not be that of the embeddings."""
+
+    def run(problem: Score | RowProblem, *args: Any) -> Any:
+        with torch.cuda.device_of(problem.x if isinstance(problem, Score) else problem.x[0]):
+            return getattr(_kernels(), function)(problem, *args)
+
+    return run
 
 
-def row_grads(problem: RowProblem, sums: RowSums, slopes: Slopes, needs: Needs, workspace: int) -> Gradients:
-    return _run("row_grads", problem.x[0], problem, sums, slopes, needs, workspace)
-
-
-def row_loss(problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-    return _run("row_loss", problem.x[0], problem, loss, needs, workspace)
-
-
-def total(score: Score, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
-    return _run("total", score.x, score, needs, workspace)
-
-
-def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
-    return _run("top_k", score.x, score, k, workspace)
+row_sums, row_grads, row_loss, total, top_k = map(
+    _on_its_device, ("row_sums", "row_grads", "row_loss", "total", "top_k")
+)
 
 
 def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
     return _kernels().plan(score, op, cols, with_gradient, reduction, workspace)
-
-
-def _run(function: str, x: Tensor, *args: Any) -> Any:
-    # Triton launches on the current device, which need not be that of x.
-    with torch.cuda.device_of(x):
-        return getattr(_kernels(), function)(*args)
 
 
 @functools.cache

@@ -36,6 +36,13 @@ class Sums(NamedTuple):
     linear: Tensor | None = None
     count: Tensor | None = None
 
+    @staticmethod
+    def empty(like: Tensor, terms: Terms, *n: int) -> Sums:
+        """To be written to, of this dtype and device; parts of sums have a dimension more, before n."""
+        total = like.new_empty(len(terms.tilts), *n)
+        linear, count = (like.new_empty(n) if terms.linear else None for _ in range(2))
+        return Sums(torch.empty_like(total) if terms.op == "logsumexp" else None, total, linear, count)
+
     def values(self) -> Tensor:
         """(tilts, n) log-sum-exps, −inf where there is no pair; or sums of ψ."""
         return self.total if self.reference is None else self.total.log() + self.reference
@@ -43,10 +50,6 @@ class Sums(NamedTuple):
     def part(self, here: slice) -> Sums:
         """Those of some rows."""
         return Sums(*(None if t is None else t[..., here] for t in self))  # pyright: ignore[reportArgumentType]
-
-    def taken(self, numbers: Tensor) -> Sums:
-        """Those of the rows with these numbers, in this order."""
-        return Sums(*(None if t is None else t.index_select(-1, numbers) for t in self))  # pyright: ignore[reportArgumentType]
 
     def merged(self, other: Sums) -> Sums:
         """The sums over both, which are over pairs of the same rows."""
@@ -146,10 +149,6 @@ class Weights(NamedTuple):
         several = sums.count > 1  # one score is its own mean, also in the last digit
         of_spread = torch.where(several, spread / sums.total[0], 0.0)
         return Weights(sums.reference, factor, of_spread, torch.where(several, spread / sums.count, 0.0))
-
-    def taken(self, numbers: Tensor) -> Weights:
-        """Those of the rows with these numbers, in this order."""
-        return Weights(*(None if t is None else t.index_select(-1, numbers) for t in self))  # pyright: ignore[reportArgumentType]
 
 
 class Needs(NamedTuple):

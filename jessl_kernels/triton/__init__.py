@@ -11,9 +11,9 @@ shapes        which tile for which problem
 launch_cache  a launch, of what was compiled before for such arguments
 launch        from a `Score` to the arguments of the fused kernels
 blocks        the same for blocks of weights, and their products by the library
-strips        the same for strips: products by the library, epilogues between them
+strip_kernels the same for strips: products by the library, epilogues between them
 dispatch      which of them a sweep takes, and what becomes of their results
-rows          a loss's rows in and out, sorted by ids where rows have several positives
+rows          a loss's rows in and out
 row_loss      a loss of rows, stage after stage
 """
 

@@ -8,8 +8,8 @@ and right of the diagonal.
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,62 +43,49 @@ def pull_back(
 
     Of a symmetric problem both sides are the same, and each pair stands for two; unless psi is asked for.
     """
-    problem = Problem.of(score)
+    problem, shape = Problem.of(score), shapes.wide("score_grad", score)
     half = score.symmetric and psi is None
     rows, cols = sizes(score, workspace)
     room = problem.x.new_empty(rows, cols)
     factor = (problem.scale if unit is None else problem.scale * unit).to(score.dtype)
-    for first in range(0, score.N, rows):
-        here = slice(first, min(score.N, first + rows))
-        for begin in range(first if half else 0, score.M, cols):
-            there = slice(begin, min(score.M, begin + cols))
-            twice = half and begin == first  # each pair of the block is there from both its ends
-            u = room[: here.stop - here.start, : there.stop - there.start]
-            _score_grad(problem, terms, sides, here, there, u, _Sums(unit, 0.5 if twice else 1.0, needs, into), psi)
-            if needs.x:
-                into.x[here].addcmul_(product(u, problem.y[there], score.dtype), factor)
-            if score.y is None and needs.x and not twice:
-                into.x[there].addcmul_(product(u.T, problem.x[here], score.dtype), factor)
-            low, high = max(begin, needs.y.start), min(there.stop, needs.y.stop)
-            if low < high:
-                to = into.y[low - needs.y.start : high - needs.y.start]
-                to.addcmul_(product(u[:, low - begin : high - begin].T, problem.x[here], score.dtype), factor)
 
+    def new(on: bool, parts: int, n: int) -> Tensor | None:
+        return score.x.new_empty(parts, n, dtype=score.dtype) if on else None
 
-class _Sums(NamedTuple):
-    """Where what is summed over a block goes, times unit and times."""
+    def add(to: Tensor, sums: Tensor, times: float) -> None:
+        to.add_(sums if unit is None else sums * unit, alpha=times)
 
-    unit: Tensor | None
-    times: float
-    needs: Needs
-    into: Gradients
-
-    def add(self, to: Tensor, sums: Tensor) -> None:
-        to.add_(sums if self.unit is None else sums * self.unit, alpha=self.times)
-
-
-def _score_grad(
-    problem: Problem, terms: Terms, sides: Sides, here: slice, there: slice, u: Tensor, sums: _Sums, psi: Tensor | None
-) -> None:
-    """U of a block, and what is summed over it."""
-    shape, score, needs = shapes.wide("score_grad", problem.score), problem.score, sums.needs
-    down, across = cdiv(len(u), shape.rows), cdiv(u.shape[1], shape.cols)
-    psi_row, bias_row, scale_part = (
-        score.x.new_empty(across, len(u), dtype=score.dtype) if on else None
-        for on in (psi is not None, needs.row_bias, needs.scale)
-    )
-    bias_col = score.x.new_empty(down, u.shape[1], dtype=score.dtype) if needs.col_bias else None
-    launch_cached(
-        score_grad_block, (down * across,),
-        problem.x, problem.y, u, problem.scale, problem.pairs, *sides, psi_row, bias_row, bias_col, scale_part,
-        here.start, here.stop, there.start, there.stop, score.N, score.M, u.stride(0), D=score.D, BD=shapes.chunk(score),
-        **constants(terms), **problem.phi, **run_options(shape),
-    )  # fmt: skip
-    if psi is not None and psi_row is not None:
-        psi[here] += merged(psi_row)
-    if bias_row is not None:
-        sums.add(sums.into.row_bias[here], merged(bias_row))
-    if bias_col is not None:
-        sums.add(sums.into.col_bias[there], merged(bias_col))
-    if scale_part is not None:
-        sums.add(sums.into.scale, scale_part.sum(dtype=torch.float64))
+    for first, begin in itertools.product(range(0, score.N, rows), range(0, score.M, cols)):
+        if half and begin < first:
+            continue
+        here, there = slice(first, min(score.N, first + rows)), slice(begin, min(score.M, begin + cols))
+        twice = half and begin == first  # each pair of the block is there from both its ends
+        times = 0.5 if twice else 1.0
+        u = room[: here.stop - first, : there.stop - begin]
+        down, across = cdiv(len(u), shape.rows), cdiv(u.shape[1], shape.cols)
+        psi_row, bias_row, scale_part = (
+            new(on, across, len(u)) for on in (psi is not None, needs.row_bias, needs.scale)
+        )
+        bias_col = new(needs.col_bias, down, u.shape[1])
+        launch_cached(
+            score_grad_block, (down * across,),
+            problem.x, problem.y, u, problem.scale, problem.pairs, *sides, psi_row, bias_row, bias_col, scale_part,
+            first, here.stop, begin, there.stop, score.N, score.M, u.stride(0), D=score.D, BD=shapes.chunk(score),
+            **constants(terms), **problem.phi, **run_options(shape),
+        )  # fmt: skip
+        if psi is not None and psi_row is not None:
+            psi[here] += merged(psi_row)
+        if bias_row is not None:
+            add(into.row_bias[here], merged(bias_row), times)
+        if bias_col is not None:
+            add(into.col_bias[there], merged(bias_col), times)
+        if scale_part is not None:
+            add(into.scale, scale_part.sum(dtype=torch.float64), times)
+        if needs.x:
+            into.x[here].addcmul_(product(u, problem.y[there], score.dtype), factor)
+        if score.y is None and needs.x and not twice:
+            into.x[there].addcmul_(product(u.T, problem.x[here], score.dtype), factor)
+        low, high = max(begin, needs.y.start), min(there.stop, needs.y.stop)
+        if low < high:
+            to = into.y[low - needs.y.start : high - needs.y.start]
+            to.addcmul_(product(u[:, low - begin : high - begin].T, problem.x[here], score.dtype), factor)

@@ -7,74 +7,60 @@ keep their digits.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..backends.executor import Weigh
+from ..backends.strips import Strips
 from ..problem.exclude import IdPair
 from ..problem.score import Score
 from ..problem.types import Gradients, Needs, Plan, Sums, Terms, Weights
 from . import blocks, launch, shapes, strip_kernels
-from .launch import NO_PARTS, Parts, Problem, Pulled, Sides
+from .launch import NO_SUMS, Problem, Pulled, Sides, one_part
 
 HALF_SHIFT = (
     13  # weights in fp16 are kept 2^13 times larger: what is below 4e-9 of a row's largest is lost, not below 6e-5
 )
 
-strips = strip_kernels.STRIPS  # the route of strips: `Sweeps` by products of the library
 
-
-class Routes:
-    """`Sweeps` of the executor, by the route that a score takes."""
+class Routes(Strips):
+    """`Sweeps` of the executor, by the route that a score takes: if not that of strips, one of its own."""
 
     def sums(self, score: Score, terms: Terms, cols: bool, workspace: int) -> tuple[Sums, Sums | None]:
         if shapes.route(score) == "strips":
-            return strips.sums(score, terms, cols, workspace)
+            return super().sums(score, terms, cols, workspace)
         row, col = parts(score, terms, cols, workspace)
         of_rows = launch.merge(row)
         return of_rows, None if not cols else of_rows if col is row else launch.merge(col)
 
     def grads(
-        self,
-        score: Score,
-        terms: Terms,
-        row: Weights,
-        col: Weights | None,
-        needs: Needs,
-        into: Gradients,
-        workspace: int,
+        self, score: Score, terms: Terms, row: Weights, col: Weights | None, needs: Needs, to: Gradients, workspace: int
     ) -> None:
         route = shapes.route(score)
-        if route == "strips":
-            strips.grads(score, terms, row, col, needs, into, workspace)
-            return
-        if score.symmetric:
+        if score.symmetric and route != "strips":
             row = col = row if col is None else _of_both(row, col)
-        if route == "blocks":
+        if route == "strips":
+            super().grads(score, terms, row, col, needs, to, workspace)
+        elif route == "blocks":
             sides, unit = scaled(score, row, col, by_row=False)
-            blocks.pull_back(score, terms, sides, unit, needs, into, workspace)
+            blocks.pull_back(score, terms, sides, unit, needs, to, workspace)
         else:
-            _pull(score, terms, row, col, needs, into, workspace)
+            _pull(score, terms, row, col, needs, to, workspace)
 
     def at_once(self, score: Score, terms: Terms) -> bool:
-        return shapes.route(score) == "strips" and strips.at_once(score, terms)
-
-    def sums_and_grads(
-        self, score: Score, terms: Terms, weigh: Weigh, needs: Needs, into: Gradients, workspace: int
-    ) -> Sums:
-        return strips.sums_and_grads(score, terms, weigh, needs, into, workspace)
+        return shapes.route(score) == "strips"
 
 
-SWEEPS = Routes()
+SWEEPS = Routes(strip_kernels.TritonKernels)
+top_k = SWEEPS.top_k
 
 
-def parts(score: Score, terms: Terms, cols: bool, workspace: int, reach: IdPair | None = None) -> tuple[Parts, Parts]:
+def parts(score: Score, terms: Terms, cols: bool, workspace: int, reach: IdPair | None = None) -> tuple[Sums, Sums]:
     """Sums of rows, and of columns or nothing of them, unmerged; where both are the same, one object. reach: see `Pairs`."""
     if shapes.route(score) == "strips":
-        row, col = strips.sums(score, terms, cols, workspace)
-        return Parts.of(row), NO_PARTS if col is None else Parts.of(col)
+        row, col = SWEEPS.sums(score, terms, cols, workspace)
+        return one_part(row), NO_SUMS if col is None else one_part(col)
     twins = cols and score.symmetric
     row, col = launch.sum_parts(Problem.of(score, reach), terms, cols and not twins, workspace)
     return row, row if twins else col
@@ -95,10 +81,6 @@ class Sweep(NamedTuple):
     def pull(self, workspace: int, *, bias: bool = False, scale: bool = False, rows: slice | None = None) -> Pulled:
         problem = Problem.of(self.score, self.reach)
         return launch.pull(problem, self.sides, self.terms, workspace, bias=bias, scale=scale, rows=rows)
-
-
-def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
-    return strips.top_k(score, k, workspace)
 
 
 def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
@@ -133,49 +115,42 @@ def attends(score: Score) -> bool:
 
 
 def _pull(
-    score: Score, terms: Terms, row: Weights, col: Weights | None, needs: Needs, into: Gradients, workspace: int
+    score: Score, terms: Terms, row: Weights, col: Weights | None, needs: Needs, to: Gradients, workspace: int
 ) -> None:
     """All gradients by the fused kernel: rows, then columns as the rows of the transposed problem."""
     if needs.x or needs.scale or needs.row_bias:
-        found, unit = _pulled(score, terms, row, col, workspace, bias=needs.row_bias, scale=needs.scale)
+        found = _pulled(score, terms, row, col, workspace, bias=needs.row_bias, scale=needs.scale)
         if needs.x:
-            _add(into.x, found.embedding, score, unit)
-        if needs.row_bias:
-            into.row_bias += _times(found.bias, unit)
-        if needs.scale:  # of a symmetric problem each pair is there from both its ends
-            sum_of_all = _times(found.scale, unit).sum(dtype=torch.float64)
-            into.scale += sum_of_all * 0.5 if score.symmetric else sum_of_all
+            to.x += found.embedding
+        if found.bias is not None:
+            to.row_bias += found.bias
+        if found.scale is not None:  # of a symmetric problem each pair is there from both its ends
+            to.scale += found.scale.sum(dtype=torch.float64) * (0.5 if score.symmetric else 1.0)
     wanted = needs.y.stop > needs.y.start
     if score.symmetric or not (wanted or needs.col_bias or (needs.x and score.y is None)):
         return
     rows = needs.y if wanted and not needs.col_bias else None
-    found, unit = _pulled(score.transposed(), terms, col, row, workspace, bias=needs.col_bias, rows=rows)
-    if needs.col_bias:
-        into.col_bias += _times(found.bias, unit)
+    found = _pulled(score.transposed(), terms, col, row, workspace, bias=needs.col_bias, rows=rows)
+    if found.bias is not None:
+        to.col_bias += found.bias
     if score.y is None and needs.x:
-        _add(into.x, found.embedding, score, unit)
+        to.x += found.embedding
     elif wanted:
-        _add(into.y, found.embedding if rows else found.embedding[needs.y], score, unit)
+        to.y += found.embedding if rows else found.embedding[needs.y]
 
 
 def _pulled(
-    score: Score, terms: Terms, row: Weights | None, col: Weights | None, workspace: int, **options: object
-) -> tuple[Pulled, Tensor | None]:
-    """What is pulled, and what it still lacks: of each row or of all."""
+    score: Score, terms: Terms, row: Weights | None, col: Weights | None, workspace: int, **options: Any
+) -> Pulled:
+    """What is pulled, α and what weights in fp16 lack multiplied in."""
     sides, unit = scaled(score, row, col)
-    found = launch.pull(Problem.of(score), sides, terms, workspace, **options).merged()  # pyright: ignore[reportArgumentType]
-    return found, unit
-
-
-def _add(to: Tensor, embedding: Tensor, score: Score, unit: Tensor | None) -> None:
-    alpha = launch.scale_of(score) * (2 if score.kind == "sqdist" else 1)
-    factor = alpha.to(to.dtype) if unit is None else (alpha * unit).to(to.dtype)
-    to.addcmul_(embedding, factor if factor.ndim == 0 else factor[:, None])
-
-
-def _times(found: Tensor | None, unit: Tensor | None) -> Tensor:
-    assert found is not None
-    return found if unit is None else found * unit
+    found = launch.pull(Problem.of(score), sides, terms, workspace, **options).merged()
+    factor = launch.scale_of(score) * (2 if score.kind == "sqdist" else 1)
+    if unit is not None:
+        factor = factor * unit
+        found = found._replace(**{k: getattr(found, k) * unit for k in ("bias", "scale") if options.get(k)})
+    factor = factor.to(found.embedding.dtype)
+    return found._replace(embedding=found.embedding * (factor[:, None] if factor.ndim else factor))
 
 
 def scaled(

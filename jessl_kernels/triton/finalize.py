@@ -25,6 +25,13 @@ def merge_linear(parts, i, count, stride, inside, BLOCK: tl.constexpr, PARTS_PER
 
 
 @triton.jit
+def level_of_part(reference, total):
+    """A part without pairs says nothing by its reference, and must not have the largest; an infinite one has, or it might be
+    multiplied by 0."""
+    return tl.where(total == 0, float("-inf"), tl.where(total == float("inf"), total, reference))
+
+
+@triton.jit
 def merge_exponentials(
     reference, total, also, i, count, stride, inside, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr
 ):
@@ -40,10 +47,7 @@ def merge_exponentials(
         at = k.to(tl.int64)[:, None] * stride + i[None, :]
         there = (k < count)[:, None] & inside[None, :]
         found = tl.load(total + at, mask=there, other=0.0)
-        # A part without pairs says nothing by its reference, and must not have the largest; an infinite one has, or it might be
-        # multiplied by 0.
-        level = tl.load(reference + at, mask=there, other=float("-inf"))
-        level = tl.where(found == 0, float("-inf"), tl.where(found == float("inf"), found, level))
+        level = level_of_part(tl.load(reference + at, mask=there, other=float("-inf")), found)
         now = tl.maximum(most, tl.max(level, axis=0))
         base = base_of(now)
         sums = sums * exp(most - base) + tl.sum(found * exp(level - base[None, :]), axis=0)
@@ -55,36 +59,62 @@ def merge_exponentials(
     return nearer, sums * exp(base - nearer)
 
 
-@triton.jit(do_not_specialize=["count", "N"])
-def merge_sums(first, parts, made, count, N, TILTS: tl.constexpr, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr):
-    """`launch.Parts`, count of them, to `Sums`; first is any tensor of them."""
+@triton.jit
+def merged(parts, k, also, i, count, n, inside, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr):
+    """Reference and total of tilt k of rows i, of n; a ψ has no reference, in whose place the total stands again."""
+    skip = k * count.to(tl.int64) * n
+    if parts.reference is None:
+        total = merge_linear(parts.total + skip, i, count, n, inside, BLOCK, PARTS_PER_LOAD)
+        reference = total
+    else:
+        reference, total = merge_exponentials(
+            parts.reference + skip, parts.total + skip, also, i, count, n, inside, BLOCK, PARTS_PER_LOAD
+        )
+    return reference, total
+
+
+@triton.jit(do_not_specialize=["count", "N", "stride"])
+def merge_sums(
+    first, parts, made, count, N, stride, TILTS: tl.constexpr, ADD: tl.constexpr, BLOCK: tl.constexpr,
+    PARTS_PER_LOAD: tl.constexpr,
+):  # fmt: skip
+    """Sums of parts, count of them, to sums, a tilt's stride after those of the one before; ADD: to what is there. first is any
+    tensor of the parts."""
     for start in range(tl.program_id(0) * BLOCK, N, tl.num_programs(0) * BLOCK):
         i = start + tl.arange(0, BLOCK)
         inside = i < N
-        for k in tl.static_range(len(TILTS)):
-            skip = k * N.to(tl.int64)
+        for k in tl.static_range(TILTS):
+            at = k * stride.to(tl.int64) + i
+            level, total = merged(parts, k, None, i, count, N, inside, BLOCK, PARTS_PER_LOAD)
+            if ADD:
+                before = tl.load(made.total + at, mask=inside, other=0.0)
             if parts.reference is None:
-                total = merge_linear(parts.total + skip * count, i, count, N, inside, BLOCK, PARTS_PER_LOAD)
+                if ADD:
+                    total += before
             else:
-                reference, total = merge_exponentials(
-                    parts.reference + skip * count, parts.total + skip * count, None, i, count, N, inside, BLOCK, PARTS_PER_LOAD
-                )  # fmt: skip
-                tl.store(made.reference + skip + i, reference, mask=inside)
-            tl.store(made.total + skip + i, total, mask=inside)
+                if ADD:
+                    other = level_of_part(tl.load(made.reference + at, mask=inside, other=0.0), before)
+                    level = level_of_part(level, total)
+                    base = base_of(tl.maximum(level, other))
+                    total = total * exp(level - base) + before * exp(other - base)
+                    level = base
+                tl.store(made.reference + at, level, mask=inside)
+            tl.store(made.total + at, total, mask=inside)
         if parts.linear is not None:
             linear = merge_linear(parts.linear, i, count, N, inside, BLOCK, PARTS_PER_LOAD)
+            pairs = merge_linear(parts.count, i, count, N, inside, BLOCK, PARTS_PER_LOAD)
+            if ADD:
+                linear += tl.load(made.linear + i, mask=inside, other=0.0)
+                pairs += tl.load(made.count + i, mask=inside, other=0.0)
             tl.store(made.linear + i, linear, mask=inside)
-            tl.store(made.count + i, merge_linear(parts.count, i, count, N, inside, BLOCK, PARTS_PER_LOAD), mask=inside)
+            tl.store(made.count + i, pairs, mask=inside)
 
 
 @triton.jit
 def first_reference(parts, k, count, N, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr):
     """Of tilt k the reference of the first row, as what all are measured from."""
     row = tl.zeros([BLOCK], tl.int32)
-    skip = k * count.to(tl.int64) * N
-    reference, _ = merge_exponentials(
-        parts.reference + skip, parts.total + skip, None, row, count, N, row == 0, BLOCK, PARTS_PER_LOAD
-    )
+    reference, _ = merged(parts, k, None, row, count, N, row == 0, BLOCK, PARTS_PER_LOAD)
     least = tl.max(reference)
     return tl.where(least != least, 0.0, base_of(least))
 
@@ -157,17 +187,10 @@ def finalize_rows(
         i = first + here
         logs, references, totals = (), (), ()
         for k in tl.static_range(len(TILTS)):
-            skip = k * count.to(tl.int64) * rows
-            if OP == "logsumexp":
-                reference, total = merge_exponentials(
-                    negatives.reference + skip, negatives.total + skip, None if also is None else also + first, here, count, rows,
-                    inside, BLOCK, PARTS_PER_LOAD,
-                )  # fmt: skip
-                logs = logs + (reference + tl.log(total),)
-            else:
-                total = merge_linear(negatives.total + skip, here, count, rows, inside, BLOCK, PARTS_PER_LOAD)
-                reference = total
-                logs = logs + (total,)
+            reference, total = merged(
+                negatives, k, None if also is None else also + first, here, count, rows, inside, BLOCK, PARTS_PER_LOAD
+            )
+            logs = logs + (reference + tl.log(total) if OP == "logsumexp" else total,)
             references, totals = references + (reference,), totals + (total,)
         P = tl.zeros([BLOCK], DTYPE)
         spread, n = P, P + 1.0
@@ -175,15 +198,12 @@ def finalize_rows(
         if positives.total is not None:
             many = merge_linear(positives.count, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD)
             n = tl.maximum(many, 1.0)
+            level, of_level = merged(positives, 0, None, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD)
+            P = of_level
             if POSITIVE_OP == "logsumexp":
-                level, of_level = merge_exponentials(
-                    positives.reference, positives.total, None, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD
-                )  # fmt: skip
                 P = tl.where(many > 0, level + tl.log(of_level), 0.0)
                 linear = merge_linear(positives.linear, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD)
                 spread = tl.where(many > 1, P - linear / n, 0.0)  # one score is its own mean, also in the last digit
-            else:
-                P = merge_linear(positives.total, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD)
         at_pair = tl.where(i < roll, i - roll + N, i - roll)
         if positive is not None:
             score = tl.load(positive + at_pair, mask=inside, other=0.0)

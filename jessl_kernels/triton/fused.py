@@ -2,7 +2,7 @@
 
     row_sums   of each tilt m_i and Σ_j e^{tilt s_ij − m_i}, or Σ_j ψ(tilt s_ij), of its range, with ATTEND also
                O_i = Σ_j e^{s_ij − m_i} y_j; and the same sums over its rows for each column: 1 product of 2·N·M·D flops, 2 with
-               ATTEND
+               ATTEND. Or of a strip, whose t the library's product has made
     pull       Σ_j U_ij y_j, or Σ_j U_ij (y_j − x_i) for distances; also Σ_j ψ(tilt s_ij): 2 products
 
 A product of at most BD dimensions keeps its rows of x on the chip, and so can be pulled; of more of them sums alone are made.
@@ -25,26 +25,31 @@ from .tile import (
     differences,
     for_each,
     level_of,
+    of_strip,
     products,
     pulled,
     rows_of,
     scores_of,
     side_of,
+    store_rows,
     weights_of,
 )
 from .words import phi_slope, psi_of, tilted
 
 
-@triton.jit(do_not_specialize=["first_row", "N", "M"])
+@triton.jit(do_not_specialize=["first_row", "first_part", "N", "M"])
 def row_sums(
-    x, y, scale, pairs, row, col, pulled_part, mean_part, first_row, N, M, columns_each,
+    x, y, scale, pairs, row, col, pulled_part, mean_part, first_row, first_part, N, M, columns_each,
     D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr, OP: tl.constexpr,
     TILTS: tl.constexpr, ATTEND: tl.constexpr, SHIFT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr,
     HIGH: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """Parts of sums, as `launch.Parts` says: row of ranges of columns, col of the row tiles of this launch. Either may have no
-    linear; a col without a total is not there. With ATTEND, of one tilt, pulled_part (ranges, N, D), and mean_part (ranges, N)
-    Σ_j e^{s_ij − m_i} t_ij or None: from weights that are not rounded, since it cancels."""
+    """Parts of sums: row of ranges of columns, for rows first_part … N − 1, col of the row tiles of this launch. Either may have
+    no linear; a col without a total is not there. KIND "strip": x is a strip of t from first_row on.
+
+    With ATTEND, of one tilt, pulled_part (ranges, N, D), and mean_part (ranges, N) Σ_j e^{s_ij − m_i} t_ij or None: from weights
+    that are not rounded, since it cancels.
+    """
     tile, part = tl.program_id(0), tl.program_id(1)
     tiles = tl.num_programs(0).to(tl.int64)
     ranges = tl.num_programs(1).to(tl.int64)
@@ -52,7 +57,7 @@ def row_sums(
     i = first + tl.arange(0, BM)
     alpha = tl.load(scale).to(DTYPE)
     if KIND == "dot" and D <= BD:
-        x_tile = rows_of(x, i, N, 0, D, BD)
+        x_tile = rows_of(x, i, i < N, 0, D, BD)
     largest = for_each(TILTS, BM, float("-inf"), DTYPE)
     total = for_each(TILTS, BM, 0.0, DTYPE)
     linear = tl.zeros([BM], DTYPE)
@@ -65,10 +70,12 @@ def row_sums(
     for start in range(begin, end, BN):
         j = start + tl.arange(0, BN)
         if KIND == "dot" and D <= BD:
-            y_tile = rows_of(y, j, M, 0, D, BD)
+            y_tile = rows_of(y, j, j < M, 0, D, BD)
             t = tl.dot(x_tile, tl.trans(y_tile))
         elif KIND == "dot":
             t = products(x, y, i, j, N, M, D, BD)
+        elif KIND == "strip":
+            t = of_strip(x, first_row, N, i, j, M, 0.0)
         else:
             t = differences(x, y, i, j, N, M, D, DTYPE)
         s = scores_of(t, alpha, first, start, N, M, pairs, PHI, LOW, HIGH)
@@ -103,25 +110,19 @@ def row_sums(
                         mean = mean * shrunk + tl.sum(e * t, axis=1)
             largest_now, total_now = largest_now + (now,), total_now + (added,)
         largest, total = largest_now, total_now
-    at = part.to(tl.int64) * N + i
+    at = part.to(tl.int64) * (N - first_part) + i - first_part
     for k in tl.static_range(len(TILTS)):
+        skip = k * ranges * (N - first_part)
         if OP == "logsumexp":
-            tl.store(row.reference + k * ranges * N + at, level_of(largest[k]), mask=i < N)
-        tl.store(row.total + k * ranges * N + at, total[k], mask=i < N)
+            tl.store(row.reference + skip + at, level_of(largest[k]), mask=i < N)
+        tl.store(row.total + skip + at, total[k], mask=i < N)
     if row.linear is not None:
         tl.store(row.linear + at, linear, mask=i < N)
         tl.store(row.count + at, pair_count, mask=i < N)
     if ATTEND:
-        write_rows(pulled_part, at, o * 2.0**-SHIFT, i < N, D, BD)
+        store_rows(pulled_part, at, i < N, 0, o * 2.0**-SHIFT, D, BD)
         if mean_part is not None:
             tl.store(mean_part + at, mean, mask=i < N)
-
-
-@triton.jit
-def write_rows(target, at, rows, mask, D: tl.constexpr, BD: tl.constexpr):
-    """Rows `at`, in 64 bits, of a contiguous matrix."""
-    d = tl.arange(0, BD)
-    tl.store(target + at[:, None] * D + d[None, :], rows, mask=mask[:, None] & (d < D)[None, :])
 
 
 @triton.jit(do_not_specialize=["first_row", "last_row", "N", "M"])
@@ -139,7 +140,7 @@ def pull(
     alpha = tl.load(scale).to(DTYPE)
     rows, shared = side_of(row, i, N, lse_range, TILTS), bases_of(lse_range, TILTS)
     if KIND == "dot":
-        x_tile = rows_of(x, i, N, 0, D, BD)
+        x_tile = rows_of(x, i, i < N, 0, D, BD)
     acc = tl.zeros([BM, BD], DTYPE)
     of_psi = tl.zeros([BM], DTYPE)
     of_bias = tl.zeros([BM], DTYPE)
@@ -149,7 +150,7 @@ def pull(
     for start in range(begin, end, BN):
         j = start + tl.arange(0, BN)
         if KIND == "dot":
-            y_tile = rows_of(y, j, M, 0, D, BD)
+            y_tile = rows_of(y, j, j < M, 0, D, BD)
             t = tl.dot(x_tile, tl.trans(y_tile))
         else:
             t = differences(x, y, i, j, N, M, D, DTYPE)
@@ -171,7 +172,7 @@ def pull(
                 acc += tl.where((d == k)[None, :], pulled(u, x, y, i, j, k, N, M, D, DTYPE)[:, None], 0.0)
     inside = i < last_row
     at = part.to(tl.int64) * (last_row - first_row) + i - first_row
-    write_rows(pulled_part, at, acc, inside, D, BD)
+    store_rows(pulled_part, at, inside, 0, acc, D, BD)
     if psi_part is not None:
         tl.store(psi_part + at, of_psi, mask=inside)
     if bias_part is not None:

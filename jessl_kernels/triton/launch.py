@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import os
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import triton
 from torch import Tensor
 
 from ..problem.exclude import IdPair
+from ..problem.phi import Phi
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
 from ..problem.types import Sums, Terms, Weights
@@ -29,6 +30,9 @@ ROWS = 128  # that a program of the kernels over rows takes at a time
 ONE_STAGE = {"num_stages": 1}  # nothing multiplies: there is no pipeline to fill
 SAFE = os.environ.get("JESSL_SAFE") == "1"  # no software pipelining: for a compiler whose pipeliner is suspected
 TYPES = {torch.float32: triton.language.float32, torch.float64: triton.language.float64}
+
+
+T = TypeVar("T", Tensor, Tensor | None)
 
 
 class Pairs(NamedTuple):
@@ -54,40 +58,13 @@ class Pairs(NamedTuple):
     last: Tensor | None = None
 
 
-class Parts(NamedTuple):
-    """`Sums` of parts of the pairs, unmerged.
-
-    reference, total  (tilts, parts, n); the reference may be −∞ where a part has no pairs
-    linear, count     (parts, n)
-    """
-
-    reference: Tensor | None
-    total: Tensor | None
-    linear: Tensor | None = None
-    count: Tensor | None = None
-
-    @staticmethod
-    def of(sums: Sums) -> Parts:
-        """One part, or several that stand in the last dimension but one already."""
-
-        def apart(t: Tensor | None, dims: int) -> Tensor | None:
-            return None if t is None else t.contiguous() if t.ndim == dims else t.unsqueeze(-2).contiguous()
-
-        return Parts(apart(sums.reference, 3), apart(sums.total, 3), apart(sums.linear, 2), apart(sums.count, 2))
-
-    @staticmethod
-    def empty(like: Tensor, terms: Terms, parts: int, n: int) -> Parts:
-        """To be written to, of this dtype and device."""
-        total = like.new_empty(len(terms.tilts), parts, n)
-        linear, count = (like.new_empty(parts, n) if terms.linear else None for _ in range(2))
-        return Parts(torch.empty_like(total) if terms.op == "logsumexp" else None, total, linear, count)
-
-    @property
-    def number(self) -> int:
-        return 0 if self.total is None else self.total.shape[1]
+# Sums of parts of the pairs, unmerged, are `Sums` too: (tilts, parts, n), linear and count (parts, n). A reference may be −∞
+# where a part has no pairs.
+NO_SUMS = Sums(None, None)  # pyright: ignore[reportArgumentType]
 
 
-NO_PARTS = Parts(None, None)
+def one_part(sums: Sums) -> Sums:
+    return Sums(*(None if t is None else t.unsqueeze(-2).contiguous() for t in sums))  # pyright: ignore[reportArgumentType]
 
 
 class Side(NamedTuple):
@@ -108,6 +85,9 @@ class Side(NamedTuple):
             return NO_SIDE
         reference, factor, spread, mean = (None if t is None else t.contiguous() for t in weights)
         return Side(reference, factor, None, spread, mean)
+
+    def part(self, here: slice) -> Side:
+        return Side(*(None if t is None else aligned(t[..., here]) for t in self))
 
     def weights(self) -> Weights:
         assert self.factor is not None
@@ -147,6 +127,9 @@ class Sides(NamedTuple):
     def transposed(self) -> Sides:
         return Sides(self.col, self.row, self.lse_range)
 
+    def part(self, rows: slice, columns: slice) -> Sides:
+        return Sides(self.row.part(rows), self.col.part(columns), self.lse_range)
+
 
 class Pulled(NamedTuple):
     """Parts of what `pull` sums over columns: Σ U y or Σ U (y − x), (ranges, R, D), and Σ ψ(tilt s), Σ P and Σ U t,
@@ -179,7 +162,6 @@ class Problem:
         exclude = score.exclude
         x = aligned(score.x)
         y = x if score.y is None else aligned(score.y)
-        row_bias, col_bias = (None if v is None else aligned(v) for v in (score.row_bias, score.col_bias))
         # A diagonal that misses the matrix is dropped: it might not even fit into 32 bits.
         diagonals, keep = (
             tuple(sorted({4 * d + 2 for d in ds if -score.N < d < score.M})) for ds in (exclude.diagonals, exclude.keep)
@@ -189,24 +171,18 @@ class Problem:
             tuple((aligned(rows), aligned(cols)) for rows, cols in pairs)
             for pairs in (exclude.same, exclude.different, *further)
         )
-        ids = Pairs(row_bias, col_bias, diagonals, keep, same, different, without, within, *(reach or (None, None)))
-        return Problem(score, x, y, scale_of(score), ids)
+        biases = aligned(score.row_bias), aligned(score.col_bias)
+        pairs = Pairs(*biases, diagonals, keep, same, different, without, within, *(reach or (None, None)))
+        return Problem(score, x, y, scale_of(score), pairs)
 
     @property
     def phi(self) -> dict[str, Any]:
-        low, high = self.score.phi.parameters or (0.0, 0.0)
-        return {"PHI": self.score.phi.name, "LOW": low, "HIGH": high}
+        return phi_of(self.score.phi)
 
     def fused_options(self, shape: Shape) -> dict[str, Any]:
         score = self.score
-        return {
-            "D": score.D,
-            "BD": shapes.held(score),
-            "KIND": score.kind,
-            "DTYPE": TYPES[score.dtype],
-            **self.phi,
-            **run_options(shape),
-        }
+        held = {"D": score.D, "BD": shapes.held(score), "KIND": score.kind, "DTYPE": TYPES[score.dtype]}
+        return {**held, **self.phi, **run_options(shape)}
 
 
 def scale_of(problem: Score | RowProblem) -> Tensor:
@@ -215,8 +191,10 @@ def scale_of(problem: Score | RowProblem) -> Tensor:
     return alpha.detach() if isinstance(alpha, Tensor) else x.new_full((), alpha, dtype=torch.float64)
 
 
-def aligned(x: Tensor) -> Tensor:
+def aligned(x: T) -> T:
     """Element after element from an address that vector loads take: one at a time a tile costs too many registers."""
+    if x is None:
+        return x
     x = x.contiguous()
     return x.clone() if x.data_ptr() % ALIGNED_BYTES else x
 
@@ -250,8 +228,8 @@ def ranges(problem: Problem, shape: Shape, rows: int, most: int | None = None) -
 
 def sum_parts(
     problem: Problem, terms: Terms, cols: bool, workspace: int, shape: Shape | None = None
-) -> tuple[Parts, Parts]:
-    """Of rows, and of columns or nothing of them."""
+) -> tuple[Sums, Sums]:
+    """Of rows, and of columns or nothing of them, in parts."""
     score = problem.score
     shape = shape or tune.chosen(
         "both" if cols else "sums",
@@ -265,34 +243,35 @@ def sum_parts(
     most = max(1, workspace // (numbers * score.M * score.dtype.itemsize)) if cols else tiles
     count, each = ranges(problem, shape, min(score.N, most * shape.rows))
     like = score.x.new_empty(0, dtype=score.dtype)
-    row, of_blocks = Parts.empty(like, terms, count, score.N), []
+    row, of_blocks = Sums.empty(like, terms, count, score.N), []
     for first in range(0, tiles, most):
         here = min(most, tiles - first)
-        col = Parts.empty(like, terms, here, score.M) if cols else NO_PARTS
+        col = Sums.empty(like, terms, here, score.M) if cols else NO_SUMS
         if cols and problem.pairs.first is not None:  # columns that a tile of rows passes by have no sum there
             for part in col[1:]:
                 if part is not None:
                     part.zero_()
         launch_cached(
             fused.row_sums, (here, count),
-            problem.x, problem.y, problem.scale, problem.pairs, row, col, None, None, first * shape.rows, score.N, score.M, each,
-            **constants(terms), ATTEND=False, SHIFT=0, **problem.fused_options(shape),
+            problem.x, problem.y, problem.scale, problem.pairs, row, col, None, None, first * shape.rows, 0, score.N, score.M,
+            each, **constants(terms), ATTEND=False, SHIFT=0, **problem.fused_options(shape),
         )  # fmt: skip
-        of_blocks.append(col if tiles <= most else Parts.of(merge(col)) if cols else col)
+        of_blocks.append(col if tiles <= most else one_part(merge(col)) if cols else col)
     if len(of_blocks) == 1:
         return row, of_blocks[0]
     found = zip(*of_blocks, strict=True)
-    return row, Parts(*(None if fields[0] is None else torch.cat(fields, dim=-2) for fields in found))
+    return row, Sums(*(None if fields[0] is None else torch.cat(fields, dim=-2) for fields in found))  # pyright: ignore[reportArgumentType]
 
 
-def merge(parts: Parts) -> Sums:
-    """The sums over all parts."""
-    assert parts.total is not None
+def merge(parts: Sums, to: Sums | None = None, *, add: bool = False) -> Sums:
+    """The sums over all parts, written there, or added to what is there."""
     tilts, count, n = parts.total.shape
-    made = Sums(*(None if t is None else t.new_empty(*t.shape[:-2], n) for t in parts))  # pyright: ignore[reportArgumentType]
+    to = to or Sums(*(None if t is None else t.new_empty(*t.shape[:-2], n) for t in parts))  # pyright: ignore[reportArgumentType]
     grid, options = over_rows(n, count)
-    launch_cached(finalize.merge_sums, grid, parts.total, parts, made, count, n, TILTS=(1.0,) * tilts, **options)
-    return made
+    launch_cached(
+        finalize.merge_sums, grid, parts.total, parts, to, count, n, to.total.stride(0), TILTS=tilts, ADD=add, **options
+    )
+    return to
 
 
 def over_rows(rows: int, parts: int) -> tuple[tuple[int], dict[str, int]]:
@@ -304,28 +283,21 @@ def over_rows(rows: int, parts: int) -> tuple[tuple[int], dict[str, int]]:
     }
 
 
-class Attended(NamedTuple):
-    """Parts of sums, Σ_j e^{s_ij − reference_i} y_j (ranges, N, D), and where it is wanted the same of t_ij (ranges, N)."""
-
-    sums: Parts
-    embedding: Tensor
-    mean: Tensor | None
-
-
-def attend(problem: Problem, mean: bool, shift: int, workspace: int, shape: Shape | None = None) -> Attended:
-    """Weights are 2^shift times larger on the way through the product."""
+def attend(problem: Problem, mean: bool, shift: int, workspace: int, shape: Shape | None = None) -> tuple[Sums, Pulled]:
+    """Parts of sums, Σ_j e^{s_ij − reference_i} y_j, and where the mean is wanted the same of t_ij, as a scale. Weights are
+    2^shift times larger on the way through the product."""
     score, terms = problem.score, Terms()
     shape = shape or tune.chosen("attend", score, functools.partial(attend, problem, mean, shift, workspace))
     count, each = ranges(problem, shape, score.N, most=parts_within(problem, workspace))
-    row = Parts.empty(score.x.new_empty(0, dtype=score.dtype), terms, count, score.N)
-    pulled = score.x.new_empty(count, score.N, score.D, dtype=score.dtype)
-    mean_part = score.x.new_empty(count, score.N, dtype=score.dtype) if mean else None
+    row = Sums.empty(score.x.new_empty(0, dtype=score.dtype), terms, count, score.N)
+    pulled = row.total.new_empty(count, score.N, score.D)
+    mean_part = row.total.new_empty(count, score.N) if mean else None
     launch_cached(
         fused.row_sums, (cdiv(score.N, shape.rows), count),
-        problem.x, problem.y, problem.scale, problem.pairs, row, NO_PARTS, pulled, mean_part, 0, score.N, score.M, each,
+        problem.x, problem.y, problem.scale, problem.pairs, row, NO_SUMS, pulled, mean_part, 0, 0, score.N, score.M, each,
         **constants(terms), ATTEND=True, SHIFT=shift, **problem.fused_options(shape),
     )  # fmt: skip
-    return Attended(row, pulled, mean_part)
+    return row, Pulled(pulled, scale=mean_part)
 
 
 def pull(
@@ -356,6 +328,11 @@ def pull(
     return Pulled(embedding, of_psi, of_bias, of_scale)
 
 
+def phi_of(phi: Phi) -> dict[str, Any]:
+    low, high = phi.parameters or (0.0, 0.0)
+    return {"PHI": phi.name, "LOW": low, "HIGH": high}
+
+
 def constants(terms: Terms) -> dict[str, Any]:
     return {"OP": terms.op, "TILTS": terms.tilts}
 
@@ -370,11 +347,11 @@ def merged(parts: Tensor) -> Tensor:
     return parts[0] if len(parts) == 1 else parts.sum(dim=0)
 
 
-def together(embeddings: list[Tensor]) -> Tensor:
-    """(parts, R, D) of all sweeps."""
-    if len(embeddings) == 1:
-        return embeddings[0]
-    whole, *others = map(merged, embeddings)
+def together(sweeps: list) -> Tensor:
+    """(parts, …) of all sweeps."""
+    if len(sweeps) == 1:
+        return sweeps[0]
+    whole, *others = map(merged, sweeps)
     for other in others:
         whole.add_(other)
     return whole[None]

@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 
 from ..backends.executor import Executor
+from ..backends.order import Order
 from ..problem.exclude import IdPair
 from ..problem.row_loss import Loss, RowProblem
-from ..problem.score import Score
 from ..problem.types import NOTHING, Gradients, Needs, RowSums, SideSums, Sums, Terms, Weights
 from . import blocks, dispatch, finalize, launch, shapes, words
 from .dispatch import Sweep
-from .launch import MAX_PROGRAMS, NO_PARTS, NO_SIDE, Attended, Parts, Problem, Pulled, Side, Sides, aligned, over_rows
+from .launch import MAX_PROGRAMS, NO_SIDE, NO_SUMS, Problem, Pulled, Side, Sides, aligned, one_part, over_rows
 from .launch_cache import launch_cached
-from .rows import Prepared, Rows, Sorted
+from .rows import Prepared, Rows
 
 _executor = Executor(dispatch.SWEEPS)
 row_grads, total = _executor.row_grads, _executor.total
@@ -48,12 +48,10 @@ def row_loss(problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> t
         return _executor.row_loss(problem, loss, needs, workspace)
     given = (problem.positives.score, problem.positives.col_score, problem.also)
     wanted = needs.any or any(t is not None and t.requires_grad for t in given)
-    if not problem.positives.several or problem.exclude.keep:  # which go by the numbers that rows had
-        return _Run(problem, loss, needs, workspace).result(wanted)
-    ordered = Sorted(problem, loss, needs)
-    run = _Run(ordered.problem, ordered.loss, ordered.needs, workspace, ordered.reach, ordered.transposed)
+    order = Order(problem)
+    run = _Run(order.problem, order.loss(loss), order.needs(needs), workspace, *order.reach())
     value, made = run.result(wanted)
-    return value, ordered.back(made)
+    return value, order.gradients_back(made, needs)
 
 
 class _Run:
@@ -68,8 +66,7 @@ class _Run:
     """
 
     def __init__(
-        self, problem: RowProblem, loss: Loss, needs: Needs, workspace: int, reach: IdPair | None = None,
-        transposed: IdPair | None = None,
+        self, problem: RowProblem, loss: Loss, needs: Needs, workspace: int, reach: IdPair | None, transposed: IdPair | None
     ):  # fmt: skip
         self.problem, self.loss, self.needs, self.workspace = problem, loss, needs, workspace
         self.reach, self.reach_of_columns = reach, transposed
@@ -84,19 +81,20 @@ class _Run:
         self.losses = new(2 * MAX_PROGRAMS, dtype=self.dtype)
         counting = loss.reduction == "mean_counted" and problem.positives.there
         self.counted = torch.empty_like(self.losses) if counting else None
-        self.weights, self.col_weights = (None if t is None else aligned(t) for t in (loss.weights, loss.col_weights))
+        self.weights, self.col_weights = aligned(loss.weights), aligned(loss.col_weights)
         if problem.cols and loss.reduction == "mean" and N != M:
             shares = self.losses.new_full((M,), N / M)
             self.col_weights = shares if self.col_weights is None else shares * self.col_weights
-        self.positive, self.col_positive = rows.positive, rows.positive
-        if problem.positives.score is not None:
-            self.positive = aligned(problem.positives.score.detach())
-        if problem.positives.col_score is not None:
-            self.col_positive = aligned(problem.positives.col_score.detach())
-        self.also = None if problem.also is None else aligned(problem.also.detach())
+        given, of_cols, also = (
+            None if t is None else aligned(t.detach())
+            for t in (problem.positives.score, problem.positives.col_score, problem.also)
+        )
+        self.positive = rows.positive if given is None else given
+        self.col_positive = rows.positive if of_cols is None else of_cols
+        self.also = also
         self.pair = None if self.positive is None else torch.empty_like(self.positive)
-        self.col_pair = None if problem.positives.col_score is None else torch.empty_like(self.col_positive)  # type: ignore[arg-type]
-        self.of_also = None if self.also is None else torch.empty_like(self.also)
+        self.col_pair = None if of_cols is None else torch.empty_like(of_cols)
+        self.of_also = None if also is None else torch.empty_like(also)
         self.to_rows = self.to_cols = self.to_several = self.to_several_cols = NO_SIDE
         self.lse_range: Tensor | None = None
 
@@ -114,40 +112,39 @@ class _Run:
         self._finish(made)
         return self.value(), made
 
-    def parts(self) -> tuple[Parts, Parts]:
+    def parts(self) -> tuple[Sums, Sums]:
         return dispatch.parts(self.negatives, self.problem.negatives, self.problem.cols, self.workspace)
 
-    def join(self, row: Parts, col: Parts) -> None:
+    def join(self, row: Sums, col: Sums) -> None:
         """Losses, and what arrives at the sums."""
         problem = self.problem
-        of_rows = of_cols = NO_PARTS
+        of_rows = of_cols = NO_SUMS
         if self.several is not None:
             terms = problem.of_positives._replace(linear=True)
             of_rows, of_cols = dispatch.parts(self.several, terms, problem.cols, self.workspace, self.reach)
         if problem.negatives.op == "logsumexp" and (problem.cols or self.negatives.symmetric):
             self.lse_range = self.losses.new_empty(2 * MAX_PROGRAMS + len(problem.negatives.tilts))
-        self.to_rows, self.to_several = self.side(problem.N), self.side_of_several(problem.N)
+        self.to_rows, self.to_several = self.sides(problem.N)
         self.finalize(row, of_rows, self.to_rows, self.to_several, slice(0, problem.N), origin=row)
         if problem.cols:
-            self.to_cols, self.to_several_cols = self.side(problem.M), self.side_of_several(problem.M)
+            self.to_cols, self.to_several_cols = self.sides(problem.M)
             self.finalize(col, of_cols, self.to_cols, self.to_several_cols, slice(0, problem.M), second=True)
 
-    def side(self, n: int) -> Side:
+    def sides(self, n: int) -> tuple[Side, Side]:
+        """Room for what arrives at the sums over negatives, and over several positives."""
         terms, new = self.problem.negatives, self.losses.new_empty
         tilts, lse = len(terms.tilts), terms.op == "logsumexp"
         shared = lse and (self.problem.cols or self.negatives.symmetric)
-        return Side(new(tilts, n) if lse else None, new(tilts, n), new(tilts, n) if shared else None)
-
-    def side_of_several(self, n: int) -> Side:
+        side = Side(new(tilts, n) if lse else None, new(tilts, n), new(tilts, n) if shared else None)
         if self.several is None:
-            return NO_SIDE
-        new, lse = self.losses.new_empty, self.problem.of_positives.op == "logsumexp"
+            return side, NO_SIDE
+        lse = self.problem.of_positives.op == "logsumexp"
         spread = [new(n), new(n)] if lse and self.loss.join in words.WITH_SPREAD else [None, None]
-        return Side(new(1, n) if lse else None, new(1, n), None, *spread)
+        return side, Side(new(1, n) if lse else None, new(1, n), None, *spread)
 
     def finalize(
-        self, parts: Parts, of_several: Parts, to_rows: Side, to_several: Side, here: slice, *, second: bool = False,
-        origin: Parts = NO_PARTS, losses: bool = True,
+        self, parts: Sums, of_several: Sums, to_rows: Side, to_several: Side, here: slice, *, second: bool = False,
+        origin: Sums = NO_SUMS, losses: bool = True,
     ) -> None:  # fmt: skip
         problem, terms, positive_terms = self.problem, self.problem.negatives, self.problem.of_positives
         given = problem.positives.score is not None
@@ -156,101 +153,106 @@ class _Run:
         if second:
             pair, before = (self.col_pair, None) if given else (self.pair, self.pair)
         lse_range = self.lse_range if losses else None
-        grid, options = over_rows(here.stop - here.start, max(parts.number, of_several.number))
+        origin = origin if lse_range is not None else NO_SUMS
+        counts = [0 if p.total is None else p.total.shape[1] for p in (parts, of_several, origin)]
+        grid, options = over_rows(here.stop - here.start, max(counts[:2]))
         launch_cached(
             finalize.finalize_rows, grid,
             parts.total, parts, of_several, self.col_positive if second else self.positive, None if second else self.rows.index,
             None if second else self.also, self.col_weights if second else self.weights, self.weight, before, to_rows, to_several,
             pair if losses else None, self.of_also if losses and not second else None, self.losses if losses else None,
-            self.counted if losses else None, lse_range, origin if lse_range is not None else NO_PARTS, parts.number,
-            of_several.number, origin.number, problem.N, n, here.start, here.stop - here.start,
-            self.rows.shift if second and not given else 0, SECOND=second, OP=terms.op, TILTS=terms.tilts,
+            self.counted if losses else None, lse_range, origin, *counts, problem.N, n, here.start,
+            here.stop - here.start, self.rows.shift if second and not given else 0, SECOND=second, OP=terms.op, TILTS=terms.tilts,
             POSITIVE_OP=positive_terms.op, POSITIVE_TILT=positive_terms.tilts[0], JOIN=self.loss.join, **options,
         )  # fmt: skip
 
     def value(self) -> Tensor:
-        whole = self.losses.sum()
-        return whole if self.counted is None else whole / self.counted.sum().clamp_min(1)
+        return self._counted(self.losses.sum())
+
+    def _counted(self, total: Tensor) -> Tensor:
+        return total if self.counted is None else total / self.counted.sum().clamp_min(1)
 
     # Sweeps for gradients: by fused kernels, and by all others.
 
     def _sweeps(self) -> list[Sweep]:
-        """Over the negatives, and over positives where rows have several."""
-        problem, reach = self.problem, (self.reach, self.reach_of_columns)
-
-        def sweep(score: Score, terms: Terms, row: Side, col: Side, lse_range: Tensor | None, reach: tuple) -> Sweep:
-            # Of a symmetric problem each row is a column as well.
-            return Sweep(score, terms, Sides(row, row if score.symmetric else col, lse_range), *reach)
-
-        found = [sweep(self.negatives, problem.negatives, self.to_rows, self.to_cols, self.lse_range, (None, None))]
-        if self.several is not None:
-            found.append(sweep(self.several, problem.of_positives, self.to_several, self.to_several_cols, None, reach))
+        """Over the negatives, and over positives where rows have several. Of a symmetric problem each row is a column as well."""
+        problem, score, several = self.problem, self.negatives, self.several
+        sides = Sides(self.to_rows, self.to_rows if score.symmetric else self.to_cols, self.lse_range)
+        found = [Sweep(score, problem.negatives, sides, None, None)]
+        if several is not None:
+            sides = Sides(self.to_several, self.to_several if several.symmetric else self.to_several_cols)
+            found.append(Sweep(several, problem.of_positives, sides, self.reach, self.reach_of_columns))
         return found
 
     def _fused(self, made: Gradients) -> None:
-        needs, problem, score = self.needs, self.problem, self.negatives
-        attended, found = None, None
-        if self._known():
+        needs, problem = self.needs, self.problem
+        if self._attends():
+            self._attend(made)
+        elif self._known():
             found = launch.pull(
-                Problem.of(score), Sides(self._known_side()), problem.negatives, self.workspace, psi=True, bias=needs.row_bias,
-                scale=needs.scale,
+                Problem.of(self.negatives), Sides(self._known_side()), problem.negatives, self.workspace, psi=True,
+                bias=needs.row_bias, scale=needs.scale,
             )  # fmt: skip
             assert found.psi is not None
-            self.join(Parts(None, found.psi[None]), NO_PARTS)
-        elif self._attends():
-            shift = dispatch.HALF_SHIFT if score.x.dtype == torch.float16 else 0
-            attended = launch.attend(Problem.of(score), needs.scale, shift, self.workspace)
-            self.join(attended.sums, NO_PARTS)
+            self.join(Sums(None, found.psi[None]), NO_SUMS)
+            self._along_rows([found], made)
         else:
             self.join(*self.parts())
-        if attended is not None:
-            if needs.x:
-                made.x = self._out(
-                    self.rows.x, slice(0, problem.N), attended.embedding, of_parts=attended.sums.reference
-                )
-            if attended.mean is not None:
-                made.scale = self._scale_of_attended(attended)
-        elif needs.x or needs.scale or needs.row_bias or (needs.col_bias and not problem.y):
-            self._along_rows(found, made)
+            if needs.x or needs.scale or needs.row_bias or (needs.col_bias and not problem.y):
+                bias, scale = needs.row_bias, needs.scale
+                self._along_rows([s.pull(self.workspace, bias=bias, scale=scale) for s in self._sweeps()], made)
         if self.rows.y is not None and (_some(needs.y) or needs.col_bias):
-            self._along_columns(made)
+            self._along_columns(self.rows.y, made)
 
-    def _along_rows(self, first: Pulled | None, made: Gradients) -> None:
-        needs, embeddings = self.needs, []
-        for sweep in self._sweeps():
-            found, first = first or sweep.pull(self.workspace, bias=needs.row_bias, scale=needs.scale), None
-            embeddings.append(found.embedding)
-            if found.bias is not None:
-                made.row_bias = _plus(made.row_bias, launch.merged(found.bias))
-            if found.scale is not None:
-                of_pairs = found.scale.sum(dtype=torch.float64)
+    def _attend(self, made: Gradients) -> None:
+        half = self.negatives.x.dtype == torch.float16
+        sums, found = launch.attend(
+            Problem.of(self.negatives), self.needs.scale, dispatch.HALF_SHIFT if half else 0, self.workspace
+        )
+        self.join(sums, NO_SUMS)
+        if self.needs.x:
+            made.x = self._out(self.rows.x, slice(0, self.problem.N), found.embedding, of_parts=sums.reference)
+        if found.scale is not None:
+            reference, side = sums.reference, self.to_rows
+            assert reference is not None and side.reference is not None and side.factor is not None
+            share = (reference[0] - side.reference).exp() * side.factor  # (ranges, N)
+            made.scale = (found.scale.double() * share).sum()
+
+    def _along_rows(self, found: list[Pulled], made: Gradients) -> None:
+        """From what each sweep pulled along rows; along columns too, where these are rows."""
+        needs, sweeps = self.needs, self._sweeps()
+        if needs.row_bias:
+            made.row_bias = launch.merged(launch.together([each.bias for each in found]))
+        for sweep, each in zip(sweeps, found, strict=True):
+            if each.scale is not None:
+                of_pairs = each.scale.sum(dtype=torch.float64)
                 # Of a symmetric problem each pair is there from both its ends.
-                made.scale = _plus(made.scale, of_pairs * 0.5 if sweep.score.symmetric else of_pairs)
-            if not self.problem.y and not sweep.score.symmetric:
-                other = sweep.transposed().pull(self.workspace, bias=needs.col_bias)
-                embeddings.append(other.embedding)
-                if other.bias is not None:
-                    made.col_bias = _plus(made.col_bias, launch.merged(other.bias))
+                of_pairs = of_pairs * 0.5 if sweep.score.symmetric else of_pairs
+                made.scale = made.scale + of_pairs if made.scale.numel() else of_pairs
+        if not self.problem.y:
+            others = [s.transposed().pull(self.workspace, bias=needs.col_bias) for s in sweeps if not s.score.symmetric]
+            found = found + others
+            if needs.col_bias:
+                made.col_bias = launch.merged(launch.together([each.bias for each in others]))
         if needs.x:
-            made.x = self._out(self.rows.x, slice(0, self.problem.N), launch.together(embeddings))
+            parts = launch.together([each.embedding for each in found])
+            made.x = self._out(self.rows.x, slice(0, self.problem.N), parts)
 
-    def _along_columns(self, made: Gradients) -> None:
-        needs, embeddings, here = self.needs, [], self.needs.y
+    def _along_columns(self, y: Rows, made: Gradients) -> None:
+        needs, here = self.needs, self.needs.y
         if self.negatives.x.dtype == torch.float16:  # whose weights are taken over the largest
             of_columns = NOTHING._replace(y=here)
             into = Gradients.zeros(self.losses, self.problem.N, self.problem.M, self.problem.D, of_columns)
             self._add(self._sweeps(), of_columns, into)
-            assert self.rows.y is not None
-            made.y = self._out(self.rows.y, here, into.y[None], scaled=True)
+            made.y = self._out(y, here, into.y[None], scaled=True)
             return
-        for sweep in self._sweeps():
-            rows = None if needs.col_bias else here
-            found = sweep.transposed().pull(self.workspace, bias=needs.col_bias, rows=rows)
-            embeddings.append(found.embedding if rows is not None else found.embedding[:, here].contiguous())
-            if found.bias is not None:
-                made.col_bias = _plus(made.col_bias, launch.merged(found.bias))
-        if _some(here) and self.rows.y is not None:
-            made.y = self._out(self.rows.y, here, launch.together(embeddings))
+        rows = None if needs.col_bias else here
+        found = [s.transposed().pull(self.workspace, bias=needs.col_bias, rows=rows) for s in self._sweeps()]
+        if needs.col_bias:
+            made.col_bias = launch.merged(launch.together([each.bias for each in found]))
+        if _some(here):
+            parts = launch.together([each.embedding for each in found])
+            made.y = self._out(y, here, parts if rows is not None else parts[:, here].contiguous())
 
     def _known(self) -> bool:
         """Whether what arrives at a sum of ψ is known before that is, so that its sweep can make gradients."""
@@ -269,26 +271,19 @@ class _Run:
         wanted = (needs.x or needs.scale) and not needs.row_bias and not needs.col_bias
         return alone and wanted and self.problem.negatives == Terms() and dispatch.attends(self.negatives)
 
-    def _scale_of_attended(self, attended: Attended) -> Tensor:
-        reference, side = attended.sums.reference, self.to_rows
-        assert reference is not None and attended.mean is not None and side.reference is not None
-        assert side.factor is not None
-        share = (reference[0] - side.reference).exp() * side.factor  # (ranges, N)
-        return (attended.mean.double() * share).sum()
-
     def _by_routes(self, made: Gradients, route: str) -> None:
         problem, needs, score, terms = self.problem, self.needs, self.negatives, self.problem.negatives
         into = Gradients.zeros(self.losses, problem.N, problem.M, problem.D, needs)
         alone, sweeps = not problem.cols and self.several is None, []
         if alone and dispatch.SWEEPS.at_once(score, terms):
-            self.to_rows = self.side(problem.N)
+            self.to_rows, _ = self.sides(problem.N)
             sums = dispatch.SWEEPS.sums_and_grads(score, terms, self._weigh, needs, into, self.workspace)
-            self.join(Parts.of(sums), NO_PARTS)
+            self.join(one_part(sums), NO_SUMS)
         elif route == "blocks" and self._known():
             psi = self.losses.new_zeros(problem.N)
             sides, unit = dispatch.scaled(score, self._known_side().weights(), None, by_row=False)
             blocks.pull_back(score, terms, sides, unit, needs, into, self.workspace, psi)
-            self.join(Parts(None, psi[None, None]), NO_PARTS)
+            self.join(Sums(None, psi[None, None]), NO_SUMS)
         else:
             self.join(*self.parts())
             sweeps = self._sweeps()
@@ -311,7 +306,7 @@ class _Run:
 
     def _weigh(self, here: slice, sums: Sums) -> Weights:
         """What arrives at the sums of some rows, as shares of the weight."""
-        self.finalize(Parts.of(sums), NO_PARTS, self.to_rows, NO_SIDE, here, losses=False)
+        self.finalize(one_part(sums), NO_SUMS, self.to_rows, NO_SIDE, here, losses=False)
         reference, factor = self.to_rows.reference, self.to_rows.factor
         assert factor is not None
         return Weights(None if reference is None else reference[:, here], factor[:, here])
@@ -324,17 +319,8 @@ class _Run:
         """The gradient of some rows as they were given, from what sweeps left."""
         if rows is self.rows.y or self.rows.y is None:
             parts = self._with_indexed(parts, here, scaled)
-        return self.rows.out(
-            rows,
-            here,
-            parts,
-            self.pair,
-            self.weight,
-            self.counted,
-            scaled=scaled,
-            of_parts=of_parts,
-            to_rows=self.to_rows,
-        )
+        weighted = parts, self.pair, self.weight, self.counted
+        return self.rows.out(rows, here, *weighted, scaled=scaled, of_parts=of_parts, to_rows=self.to_rows)
 
     def _with_indexed(self, parts: Tensor, here: slice, scaled: bool) -> Tensor:
         """With what arrives at columns that an index names, a row's partner or that of several; sums by numbers, in a fixed order
@@ -374,12 +360,9 @@ class _Run:
                 partner = self.rows.partner()
                 at = torch.where(partner >= 0, self.pair, 0.0)
                 made.col_bias = made.col_bias.index_put((partner.clamp_min(0),), at, accumulate=True)
-        if needs.scale:
-            made.scale = of_all(made.scale)
-        if needs.row_bias:
-            made.row_bias = of_all(made.row_bias)
-        if needs.col_bias:
-            made.col_bias = of_all(made.col_bias)
+        for name in ("scale", "row_bias", "col_bias"):
+            if getattr(needs, name):
+                setattr(made, name, of_all(getattr(made, name)))
         if self.problem.positives.score is not None and self.pair is not None:
             made.score = of_all(self.pair)
         if self.col_pair is not None:
@@ -389,14 +372,8 @@ class _Run:
 
     def _of_all(self, shares: Tensor) -> Tensor:
         """What shares of the weight come to."""
-        weight = self.weight if self.counted is None else self.weight / self.counted.sum().clamp_min(1)
-        return shares * weight.to(shares.dtype)
+        return shares * self._counted(self.weight).to(shares.dtype)
 
 
 def _some(here: slice) -> bool:
     return here.stop > here.start
-
-
-def _plus(a: Tensor, b: Tensor) -> Tensor:
-    """The sum of both; the first is empty where nothing was there yet."""
-    return a + b if a.numel() else b

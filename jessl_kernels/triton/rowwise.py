@@ -9,31 +9,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .tile import MAX_PROGRAMS
+from .tile import MAX_PROGRAMS, rows_of, store_rows, vector
 from .words import exp, phi_of, phi_slope
 
 EPS = tl.constexpr(1e-12)  # the least norm that torch.nn.functional.normalize divides by
 
 
 @triton.jit
-def load_rows(source, i, count, first, D: tl.constexpr, BD: tl.constexpr, DTYPE: tl.constexpr):
-    """BD dimensions of rows i, zeros beyond the ends, in the dtype to compute in."""
-    d = first + tl.arange(0, BD)
-    inside = (i < count)[:, None] & (d < D)[None, :]
-    return tl.load(source + i.to(tl.int64)[:, None] * D + d[None, :], mask=inside, other=0.0).to(DTYPE)
-
-
-@triton.jit
-def store_rows(target, i, count, first, rows, D: tl.constexpr, BD: tl.constexpr):
-    d = first + tl.arange(0, BD)
-    tl.store(target + i.to(tl.int64)[:, None] * D + d[None, :], rows, mask=(i < count)[:, None] & (d < D)[None, :])
-
-
-@triton.jit
 def norms(source, i, count, D: tl.constexpr, BD: tl.constexpr, DTYPE: tl.constexpr):
     squares = tl.zeros(i.shape, DTYPE)
     for first in range(0, D, BD):
-        z = load_rows(source, i, count, first, D, BD, DTYPE)
+        z = rows_of(source, i, i < count, first, D, BD).to(DTYPE)
         squares += tl.sum(z * z, axis=1)
     return tl.sqrt(squares)
 
@@ -52,14 +38,6 @@ def partner_of(index, i, count, shift, M):
     else:
         k = tl.load(index + i, mask=i < count, other=-1)
     return tl.where(i < count, k, -1)
-
-
-@triton.jit
-def load_numbered(source, k, first, D: tl.constexpr, BD: tl.constexpr, DTYPE: tl.constexpr):
-    """BD dimensions of the rows with these numbers, zeros for those with a negative one."""
-    d = first + tl.arange(0, BD)
-    inside = (k >= 0)[:, None] & (d < D)[None, :]
-    return tl.load(source + k.to(tl.int64)[:, None] * D + d[None, :], mask=inside, other=0.0).to(DTYPE)
 
 
 @triton.jit(do_not_specialize=["a_first", "b_first", "rows", "shift", "M"])
@@ -84,17 +62,18 @@ def normalize_and_score(
             tl.store(b_norm + i, of_b, mask=i < rows)
     t = tl.zeros([BM], DTYPE)
     for first in range(0, D, BD):
-        u = load_rows(a, i, rows, first, D, BD, DTYPE)
+        u = rows_of(a, i, i < rows, first, D, BD).to(DTYPE)
         if NORMALIZE:
             u = divide_by_norm(u, of_a)
         if a_unit is not None:
-            store_rows(a_unit, a_first + i, a_first + rows, first, u, D, BD)
+            store_rows(a_unit, (a_first + i).to(tl.int64), i < rows, first, u, D, BD)
         if b is not None:
-            v = load_numbered(b, tl.where(i < rows, i, -1) if BESIDE else k, first, D, BD, DTYPE)
+            other = i if BESIDE else k
+            v = rows_of(b, other, (i < rows) & (other >= 0), first, D, BD).to(DTYPE)
             if NORMALIZE and BESIDE:
                 v = divide_by_norm(v, of_b)
             if b_unit is not None:
-                store_rows(b_unit, b_first + i, b_first + rows, first, v, D, BD)
+                store_rows(b_unit, (b_first + i).to(tl.int64), i < rows, first, v, D, BD)
             u, v = u.to(a.dtype.element_ty).to(DTYPE), v.to(a.dtype.element_ty).to(DTYPE)
             t += tl.sum(u * v, axis=1) if KIND == "dot" else -tl.sum((u - v) * (u - v), axis=1)
     if positive is not None:
@@ -111,49 +90,19 @@ def normalize_and_score(
 
 
 @triton.jit
-def gradient_of_rows(
-    parts, of_parts, to_rows, ahead, behind, pair, raw, index, unit, i, first, begin, rows, count, N, M, shift, alpha, factors,
-    D: tl.constexpr, BD: tl.constexpr, KIND: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
-    DTYPE: tl.constexpr,
+def of_partner(
+    other, unit, k, i, pair, raw, at, N, first, alpha, D: tl.constexpr, BD: tl.constexpr, KIND: tl.constexpr, PHI: tl.constexpr,
+    LOW: tl.constexpr, HIGH: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """BD dimensions of the gradient of rows i as their scores saw them, over the weight."""
-    here = i - begin
-    total = tl.zeros([i.shape[0], BD], DTYPE)
-    for k in range(count):
-        found = load_rows(parts + k.to(tl.int64) * rows * D, here, rows, first, D, BD, DTYPE)
-        if of_parts is not None:
-            level = tl.load(of_parts + k.to(tl.int64) * rows + here, mask=here < rows, other=float("-inf"))
-            reference = tl.load(to_rows.reference + here, mask=here < rows, other=0.0)
-            found *= exp(level - reference)[:, None]
-        total += found
-    if of_parts is not None:
-        total *= tl.load(to_rows.factor + here, mask=here < rows, other=0.0)[:, None]
-    total *= factors
-    toward = 1.0 if KIND == "dot" else 2.0
-    if ahead is not None:
-        k = partner_of(index, i, N, shift, M)
-        at = at_partner(pair, raw, i, N, alpha, PHI, LOW, HIGH) * (alpha * toward)
-        other = load_numbered(ahead, k, first, D, BD, DTYPE)
-        if KIND != "dot":
-            other -= load_numbered(unit, tl.where(i < N, i, -1), first, D, BD, DTYPE)
-        total += tl.where(k >= 0, at, 0.0)[:, None] * other
-    if behind is not None:
-        k = (i + M - shift) % M
-        at = at_partner(pair, raw, k, N, alpha, PHI, LOW, HIGH) * (alpha * toward)
-        other = load_numbered(behind, tl.where(k < N, k, -1), first, D, BD, DTYPE)
-        if KIND != "dot":
-            other -= load_numbered(unit, tl.where(here < rows, i, -1), first, D, BD, DTYPE)
-        total += tl.where(k < N, at, 0.0)[:, None] * other
-    return total
-
-
-@triton.jit
-def at_partner(pair, raw, i, N, alpha, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
-    """What arrives at α t of row i and its partner."""
-    at = tl.load(pair + i, mask=i < N, other=0.0)
+    """What rows i receive of their partners k, none where that is negative; pair and raw stand `at`, for all N pairs."""
+    weight = vector(pair, at, N)
     if PHI != "identity":
-        at *= phi_slope(tl.load(raw + i, mask=i < N, other=0.0) * alpha, PHI, LOW, HIGH)
-    return at
+        weight *= phi_slope(vector(raw, at, N) * alpha, PHI, LOW, HIGH)
+    apart = rows_of(other, k, k >= 0, first, D, BD).to(DTYPE)
+    if KIND != "dot":
+        weight *= 2.0
+        apart -= rows_of(unit, i, k >= 0, first, D, BD).to(DTYPE)
+    return tl.where(k >= 0, weight * alpha, 0.0)[:, None] * apart
 
 
 @triton.jit(do_not_specialize=["first_row", "begin", "end", "rows", "count", "N", "M", "shift"])
@@ -173,7 +122,7 @@ def rows_backward(
                                  and these
     """
     i = begin + (tl.program_id(0) * BM + tl.arange(0, BM)).to(tl.int64)
-    here, inside = i - begin, i < end
+    given_at, here, inside = i - begin, i - first_row, i < end
     alpha = tl.load(scale).to(DTYPE)
     factors = tl.full([], 1.0, DTYPE)
     if not SCALED:
@@ -182,21 +131,34 @@ def rows_backward(
     if counted is not None:
         of_all /= tl.maximum(tl.sum(tl.load(counted + tl.arange(0, 2 * MAX_PROGRAMS))), 1.0)
     if NORMALIZE:
-        n = tl.load(norm + here, mask=inside, other=1.0)
+        n = tl.load(norm + given_at, mask=inside, other=1.0)
         along = tl.zeros([BM], DTYPE)
+    for last in tl.static_range(
+        0 if NORMALIZE else 1, 2
+    ):  # how far the gradient points along the rows; then what is left
         for first in range(0, D, BD):
-            g = gradient_of_rows(
-                parts, of_parts, to_rows, ahead, behind, pair, raw, index, unit, i, first, first_row, rows, count, N, M, shift,
-                alpha, factors, D, BD, KIND, PHI, LOW, HIGH, DTYPE,
-            )  # fmt: skip
-            along += tl.sum(g * divide_by_norm(load_rows(given, here, end - begin, first, D, BD, DTYPE), n), axis=1)
-        along = tl.where(n > EPS, along, 0.0)
-    for first in range(0, D, BD):
-        g = gradient_of_rows(
-            parts, of_parts, to_rows, ahead, behind, pair, raw, index, unit, i, first, first_row, rows, count, N, M, shift, alpha,
-            factors, D, BD, KIND, PHI, LOW, HIGH, DTYPE,
-        )  # fmt: skip
-        if NORMALIZE:
-            unit_rows = divide_by_norm(load_rows(given, here, end - begin, first, D, BD, DTYPE), n)
-            g = divide_by_norm(g - along[:, None] * unit_rows, n)
-        store_rows(out, i - first_row, end - first_row, first, g * of_all, D, BD)
+            g = tl.zeros([BM, BD], DTYPE)
+            for k in range(count):
+                found = rows_of(parts + k.to(tl.int64) * rows * D, here, here < rows, first, D, BD).to(DTYPE)
+                if of_parts is not None:
+                    level = tl.load(of_parts + k.to(tl.int64) * rows + here, mask=here < rows, other=float("-inf"))
+                    found *= exp(level - vector(to_rows.reference, here, rows))[:, None]
+                g += found
+            if of_parts is not None:
+                g *= vector(to_rows.factor, here, rows)[:, None]
+            g *= factors
+            if ahead is not None:
+                k = partner_of(index, i, N, shift, M)
+                g += of_partner(ahead, unit, k, i, pair, raw, i, N, first, alpha, D, BD, KIND, PHI, LOW, HIGH, DTYPE)
+            if behind is not None:
+                at = (i + M - shift) % M
+                k = tl.where(inside & (at < N), at, -1)
+                g += of_partner(behind, unit, k, i, pair, raw, at, N, first, alpha, D, BD, KIND, PHI, LOW, HIGH, DTYPE)
+            if NORMALIZE:
+                unit_rows = divide_by_norm(rows_of(given, given_at, inside, first, D, BD).to(DTYPE), n)
+            if last == 0:
+                along += tl.sum(g * unit_rows, axis=1)
+            else:
+                if NORMALIZE:
+                    g = divide_by_norm(g - tl.where(n > EPS, along, 0.0)[:, None] * unit_rows, n)
+                store_rows(out, here, inside, first, g * of_all, D, BD)

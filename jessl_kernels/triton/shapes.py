@@ -75,7 +75,6 @@ DIFFERENCES = Shape(16, 32, 4, 1, 128)
 DIFFERENCES_WIDE = Shape(16, 32, 4, 1, 255)  # in fp64
 STRIP = Shape(16, 128, 4, 1, 255)  # 16 elements a thread, in mostly 150 registers: three programs a processor
 STRIP_WIDE = Shape(16, 64, 8, 1, 255)  # in fp64
-MERGE = Shape(64, 16, 4, 1)  # rows, and parts of them
 
 
 def padded(D: int) -> int:

@@ -7,21 +7,20 @@ apart; others are taken by differences, in the tiles that have some. U comes wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..backends import squared_distance
-from ..backends.strips import GradSums, Strip, Strips
+from ..backends.strips import Strip, columns_wanted, length
 from ..problem.score import Score
-from ..problem.types import Needs, Sums, Terms, Weights
-from . import epilogue, shapes
-from .launch import NO_PARTS, Problem, Sides, cdiv, constants, over_rows, product, ranges, run_options
+from ..problem.types import Gradients, Needs, Sums, Terms, Weights
+from . import epilogue, fused, shapes
+from .launch import NO_SUMS, TYPES, Problem, Sides, cdiv, constants, merge, merged, product, ranges, run_options
 from .launch_cache import launch_cached
-
-ALIGNED = 16  # elements: rows of a strip begin where tensor cores and vector loads want them
+from .tile import STRIP_ALIGNED
 
 
 def sizes(score: Score, workspace: int, *, gradient: bool) -> tuple[int, int]:
@@ -30,7 +29,7 @@ def sizes(score: Score, workspace: int, *, gradient: bool) -> tuple[int, int]:
     Whole tiles, if there is room for one: so the sweep for values and that for gradients, whose strips differ, have the same
     tiles, and in each a distance is taken in the same way.
     """
-    ld, tile = cdiv(score.M, ALIGNED) * ALIGNED, shapes.strip(score).rows
+    ld, tile = cdiv(score.M, STRIP_ALIGNED.value) * STRIP_ALIGNED.value, shapes.strip(score).rows
     rows = workspace // (ld * score.dtype.itemsize * (1 + gradient))
     return min(score.N, max(1, rows // tile * tile or rows)), ld
 
@@ -41,18 +40,15 @@ class TritonStrip(Strip):
 
     t: Tensor
 
-    @property
-    def length(self) -> int:
-        return self.rows.stop - self.rows.start
 
+class GradSums(NamedTuple):
+    """What `epilogue.score_grad` sums P and U to, in parts; None where nobody asks."""
 
-@dataclass
-class StripSides:
-    """Weights as kernels take them; those of rows are count ones from first on."""
-
-    sides: Sides
-    first: int
-    count: int
+    bias_row: Tensor | None
+    bias_col: Tensor | None
+    u_row: Tensor | None
+    u_col: Tensor | None
+    scale: Tensor | None
 
 
 class TritonKernels:
@@ -66,8 +62,7 @@ class TritonKernels:
     def __init__(self, score: Score, terms: Terms, workspace: int, cols: bool, needs: Needs):
         self.score, self.problem, self.terms = score, Problem.of(score), terms
         self.x, self.y = self.problem.x, self.problem.y
-        self.factor: float | Tensor | None = None
-        self.by_products, self.scale_by_products, self.narrow = True, False, False
+        self.narrow = False
         self.close_above: Tensor | None = None
         if score.kind == "sqdist":
             self._center()
@@ -97,7 +92,7 @@ class TritonKernels:
 
     def settle(self, rows: slice, columns: slice) -> TritonStrip:
         score = self.score
-        strip = TritonStrip(rows, columns, score.dtype, self._t[: rows.stop - rows.start])
+        strip = TritonStrip(rows, columns, self._t[: length(rows)])
         product(self.x[rows], self.y.T, score.dtype, out=strip.t[:, : score.M])
         if self.close_above is not None:
             launch_cached(
@@ -107,51 +102,73 @@ class TritonKernels:
             )  # fmt: skip
         return strip
 
-    def parts(self, strip: TritonStrip) -> tuple[int, int]:
-        return self.ranges, self._tiles(strip)
-
     def absorb(self, strip: TritonStrip, row: Sums, col: Sums | None) -> None:
+        of_rows = Sums.empty(self._t, self.terms, self.ranges, length(strip.rows))
+        of_cols = NO_SUMS if col is None else Sums.empty(self._t, self.terms, self._tiles(strip), self.score.M)
+        first, last, M = self._where(strip)
         launch_cached(
-            epilogue.absorb, (self._tiles(strip), self.ranges),
-            strip.t, self.problem.scale, self.problem.pairs, row, NO_PARTS if col is None else col, *self._where(strip),
-            self.columns_each, **constants(self.terms), **self.problem.phi, **run_options(self.shape),
+            fused.row_sums, (self._tiles(strip), self.ranges),
+            strip.t, None, self.problem.scale, self.problem.pairs, of_rows, of_cols, None, None, first, first, last, M,
+            self.columns_each, D=0, BD=0, KIND="strip", DTYPE=TYPES[self.score.dtype], ATTEND=False, SHIFT=0,
+            **constants(self.terms), **self.problem.phi, **run_options(self.shape),
         )  # fmt: skip
+        merge(of_rows, row)
+        if col is not None:
+            merge(of_cols, col, add=True)
 
-    def merge(self, parts: Sums, into: Sums, add: bool) -> None:
-        tilts, count, n = parts.total.shape
-        grid, options = over_rows(n, count)
-        launch_cached(
-            epilogue.merge, grid, parts.total, parts.reference, into.total, into.reference, count, n, into.total.stride(0),
-            TILTS=tilts, ADD=add, **options,
-        )  # fmt: skip
+    def sides(self, row: Weights, col: Weights | None) -> Sides:
+        return Sides.of(row, col)
 
-    def sides(self, row: Weights, col: Weights | None, first_row: int) -> StripSides:
-        return StripSides(Sides.of(row, col), first_row, row.factor.shape[1])
+    def add_grads(self, strip: TritonStrip, sides: Sides, needs: Needs, to: Gradients) -> None:
+        rows, distances = strip.rows, self.close_above is not None
+        columns, of_y = columns_wanted(self.score, needs, to)
 
-    def score_grad(self, strip: TritonStrip, sides: StripSides, sums: GradSums) -> Tensor:
-        u = self._u[: strip.length]
+        def new(on: bool, parts: int, n: int, dtype: torch.dtype = self.score.dtype) -> Tensor | None:
+            return self._t.new_empty(parts, n, dtype=dtype) if on else None
+
+        of_rows, of_cols = (self.ranges, length(rows)), (self._tiles(strip), self.score.M)
+        sums = GradSums(
+            bias_row=new(needs.row_bias, *of_rows),
+            bias_col=new(needs.col_bias, *of_cols),
+            u_row=new(distances and needs.x, *of_rows),
+            u_col=new(distances and length(columns) > 0, *of_cols),
+            scale=new(needs.scale, *of_rows, dtype=torch.float64),
+        )
+        u = self._u[: length(rows)]
         launch_cached(
             epilogue.score_grad, (self._tiles(strip), self.ranges),
-            strip.t, u, self.problem.scale, self.problem.pairs, *sides.sides, self.close_above, sums, *self._where(strip),
-            self.columns_each, sides.first, sides.count, **constants(self.terms), **self.problem.phi,
-            **run_options(self.shape),
+            strip.t, u, self.problem.scale, self.problem.pairs, *sides, self.close_above, sums, *self._where(strip),
+            self.columns_each, **constants(self.terms), **self.problem.phi, **run_options(self.shape),
         )  # fmt: skip
-        return u[:, : self.score.M]
+        if sums.bias_row is not None:
+            to.row_bias[rows] += merged(sums.bias_row)
+        if sums.bias_col is not None:
+            to.col_bias += merged(sums.bias_col)
+        if sums.scale is not None:
+            to.scale += sums.scale.sum()
+        u, x = u[:, : self.score.M], self.x[rows]
+        if needs.x:
+            dx = to.x[rows].addmm_(u, self.y)
+            if sums.u_row is not None:
+                # A product of its own, which is rounded as that of the matrices is: a pair of equal rows leaves 0.
+                dx -= x * merged(sums.u_row)[:, None]
+                self._close(strip, sides, dx, slice(0, self.score.M), COLS=False)
+        if length(columns) > 0:
+            of_y.addmm_(u[:, columns].T, x)
+            if sums.u_col is not None:
+                of_y -= self.y[columns] * merged(sums.u_col)[columns, None]
+                self._close(strip, sides, of_y, columns, COLS=True)
 
-    def close(
-        self, strip: TritonStrip, u: Tensor, sides: StripSides, dx: Tensor | None, dy: Tensor | None, columns: slice
-    ) -> None:
+    def _close(self, strip: TritonStrip, sides: Sides, target: Tensor, columns: slice, *, COLS: bool) -> None:
+        """Add what products lack, of pairs that are close."""
         across = cdiv(columns.stop, self.shape.cols) - columns.start // self.shape.cols
-        for target, owners, cols in ((dx, self._tiles(strip), False), (dy, across, True)):
-            if target is None:
-                continue
-            launch_cached(
-                epilogue.close, (owners, cdiv(self.score.D, epilogue.DIMS_PER_PROGRAM.value)),
-                strip.t, self.problem.x, self.problem.y, self.problem.scale, self.problem.pairs, *sides.sides,
-                self.close_above, self.flags, target, *self._where(strip), sides.first, sides.count, columns.start,
-                columns.stop, D=self.score.D, COLS=cols, **constants(self.terms), **self.problem.phi,
-                **run_options(self.shape),
-            )  # fmt: skip
+        owners = across if COLS else self._tiles(strip)
+        launch_cached(
+            epilogue.close, (owners, cdiv(self.score.D, epilogue.DIMS_PER_PROGRAM.value)),
+            strip.t, self.problem.x, self.problem.y, self.problem.scale, self.problem.pairs, *sides, self.close_above,
+            self.flags, target, *self._where(strip), columns.start, columns.stop, D=self.score.D, COLS=COLS,
+            **constants(self.terms), **self.problem.phi, **run_options(self.shape),
+        )  # fmt: skip
 
     def finish(self, strip: TritonStrip) -> Tensor:
         grid = self._tiles(strip) * cdiv(self.score.M, self.shape.cols)
@@ -161,20 +178,8 @@ class TritonKernels:
         )  # fmt: skip
         return strip.t[:, : self.score.M]
 
-    def x_rows(self, rows: slice, dtype: torch.dtype) -> Tensor:
-        return self.x[rows].to(dtype)
-
-    def y_rows(self, columns: slice, dtype: torch.dtype) -> Tensor:
-        return self.y[columns].to(dtype)
-
-    def blocks(self, columns: slice, dtype: torch.dtype) -> Iterator[slice]:
-        yield columns
-
     def _tiles(self, strip: TritonStrip) -> int:
-        return cdiv(strip.length, self.shape.rows)
+        return cdiv(length(strip.rows), self.shape.rows)
 
-    def _where(self, strip: TritonStrip) -> tuple[int, int, int, int]:
-        return strip.rows.start, strip.rows.stop, self.score.M, strip.t.stride(0)
-
-
-STRIPS = Strips(TritonKernels)
+    def _where(self, strip: TritonStrip) -> tuple[int, int, int]:
+        return strip.rows.start, strip.rows.stop, self.score.M

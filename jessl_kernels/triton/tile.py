@@ -21,17 +21,25 @@ from .words import exp, phi_of, psi_slope, tilted
 MAX_LSE_GAP = tl.constexpr(22.0)
 MIN_SUM = tl.constexpr(2.0**-32)  # e^−22
 MAX_PROGRAMS = tl.constexpr(256)
+STRIP_ALIGNED = tl.constexpr(16)  # elements
 
 
 @triton.jit
-def rows_of(source, i, count, first, D: tl.constexpr, BD: tl.constexpr):
-    """BD columns from `first` on of rows i of a contiguous (count, D) matrix; zeros beyond its ends."""
+def rows_of(source, i, mask, first, D: tl.constexpr, BD: tl.constexpr):
+    """BD columns from `first` on of rows i of a contiguous matrix of D columns; zeros beyond them, and of masked rows."""
     d = first + tl.arange(0, BD)
     at = source + i.to(tl.int64)[:, None] * D + d[None, :]
-    inside = (i < count)[:, None]
+    inside = mask[:, None]
     if D % BD != 0:
         inside = inside & (d < D)[None, :]
     return tl.load(at, mask=inside, other=0.0)
+
+
+@triton.jit
+def store_rows(target, at, mask, first, rows, D: tl.constexpr, BD: tl.constexpr):
+    """BD columns from `first` on of rows `at`, in 64 bits, of a contiguous matrix."""
+    d = first + tl.arange(0, BD)
+    tl.store(target + at[:, None] * D + d[None, :], rows, mask=mask[:, None] & (d < D)[None, :])
 
 
 @triton.jit
@@ -39,8 +47,22 @@ def products(x, y, i, j, N, M, D: tl.constexpr, BD: tl.constexpr):
     """⟨x_i, y_j⟩, BD dimensions at a time."""
     t = tl.zeros([i.shape[0], j.shape[0]], tl.float32)
     for first in range(0, D, BD):
-        t = tl.dot(rows_of(x, i, N, first, D, BD), tl.trans(rows_of(y, j, M, first, D, BD)), t)
+        t = tl.dot(rows_of(x, i, i < N, first, D, BD), tl.trans(rows_of(y, j, j < M, first, D, BD)), t)
     return t
+
+
+@triton.jit
+def strip_at(first_row, i, j, M):
+    """Where t of these rows and columns stands in a strip from first_row on. Each of its rows begins at a multiple of 16, as
+    Triton can see: so it loads whole vectors."""
+    return (i - first_row).to(tl.int64)[:, None] * (tl.cdiv(M, STRIP_ALIGNED) * STRIP_ALIGNED) + j[None, :]
+
+
+@triton.jit
+def of_strip(strip, first_row, last_row, i, j, M, other):
+    """t of rows i, up to last_row − 1, and columns j."""
+    inside = (i < last_row)[:, None] & (j < tl.cdiv(M, STRIP_ALIGNED) * STRIP_ALIGNED)[None, :]
+    return tl.where((j < M)[None, :], tl.load(strip + strip_at(first_row, i, j, M), mask=inside, other=other), other)
 
 
 @triton.jit

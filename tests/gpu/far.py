@@ -27,8 +27,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime import interpreter
 
-from jessl_kernels.backends.strips import GradSums
-from jessl_kernels.triton.launch import MAX_PROGRAMS, NO_PARTS, NO_SIDE, Pairs, Parts, Side
+from jessl_kernels.problem.types import Sums
+from jessl_kernels.triton.launch import MAX_PROGRAMS, NO_SIDE, NO_SUMS, Pairs, Side
+from jessl_kernels.triton.strip_kernels import GradSums
 from tests.mutants import sources
 from tests.mutants.planted import NAME, planted
 
@@ -113,14 +114,14 @@ def two_sides(n: int) -> Side:
     return Side(reference, factor)
 
 
-def parts_of(count: int, n: int, tilts: int = 1, *, lse: bool = True, linear: bool = False) -> Parts:
+def parts_of(count: int, n: int, tilts: int = 1, *, lse: bool = True, linear: bool = False) -> Sums:
     """Parts that nobody has written to."""
     total = room(tilts, count, n)
     also = (room(count, n), room(count, n)) if linear else (None, None)
-    return Parts(room(tilts, count, n) if lse else None, total, *also)
+    return Sums(room(tilts, count, n) if lse else None, total, *also)
 
 
-def ends(parts: Parts, size: int) -> Outputs:
+def ends(parts: Sums, size: int) -> Outputs:
     """What stands at their end."""
     for t in parts:
         if t is not None:
@@ -128,16 +129,16 @@ def ends(parts: Parts, size: int) -> Outputs:
 
 
 def summed(
-    program: Place, x: Tensor, y: Tensor, row: Parts, col: Parts, N: int, M: int, each: int, **options: Any
+    program: Place, x: Tensor, y: Tensor, row: Sums, col: Sums, N: int, M: int, each: int, **options: Any
 ) -> None:
-    run("fused", "row_sums", program, x, y, ONE, NO_PAIRS, row, col, None, None, 0, N, M, each, **SUMS | options)
+    run("fused", "row_sums", program, x, y, ONE, NO_PAIRS, row, col, None, None, 0, 0, N, M, each, **SUMS | options)
 
 
 def attended_rows(far: bool) -> Outputs:
     D = 16
     N = FAR // D + BM if far else BM
     x, y, row, pulled, mean = ending(N, random(BM, D)), random(BN, D), parts_of(1, N), room(1, N, D), room(1, N)
-    run("fused", "row_sums", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row, NO_PARTS, pulled, mean, 0, N, BN, BN,
+    run("fused", "row_sums", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, row, NO_SUMS, pulled, mean, 0, 0, N, BN, BN,
         D=D, BD=16, **LSE, **SUMS | {"ATTEND": True})  # fmt: skip
     yield from ends(row, BM)
     yield from (pulled[0, -BM:], mean[0, -BM:])
@@ -148,7 +149,7 @@ def summed_columns(far: bool) -> Outputs:
     M = FAR // D + BN if far else BN
     x, y, parts = random(BM, D), ending(M, random(BN, D)), M // BN
     row = parts_of(parts, BM)
-    summed((0, parts - 1), x, y, row, NO_PARTS, BM, M, BN, D=D, BD=16, **LSE)
+    summed((0, parts - 1), x, y, row, NO_SUMS, BM, M, BN, D=D, BD=16, **LSE)
     yield from ends(row, BM)
 
 
@@ -159,7 +160,7 @@ def parts_of_rows(op: dict) -> Callable[[bool], Outputs]:
         parts = FAR // BM + 1 if far else 1
         x, y = random(BM, 1), ending(parts, random(1, 1))
         row = parts_of(parts, BM, 2, lse=op is TWO, linear=True)
-        summed((0, parts - 1), x, y, row, NO_PARTS, BM, parts, 1, D=1, BD=16, **op)
+        summed((0, parts - 1), x, y, row, NO_SUMS, BM, parts, 1, D=1, BD=16, **op)
         yield from ends(row, BM)
 
     return case
@@ -209,7 +210,7 @@ def distances(far: bool) -> Outputs:
     M = FAR // D + BN if far else BN
     x, y, parts = random(BM, D, dtype=torch.float32), ending(M, random(BN, D, dtype=torch.float32)), M // BN
     row = parts_of(parts, BM)
-    summed((0, parts - 1), x, y, row, NO_PARTS, BM, M, BN, D=D, BD=16, KIND="sqdist", **LSE)
+    summed((0, parts - 1), x, y, row, NO_SUMS, BM, M, BN, D=D, BD=16, KIND="sqdist", **LSE)
     yield from ends(row, BM)
 
 
@@ -263,13 +264,13 @@ def settled(far: bool) -> Outputs:
     squares = [(of[z] ** 2).sum(1) for z in "xy"]
     close_above = torch.full((), -torch.inf)
     run("epilogue", "settle", (rows // BM * (M // BN) - 1, 0), of["t"], of["x"], of["y"], *squares, close_above,
-        room(rows // BM * (M // BN), dtype=torch.int8), 0, rows, M, M, D=D, **TILE)  # fmt: skip
+        room(rows // BM * (M // BN), dtype=torch.int8), 0, rows, M, D=D, **TILE)  # fmt: skip
     yield of["t"][-BM:, -BN:]
 
 
 def scores_of_strip(far: bool) -> Outputs:
     rows, M, of = large_strip(far, 1)
-    run("epilogue", "finish", (rows // BM * (M // BN) - 1, 0), of["t"], 2 * ONE, NO_PAIRS, 0, rows, M, M,
+    run("epilogue", "finish", (rows // BM * (M // BN) - 1, 0), of["t"], 2 * ONE, NO_PAIRS, 0, rows, M,
         **PHI, **TILE)  # fmt: skip
     yield of["t"][-BM:, -BN:]
 
@@ -280,8 +281,8 @@ def absorbed(op: dict) -> Callable[[bool], Outputs]:
         tiles, parts, lse = rows // BM, M // BN, op is TWO
         row = parts_of(parts, rows, 2, lse=lse, linear=True)
         col = parts_of(tiles, M, 2, lse=lse, linear=True)
-        run("epilogue", "absorb", (tiles - 1, parts - 1), of["t"], ONE, NO_PAIRS, row, col, 0, rows, M, M, BN, **op, **PHI,
-            **TILE)  # fmt: skip
+        run("fused", "row_sums", (tiles - 1, parts - 1), of["t"], None, ONE, NO_PAIRS, row, col, None, None, 0, 0, rows, M, BN,
+            D=0, BD=0, **op, **SUMS | {"KIND": "strip"})  # fmt: skip
         yield from ends(row, BM)
         yield from ends(col, BN)
 
@@ -289,7 +290,7 @@ def absorbed(op: dict) -> Callable[[bool], Outputs]:
 
 
 def merged_sums(lse: bool, what: str) -> Callable[[bool], Outputs]:
-    """By the kernel of strips, or by that of all others: of two tilts, or so many rows that those of the second begin late."""
+    """Of two tilts, or so many rows that those of the second begin late."""
 
     def case(far: bool) -> Outputs:
         parts = 2**9 if what == "parts" else 1
@@ -299,13 +300,9 @@ def merged_sums(lse: bool, what: str) -> Callable[[bool], Outputs]:
             if t is not None:
                 t[:, -1, -BM:] = number
         # Only the last block of rows is taken.
-        run("epilogue", "merge", (rows // BM - 1, 0), of.total, of.reference, made.total, made.reference, parts, rows, rows,
-            TILTS=2, ADD=False, BLOCK=BM, PARTS_PER_LOAD=32)  # fmt: skip
-        yield from ends(made, BM)
-        again = parts_of(1, rows, 2, lse=lse)
-        run("finalize", "merge_sums", (rows // BM - 1, 0), of.total, of, again, parts, rows, TILTS=(1.0, 1.0), BLOCK=BM,
+        run("finalize", "merge_sums", (rows // BM - 1, 0), of.total, of, made, parts, rows, rows, TILTS=2, ADD=False, BLOCK=BM,
             PARTS_PER_LOAD=32)  # fmt: skip
-        yield from ends(again, BM)
+        yield from ends(made, BM)
 
     return case
 
@@ -315,7 +312,7 @@ def grad_of_strip(far: bool) -> Outputs:
     tiles, parts = rows // BM, M // BN
     row, col, side = room(parts, rows), room(tiles, M), row_side(of["lse"])
     run("epilogue", "score_grad", (tiles - 1, parts - 1), of["t"], of["u"], ONE, NO_PAIRS, side, NO_SIDE, None, None,
-        GradSums(row, col, None, None, None), 0, rows, M, M, BN, 0, rows, **LSE, **PHI, **TILE)  # fmt: skip
+        GradSums(row, col, None, None, None), 0, rows, M, BN, **LSE, **PHI, **TILE)  # fmt: skip
     yield from (of["u"][-BM:, -BN:], row[-1, -BM:], col[-1, -BN:])
 
 
@@ -333,7 +330,7 @@ def _close(rows: int, M: int, D: int, cols: bool) -> Outputs:
     owners = M // BN if cols else rows // BM
     flags = ending(rows // BM * (M // BN), torch.ones(1, dtype=torch.int8))
     run("epilogue", "close", (owners - 1, D // 16 - 1), of["t"], of["x"], of["y"], ONE, NO_PAIRS, row_side(of["lse"]), NO_SIDE,
-        None, torch.full((), -torch.inf), flags, target, 0, rows, M, M, 0, rows, 0, M, D=D, COLS=cols, **LSE, **PHI,
+        None, torch.full((), -torch.inf), flags, target, 0, rows, M, 0, M, D=D, COLS=cols, **LSE, **PHI,
         **TILE)  # fmt: skip
     yield target[-(BN if cols else BM) :]
 
@@ -377,8 +374,8 @@ def finalized(lse: bool, what: str) -> Callable[[bool], Outputs]:
         lse_range = room(2 * MAX_PROGRAMS + max(last, 2)) if lse else None
         positive, pair = ending(rows, LSES - 1), room(rows)
         one = torch.ones((), dtype=torch.float64)
-        run("finalize", "finalize_rows", (last, 0), of.total, of, NO_PARTS, positive, None, None, None, one, None, to, NO_SIDE,
-            pair, None, losses, None, lse_range, NO_PARTS, parts, 0, 0, rows, rows, 0, rows, 0, SECOND=False,
+        run("finalize", "finalize_rows", (last, 0), of.total, of, NO_SUMS, positive, None, None, None, one, None, to, NO_SIDE,
+            pair, None, losses, None, lse_range, NO_SUMS, parts, 0, 0, rows, rows, 0, rows, 0, SECOND=False,
             OP="logsumexp" if lse else "softplus", TILTS=(0.5, 1.5), POSITIVE_OP="logsumexp", POSITIVE_TILT=1.0,
             JOIN="tilt_difference", BLOCK=BM, PARTS_PER_LOAD=32)  # fmt: skip
         yield from (t[:, -BM:] for t in to if t is not None)
@@ -397,7 +394,7 @@ def first_references(far: bool) -> Outputs:
     assert small.reference is not None and small.total is not None
     small.reference[:], small.total[:] = LSES, 1.0
     lse_range, losses = room(2 * MAX_PROGRAMS + 2), room(2 * MAX_PROGRAMS)
-    run("finalize", "finalize_rows", (0, 0), small.total, small, NO_PARTS, LSES, None, None, None, ONE, None, to, NO_SIDE, None,
+    run("finalize", "finalize_rows", (0, 0), small.total, small, NO_SUMS, LSES, None, None, None, ONE, None, to, NO_SIDE, None,
         None, losses, None, lse_range, of, 1, 0, parts, rows, BM, 0, BM, 0, SECOND=False, **TWO, POSITIVE_OP="logsumexp",
         POSITIVE_TILT=1.0, JOIN="tilt_difference", BLOCK=BM, PARTS_PER_LOAD=32)  # fmt: skip
     yield from (lse_range, to.rescaled)

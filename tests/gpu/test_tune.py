@@ -141,10 +141,10 @@ def test_tiles_of_every_size_that_may_be_chosen_give_the_same(backend, kernel, k
             found = launch.sum_parts(problem, Terms(), kernel == "both", 1 << 20, shape)
             return tuple(launch.merge(parts).values()[0] for parts in found if parts.total is not None)
         if kernel == "attend":
-            sums, embedding, _ = launch.attend(problem, False, 0, 1 << 20, shape)
+            sums, found = launch.attend(problem, False, 0, 1 << 20, shape)
             lse = launch.merge(sums).values()[0]
             share = (sums.reference[0] - lse).exp()
-            return lse, (embedding * share[:, :, None]).sum(dim=0)
+            return lse, (found.embedding * share[:, :, None]).sum(dim=0)
         of_rows, of_cols = (Weights(lse.float()[None], torch.ones(1, len(lse))) for lse in (row, col))
         if kernel == "pull psi":
             sides, op = Sides.of(of_rows._replace(reference=None), None), Terms("softplus")

@@ -29,7 +29,6 @@ EXPLAINED: dict[str, str] = {
     "tl.load(pairs.last + tl.minimum(first_i + BM, N) - 1)": _WIDE,
     "column_range: tl.load(pairs.first + first_i).to(tl.int32) → tl.load(pairs.first + first_i)": _WIDE,
     "column_range: pairs.first + first_i → pairs.first": "tiles are looked at whose pairs are all left out",
-    "load: ld → M": "it loads less of what is not used",
     "add: tl.load(target + at, mask=mask, other=0.0) → tl.load(target + at, mask=mask, other=7.0)": _UNSTORED,
     "close: tl.load(flags + where, mask=k < count, other=0) > 0 → tl.load(flags + where, mask=k < count, other=0) >= 0": (
         "tiles without close pairs are looked at too, and add nothing"
@@ -39,7 +38,4 @@ EXPLAINED: dict[str, str] = {
     ),
     "close: row → col (2)": "it asks whether there are rows' gradients, which strips always have, unlike fused sweeps",
     "sigmoid: s >= 0 → s > 0": "at 0 both numerators are 1",
-    "row_sums: tl.zeros([BM, BD], tl.float32) → tl.zeros([BM, BD], tl.float32) + 1": (
-        "what was there before the first tile is multiplied by e^{−inf}"
-    ),
 }

@@ -49,7 +49,7 @@ def test_tiles_with_close_pairs_are_flagged_and_no_others(backend, places, works
     made = TritonKernels(score, Terms(), workspace, False, EVERYTHING)
     shape, found = made.shape, set()
     for strip in settled(made):
-        _, tiles = made.parts(strip)
+        tiles = made._tiles(strip)
         flags = made.flags[: tiles * 5].view(tiles, 5)
         found |= {(strip.rows.start + shape.rows * int(k), int(c)) for k, c in flags.nonzero().cpu()}
     starts = [first + shape.rows * k for first in range(0, 70, made.rows) for k in range(-(-made.rows // shape.rows))]
