@@ -37,6 +37,7 @@ def test_tiles_beyond_2_to_the_31_elements_come_out_as_at_the_beginning():
     assert len(run()) == 32
 
 
+@pytest.mark.nightly
 def test_each_address_of_64_bits_is_needed_and_a_shorter_one_is_noticed():
     widened = sum(len(re.findall(r"\.to\(tl\.int64\)", path.read_text())) for path in KERNELS.glob("*.py"))
     found = run("--planted")

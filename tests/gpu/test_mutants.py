@@ -25,6 +25,7 @@ def bench():
         yield opened
 
 
+@pytest.mark.nightly
 def test_every_reason_to_survive_is_that_of_a_mutant(mutants):
     """A reason for a mutant that is gone would hide the next one of its name."""
     assert set(EXPLAINED) <= {mutant.key for mutant in mutants}
