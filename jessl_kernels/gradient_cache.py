@@ -9,32 +9,38 @@ The parameters receive the gradient of the whole batch: d loss/dθ = Σ_chunks (
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from ._checks import fail, wrong_type
 
-Encoded = tuple[Callable[[Any], Tensor], Any]
+Encoded = tuple[Callable[..., Any], Any]
 
 
 def cached_backward(
     loss: Callable[..., Tensor],
     *encoded: Encoded,
-    chunk_size: int,
+    chunk_size: int | Sequence[int],
+    get_representation: Callable[[Any], Tensor] | None = None,
     backward: Callable[[Tensor], None] = Tensor.backward,
 ) -> Tensor:
     """Add the gradient of `loss(f1(x1), f2(x2), …)` to all parameters, with one chunk's activations in memory at a time.
 
     loss        callable of the embeddings (N, D), one per encoder, to a 0-d tensor; any loss of this package, or your own
-    encoded     pairs (encoder, inputs): a module or function, and what to encode, N rows each: a tensor, a tuple of tensors
-                (passed as arguments), a dict (as keywords) or a list; one encoder may stand in several pairs. An encoder must
-                treat rows of different chunks independently: batch normalisation sees chunks, not the batch.
-    chunk_size  rows encoded at once, ≥ 1
+    encoded     pairs (encoder, inputs): a module or function, and what to encode, N rows each: a tensor, a tuple (passed as
+                arguments), a mapping (as keywords: a dict, a tokenizer's BatchEncoding) or a list of N texts or images. Within
+                tuples and mappings tensors and lists are cut into chunks; None, flags and numbers go to every call as they are.
+                One encoder may stand in several pairs. It must treat rows of different chunks independently: batch normalisation
+                in training mode sees chunks, not the batch, and its gradient is that of another loss; a warning says so.
+    chunk_size  rows encoded at once, ≥ 1; or one such number for each pair
+    get_representation   the embeddings (rows, D) in what an encoder returns, where that is no tensor but a dict, a tuple or a
+                ModelOutput: lambda output: output.pooler_output
     backward    what to call instead of loss.backward(), for mixed precision: lambda loss: scaler.scale(loss).backward()
 
     Dropout and other random layers draw the same numbers in both encodings. Buffers, such as running statistics, are updated
@@ -51,28 +57,36 @@ def cached_backward(
     for name, value in (("loss", loss), ("backward", backward)):
         if not callable(value):
             wrong_type(function, name, value, "must be a function or module to call")
-    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
-        wrong_type(function, "chunk_size", chunk_size, "must be an int")
-    if chunk_size < 1:
-        fail(function, "chunk_size", chunk_size, "must be >= 1")
+    if get_representation is not None and not callable(get_representation):
+        wrong_type(
+            function, "get_representation", get_representation, "must be a function of what an encoder returns, or None"
+        )
     if not torch.is_grad_enabled():
         fail(function, "grad mode", "off", "must be on: call it outside torch.no_grad() and torch.inference_mode()")
     if not encoded:
         fail(function, "encoded", "empty", "must hold at least one pair (encoder, inputs)")
+    sizes = _sizes(function, chunk_size, len(encoded))
     chunks = [
-        (encoder, _split(function, inputs, chunk_size)) for encoder, inputs in (_pair(function, p) for p in encoded)
+        (encoder, _split(function, inputs, size), size)
+        for (encoder, inputs), size in zip((_pair(function, p) for p in encoded), sizes, strict=True)
     ]
+    for encoder, parts, _ in chunks:
+        _warn_of_batch_norm(encoder, parts)
 
-    buffers_before = [[buffer.clone() for buffer in _buffers(encoder)] for encoder, _ in chunks]
+    def embed(encoder: Callable[..., Any], part: Any) -> Tensor:
+        output = _encode(encoder, part)
+        return _checked(function, output if get_representation is None else get_representation(output), part)
+
+    buffers_before = [[buffer.clone() for buffer in _buffers(encoder)] for encoder, *_ in chunks]
     states: list[list[_RandomState]] = []
     leaves: list[Tensor] = []
     with torch.no_grad():
-        for encoder, parts in chunks:
+        for encoder, parts, _ in chunks:
             states.append([])
             embeddings = []
             for part in parts:
                 states[-1].append(_RandomState(part))
-                embeddings.append(_checked(function, _encode(encoder, part), part))
+                embeddings.append(embed(encoder, part))
             leaves.append(torch.cat(embeddings).requires_grad_())
 
     value = loss(*leaves)
@@ -81,14 +95,14 @@ def cached_backward(
     backward(value)
     after = _RandomState(chunks[0][1])
 
-    for (encoder, _), before in zip(chunks, buffers_before, strict=True):
+    for (encoder, *_), before in zip(chunks, buffers_before, strict=True):
         for buffer, kept in zip(_buffers(encoder), before, strict=True):
             buffer.copy_(kept)
-    for (encoder, parts), leaf, leaf_states in zip(chunks, leaves, states, strict=True):
+    for (encoder, parts, size), leaf, leaf_states in zip(chunks, leaves, states, strict=True):
         gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-        for part, part_gradient, state in zip(parts, gradient.split(chunk_size), leaf_states, strict=True):
+        for part, part_gradient, state in zip(parts, gradient.split(size), leaf_states, strict=True):
             state.restore()
-            z = _encode(encoder, part)
+            z = embed(encoder, part)
             if z.requires_grad:
                 z.backward(part_gradient)
     after.restore()
@@ -107,7 +121,7 @@ class _RandomState:
         set_device_states(*self.devices)
 
 
-def _encode(encoder: Callable[..., Tensor], part: Any) -> Tensor:
+def _encode(encoder: Callable[..., Any], part: Any) -> Any:
     if isinstance(part, tuple):
         return encoder(*part)
     return encoder(**part) if isinstance(part, dict) else encoder(part)
@@ -116,34 +130,79 @@ def _encode(encoder: Callable[..., Tensor], part: Any) -> Tensor:
 def _checked(function: str, z: Any, part: Any) -> Tensor:
     """What an encoder made of some rows: a tensor of as many."""
     if not isinstance(z, Tensor):
-        wrong_type(function, "encoded", z, "must pair inputs with an encoder that returns a tensor")
-    rows = len(tree_leaves(part)[0])
+        must = "must pair inputs with an encoder that returns a tensor, or get_representation must find it"
+        wrong_type(function, "encoded", z, must)
+    rows = next(_lengths(part))
     if z.dim() == 0 or len(z) != rows:
         made = f"an encoder that made {tuple(z.shape)} of {rows} rows"
         fail(function, "encoded", made, "must return one embedding per row")
     return z
 
 
+def _sizes(function: str, chunk_size: int | Sequence[int], pairs: int) -> Sequence[int]:
+    each = chunk_size if isinstance(chunk_size, (tuple, list)) else [chunk_size] * pairs
+    for size in each:
+        if isinstance(size, bool) or not isinstance(size, int):
+            wrong_type(function, "chunk_size", size, "must be an int, or one for each pair")
+        if size < 1:
+            fail(function, "chunk_size", size, "must be >= 1")
+    if len(each) != pairs:
+        fail(function, "chunk_size", f"{len(each)} numbers", f"must be one, or {pairs}, one for each pair")
+    return each  # pyright: ignore[reportReturnType]
+
+
 def _split(function: str, inputs: Any, chunk_size: int) -> list[Any]:
     """The inputs in chunks of rows, each of the structure of the whole."""
-    leaves, structure = tree_flatten(inputs)
-    if not leaves or not all(isinstance(leaf, Tensor) and leaf.dim() > 0 for leaf in leaves):
-        wrong_type(
-            function, "encoded", inputs, "must pair each encoder with a tensor, or a tuple, list or dict of tensors"
-        )
-    if len({len(leaf) for leaf in leaves}) > 1:
-        lengths = ", ".join(str(len(leaf)) for leaf in leaves)
-        fail(
-            function,
-            "encoded",
-            f"inputs of {lengths} rows",
-            "must hold equally many rows in all tensors of one encoder",
-        )
-    if len(leaves[0]) == 0:
+    lengths = list(_lengths(inputs))
+    if not lengths:
+        must = "must pair each encoder with a tensor, a list of rows, or a tuple or mapping that holds some"
+        wrong_type(function, "encoded", inputs, must)
+    if len(set(lengths)) > 1:
+        was, must = ", ".join(map(str, lengths)), "must hold equally many rows in everything that one encoder is given"
+        fail(function, "encoded", f"inputs of {was} rows", must)
+    if lengths[0] == 0:
         fail(function, "encoded", "inputs of 0 rows", "must not be empty")
-    return [
-        tree_unflatten(parts, structure) for parts in zip(*(leaf.split(chunk_size) for leaf in leaves), strict=True)
-    ]
+    return [_cut(inputs, slice(first, first + chunk_size)) for first in range(0, lengths[0], chunk_size)]
+
+
+def _is_of_rows(value: Any) -> bool:
+    """Whether it is cut along its first dimension: texts and images come in lists."""
+    if isinstance(value, Tensor):
+        return value.dim() > 0
+    return isinstance(value, list) and not any(isinstance(entry, Tensor) for entry in value)
+
+
+def _lengths(value: Any) -> Iterator[int]:
+    if _is_of_rows(value):
+        yield len(value)
+    elif isinstance(value, (Mapping, tuple, list)):
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            yield from _lengths(entry)
+
+
+def _cut(value: Any, here: slice) -> Any:
+    if _is_of_rows(value):
+        return value[here]
+    if isinstance(value, Mapping):
+        return {name: _cut(entry, here) for name, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        return (tuple if isinstance(value, tuple) else list)(_cut(entry, here) for entry in value)
+    return value
+
+
+def _warn_of_batch_norm(encoder: Callable[..., Any], parts: list[Any]) -> None:
+    owner = _owner(encoder)
+    if len(parts) == 1 or not isinstance(owner, nn.Module):
+        return
+    for name, module in owner.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            advice = "put it into eval mode, use GroupNorm or LayerNorm, or chunk_size >= the batch"
+            warnings.warn(
+                f"cached_backward: {name or type(module).__name__} normalises each of {len(parts)} chunks by its own mean and "
+                f"deviation, so that the gradient is not that of the batch: {advice}",
+                stacklevel=3,
+            )
+            return
 
 
 def _pair(function: str, pair: Any) -> Encoded:
@@ -152,6 +211,10 @@ def _pair(function: str, pair: Any) -> Encoded:
     return pair
 
 
-def _buffers(encoder: Callable[..., Tensor]) -> list[Tensor]:
-    owner = getattr(encoder, "__self__", encoder)  # model.encode_image is a method of the module that holds the buffers
+def _owner(encoder: Callable[..., Any]) -> Any:
+    return getattr(encoder, "__self__", encoder)  # model.encode_image is a method of the module that holds the buffers
+
+
+def _buffers(encoder: Callable[..., Any]) -> list[Tensor]:
+    owner = _owner(encoder)
     return list(owner.buffers()) if isinstance(owner, nn.Module) else []

@@ -94,6 +94,12 @@ WRONG = {
         ValueError,
         "cached_backward: grad mode is off, must be on",
     ),
+    "cache-sizes": (lambda: cached(chunk_size=(2, 3, 4)), ValueError, "chunk_size is 3 numbers, must be one, or"),
+    "cache-representation": (
+        lambda: cached(get_representation="pooler_output"),
+        TypeError,
+        "cached_backward: get_representation is .*, must be a function",
+    ),
     "cache-pair": (lambda: cached(encoded=X), TypeError, "cached_backward: encoded is .*, must be pairs"),
     "cache-inputs": (
         lambda: cached(encoded=(torch.nn.Identity(), "x")),

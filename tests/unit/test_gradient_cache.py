@@ -1,5 +1,6 @@
 """cached_backward gives the gradient of the whole batch, whatever is random or stateful in the encoders."""
 
+import collections
 import copy
 
 import pytest
@@ -77,7 +78,8 @@ def test_running_statistics_are_updated_once(call):
     twin = copy.deepcopy(first)
     for part in batch(0).split(7):
         twin(part)
-    jk.cached_backward(lambda z: jk.kde_entropy(z, bandwidth=1.0), (call(first), batch(0)), chunk_size=7)
+    with pytest.warns(UserWarning, match="2 normalises each of 4 chunks by its own mean"):
+        jk.cached_backward(lambda z: jk.kde_entropy(z, bandwidth=1.0), (call(first), batch(0)), chunk_size=7)
     torch.testing.assert_close(first[2].running_mean, twin[2].running_mean)
     assert first[2].num_batches_tracked == twin[2].num_batches_tracked
 
@@ -109,6 +111,64 @@ def test_inputs_may_be_tuples_and_dicts_of_tensors():
         jk.cached_backward(lambda z: jk.uniformity(z), (module, inputs), chunk_size=6)
         results.append(gradients(module))
     torch.testing.assert_close(results[0], results[1])
+
+
+def test_batch_norm_that_sees_the_whole_batch_or_is_frozen_is_no_matter():
+    for module, size in ((encoder(0, nn.BatchNorm1d(16)), 23), (encoder(0, nn.BatchNorm1d(16)).eval(), 7)):
+        twin = copy.deepcopy(module)
+        jk.cached_backward(jk.nt_xent, (module, batch(0)), (module, batch(1)), chunk_size=size)
+        jk.nt_xent(twin(batch(0)), twin(batch(1))).backward()
+        torch.testing.assert_close(gradients(module), gradients(twin))
+
+
+class Text(nn.Module):
+    """Embeds texts by the number of their letters, and returns what transformers' models do."""
+
+    def __init__(self, returned):
+        super().__init__()
+        self.inner, self.returned = encoder(0), returned
+
+    def forward(self, texts, mask=None, *, output_attentions=False, scale=1.0):
+        assert mask is None and output_attentions is False
+        rows = torch.tensor([[len(text) * k for k in range(8)] for text in texts], dtype=torch.float64)
+        return self.returned(self.inner(scale * rows / 8))
+
+
+RETURNED = {
+    "tensor": (lambda z: z, None),
+    "dict": (lambda z: {"pooler_output": z, "hidden_states": None}, lambda output: output["pooler_output"]),
+    "tuple": (lambda z: (None, z), lambda output: output[1]),
+}
+
+
+@pytest.mark.parametrize("returned", RETURNED)
+@pytest.mark.parametrize("inputs", ["list", "mapping", "tuple"])
+def test_texts_flags_and_outputs_that_are_no_tensor(inputs, returned):
+    texts = ["a" * (1 + k % 9) for k in range(23)]
+    make, get = RETURNED[returned]
+    model = Text(make)
+    loss = jk.uniformity
+    direct = model.inner(torch.tensor([[len(t) * k for k in range(8)] for t in texts], dtype=torch.float64) / 8)
+    loss(direct).backward()
+    expected = gradients(model)
+    model.zero_grad()
+    given = {
+        "list": texts,
+        "mapping": collections.UserDict(texts=texts, mask=None, output_attentions=False, scale=torch.tensor(1.0)),
+        "tuple": (texts, None),
+    }
+    jk.cached_backward(loss, (model, given[inputs]), chunk_size=6, get_representation=get)
+    torch.testing.assert_close(gradients(model), expected)
+
+
+def test_each_encoder_may_have_its_own_chunk_size():
+    first, second = encoder(0), encoder(1)
+    jk.info_nce(first(batch(0)), second(batch(1))).backward()
+    expected = gradients(first, second)
+    for module in (first, second):
+        module.zero_grad()
+    jk.cached_backward(jk.info_nce, (first, batch(0)), (second, batch(1)), chunk_size=(4, 11))
+    torch.testing.assert_close(gradients(first, second), expected)
 
 
 def test_a_frozen_encoder_is_a_target_without_gradient():
