@@ -16,8 +16,8 @@ struct F32 {
   F32() = default;
   F32(__m512 v) : v(v) {}
   explicit F32(float x) : v(_mm512_set1_ps(x)) {}
-  static F32 load(const float* p) { return _mm512_loadu_ps(p); }
-  void store(float* p) const { _mm512_storeu_ps(p, v); }
+  static F32 load(const float* p, std::int64_t = 0) { return _mm512_loadu_ps(p); }
+  void store(float* p, std::int64_t = 0) const { _mm512_storeu_ps(p, v); }
 };
 
 inline F32 operator+(F32 a, F32 b) { return _mm512_add_ps(a.v, b.v); }
@@ -48,8 +48,8 @@ struct F64 {
   F64() = default;
   F64(__m512d v) : v(v) {}
   explicit F64(double x) : v(_mm512_set1_pd(x)) {}
-  static F64 load(const double* p) { return _mm512_loadu_pd(p); }
-  void store(double* p) const { _mm512_storeu_pd(p, v); }
+  static F64 load(const double* p, std::int64_t = 0) { return _mm512_loadu_pd(p); }
+  void store(double* p, std::int64_t = 0) const { _mm512_storeu_pd(p, v); }
 };
 
 inline F64 operator+(F64 a, F64 b) { return _mm512_add_pd(a.v, b.v); }

@@ -43,12 +43,12 @@ struct Vector {
   explicit Vector(R x) {
     for (int l = 0; l < lanes; ++l) v[l] = x;
   }
-  static Vector load(const R* p) {
+  static Vector load(const R* p, std::int64_t = 0) {
     Vector a;
     std::memcpy(&a.v, p, sizeof(a.v));
     return a;
   }
-  void store(R* p) const { std::memcpy(p, &v, sizeof(v)); }
+  void store(R* p, std::int64_t = 0) const { std::memcpy(p, &v, sizeof(v)); }
 
   friend Vector operator+(Vector a, Vector b) { return a.v + b.v; }
   friend Vector operator-(Vector a, Vector b) { return a.v - b.v; }

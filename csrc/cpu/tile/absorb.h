@@ -36,8 +36,8 @@ Real power_for(Real most) {
   return std::isfinite(most) ? 16 * std::floor(most * Real(1 / (16 * log_2))) : Real(0);
 }
 
-template <class V>
-void add_to(typename V::Real* where, V a) {
+template <class V, class Real = typename V::Real>
+void add_to(Real* where, V a) {
   (V::load(where) + a).store(where);
 }
 
@@ -47,10 +47,8 @@ void clear(Real* line, std::int64_t n, Real value = 0) {
 }
 
 // Eight columns from `first` on of `sum_over`: their sums, and the rows' share, stay in registers.
-template <class V, bool keep, class F>
-void sum_columns(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, std::int64_t first,
-                 Sides<typename V::Real> total, F&& f) {
-  using Real = typename V::Real;
+template <class V, bool keep, class F, class Real = typename V::Real>
+void sum_columns(const Strip<Real>& strip, const Tile<Real>& tile, std::int64_t first, Sides<Real> total, F&& f) {
   const std::int64_t ld = tile.s.ld;
   Real* const low = tile.s.data + first * ld;
   Real* const high = low + 4 * ld;
@@ -74,10 +72,8 @@ void sum_columns(const Strip<typename V::Real>& strip, const Tile<typename V::Re
 
 // Sums over columns into total.row and, unless null, over rows into total.col, of f(scores, i, j): a vector or four of
 // them, of rows from i on and columns from j on. What f has made of them is written back if `keep`.
-template <class V, bool keep = false, class F>
-void sum_over(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> total,
-              F&& f) {
-  using Real = typename V::Real;
+template <class V, bool keep = false, class F, class Real = typename V::Real>
+void sum_over(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> total, F&& f) {
   constexpr int block = 8;
   clear(total.row, strip.lanes);
   std::int64_t j = 0;
@@ -96,9 +92,9 @@ void sum_over(const Strip<typename V::Real>& strip, const Tile<typename V::Real>
   }
 }
 
-template <class V>
-[[gnu::flatten]] void absorb_bounded(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
-                                     typename V::Real power, Sides<typename V::Real> total, bool keep) {
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] void absorb_bounded(const Strip<Real>& strip, Tile<Real>& tile, Real power, Sides<Real> total,
+                                     bool keep) {
   const auto term = [power]<class S>(S& s, std::int64_t, std::int64_t) { return s = exp_over(s, S(power)); };
   if (keep)
     sum_over<V, true>(strip, tile, total, term);
@@ -106,18 +102,16 @@ template <class V>
     sum_over<V>(strip, tile, total, term);
 }
 
-template <class V>
-[[gnu::flatten]] void absorb_psi(Op psi, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                                 Sides<typename V::Real> total) {
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] void absorb_psi(Op psi, const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> total) {
   if (psi == Op::softplus)  // a loop of its own, without a branch within
     sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return softplus(s); });
   else
     sum_over<V>(strip, tile, total, [psi](auto s, std::int64_t, std::int64_t) { return psi_value(psi, s); });
 }
 
-template <class V>
-[[gnu::flatten]] void sum_tile(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                               Sides<typename V::Real> total) {
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] void sum_tile(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> total) {
   sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return s; });
 }
 
@@ -127,30 +121,23 @@ S if_in(S s, S value) {
   return select(s == S(minus_infinity<typename S::Real>), S(typename S::Real(0)), value);
 }
 
-template <class V>
-void linear(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> total,
-            Sides<typename V::Real> count) {
+template <class V, class Real = typename V::Real>
+void linear(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> total, Sides<Real> count) {
   sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return if_in(s, s); });
-  sum_over<V>(strip, tile, count,
-              [](auto s, std::int64_t, std::int64_t) { return if_in(s, decltype(s)(typename V::Real(1))); });
+  sum_over<V>(strip, tile, count, [](auto s, std::int64_t, std::int64_t) { return if_in(s, decltype(s)(Real(1))); });
 }
 
 // Scores times a tilt, which may be below 0; pairs that are out remain out.
-template <class V>
-void tilted(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real tilt,
-            Rows<typename V::Real> to) {
-  const V out(minus_infinity<typename V::Real>);
-  for (std::int64_t j = 0; j < tile.count; ++j)
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      const V s = V::load(tile.s.data + j * tile.s.ld + i);
-      select(s == out, out, V(tilt) * s).store(to.data + j * to.ld + i);
-    }
+template <class V, class Real = typename V::Real>
+void tilted(const Strip<Real>& strip, const Tile<Real>& tile, Real tilt, Rows<Real> to) {
+  each_score<V>(strip, tile, to, [=]<class S>(S s, std::int64_t, std::int64_t) {
+    const S out(minus_infinity<Real>);
+    return select(s == out, out, S(tilt) * s);
+  });
 }
 
-template <class V>
-void find_maxima(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                 Sides<typename V::Real> most) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+void find_maxima(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> most) {
   clear(most.row, strip.lanes, minus_infinity<Real>);
   for (std::int64_t j = 0; j < tile.count; ++j) {
     const Real* s = tile.s.data + j * tile.s.ld;
@@ -173,17 +160,16 @@ bool beyond_powers(const Real* values, std::int64_t n) {
   return false;
 }
 
-// Sums of f(score, what its row is measured from, or its column), each side with an exponential of its own.
-template <class V, class F>
-void absorb_apart(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                  Sides<typename V::Real> from, Sides<typename V::Real> total, F&& f) {
-  using Real = typename V::Real;
+// Sums of e^{s − most}, each side with a maximum and an exponential of its own.
+template <class V, class Real = typename V::Real>
+void absorb_apart(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> most, Sides<Real> total) {
+  const auto term = []<class S>(S s, S most) { return exp_over(s - most, S(Real(0))); };
   sum_over<V>(strip, tile, {total.row, nullptr},
-              [&](auto s, std::int64_t i, std::int64_t) { return f(s, decltype(s)(V::load(from.row + i))); });
-  for (std::int64_t j = 0; from.col && j < tile.count; ++j) {
+              [&]<class S>(S s, std::int64_t i, std::int64_t) { return term(s, S(V::load(most.row + i))); });
+  for (std::int64_t j = 0; most.col && j < tile.count; ++j) {
     V column(Real(0));
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
-      column = column + f(V::load(tile.s.data + j * tile.s.ld + i), V(from.col[j]));
+      column = column + term(V::load(tile.s.data + j * tile.s.ld + i), V(most.col[j]));
     total.col[j] = sum(column);
   }
 }
@@ -199,10 +185,8 @@ bool all_suit(const Real* sums, std::int64_t n) {
 
 // Powers and sums anew of the rows whose sums do not suit, a vector of rows at a time. False if a score is beyond
 // powers.
-template <class V>
-bool mend_rows(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real* from,
-               typename V::Real* total) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+bool mend_rows(const Strip<Real>& strip, const Tile<Real>& tile, Real* from, Real* total) {
   if (all_suit(total, strip.count)) return true;
   for (std::int64_t i = 0; i < strip.count; i += V::lanes) {
     if (all_suit(total + i, std::min<std::int64_t>(V::lanes, strip.count - i))) continue;
@@ -219,10 +203,8 @@ bool mend_rows(const Strip<typename V::Real>& strip, const Tile<typename V::Real
   return true;
 }
 
-template <class V>
-bool mend_columns(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real* from,
-                  typename V::Real* total) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+bool mend_columns(const Strip<Real>& strip, const Tile<Real>& tile, Real* from, Real* total) {
   if (all_suit(total, tile.count)) return true;
   for (std::int64_t j = 0; j < tile.count; ++j) {
     if (all_suit(total + j, 1)) continue;
@@ -240,10 +222,8 @@ bool mend_columns(const Strip<typename V::Real>& strip, const Tile<typename V::R
 
 // Sums measured from a power that two columns suggest, which saves finding the maxima; rows and columns far below it,
 // or above, get powers of their own. False if a score is beyond powers: then `total` says nothing.
-template <class V>
-bool absorb_as_guessed(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Sides<typename V::Real> from,
-                       Sides<typename V::Real> total) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+bool absorb_as_guessed(const Strip<Real>& strip, Tile<Real>& tile, Sides<Real> from, Sides<Real> total) {
   Real guess = largest_of<V>(strip, tile, tile.count < 2 ? tile.count : 2);
   if (guess == minus_infinity<Real>) guess = largest_of<V>(strip, tile, tile.count);
   // Then no score whose row has a sum of the right size lies beyond 1000: see beyond_powers.
@@ -256,26 +236,17 @@ bool absorb_as_guessed(const Strip<typename V::Real>& strip, Tile<typename V::Re
          (!from.col || mend_columns<V>(strip, tile, from.col, total.col));
 }
 
-template <class V>
-[[gnu::flatten]] double absorb_any(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
-                                   Sides<typename V::Real> from, Sides<typename V::Real> total) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] double absorb_any(const Strip<Real>& strip, Tile<Real>& tile, Sides<Real> from, Sides<Real> total) {
   if (absorb_as_guessed<V>(strip, tile, from, total)) return log_2;
-  const std::int64_t columns = from.col ? tile.count : 0;
-  const auto each = [&](auto&& f) {
-    for (std::int64_t i = 0; i < strip.lanes; ++i) from.row[i] = f(from.row[i]);
-    for (std::int64_t j = 0; j < columns; ++j) from.col[j] = f(from.col[j]);
-  };
   find_maxima<V>(strip, tile, from);
-  if (beyond_powers(from.row, strip.count) || beyond_powers(from.col, columns)) {
-    each([](Real most) { return std::isinf(most) ? Real(0) : most; });
-    absorb_apart<V>(strip, tile, from, total,
-                    [](auto s, auto most) { return exp_over(s - most, decltype(s)(Real(0))); });
-    return 1;
-  }
-  each([](Real own) { return power_for(own); });
-  absorb_apart<V>(strip, tile, from, total, [](auto s, auto own) { return exp_over(s, own); });
-  return log_2;
+  const auto finite = [](Real* most, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) most[i] = std::isfinite(most[i]) ? most[i] : Real(0);
+  };
+  finite(from.row, strip.lanes);
+  if (from.col) finite(from.col, tile.count);
+  absorb_apart<V>(strip, tile, from, total);
+  return 1;
 }
 
 }  // namespace
