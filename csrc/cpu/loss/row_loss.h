@@ -12,7 +12,7 @@
 
 #include <cstdint>
 
-#include "cpu/gradients.h"
+#include "cpu/tile/sums.h"
 #include "cpu/options.h"
 #include "pairwise/join.h"
 #include "pairwise/problem.h"

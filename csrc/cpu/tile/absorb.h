@@ -136,21 +136,6 @@ void tilted(const Strip<Real>& strip, const Tile<Real>& tile, Real tilt, Rows<Re
   });
 }
 
-template <class V, class Real = typename V::Real>
-void find_maxima(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> most) {
-  clear(most.row, strip.lanes, minus_infinity<Real>);
-  for (std::int64_t j = 0; j < tile.count; ++j) {
-    const Real* s = tile.s.data + j * tile.s.ld;
-    V column(minus_infinity<Real>);
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      const V score = V::load(s + i);
-      max(score, V::load(most.row + i)).store(most.row + i);
-      column = max(score, column);
-    }
-    if (most.col) most.col[j] = largest(column);
-  }
-}
-
 // Whether some score is so large that its product with log2 e has no exact whole part: then e^s is measured from a
 // maximum, which near it is exact again.
 template <class Real>
@@ -158,20 +143,6 @@ bool beyond_powers(const Real* values, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i)
     if (std::isfinite(values[i]) && std::abs(values[i]) > Real(1000)) return true;
   return false;
-}
-
-// Sums of e^{s − most}, each side with a maximum and an exponential of its own.
-template <class V, class Real = typename V::Real>
-void absorb_apart(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> most, Sides<Real> total) {
-  const auto term = []<class S>(S s, S most) { return exp_over(s - most, S(Real(0))); };
-  sum_over<V>(strip, tile, {total.row, nullptr},
-              [&]<class S>(S s, std::int64_t i, std::int64_t) { return term(s, S(V::load(most.row + i))); });
-  for (std::int64_t j = 0; most.col && j < tile.count; ++j) {
-    V column(Real(0));
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
-      column = column + term(V::load(tile.s.data + j * tile.s.ld + i), V(most.col[j]));
-    total.col[j] = sum(column);
-  }
 }
 
 // Whether sums measured from a power of 2 have lost nothing to it.
@@ -183,39 +154,49 @@ bool all_suit(const Real* sums, std::int64_t n) {
   return fine;
 }
 
-// Powers and sums anew of the rows whose sums do not suit, a vector of rows at a time. False if a score is beyond
-// powers.
-template <class V, class Real = typename V::Real>
-bool mend_rows(const Strip<Real>& strip, const Tile<Real>& tile, Real* from, Real* total) {
-  if (all_suit(total, strip.count)) return true;
-  for (std::int64_t i = 0; i < strip.count; i += V::lanes) {
-    if (all_suit(total + i, std::min<std::int64_t>(V::lanes, strip.count - i))) continue;
-    const Real* s = tile.s.data + i;
-    V most(minus_infinity<Real>), sums(Real(0));
-    for (std::int64_t j = 0; j < tile.count; ++j) most = max(V::load(s + j * tile.s.ld), most);
-    most.store(from + i);
-    if (beyond_powers(from + i, V::lanes)) return false;
-    for (std::int64_t k = i; k < i + V::lanes; ++k) from[k] = power_for(from[k]);
-    const V power = V::load(from + i);
-    for (std::int64_t j = 0; j < tile.count; ++j) sums = sums + exp_over(V::load(s + j * tile.s.ld), power);
-    sums.store(total + i);
-  }
+// e^s / e^{log_base·from}.
+template <class S>
+S exponential(double log_base, S s, S from) {
+  return log_base == log_2 ? exp_over(s, from) : exp_over(s - from, S(typename S::Real(0)));
+}
+
+// What n sums are measured from, given the maxima: powers of 2, or these themselves. False if a score is beyond powers.
+template <class Real>
+bool choose(double log_base, Real* most, std::int64_t n) {
+  if (log_base == log_2 && beyond_powers(most, n)) return false;
+  for (std::int64_t k = 0; k < n; ++k)
+    most[k] = log_base == log_2 ? power_for(most[k]) : std::isfinite(most[k]) ? most[k] : Real(0);
   return true;
 }
 
+// Sums anew, measured from what suits each row and column alone, of those whose sums do not suit; from powers of 2 or
+// else, of all of them, from maxima. False if a score is beyond powers.
 template <class V, class Real = typename V::Real>
-bool mend_columns(const Strip<Real>& strip, const Tile<Real>& tile, Real* from, Real* total) {
-  if (all_suit(total, tile.count)) return true;
-  for (std::int64_t j = 0; j < tile.count; ++j) {
-    if (all_suit(total + j, 1)) continue;
-    const Real* s = tile.s.data + j * tile.s.ld;
+bool absorb_alone(double log_base, const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> from,
+                  Sides<Real> total) {
+  const std::int64_t ld = tile.s.ld;
+  const auto suit = [&](const Real* sums, std::int64_t n) { return log_base == log_2 && all_suit(sums, n); };
+  for (std::int64_t i = 0; i < strip.count; i += V::lanes) {  // a vector of rows at a time
+    if (suit(total.row + i, std::min<std::int64_t>(V::lanes, strip.count - i))) continue;
+    const Real* s = tile.s.data + i;
+    V most(minus_infinity<Real>), sums(Real(0));
+    for (std::int64_t j = 0; j < tile.count; ++j) most = max(V::load(s + j * ld), most);
+    most.store(from.row + i);
+    if (!choose(log_base, from.row + i, V::lanes)) return false;
+    const V own = V::load(from.row + i);
+    for (std::int64_t j = 0; j < tile.count; ++j) sums = sums + exponential(log_base, V::load(s + j * ld), own);
+    sums.store(total.row + i);
+  }
+  for (std::int64_t j = 0; from.col && j < tile.count; ++j) {
+    if (suit(total.col + j, 1)) continue;
+    const Real* s = tile.s.data + j * ld;
     V most(minus_infinity<Real>), sums(Real(0));
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) most = max(V::load(s + i), most);
-    from[j] = largest(most);
-    if (beyond_powers(from + j, 1)) return false;
-    from[j] = power_for(from[j]);
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) sums = sums + exp_over(V::load(s + i), V(from[j]));
-    total[j] = sum(sums);
+    from.col[j] = largest(most);
+    if (!choose(log_base, from.col + j, 1)) return false;
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
+      sums = sums + exponential(log_base, V::load(s + i), V(from.col[j]));
+    total.col[j] = sum(sums);
   }
   return true;
 }
@@ -232,20 +213,13 @@ bool absorb_as_guessed(const Strip<Real>& strip, Tile<Real>& tile, Sides<Real> f
   absorb_bounded<V>(strip, tile, power, total, false);
   clear(from.row, strip.lanes, power);
   if (from.col) clear(from.col, tile.count, power);
-  return mend_rows<V>(strip, tile, from.row, total.row) &&
-         (!from.col || mend_columns<V>(strip, tile, from.col, total.col));
+  return absorb_alone<V>(log_2, strip, tile, from, total);
 }
 
 template <class V, class Real = typename V::Real>
 [[gnu::flatten]] double absorb_any(const Strip<Real>& strip, Tile<Real>& tile, Sides<Real> from, Sides<Real> total) {
   if (absorb_as_guessed<V>(strip, tile, from, total)) return log_2;
-  find_maxima<V>(strip, tile, from);
-  const auto finite = [](Real* most, std::int64_t n) {
-    for (std::int64_t i = 0; i < n; ++i) most[i] = std::isfinite(most[i]) ? most[i] : Real(0);
-  };
-  finite(from.row, strip.lanes);
-  if (from.col) finite(from.col, tile.count);
-  absorb_apart<V>(strip, tile, from, total);
+  absorb_alone<V>(1, strip, tile, from, total);
   return 1;
 }
 

@@ -12,7 +12,6 @@
 #include <optional>
 #include <vector>
 
-#include "cpu/for_rows.h"
 #include "cpu/options.h"
 #include "cpu/scratch.h"
 #include "cpu/tile/dot.h"

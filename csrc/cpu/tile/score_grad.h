@@ -53,12 +53,6 @@ struct Lines {
   }
 };
 
-// e^s / e^{log_base·from}.
-template <class S>
-S exponential(double log_base, S s, S from) {
-  return log_base == log_2 ? exp_over(s, from) : exp_over(s - from, S(typename S::Real(0)));
-}
-
 // With a spread: each side with an exponential of its own. What is tiny beside the spread's part is added to it
 // unrounded.
 template <class V, class Real = typename V::Real>

@@ -120,8 +120,20 @@ struct TileOps {
   void (*add_rows)(Rows<Real> from, std::int64_t count, std::int64_t D, Real* to);
 };
 
-// The table of a level.
+// One table for each real type; one such pair for each instruction set, from a file of its own.
+struct Tables {
+  TileOps<float> f32;
+  TileOps<double> f64;
+};
+extern const Tables avx2_tables, avx512_tables;
+const Tables& tables_of(Level level);
+
 template <class Real>
-const TileOps<Real>& tile_ops(Level level);
+const TileOps<Real>& tile_ops(Level level) {
+  if constexpr (sizeof(Real) == sizeof(float))
+    return tables_of(level).f32;
+  else
+    return tables_of(level).f64;
+}
 
 }  // namespace jessl

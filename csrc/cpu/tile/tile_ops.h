@@ -1,5 +1,5 @@
-// The table of tile.h filled with functions on one kind of vector. Included last, within the target region of a
-// tile_*.cpp.
+// The tables of tile.h filled with functions on one kind of vector, F32 and F64. Included last, within the target
+// region of a tile_*.cpp.
 #pragma once
 
 // GCC 12 at -O2 believes of some of these templates that they read no memory, and drops what was stored for them: the
@@ -14,6 +14,7 @@
 #include "cpu/tile/tile_backward.h"
 
 namespace jessl {
+namespace {
 
 template <class V>
 constexpr TileOps<typename V::Real> table() {
@@ -35,5 +36,7 @@ constexpr TileOps<typename V::Real> table() {
           tile_backward<V>,
           add_rows<V>};
 }
+constexpr Tables tables = {table<F32>(), table<F64>()};
 
+}  // namespace
 }  // namespace jessl
