@@ -24,7 +24,6 @@
 #include "cpu/passes/passes.h"
 #include "cpu/skip/skipping.h"
 #include "pairwise/join.h"
-#include "pairwise/psi.h"
 #include "pairwise/score.h"
 
 namespace py = pybind11;

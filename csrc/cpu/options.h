@@ -34,6 +34,7 @@ struct Options {
 template <class Visit>
 void for_rows(std::int64_t rows, std::int64_t D, const Options& options, Visit&& visit) {
   constexpr std::int64_t numbers = 1 << 13;  // of a block: about a microsecond
+  if (rows * D < 4 * numbers) return visit(0, rows, 0);
   const std::int64_t block = std::clamp<std::int64_t>(numbers / std::max<std::int64_t>(D, 1), 1, 256);
   constexpr double worth_a_thread = 2e4;  // numbers: a few microseconds
   const int threads = int(std::clamp(double(rows) * double(D) / worth_a_thread, 1.0, double(options.threads)));

@@ -10,7 +10,7 @@
 #include "cpu/loss/single_positives.h"
 #include "cpu/passes/passes.h"
 #include "cpu/passes/tiling.h"
-#include "pairwise/psi.h"
+#include "pairwise/score.h"
 
 namespace jessl {
 namespace {

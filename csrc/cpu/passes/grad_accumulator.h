@@ -74,7 +74,7 @@ class GradAccumulator {
       for (std::int64_t j = 0; out_.col_bias && j < b.tile.count; ++j)
         out_.col_bias[b.tile.first + j] += b.total.col[j];
     }
-    if (b.tile.slope.data) ops.apply_slope(b.strip, b.tile);
+    if (b.tile.slope.data) ops.combine(b.strip, b.tile, b.tile.slope, true);
     // A diagonal tile of a symmetric problem holds each of its pairs twice.
     if (b.tile.t.data) part.t_dot += (diagonal ? 0.5 : 1.0) * ops.dot_t(b.strip, b.tile);
     const Columns which = within(b.tile);

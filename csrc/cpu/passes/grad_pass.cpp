@@ -28,7 +28,7 @@ void weigh(const TileOps<Real>& ops, const Terms& terms, const SweepWeights<Real
   for (std::size_t k = 1; k < terms.tilts.size(); ++k) {
     ops.tilted(b.strip, b.tile, tilt(k), other.s = b.copies[1]);
     one(other, k);
-    ops.add_tile(b.strip, other.s, total);
+    ops.combine(b.strip, total, other.s, false);
   }
   std::swap(b.tile.s, b.copies[0]);
 }
@@ -70,8 +70,8 @@ void grad_pass(const Problem& p, const Terms& terms, const Options& options, con
     if (how.power)
       ops.absorb_bounded(b.strip, b.tile, *how.power, total, true);
     else
-      ops.absorb_psi_with_grad(terms.op, b.strip, b.tile, total, weights.of_rows(0, first_row),
-                               weights.of_columns(0, first));
+      ops.absorb_psi(terms.op, b.strip, b.tile, total, true, weights.of_rows(0, first_row),
+                     weights.of_columns(0, first));
     for (std::int64_t i = 0; i < b.strip.count; ++i) (*sum_part)[i] += b.total.row[i];
     for (std::int64_t j = 0; col_sum && !diagonal && j < b.tile.count; ++j) (*col_sum)[first + j] += b.total.col[j];
   };

@@ -40,7 +40,7 @@ Sums sum_pass(const Problem& p, const Terms& terms, const Options& options, bool
     if (power)
       ops.absorb_bounded(b.strip, tile, *power, total, cache != nullptr);
     else
-      ops.absorb_psi(terms.op, b.strip, tile, total);
+      ops.absorb_psi(terms.op, b.strip, tile, total, false, {}, {});
     return log_2;
   };
   const auto add = [&](Workspace<Real>& b, SideSums& part, bool with_columns) {

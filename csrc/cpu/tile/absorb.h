@@ -1,7 +1,6 @@
 // Sums over a tile of scores, along its rows and its columns.
 //
 //   absorb       row_i = Σ_j e^{s_ij} / 2^p, col_j = Σ_i e^{s_ij} / 2^p     sums of a log-sum-exp, from a power of 2
-//   absorb_psi   row_i = Σ_j ψ(s_ij), col_j = Σ_i ψ(s_ij)
 //   linear       Σ_j s_ij over the pairs that are in, and their number
 //
 // Powers of 2 are taken from exponents, exactly; a maximum subtracted from scores would round each of them. One
@@ -20,7 +19,6 @@
 #include "cpu/simd/unroll4.h"
 #include "cpu/tile/score.h"
 #include "cpu/tile/tile.h"
-#include "pairwise/psi.h"  // after math.h, whose functions it calls
 
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
@@ -100,14 +98,6 @@ template <class V, class Real = typename V::Real>
     sum_over<V, true>(strip, tile, total, term);
   else
     sum_over<V>(strip, tile, total, term);
-}
-
-template <class V, class Real = typename V::Real>
-[[gnu::flatten]] void absorb_psi(Op psi, const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> total) {
-  if (psi == Op::softplus)  // a loop of its own, without a branch within
-    sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return softplus(s); });
-  else
-    sum_over<V>(strip, tile, total, [psi](auto s, std::int64_t, std::int64_t) { return psi_value(psi, s); });
 }
 
 template <class V, class Real = typename V::Real>

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "cpu/tile/absorb.h"
 
@@ -98,31 +99,28 @@ template <class V, class Real = typename V::Real>
   });
 }
 
+// row_i = Σ_j ψ(s_ij), col_j = Σ_i ψ(s_ij), and unless `weigh` is false P in place of the scores.
 template <class V, class Real = typename V::Real>
-[[gnu::flatten]] void absorb_psi_with_grad(Op psi, const Strip<Real>& strip, Tile<Real>& tile, Sides<Real> total,
-                                           SoftmaxSide<Real> row, SoftmaxSide<Real> col) {
-  const Lines<V> rows(row, strip.count), cols(col, tile.count);
+[[gnu::flatten]] void absorb_psi(Op psi, const Strip<Real>& strip, Tile<Real>& tile, Sides<Real> total, bool weigh,
+                                 SoftmaxSide<Real> row, SoftmaxSide<Real> col) {
+  const Lines<V> rows(row, weigh ? strip.count : 0), cols(col, weigh ? tile.count : 0);
   const auto factor = [&](auto s, std::int64_t i, std::int64_t j) {
     return at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j);
   };
-  if (psi == Op::softplus)  // one exponential for both
-    return sum_over<V, true>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
-      const auto e = exp_of_minus_abs(s), value = softplus_from(s, e);
-      s = logistic_from(s, e) * factor(s, i, j);
+  const auto absorb = [&]<bool keep>(std::bool_constant<keep>) {
+    if (psi == Op::softplus)  // a loop of its own, without a branch within: one exponential for both
+      return sum_over<V, keep>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
+        const auto e = exp_of_minus_abs(s), value = softplus_from(s, e);
+        if constexpr (keep) s = logistic_from(s, e) * factor(s, i, j);
+        return value;
+      });
+    sum_over<V, keep>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
+      const auto value = psi_value(psi, s);
+      if constexpr (keep) s = psi_slope(psi, s) * factor(s, i, j);
       return value;
     });
-  sum_over<V, true>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
-    const auto value = psi_value(psi, s);
-    s = psi_slope(psi, s) * factor(s, i, j);
-    return value;
-  });
-}
-
-// Weights of another tilt are added to those that are there.
-template <class V, class Real = typename V::Real>
-void add_tile(const Strip<Real>& strip, Rows<Real> from, Tile<Real>& tile) {
-  each_score<V>(strip, tile, tile.s,
-                [from](auto s, std::int64_t i, std::int64_t j) { return s + at_pairs(s, from, i, j); });
+  };
+  weigh ? absorb(std::true_type()) : absorb(std::false_type());
 }
 
 template <class V, class Real = typename V::Real>
@@ -136,10 +134,13 @@ template <class V, class Real = typename V::Real>
   });
 }
 
+// Weights of another tilt are added to those that are there; or those that are there multiplied by φ'(u).
 template <class V, class Real = typename V::Real>
-void apply_slope(const Strip<Real>& strip, Tile<Real>& tile) {
-  each_score<V>(strip, tile, tile.s,
-                [&](auto s, std::int64_t i, std::int64_t j) { return s * at_pairs(s, tile.slope, i, j); });
+void combine(const Strip<Real>& strip, Tile<Real>& tile, Rows<Real> more, bool product) {
+  each_score<V>(strip, tile, tile.s, [=](auto s, std::int64_t i, std::int64_t j) {
+    const auto other = at_pairs(s, more, i, j);
+    return product ? s * other : s + other;
+  });
 }
 
 // Σ_ij U_ij t_ij.

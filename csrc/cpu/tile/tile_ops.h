@@ -18,23 +18,9 @@ namespace {
 
 template <class V>
 constexpr TileOps<typename V::Real> table() {
-  return {load_strip<V>,
-          load_tile<V>,
-          score<V>,
-          absorb_bounded<V>,
-          absorb_any<V>,
-          absorb_psi<V>,
-          linear<V>,
-          tilted<V>,
-          score_grad<V>,
-          absorb_psi_with_grad<V>,
-          score_grad_from_terms<V>,
-          add_tile<V>,
-          sum_tile<V>,
-          apply_slope<V>,
-          dot_t<V>,
-          tile_backward<V>,
-          add_rows<V>};
+  return {load_strip<V>, load_tile<V>, score<V>,      absorb_bounded<V>, absorb_any<V>,
+          linear<V>,     tilted<V>,    score_grad<V>, absorb_psi<V>,     score_grad_from_terms<V>,
+          combine<V>,    sum_tile<V>,  dot_t<V>,      tile_backward<V>,  add_rows<V>};
 }
 constexpr Tables tables = {table<F32>(), table<F64>()};
 
