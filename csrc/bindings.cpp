@@ -6,8 +6,11 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -15,14 +18,12 @@
 #include <vector>
 
 #include "build_info.h"
-#include "cpu/for_rows.h"
-#include "cpu/loss/ids.h"
-#include "cpu/loss/radius.h"
+#include "cpu/options.h"
+#include "cpu/loss/arrangement.h"
 #include "cpu/loss/row_loss.h"
 #include "cpu/passes/passes.h"
-#include "cpu/skip/spatial_sort.h"
+#include "cpu/skip/skipping.h"
 #include "pairwise/join.h"
-#include "pairwise/psi.h"
 #include "pairwise/score.h"
 
 namespace py = pybind11;
@@ -81,46 +82,50 @@ struct OwnedProblem {
   Problem problem;
   std::vector<std::int64_t> diagonals, keep;
   std::deque<CompactIds> ids;
-
-  OwnedProblem(const BatchArgument& x, const BatchArgument& y, bool of_itself, bool symmetric, const std::string& kind,
-               const std::string& phi, const std::pair<double, double>& phi_range, double scale, Address row_bias,
-               Address col_bias, std::vector<std::int64_t> diagonals_, std::vector<std::int64_t> keep_,
-               const std::vector<AddressPair>& same, const std::vector<AddressPair>& different,
-               const AddressPair& without, const AddressPair& within, const std::string& distances, double far_apart,
-               Address center, double skip_below)
-      : diagonals(std::move(diagonals_)), keep(std::move(keep_)) {
-    problem = {.x = batch(x),
-               .y = batch(y),
-               .symmetric = symmetric,
-               .kind = kind_of(kind),
-               .phi = {phi_of(phi), phi_range.first, phi_range.second},
-               .scale = scale,
-               .row_bias = at<const void>(row_bias),
-               .col_bias = at<const void>(col_bias),
-               .exclude = {.diagonals = diagonals.data(),
-                           .keep = keep.data(),
-                           .diagonal_count = std::int64_t(diagonals.size()),
-                           .keep_count = std::int64_t(keep.size())},
-               .distances = distances_of(distances),
-               .far_apart = far_apart,
-               .center = at<const void>(center),
-               .of_itself = of_itself,
-               .skip_below = skip_below};
-    const auto compact = [this](const AddressPair& a) {
-      if (!a.first) return Ids{};
-      const auto *row = at<const std::int64_t>(a.first), *col = at<const std::int64_t>(a.second);
-      return ids.emplace_back(row, problem.N(), col, problem.M()).pointers();
-    };
-    if (same.size() > most_ids || different.size() > most_ids || keep.size() > most_kept)
-      throw std::invalid_argument("too many ids or diagonals");
-    Exclusion& exclude = problem.exclude;
-    std::transform(same.begin(), same.end(), exclude.same.begin(), compact);
-    std::transform(different.begin(), different.end(), exclude.different.begin(), compact);
-    exclude.without = compact(without);
-    exclude.within = compact(within);
-  }
-  OwnedProblem(const OwnedProblem&) = delete;
 };
+
+std::unique_ptr<OwnedProblem> owned_problem(const BatchArgument& x, const BatchArgument& y, bool of_itself,
+                                            bool symmetric, const std::string& kind, const std::string& phi,
+                                            const std::pair<double, double>& phi_range, double scale, Address row_bias,
+                                            Address col_bias, std::vector<std::int64_t> diagonals,
+                                            std::vector<std::int64_t> keep, const std::vector<AddressPair>& same,
+                                            const std::vector<AddressPair>& different, const AddressPair& without,
+                                            const AddressPair& within, const std::string& distances, double far_apart,
+                                            Address center, double skip_below) {
+  if (same.size() > most_ids || different.size() > most_ids || keep.size() > most_kept)
+    throw std::invalid_argument("too many ids or diagonals");
+  auto owned = std::make_unique<OwnedProblem>();
+  owned->diagonals = std::move(diagonals);
+  owned->keep = std::move(keep);
+  owned->problem = {.x = batch(x),
+                    .y = batch(y),
+                    .symmetric = symmetric,
+                    .kind = kind_of(kind),
+                    .phi = {phi_of(phi), phi_range.first, phi_range.second},
+                    .scale = scale,
+                    .row_bias = at<const void>(row_bias),
+                    .col_bias = at<const void>(col_bias),
+                    .exclude = {.diagonals = owned->diagonals.data(),
+                                .keep = owned->keep.data(),
+                                .diagonal_count = std::int64_t(owned->diagonals.size()),
+                                .keep_count = std::int64_t(owned->keep.size())},
+                    .distances = distances_of(distances),
+                    .far_apart = far_apart,
+                    .center = at<const void>(center),
+                    .of_itself = of_itself,
+                    .skip_below = skip_below};
+  Problem& p = owned->problem;
+  const auto compact = [&](const AddressPair& a) {
+    if (!a.first) return Ids{};
+    const auto *row = at<const std::int64_t>(a.first), *col = at<const std::int64_t>(a.second);
+    return owned->ids.emplace_back(row, p.N(), col, p.M()).pointers();
+  };
+  std::transform(same.begin(), same.end(), p.exclude.same.begin(), compact);
+  std::transform(different.begin(), different.end(), p.exclude.different.begin(), compact);
+  p.exclude.without = compact(without);
+  p.exclude.within = compact(within);
+  return owned;
+}
 
 // What a loss of rows says beside the scores: its terms, of negatives and of positives; which pairs are positives;
 // whether rows are normalized, and columns summed too; and what negatives are joined by.
@@ -144,12 +149,11 @@ RowProblem row_problem(const OwnedProblem& owned, const RowArgument& a) {
           at<const void>(also)};
 }
 
-using Tiles = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
-
-// Run f without the interpreter's lock; it looks for signals now and then, and a KeyboardInterrupt comes back as
-// itself. Returns the tiles it computed: looked at beforehand, scored, taken back to the embeddings.
+// Run f(a null pointer of the real type, options) without the interpreter's lock; it looks for signals now and then,
+// and a KeyboardInterrupt comes back as itself. Returns the number that f returns, if it does, and the tiles it
+// computed: looked at beforehand, scored, taken back to the embeddings.
 template <class F>
-Tiles unlocked(int threads, std::int64_t workspace, F&& f) {
+auto unlocked(bool wide, int threads, std::int64_t workspace, F&& f) {
   Work work;
   const Options options{threads, workspace, chosen_level(),
                         [] {
@@ -157,21 +161,21 @@ Tiles unlocked(int threads, std::int64_t workspace, F&& f) {
                           return PyErr_CheckSignals() != 0;
                         },
                         &work};
+  const auto call = [&] {
+    return wide ? f(static_cast<double*>(nullptr), options) : f(static_cast<float*>(nullptr), options);
+  };
   try {
     const py::gil_scoped_release release;
-    f(options);
-    return {work.looked, work.scored, work.backward};
+    if constexpr (std::is_void_v<decltype(call())>) {
+      call();
+      return std::tuple(work.looked, work.scored, work.backward);
+    } else {
+      const double number = call();
+      return std::tuple(number, work.looked, work.scored, work.backward);
+    }
   } catch (const Stopped&) {
     throw py::error_already_set();
   }
-}
-
-// The same for an f that returns a number, which comes first.
-template <class F>
-auto unlocked_number(int threads, std::int64_t workspace, F&& f) {
-  double number = 0;
-  const Tiles tiles = unlocked(threads, workspace, [&](const Options& options) { number = f(options); });
-  return std::tuple_cat(std::tuple(number), tiles);
 }
 
 // x, y, scale, row_bias, col_bias; and the columns of Y whose gradient y holds.
@@ -197,40 +201,18 @@ Gradients<Real> gradients(const Problem& p, const Options& options, const Gradie
           .columns = {first, end}};
 }
 
-// Of one side: reference, total, linear and count of negatives, and of positives.
+// Addresses in the order of the pointers of a structure of row_loss.h, which they become by std::bit_cast.
 using SideArgument = std::array<Address, 8>;
-template <class Real>
-SideArrays<Real> side(const SideArgument& a) {
-  return {{at<Real>(a[0]), at<Real>(a[1]), at<Real>(a[2]), at<Real>(a[3])},
-          {at<Real>(a[4]), at<Real>(a[5]), at<Real>(a[6]), at<Real>(a[7])}};
-}
-// N, P, spread, negative_spread.
 using SlopesArgument = std::array<Address, 4>;
-template <class Real>
-SlopesArrays<Real> slopes(const SlopesArgument& a) {
-  return {at<const Real>(a[0]), at<const Real>(a[1]), at<const Real>(a[2]), at<const Real>(a[3])};
-}
-// Of scores, columns' scores, and what negatives are joined by.
 using GivenArgument = std::array<Address, 3>;
-template <class Real>
-GivenGradients<Real> given(const GivenArgument& a) {
-  return {at<Real>(a[0]), at<Real>(a[1]), at<Real>(a[2])};
-}
 using LossArgument = std::tuple<std::string, std::string, double, Address, Address>;
-
-// f with a null pointer of the problem's real type, to tell it which.
-template <class F>
-auto typed(const Problem& p, F&& f) {
-  return p.wide() ? f(static_cast<double*>(nullptr)) : f(static_cast<float*>(nullptr));
-}
 
 void define_words(py::module_& module) {
   module.def("join", [](const std::string& name, const std::vector<double>& N, double P, double spread, double n) {
     const JoinWord word = known_join(name);
     if (int(N.size()) != word.tilts) throw std::invalid_argument("a join of another number of tilts");
-    const JoinSlopes<double> slopes = join_slopes(word.join, N.data(), P, spread, n);
-    return std::tuple(join_value(word.join, N.data(), P, spread, n),
-                      std::tuple(std::vector<double>(slopes.N, slopes.N + word.tilts), slopes.P, slopes.spread));
+    const Joined<double> of = joined(word.join, N.data(), P, spread, n);
+    return std::tuple(of.value, std::tuple(std::vector<double>(of.N, of.N + word.tilts), of.P, of.spread));
   });
   module.def("psi", [](const std::string& name, double s) {
     const Op psi = op_of(name);
@@ -240,6 +222,40 @@ void define_words(py::module_& module) {
   module.def("phi", [](const std::string& name, double low, double high, double u) {
     const Phi phi{phi_of(name), low, high};
     return std::tuple(phi_value(phi, u), phi_slope(phi, u));
+  });
+}
+
+void define_row_losses(py::module_& module) {
+  module.def("row_sums", [](const OwnedProblem& owned, const RowArgument& row, int threads, std::int64_t workspace,
+                            const SideArgument& rows, const SideArgument& cols) {
+    const RowProblem problem = row_problem(owned, row);
+    return unlocked(owned.problem.wide(), threads, workspace, [&]<class Real>(Real*, const Options& options) {
+      using Side = SideArrays<Real>;
+      row_sums<Real>(problem, options, std::bit_cast<Side>(rows), std::bit_cast<Side>(cols));
+    });
+  });
+  module.def("row_grads", [](const OwnedProblem& owned, const RowArgument& row, int threads, std::int64_t workspace,
+                             const SideArgument& rows, const SideArgument& cols, const SlopesArgument& of_rows,
+                             const SlopesArgument& of_cols, const GradientsArgument& out, const GivenArgument& given) {
+    const RowProblem problem = row_problem(owned, row);
+    return unlocked(owned.problem.wide(), threads, workspace, [&]<class Real>(Real*, const Options& options) {
+      using Side = SideArrays<Real>;
+      using Slopes = SlopesArrays<Real>;
+      row_grads<Real>(problem, options, std::bit_cast<Side>(rows), std::bit_cast<Side>(cols),
+                      std::bit_cast<Slopes>(of_rows), std::bit_cast<Slopes>(of_cols),
+                      gradients<Real>(owned.problem, options, out), std::bit_cast<GivenGradients<Real>>(given));
+    });
+  });
+  module.def("row_loss", [](const OwnedProblem& owned, const RowArgument& row, int threads, std::int64_t workspace,
+                            const LossArgument& loss, const GradientsArgument& out, const GivenArgument& given) {
+    const RowProblem problem = row_problem(owned, row);
+    const auto& [join, reduction, factor, weights, col_weights] = loss;
+    const Loss of{known_join(join), reduction_of(reduction), factor, at<const void>(weights),
+                  at<const void>(col_weights)};
+    return unlocked(owned.problem.wide(), threads, workspace, [&]<class Real>(Real*, const Options& options) {
+      return row_loss<Real>(problem, options, of, gradients<Real>(owned.problem, options, out),
+                            std::bit_cast<GivenGradients<Real>>(given));
+    });
   });
 }
 
@@ -260,80 +276,42 @@ PYBIND11_MODULE(_native, module) {
   module.def(
       "simd_level", [] { return name_of(chosen_level()); },
       "The instruction set in use: the best, or that of JESSL_SIMD.");
+  py::class_<OwnedProblem>(module, "Problem").def(py::init(&owned_problem));
   define_words(module);
-
-  py::class_<OwnedProblem>(module, "Problem")
-      .def(py::init<const BatchArgument&, const BatchArgument&, bool, bool, const std::string&, const std::string&,
-                    const std::pair<double, double>&, double, Address, Address, std::vector<std::int64_t>,
-                    std::vector<std::int64_t>, const std::vector<AddressPair>&, const std::vector<AddressPair>&,
-                    const AddressPair&, const AddressPair&, const std::string&, double, Address, double>());
-
-  module.def("row_sums", [](const OwnedProblem& owned, const RowArgument& row, int threads, std::int64_t workspace,
-                            const SideArgument& rows, const SideArgument& cols) {
-    const RowProblem problem = row_problem(owned, row);
-    return unlocked(threads, workspace, [&](const Options& options) {
-      typed(owned.problem,
-            [&]<class Real>(Real*) { row_sums<Real>(problem, options, side<Real>(rows), side<Real>(cols)); });
-    });
-  });
-  module.def("row_grads", [](const OwnedProblem& owned, const RowArgument& row, int threads, std::int64_t workspace,
-                             const SideArgument& rows, const SideArgument& cols, const SlopesArgument& of_rows,
-                             const SlopesArgument& of_cols, const GradientsArgument& out, const GivenArgument& to) {
-    const RowProblem problem = row_problem(owned, row);
-    return unlocked(threads, workspace, [&](const Options& options) {
-      typed(owned.problem, [&]<class Real>(Real*) {
-        row_grads<Real>(problem, options, side<Real>(rows), side<Real>(cols), slopes<Real>(of_rows),
-                        slopes<Real>(of_cols), gradients<Real>(owned.problem, options, out), given<Real>(to));
-      });
-    });
-  });
-  module.def("row_loss", [](const OwnedProblem& owned, const RowArgument& row, int threads, std::int64_t workspace,
-                            const LossArgument& loss, const GradientsArgument& out, const GivenArgument& to) {
-    const RowProblem problem = row_problem(owned, row);
-    const auto& [join, reduction, factor, weights, col_weights] = loss;
-    const Loss of{known_join(join), reduction_of(reduction), factor, at<const void>(weights),
-                  at<const void>(col_weights)};
-    return unlocked_number(threads, workspace, [&](const Options& options) {
-      return typed(owned.problem, [&]<class Real>(Real*) {
-        return row_loss<Real>(problem, options, of, gradients<Real>(owned.problem, options, out), given<Real>(to));
-      });
-    });
-  });
+  define_row_losses(module);
   module.def("total", [](const OwnedProblem& owned, int threads, std::int64_t workspace, bool with_gradient,
                          const GradientsArgument& out) {
     const Problem& p = owned.problem;
-    return unlocked_number(threads, workspace, [&](const Options& options) {
-      return typed(p, [&]<class Real>(Real*) {
-        const Gradients<Real> to = gradients<Real>(p, options, out);
-        return total<Real>(p, options, with_gradient ? &to : nullptr);
-      });
+    return unlocked(p.wide(), threads, workspace, [&]<class Real>(Real*, const Options& options) {
+      const Gradients<Real> to = gradients<Real>(p, options, out);
+      return total<Real>(p, options, with_gradient ? &to : nullptr);
     });
   });
   module.def("top_k", [](const OwnedProblem& owned, std::int64_t k, int threads, std::int64_t workspace, Address values,
                          Address indices) {
     const Problem& p = owned.problem;
-    unlocked(threads, workspace, [&](const Options& options) {
-      typed(p, [&]<class Real>(Real*) { top_k<Real>(p, k, options, at<Real>(values), at<std::int64_t>(indices)); });
+    unlocked(p.wide(), threads, workspace, [&]<class Real>(Real*, const Options& options) {
+      top_k<Real>(p, k, options, at<Real>(values), at<std::int64_t>(indices));
     });
   });
   module.def("squared_radius", [](const BatchArgument& x, const BatchArgument& y, int threads, Address center) {
-    return unlocked_number(threads, 0, [&](const Options& options) {
-      const Batch of_x = batch(x), of_y = batch(y);
-      return of_x.element == Element::f64 ? squared_radius<double>(of_x, of_y, options, at<double>(center))
-                                          : squared_radius<float>(of_x, of_y, options, at<float>(center));
+    const Batch of_x = batch(x), of_y = batch(y);
+    return unlocked(of_x.element == Element::f64, threads, 0, [&]<class Real>(Real*, const Options& options) {
+      return squared_radius<Real>(of_x, of_y, options, at<Real>(center));
     });
   });
   module.def("strip_rows",
              [](const OwnedProblem& owned, std::int64_t workspace) { return strip_rows(owned.problem, workspace); });
   module.def("bounds_scores", [](const OwnedProblem& owned) {
+    const Options options{1, 0, chosen_level(), {}};
     const Problem& p = owned.problem;
-    return p.wide() ? common_power<double>(p).has_value() : common_power<float>(p).has_value();
+    return p.wide() ? common_power<double>(p, options).has_value() : common_power<float>(p, options).has_value();
   });
   module.def("keeps_scores", [](const OwnedProblem& owned, bool of_scale, std::int64_t workspace) {
     return keeps_scores(owned.problem, of_scale, workspace);
   });
   module.def("put_in_order", [](const BatchArgument& points, Address permutation) {
-    unlocked(1, 0, [&](const Options& options) {
+    unlocked(false, 1, 0, [&](auto*, const Options& options) {
       spatial_sort(batch(points), at<std::int64_t>(permutation), options.interrupted);
     });
   });

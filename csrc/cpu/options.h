@@ -1,6 +1,7 @@
 // How a call computes: threads, memory, instructions; and what it counted.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cpu/simd/simd_level.h"
@@ -13,6 +14,8 @@ struct Work {
   std::int64_t looked = 0;    // beforehand, for lower bounds of sums (skipping.h)
   std::int64_t scored = 0;    // in all passes
   std::int64_t backward = 0;  // of them, those whose gradient went back to the embeddings
+
+  void operator+=(const Work& more) { looked += more.looked, scored += more.scored, backward += more.backward; }
 };
 
 struct Options {
@@ -25,5 +28,18 @@ struct Options {
   // strips and tiles are cut as if there were none.
   std::int64_t taken = 0;
 };
+
+// Work on rows one by one, O(N·D): visit(first, end, thread) over blocks of rows of D numbers that share nothing, on as
+// many threads as so little work can use.
+template <class Visit>
+void for_rows(std::int64_t rows, std::int64_t D, const Options& options, Visit&& visit) {
+  constexpr std::int64_t numbers = 1 << 13;  // of a block: about a microsecond
+  if (rows * D < 4 * numbers) return visit(0, rows, 0);
+  const std::int64_t block = std::clamp<std::int64_t>(numbers / std::max<std::int64_t>(D, 1), 1, 256);
+  constexpr double worth_a_thread = 2e4;  // numbers: a few microseconds
+  const int threads = int(std::clamp(double(rows) * double(D) / worth_a_thread, 1.0, double(options.threads)));
+  run({.strips = (rows + block - 1) / block, .in_order = false}, threads, options.interrupted,
+      [&](const Task& t, int thread) { visit(t.strip * block, std::min(rows, (t.strip + 1) * block), thread); });
+}
 
 }  // namespace jessl

@@ -25,7 +25,7 @@ struct Task {
 // - `finish(strip, thread)` runs once, when all tasks of a strip are done. No strip begins before the one `slots`
 //   earlier is finished, so that a strip may keep things in the slot strip % slots.
 struct Plan {
-  std::int64_t strips, segments, phases, slots;  // slots ≥ phases: so many strips are in flight
+  std::int64_t strips, segments = 1, phases = 1, slots = 1;  // slots ≥ phases: so many strips are in flight
   std::function<std::int64_t(std::int64_t strip)> first = [](std::int64_t) { return 0; };
   bool in_order = true;  // false where strips share nothing: no task waits
 };
@@ -34,7 +34,8 @@ struct Plan {
 // nothing can lock. They are those of the OpenMP runtime that the process has loaded, or else live for this call alone:
 // there is no pool to fork, and nothing to share between callers. An exception of a task stops the others and is thrown
 // here.
-void run(const Plan& plan, int threads, const Interrupted& interrupted,
-         const std::function<void(const Task&, int)>& task, const std::function<void(std::int64_t, int)>& finish);
+void run(
+    const Plan& plan, int threads, const Interrupted& interrupted, const std::function<void(const Task&, int)>& task,
+    const std::function<void(std::int64_t, int)>& finish = [](std::int64_t, int) {});
 
 }  // namespace jessl

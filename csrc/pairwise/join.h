@@ -9,10 +9,9 @@
 //   n       how many positives the row has
 #pragma once
 
+#include <cmath>
 #include <optional>
 #include <string_view>
-
-#include "pairwise/scalar.h"
 
 namespace jessl {
 
@@ -44,38 +43,27 @@ inline std::optional<JoinWord> join_of(std::string_view name) {
   return {};
 }
 
+// A row's loss and its slopes.
 template <class T>
-T join_value(Join join, const T* N, T P, T spread, T n) {
-  switch (join) {
-    case Join::none: return N[0];
-    case Join::softplus: return softplus(N[0] - P);
-    case Join::difference: return N[0] - P;
-    case Join::sum: return N[0] + P;
-    case Join::softplus_spread: return softplus(N[0] - P) + spread;
-    case Join::softplus_count: return softplus(N[0] - P) + std::log(n);
-    case Join::tilt_difference: return N[0] - N[1] - P;
-  }
-  return N[0];
-}
-
-template <class T>
-struct JoinSlopes {
-  T N[most_join_tilts];
+struct Joined {
+  T value, N[most_join_tilts];
   T P = 0, spread = 0;
 };
 
 template <class T>
-JoinSlopes<T> join_slopes(Join join, const T* N, T P, T, T) {
+Joined<T> joined(Join join, const T* N, T P, T spread, T n) {
+  const T gap = N[0] - P;
   switch (join) {
-    case Join::none: return {{1}};
-    case Join::softplus:
-    case Join::softplus_count: return {{logistic(N[0] - P)}, -logistic(N[0] - P)};
-    case Join::softplus_spread: return {{logistic(N[0] - P)}, -logistic(N[0] - P), 1};
-    case Join::difference: return {{1}, -1};
-    case Join::sum: return {{1}, 1};
-    case Join::tilt_difference: return {{1, -1}, -1};
+    case Join::none: return {N[0], {1}};
+    case Join::difference: return {gap, {1}, -1};
+    case Join::sum: return {N[0] + P, {1}, 1};
+    case Join::tilt_difference: return {gap - N[1], {1, -1}, -1};
+    default: break;
   }
-  return {};
+  const T e = std::exp(-std::abs(gap)), share = 1 / (1 + e), slope = gap < 0 ? e * share : share;
+  const T softplus = (gap > 0 ? gap : 0) + std::log1p(e);
+  if (join == Join::softplus_spread) return {softplus + spread, {slope}, -slope, 1};
+  return {join == Join::softplus_count ? softplus + std::log(n) : softplus, {slope}, -slope};
 }
 
 }  // namespace jessl

@@ -1,4 +1,5 @@
-// φ of a score and its derivative, for one number or for a vector of them: the only place that knows them in C++.
+// φ of a score, the ψ that a sum over pairs adds up, and their slopes, for one number or for a vector of them: the only
+// place that knows them in C++.
 //
 // T is float, double or a vector type. It needs sqrt, min, max and select(mask, a, b), found by its own namespace, and
 // comparisons that return a mask.
@@ -51,6 +52,25 @@ template <class T>
 JESSL_HOST_DEVICE inline T phi_slope(const Phi& phi, T u) {
   if (phi.name == PhiName::clamp) return clamp_slope(u, T(phi.low), T(phi.high));
   return phi.name == PhiName::laplace ? laplace_slope(u) : T(1);
+}
+
+//   softplus    log(1 + e^s)     slope 1 / (1 + e^{−s})
+//   log1m_exp   log(1 − e^s)     slope −e^s / (1 − e^s), of s < 0
+//   step        1 where s > 0    slope 0; a NaN stays
+//
+// Of −inf each is 0, and so is its slope.
+template <class T>
+T psi_value(Op psi, T s) {
+  if (psi == Op::softplus) return softplus(s);
+  if (psi == Op::log1m_exp) return log1m_exp(s);
+  return select(s == s, select(T(0) < s, T(1), T(0)), s);
+}
+
+template <class T>
+T psi_slope(Op psi, T s) {
+  if (psi == Op::softplus) return logistic(s);
+  if (psi == Op::log1m_exp) return log1m_exp_slope(s);
+  return T(0);
 }
 
 }  // namespace jessl

@@ -27,7 +27,7 @@ void multiply(const typename V::Real* a, std::int64_t a_k, std::int64_t a_r, Row
 template <class V>
 void distances(const typename V::Real* a, std::int64_t a_k, std::int64_t a_r, Rows<typename V::Real> b,
                Rows<typename V::Real> c, std::int64_t rows, std::int64_t columns, std::int64_t K) {
-  product<V, SquaredDistance>({a, b.data, c.data, a_k, a_r, b.ld, c.ld}, rows, columns, K, false);
+  product<V, true>({a, b.data, c.data, a_k, a_r, b.ld, c.ld}, rows, columns, K, false);
 }
 
 template <class V>

@@ -20,11 +20,11 @@ namespace jessl::test {
 
 template <>
 Functions<float> functions_avx2<float>() {
-  return filled<avx2::F32>();
+  return filled<F32>();
 }
 template <>
 Functions<double> functions_avx2<double>() {
-  return filled<avx2::F64>();
+  return filled<F64>();
 }
 
 }  // namespace jessl::test

@@ -21,11 +21,11 @@ namespace jessl::test {
 
 template <>
 Functions<float> functions_avx512<float>() {
-  return filled<avx512::F32>();
+  return filled<F32>();
 }
 template <>
 Functions<double> functions_avx512<double>() {
-  return filled<avx512::F64>();
+  return filled<F64>();
 }
 
 }  // namespace jessl::test

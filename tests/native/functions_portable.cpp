@@ -5,11 +5,11 @@ namespace jessl::test {
 
 template <>
 Functions<float> functions_portable<float>() {
-  return filled<portable::F32>();
+  return filled<F32>();
 }
 template <>
 Functions<double> functions_portable<double>() {
-  return filled<portable::F64>();
+  return filled<F64>();
 }
 
 }  // namespace jessl::test

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "cpu/skip/bounding.h"
-#include "cpu/skip/spatial_sort.h"
+#include "cpu/skip/skipping.h"
 #include "naive.h"
 
 namespace jessl::test {
@@ -27,20 +27,20 @@ FACT(no_pair_has_a_larger_score_than_the_bounding_volumes_of_its_tiles_and_parts
       if (kind == Kind::dot && phi == PhiName::laplace) continue;
       const Given<float> g(shape_of(kind, phi), 7);
       const Problem& p = g.problem;
-      const std::int64_t rows = 64;
-      const BoundingVolumes x(p, p.x, p.row_bias, rows), y(p, p.y, p.col_bias, rows);
+      const std::int64_t sizes[] = {8, 64};
+      const BoundingVolumes x[] = {{p, p.x, p.row_bias, 8}, {p, p.x, p.row_bias, 64}};
+      const BoundingVolumes y[] = {{p, p.y, p.col_bias, 8}, {p, p.y, p.col_bias, 64}};
       for (std::int64_t i = 0; i < g.N; ++i)
         for (std::int64_t j = 0; j < g.M; ++j)
           for (const bool whole : {false, true}) {
-            const BoundingVolume a = whole ? x.tile(i / rows) : x.part(i / rows, i % rows / x.part_rows());
-            const BoundingVolume b = whole ? y.tile(j / rows) : y.part(j / rows, j % rows / y.part_rows());
+            const BoundingVolume a = x[whole][i / sizes[whole]], b = y[whole][j / sizes[whole]];
             const double most = largest_score(p, a, b) + a.bias + b.bias;
             check(g.score(i, j) <= most + 1e-5 * (1 + std::abs(most)), "score ", g.score(i, j), " above ", most);
           }
       Problem growing = p;
       growing.scale = -1;
       if (kind == Kind::sqdist)
-        check(std::isinf(largest_score(growing, x.tile(0), y.tile(0))), "scores that grow with distance have no bound");
+        check(std::isinf(largest_score(growing, x[1][0], y[1][0])), "scores that grow with distance have no bound");
     }
 }
 
@@ -53,7 +53,7 @@ FACT(a_negative_scale_is_bounded_too) {
   const BoundingVolumes x(p, p.x, nullptr, 64), y(p, p.y, nullptr, 64);
   for (std::int64_t i = 0; i < g.N; ++i)
     for (std::int64_t j = 0; j < g.M; ++j) {
-      const double most = largest_score(p, x.tile(i / 64), y.tile(j / 64));
+      const double most = largest_score(p, x[i / 64], y[j / 64]);
       if (std::isfinite(g.score(i, j)))
         check(-g.score(i, j) <= most + 1e-5 * (1 + std::abs(most)), -g.score(i, j), " above ", most);
     }

@@ -5,7 +5,7 @@
 
 #include "check.h"
 #include "cpu/loss/row_loss.h"
-#include "pairwise/psi.h"
+#include "pairwise/score.h"
 
 namespace jessl::test {
 namespace {
@@ -265,7 +265,7 @@ class Definition {
       for (int k = 0; k < word.tilts && c_.op == Op::logsumexp; ++k) N[k] = std::log(N[k]);
       if (n == 0) continue;
       if (c_.of_positives == Op::logsumexp) P = std::log(P);
-      total += join_value(word.join, N, P, n > 1 ? P - mean / n : 0, n);
+      total += joined(word.join, N, P, n > 1 ? P - mean / n : 0.0, double(n)).value;
       ++counted;
     }
     const double share = c_.reduction == Reduction::mean           ? double(rows)

@@ -1,60 +1,24 @@
 #include "cpu/loss/arrangement.h"
 
-#include <algorithm>
+#include <limits>
+#include <numeric>
 
-#include "cpu/for_rows.h"
-#include "cpu/skip/spatial_sort.h"
+#include "cpu/skip/skipping.h"
 
 namespace jessl {
-namespace {
 
-template <class T>
-std::vector<T> gathered(const T* from, const std::vector<std::int64_t>& order) {
-  std::vector<T> to(order.size());
-  for (std::size_t i = 0; i < order.size(); ++i) to[i] = from[order[i]];
-  return to;
-}
-
-// Rows go to where order says that they stood, cycle after cycle, without a second copy of them all; each thread takes
-// some cache lines of every row.
-template <class Real, class Order>
-void put_back(Real* rows, std::int64_t n, std::int64_t D, const Options& options, Order&& order) {
-  constexpr std::int64_t width = 128 / sizeof(Real);
-  std::vector<std::int64_t> starts;
-  std::vector<bool> met(n);
-  for (std::int64_t start = 0; start < n; ++start) {
-    if (met[start]) continue;
-    starts.push_back(start);
-    for (std::int64_t i = start; !met[i]; i = order(i)) met[i] = true;
-  }
-  for_rows((D + width - 1) / width, n * width, options, [&](std::int64_t first, std::int64_t end, int) {
-    for (std::int64_t from = first * width, to = std::min(D, end * width); from < to; from += width) {
-      const std::int64_t columns = std::min(width, to - from);
-      Real carried[width];
-      for (const std::int64_t start : starts) {
-        std::copy_n(rows + start * D + from, columns, carried);
-        std::int64_t i = start;
-        do {
-          i = order(i);
-          std::swap_ranges(carried, carried + columns, rows + i * D + from);
-        } while (i != start);
-      }
-    }
-  });
-}
-
-}  // namespace
-
-const void* Arrangement::biases(const Problem& p, const void* bias, const std::vector<std::int64_t>& order) {
-  if (!bias) return nullptr;
-  if (p.wide()) return doubles_.emplace_back(gathered(static_cast<const double*>(bias), order)).data();
-  return floats_.emplace_back(gathered(static_cast<const float*>(bias), order)).data();
-}
-
-Ids Arrangement::ids(const Ids& given) {
-  if (!given.row) return given;
-  const std::int32_t* const row = ids_.emplace_back(gathered(given.row, rows_)).data();
-  return {row, ids_.emplace_back(gathered(given.col, cols())).data()};
+CompactIds::CompactIds(const std::int64_t* row_ids, std::int64_t N, const std::int64_t* col_ids, std::int64_t M)
+    : row(N), col(M) {
+  std::vector<std::int64_t> known(row_ids, row_ids + N);
+  known.insert(known.end(), col_ids, col_ids + M);
+  const bool fit =
+      known.empty() || *std::max_element(known.begin(), known.end()) <= std::numeric_limits<std::int32_t>::max();
+  if (!fit) std::sort(known.begin(), known.end());
+  const auto compact = [&](std::int64_t id) {
+    return std::int32_t(fit ? id : std::lower_bound(known.begin(), known.end(), id) - known.begin());
+  };
+  for (std::int64_t i = 0; i < N; ++i) row[i] = row_ids[i] < 0 ? -1 : compact(row_ids[i]);
+  for (std::int64_t j = 0; j < M; ++j) col[j] = col_ids[j] < 0 ? -2 : compact(col_ids[j]);
 }
 
 void Arrangement::arrange(Problem& p, std::vector<std::int64_t> rows, std::vector<std::int64_t> cols, bool together,
@@ -73,13 +37,28 @@ void Arrangement::arrange(Problem& p, std::vector<std::int64_t> rows, std::vecto
   for (std::int64_t j = 0; j < p.M(); ++j) col_place_[col(j)] = j;
   p.x.permutation = rows_.data();
   p.y.permutation = this->cols().data();
-  p.row_bias = biases(p, p.row_bias, rows_);
-  p.col_bias = biases(p, p.col_bias, this->cols());
-  for (Ids& pair : p.exclude.same) pair = ids(pair);
-  for (Ids& pair : p.exclude.different) pair = ids(pair);
-  p.exclude.without = ids(p.exclude.without);
-  p.exclude.within = ids(p.exclude.within);
+  const auto biases = [&](const void* bias, const std::vector<std::int64_t>& order) -> const void* {
+    if (p.wide()) return gathered(static_cast<const double*>(bias), order);
+    return gathered(static_cast<const float*>(bias), order);
+  };
+  p.row_bias = biases(p.row_bias, rows_);
+  p.col_bias = biases(p.col_bias, this->cols());
+  const auto move = [&](Ids& pair) { pair = {gathered(pair.row, rows_), gathered(pair.col, this->cols())}; };
+  for (Ids& pair : p.exclude.same) move(pair);
+  for (Ids& pair : p.exclude.different) move(pair);
+  move(p.exclude.without);
+  move(p.exclude.within);
   p.exclude.moved = {rows_.data(), col_place_.data(), p.M()};
+}
+
+void Arrangement::arrange_by_ids(Problem& p, const CompactIds& ids, bool together, Columns& columns) {
+  const auto sorted = [](const std::vector<std::int32_t>& ids) {
+    std::vector<std::int64_t> order(ids.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&ids](std::int64_t a, std::int64_t b) { return ids[a] < ids[b]; });
+    return order;
+  };
+  arrange(p, sorted(ids.row), together ? std::vector<std::int64_t>() : sorted(ids.col), together, columns);
 }
 
 void Arrangement::arrange_in_space(Problem& p, bool together, Columns& columns, const Options& options) {
@@ -89,25 +68,7 @@ void Arrangement::arrange_in_space(Problem& p, bool together, Columns& columns, 
     spatial_sort(batch, order.data(), options.interrupted);
     return order;
   };
-  std::vector<std::int64_t> rows = sorted(p.x);
-  arrange(p, std::move(rows), together ? std::vector<std::int64_t>() : sorted(p.y), together, columns);
+  arrange(p, sorted(p.x), together ? std::vector<std::int64_t>() : sorted(p.y), together, columns);
 }
-
-template <class Real>
-void Arrangement::put_back_rows(Real* rows, std::int64_t width, const Options& options) const {
-  if (!rows || !moved()) return;
-  put_back(rows, std::int64_t(rows_.size()), width, options, [this](std::int64_t i) { return rows_[i]; });
-}
-
-template <class Real>
-void Arrangement::put_back_columns(Real* columns, std::int64_t width, Columns asked_for, const Options& options) const {
-  if (!columns || !moved()) return;
-  put_back(columns, asked_for.end, width, options, [this](std::int64_t j) { return cols()[j] - first_column_; });
-}
-
-template void Arrangement::put_back_rows<float>(float*, std::int64_t, const Options&) const;
-template void Arrangement::put_back_rows<double>(double*, std::int64_t, const Options&) const;
-template void Arrangement::put_back_columns<float>(float*, std::int64_t, Columns, const Options&) const;
-template void Arrangement::put_back_columns<double>(double*, std::int64_t, Columns, const Options&) const;
 
 }  // namespace jessl

@@ -1,31 +1,36 @@
 // The sums of a row joined to its loss, and the slopes of this: arguments of a join in more digits than the sums have.
+// And sums and slopes on their way in and out.
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <vector>
 
 #include "cpu/loss/row_loss.h"
-#include "cpu/passes/sums.h"
+#include "cpu/tile/sums.h"
 
 namespace jessl {
 
-// The sums of a problem's rows, or of its columns. Where a row has one positive at most, its sum is e^0 times e^{its
-// score}; positives are empty where there are none.
-struct LossSums {
-  SideSums negatives, positives;
-};
+// Slopes at the sums of a problem's rows, or of its columns.
 struct LossSlopes {
   SideSlopes negatives, positives;
 };
 
-// The losses of one side, n rows of these terms.
+// The losses of one side, n rows of these terms. Where a row has one positive at most, its sum is e^0 times e^{its
+// score}.
 template <class Real>
-class Joined {
+class JoinedSide {
  public:
-  Joined(const RowProblem& problem, const Loss& loss, std::vector<double> weights, std::int64_t n,
-         const SideSums& positives)
-      : negatives_(problem.negatives), of_positives_(problem.of_positives), join_(loss.join), positives_(positives) {
+  // Weights may be empty, for 1. Slopes are written as rows are joined, 0 until then.
+  JoinedSide(const RowProblem& problem, const Terms& of_positives, const Loss& loss, std::vector<double> weights,
+             std::int64_t n, const SideSums& positives, LossSlopes& slopes)
+      : negatives_(problem.negatives),
+        of_positives_(of_positives),
+        join_(loss.join),
+        positives_(positives),
+        weight_(std::move(weights)),
+        slopes_(slopes) {
     if (join_.positives && positives.empty()) throw std::invalid_argument("a join of positives, and there are none");
     if (std::size_t(join_.tilts) > negatives_.tilts.size()) throw std::invalid_argument("a join of more tilts");
     double share = loss.factor;
@@ -33,70 +38,110 @@ class Joined {
     if (loss.reduction == Reduction::mean_counted && !positives.empty())
       share /= std::max(1.0, double(std::count_if(positives.count.begin(), positives.count.end(),
                                                   [](double count) { return count > 0; })));
-    weight_ = std::move(weights);
     if (weight_.empty()) weight_.assign(n, 1);
-    for (double& weight : weight_) weight *= share;
-    for (std::int64_t i = 0; join_.positives && i < n; ++i)
-      if (positives.count[i] == 0) weight_[i] = 0;
+    for (std::int64_t i = 0; i < n; ++i)
+      weight_[i] = join_.positives && positives.count[i] == 0 ? 0 : weight_[i] * share;
+    slopes_.negatives.of_tilt.assign(negatives_.tilts.size(), std::vector<double>(n));
+    if (join_.positives) slopes_.positives.of_tilt.assign(1, std::vector<double>(n));
+    if (join_.spread) slopes_.positives.spread.resize(n);
   }
 
-  LossSlopes no_slopes() const {
-    const std::size_t n = weight_.size();
-    LossSlopes slopes;
-    slopes.negatives.of_tilt.assign(negatives_.tilts.size(), std::vector<double>(n));
-    if (join_.positives) slopes.positives.of_tilt.assign(1, std::vector<double>(n));
-    if (join_.spread) slopes.positives.spread.resize(n);
-    return slopes;
-  }
-
-  // weight_i loss_i of row i, and unless `to` is null its slopes; sums(k) is the N of tilt k.
+  // weight_i loss_i of row i; sums(k) is the N of tilt k.
   template <class Sums>
-  double join(std::int64_t i, Sums&& sums, LossSlopes* to) const {
+  double join(std::int64_t i, Sums&& sums) {
     if (weight_[i] == 0) return 0;  // counts for nothing, also where it is infinite
-    const Arguments a = arguments(i, sums);
-    if (to) {
-      const JoinSlopes<Wide<Real>> slope = join_slopes(join_.join, a.N, a.P, a.spread, a.n);
-      for (int k = 0; k < join_.tilts; ++k) to->negatives.of_tilt[k][i] = double(slope.N[k] * weight_[i]);
-      if (join_.positives) to->positives.of_tilt[0][i] = double(slope.P * weight_[i]);
-      if (join_.spread) to->positives.spread[i] = double(slope.spread * weight_[i]);
+    using Number = Wide<Real>;
+    Number N[most_join_tilts] = {}, P = 0, spread = 0, n = 1;
+    for (int k = 0; k < join_.tilts; ++k) N[k] = sums(k);
+    if (join_.positives) {
+      P = value_of(of_positives_, positives_.of_tilt[0], i);
+      n = positives_.count[i];
+      // One score is its own mean, also in the last digit.
+      if (join_.spread && n > 1) spread = P - Number(positives_.linear[i]) / n;
     }
-    double N[most_join_tilts];
-    for (int k = 0; k < join_.tilts; ++k) N[k] = double(a.N[k]);
-    return weight_[i] * join_value(join_.join, N, double(a.P), double(a.spread), double(a.n));
+    const Joined<Number> of = joined(join_.join, N, P, spread, n);
+    for (int k = 0; k < join_.tilts; ++k) slopes_.negatives.of_tilt[k][i] = double(of.N[k] * weight_[i]);
+    if (join_.positives) slopes_.positives.of_tilt[0][i] = double(of.P * weight_[i]);
+    if (join_.spread) slopes_.positives.spread[i] = double(of.spread * weight_[i]);
+    return double(of.value * weight_[i]);
   }
   // Of all rows together.
-  double join(const SideSums& negatives, LossSlopes* to) const {
+  double join(const SideSums& negatives) {
     double total = 0;
     for (std::int64_t i = 0; i < std::int64_t(weight_.size()); ++i)
-      total += join(i, [&](int k) { return value_of(negatives_, negatives.of_tilt[k], i); }, to);
+      total += join(i, [&](int k) { return value_of(negatives_, negatives.of_tilt[k], i); });
     return total;
   }
 
+ private:
   // A log-sum-exp, or a sum of ψ.
   static Wide<Real> value_of(const Terms& terms, const OnlineLse& sums, std::int64_t i) {
     return terms.op == Op::logsumexp ? sums.log_sum_exp<Real>(i) : Wide<Real>(sums.z[i]);
-  }
-
- private:
-  struct Arguments {
-    Wide<Real> N[most_join_tilts] = {}, P = 0, spread = 0, n = 1;
-  };
-  template <class Sums>
-  Arguments arguments(std::int64_t i, Sums&& sums) const {
-    Arguments a;
-    for (int k = 0; k < join_.tilts; ++k) a.N[k] = sums(k);
-    if (!join_.positives) return a;
-    a.P = value_of(of_positives_, positives_.of_tilt[0], i);
-    a.n = positives_.count[i];
-    // One score is its own mean, also in the last digit.
-    if (join_.spread && a.n > 1) a.spread = a.P - Wide<Real>(positives_.linear[i]) / a.n;
-    return a;
   }
 
   const Terms &negatives_, &of_positives_;
   const JoinWord join_;
   const SideSums& positives_;
   std::vector<double> weight_;
+  LossSlopes& slopes_;
 };
+
+// Sums and slopes go between the core and its caller in the real type, by the numbers that rows were given by.
+//
+// Line k of n numbers; none where none are given.
+template <class Real, class Number>
+std::vector<double> taken_over(const Real* given, std::int64_t n, Number&& number, std::size_t k = 0) {
+  std::vector<double> line(given ? n : 0);
+  for (std::int64_t i = 0; given && i < n; ++i) line[i] = double(given[std::int64_t(k) * n + number(i)]);
+  return line;
+}
+
+// A log-sum-exp L becomes a reference, L rounded, and the total e^{L − reference}, made in more digits than both; of no
+// pair, or of an infinite score, the reference is 0.
+template <class Real, class Number>
+void hand_over(const SideSums& sums, const Terms& terms, SumsArrays<Real> to, Number&& number) {
+  if (sums.empty() || !to.total) return;
+  const std::int64_t n = std::int64_t(sums.of_tilt[0].z.size());
+  for (std::size_t k = 0; k < sums.of_tilt.size(); ++k)
+    for (std::int64_t i = 0; i < n; ++i) {
+      const OnlineLse& own = sums.of_tilt[k];
+      const std::int64_t at = std::int64_t(k) * n + number(i);
+      Real reference = 0;
+      Wide<Real> total = own.z[i];
+      if (terms.op == Op::logsumexp && own.z[i] != 0) {
+        const Wide<Real> L = own.log_sum_exp<Real>(i);
+        if (std::isfinite(L)) reference = Real(L);
+        total = std::exp(L - reference);
+      }
+      if (to.reference) to.reference[at] = reference;
+      to.total[at] = Real(total);
+    }
+  for (std::int64_t i = 0; to.linear && i < n; ++i) to.linear[number(i)] = Real(sums.linear[i]);
+  for (std::int64_t i = 0; to.count && i < n; ++i) to.count[number(i)] = Real(sums.count[i]);
+}
+
+template <class Real, class Number>
+SideSums taken_over(SumsArrays<Real> from, const Terms& terms, std::int64_t n, Number&& number) {
+  if (!from.total) return {};
+  SideSums sums(terms, n);
+  for (std::size_t k = 0; k < sums.of_tilt.size(); ++k) {
+    if (from.reference) sums.of_tilt[k].m = taken_over(from.reference, n, number, k);
+    sums.of_tilt[k].z = taken_over(from.total, n, number, k);
+  }
+  if (terms.linear && from.linear) sums.linear = taken_over(from.linear, n, number);
+  if (terms.linear && from.count) sums.count = taken_over(from.count, n, number);
+  return sums;
+}
+
+template <class Real, class Number>
+LossSlopes taken_over(SlopesArrays<Real> from, const Terms& terms, std::int64_t n, Number&& number) {
+  LossSlopes slopes;
+  for (std::size_t k = 0; from.N && k < terms.tilts.size(); ++k)
+    slopes.negatives.of_tilt.push_back(taken_over(from.N, n, number, k));
+  slopes.negatives.spread = taken_over(from.negative_spread, n, number);
+  if (from.P) slopes.positives.of_tilt.push_back(taken_over(from.P, n, number));
+  slopes.positives.spread = taken_over(from.spread, n, number);
+  return slopes;
+}
 
 }  // namespace jessl

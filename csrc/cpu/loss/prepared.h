@@ -5,9 +5,8 @@
 #include <optional>
 #include <vector>
 
-#include "cpu/gradients.h"
+#include "cpu/tile/sums.h"
 #include "cpu/loss/arrangement.h"
-#include "cpu/loss/ids.h"
 #include "cpu/tile/normalize.h"
 
 namespace jessl {
@@ -29,8 +28,7 @@ class Prepared {
     bool together = of_itself_;
     if (ids) {
       together = together && (p.symmetric || ids->row == ids->col);
-      order.arrange(p, order_of(ids->row), together ? std::vector<std::int64_t>() : order_of(ids->col), together,
-                    gradient_.columns);
+      order.arrange_by_ids(p, *ids, together, gradient_.columns);
     } else {
       order.arrange_in_space(p, together, gradient_.columns, options);
     }
@@ -76,9 +74,9 @@ class Prepared {
     back(g.x, {0, problem.N()}, *x, unit_x, add_x, [&](std::int64_t i) { return order.row(i); });
     back(g.y, g.columns, *y, unit_y, add_y, [&](std::int64_t j) { return order.col(j); });
     order.put_back_rows(g.x, D, options);
-    order.put_back_columns(g.y, D, g.columns, options);
+    order.put_back_columns(g.y, g.columns.end, D, options);
     order.put_back_rows(g.row_bias, 1, options);
-    if (g.col_bias) put_back_all_columns(g.col_bias);
+    order.put_back_columns(g.col_bias, problem.M(), 1, options);
     for (std::size_t k = 0; k < half_.size(); ++k) g.x[k] += half_[k];
   }
   void finish() {
@@ -92,12 +90,6 @@ class Prepared {
   std::optional<RowReader<Real>> x, y;
 
  private:
-  void put_back_all_columns(Real* numbers) const {
-    if (!order.moved()) return;
-    const std::vector<Real> placed(numbers, numbers + problem.M());
-    for (std::int64_t j = 0; j < problem.M(); ++j) numbers[order.col(j)] = placed[j];
-  }
-
   const bool of_itself_;
   Gradients<Real> gradient_;
   std::vector<Real> half_;

@@ -4,13 +4,13 @@
 #include <limits>
 #include <numeric>
 #include <optional>
+#include <span>
 
-#include "cpu/loss/hand_over.h"
 #include "cpu/loss/joined.h"
 #include "cpu/loss/single_positives.h"
 #include "cpu/passes/passes.h"
 #include "cpu/passes/tiling.h"
-#include "pairwise/psi.h"
+#include "pairwise/score.h"
 
 namespace jessl {
 namespace {
@@ -41,68 +41,61 @@ class Executor {
   }
   Executor(const Executor&) = delete;
 
-  void sums(SideArrays<Real> row, SideArrays<Real> col) {
+  using Both = const SideArrays<Real> (&)[2];  // of rows, of columns
+
+  void sums(Both to) {
     Skipping<Real> skipping = skipping_of();
     sum_negatives(skipping);
     sum_positives();
-    hand_over(sums_.rows, given_.negatives, row.negatives, row_number());
-    hand_over(positive_sums_.rows, of_positives_, row.positives, row_number());
-    if (!cols()) return;
-    hand_over(column_sums(), given_.negatives, col.negatives, col_number());
-    hand_over(positive_sums_.columns, of_positives_, col.positives, col_number());
+    for (const bool side : sides()) {
+      hand_over(sums_.of(side), given_.negatives, to[side].negatives, number(side));
+      hand_over(positive_sums_.of(side), of_positives_, to[side].positives, number(side));
+    }
   }
 
-  void grads(SideArrays<Real> row, SideArrays<Real> col, SlopesArrays<Real> of_row, SlopesArrays<Real> of_col,
-             const Gradients<Real>& out, GivenGradients<Real> given) {
-    sums_ = {taken_over(row.negatives, given_.negatives, N(), row_number()),
-             taken_over(col.negatives, given_.negatives, M(), col_number())};
-    positive_sums_ = {taken_over(row.positives, of_positives_, N(), row_number()),
-                      taken_over(col.positives, of_positives_, M(), col_number())};
-    row_slopes_ = taken_over(of_row, given_.negatives, N(), row_number());
-    col_slopes_ = taken_over(of_col, given_.negatives, M(), col_number());
+  void grads(Both from, const SlopesArrays<Real> (&slopes)[2], const Gradients<Real>& out, GivenGradients<Real> given) {
+    for (const bool side : {false, true}) {
+      sums_.of(side) = taken_over(from[side].negatives, given_.negatives, n(side), number(side));
+      positive_sums_.of(side) = taken_over(from[side].positives, of_positives_, n(side), number(side));
+      slopes_[side] = taken_over(slopes[side], given_.negatives, n(side), number(side));
+    }
     to_ = rows_.gradients(out);
     if (to_.any()) {
       Skipping<Real> skipping = skipping_of();
       if (skipping.on())
-        skipping.know(sums_.rows.of_tilt[0], col_slopes_.negatives.empty() ? nullptr : &sums_.columns.of_tilt[0],
+        skipping.know(sums_.rows.of_tilt[0], slopes_[1].negatives.empty() ? nullptr : &sums_.columns.of_tilt[0],
                       options());
-      grad_pass<Real>(negatives_, given_.negatives, options(), weights(), of_negatives(), nullptr, skipping, true);
+      grad_negatives(skipping, {.measure = true});
     }
     finish(given);
   }
 
   double loss(const Loss& loss, const Gradients<Real>& out, GivenGradients<Real> given) {
     sum_positives();
-    const Joined<Real> of_rows(given_, loss, weights_of(loss.weights, N(), row_number()), N(), positive_sums_.rows);
-    row_slopes_ = of_rows.no_slopes();
-    std::optional<Joined<Real>> of_columns;
-    if (cols()) {
-      of_columns.emplace(given_, loss, weights_of(loss.col_weights, M(), col_number()), M(), positive_sums_.columns);
-      col_slopes_ = of_columns->no_slopes();
+    std::vector<JoinedSide<Real>> joined;
+    for (const bool side : sides()) {
+      const Real* const weights = static_cast<const Real*>(side ? loss.col_weights : loss.weights);
+      joined.emplace_back(given_, of_positives_, loss, taken_over(weights, n(side), number(side)), n(side),
+                          positive_sums_.of(side), slopes_[side]);
     }
-    const auto join = [&](bool with_slopes) {
-      const double value = of_rows.join(sums_.rows, with_slopes ? &row_slopes_ : nullptr);
-      return value + (of_columns ? of_columns->join(column_sums(), with_slopes ? &col_slopes_ : nullptr) : 0);
+    const auto join = [&] {
+      double value = 0;
+      for (const bool side : sides()) value += joined[side].join(sums_.of(side));
+      return value;
     };
     to_ = rows_.gradients(out);
-    const bool with_gradient = to_.any();
+    const bool with_gradient = to_.any(), exponentials = given_.negatives.op == Op::logsumexp,
+               plain = given_.negatives.plain();
     std::optional<double> value;
-    if (with_gradient && given_.negatives.plain()) {
-      if (given_.negatives.op == Op::logsumexp)
-        value = cols() ? std::nullopt : strip_by_strip(of_rows);
-      else if (loss.join.constant)
-        value = at_once(join);
-    }
+    if (with_gradient && plain && exponentials && !cols()) value = strip_by_strip(joined[0]);
+    if (with_gradient && plain && !exponentials && loss.join.constant) value = at_once(join);
     if (!value) {
       Skipping<Real> skipping = skipping_of();
-      const bool keeps = with_gradient && given_.negatives.op == Op::logsumexp && given_.negatives.plain();
       ScoreCache<Real> cache(negatives_, rows_for(negatives_, options().workspace), extras_of(negatives_, to_.scale),
-                             keeps ? options().workspace : 0);
+                             with_gradient && exponentials && plain ? options().workspace : 0);
       sum_negatives(skipping, &cache);
-      value = join(with_gradient || given.score || given.col_score || given.also);
-      if (with_gradient)
-        grad_pass<Real>(negatives_, given_.negatives, options(), weights(), of_negatives(), nullptr, skipping, false,
-                        &cache);
+      value = join();
+      if (with_gradient) grad_negatives(skipping, {.cache = &cache});
     }
     finish(given);
     return *value;
@@ -111,20 +104,20 @@ class Executor {
  private:
   bool several() const { return given_.positives.row_ids != nullptr; }
   bool cols() const { return given_.cols; }
+  // false for the rows, true for the columns.
+  std::span<const bool> sides() const {
+    static constexpr bool both[] = {false, true};
+    return {both, cols() ? 2u : 1u};
+  }
   const Options& options() const { return rows_.options; }
-  auto row_number() const {
-    return [this](std::int64_t i) { return rows_.order.row(i); };
-  }
-  auto col_number() const {
-    return [this](std::int64_t j) { return rows_.order.col(j); };
-  }
-  Skipping<Real> skipping_of() const {
-    return Skipping<Real>(negatives_, given_.negatives, rows_for(negatives_, options().workspace), cols());
+  auto number(bool side) const {
+    return [this, side](std::int64_t i) { return side ? rows_.order.col(i) : rows_.order.row(i); };
   }
   std::int64_t N() const { return negatives_.N(); }
   std::int64_t M() const { return negatives_.M(); }
-  const SideSums& column_sums() const {
-    return negatives_.symmetric && sums_.columns.empty() ? sums_.rows : sums_.columns;
+  std::int64_t n(bool side) const { return side ? M() : N(); }
+  Skipping<Real> skipping_of() const {
+    return Skipping<Real>(negatives_, given_.negatives, rows_for(negatives_, options().workspace), cols());
   }
 
   // rows_in
@@ -169,9 +162,8 @@ class Executor {
   // sums
   void sum_negatives(Skipping<Real>& skipping, ScoreCache<Real>* cache = nullptr) {
     sums_ = sum_pass<Real>(negatives_, given_.negatives, options(), cols(), skipping, cache);
-    if (!given_.also) return;
-    if (negatives_.symmetric && cols()) sums_.columns = sums_.rows;  // which nothing joins
-    for (std::int64_t i = 0; i < N(); ++i) join_also(sums_.rows.of_tilt[0], i, also(i));
+    if (cols() && negatives_.symmetric) sums_.columns = sums_.rows;
+    for (std::int64_t i = 0; given_.also && i < N(); ++i) join_also(sums_.rows.of_tilt[0], i, also(i));
   }
   void sum_positives() {
     const Positives& positives = given_.positives;
@@ -181,25 +173,21 @@ class Executor {
       if (cols() && positives_.symmetric) positive_sums_.columns = positive_sums_.rows;
       return;
     }
-    const auto one = [&](SideSums& sums, std::int64_t i, double score) {
+    const auto one = [&](bool side, std::int64_t i, double score) {
+      SideSums& sums = positive_sums_.of(side);
       const bool psi = of_positives_.op != Op::logsumexp;
       sums.of_tilt[0].m[i] = psi ? 0 : score;
       sums.of_tilt[0].z[i] = psi ? double(psi_value(of_positives_.op, Wide<Real>(of_positives_.tilts[0]) * score)) : 1;
       sums.linear[i] = score;
       sums.count[i] = 1;
     };
-    if (positives.there()) positive_sums_.rows = SideSums(of_positives_, N());
-    if (positives.there() && cols()) positive_sums_.columns = SideSums(of_positives_, M());
-    for (std::int64_t i = 0; single_ && i < N(); ++i) {
-      if (single_->partner()[i] < 0) continue;
-      one(positive_sums_.rows, i, single_->scores()[i]);
-      if (cols()) one(positive_sums_.columns, single_->partner()[i], single_->scores()[i]);
+    for (const bool side : sides()) {
+      if (positives.there()) positive_sums_.of(side) = SideSums(of_positives_, n(side));
+      for (std::int64_t i = 0; single_ && i < N(); ++i)
+        if (const std::int64_t k = single_->partner()[i]; k >= 0) one(side, side ? k : i, single_->scores()[i]);
+      const Real* const given = static_cast<const Real*>(side ? positives.col_score : positives.score);
+      for (std::int64_t i = 0; given && i < n(side); ++i) one(side, i, given[number(side)(i)]);
     }
-    const auto all = [&](SideSums& sums, const void* scores, std::int64_t n, auto&& number) {
-      for (std::int64_t i = 0; scores && i < n; ++i) one(sums, i, static_cast<const Real*>(scores)[number(i)]);
-    };
-    all(positive_sums_.rows, positives.score, N(), row_number());
-    if (cols()) all(positive_sums_.columns, positives.col_score, M(), col_number());
   }
   double also(std::int64_t i) const { return static_cast<const Real*>(given_.also)[rows_.order.row(i)]; }
   void join_also(OnlineLse& sums, std::int64_t i, double also) const {
@@ -207,51 +195,15 @@ class Executor {
     std::isfinite(also) ? sums.add(i, also, 1) : sums.add(i, 0, also);
   }
 
-  // join
-  template <class Number>
-  static std::vector<double> weights_of(const void* given, std::int64_t n, Number&& number) {
-    std::vector<double> weights(given ? n : 0);
-    for (std::int64_t i = 0; given && i < n; ++i) weights[i] = static_cast<const Real*>(given)[number(i)];
-    return weights;
-  }
-
   // grads
   //
-  // Sums and gradients of a sum of ψ in one sweep: its slopes are constants.
-  template <class Join>
-  double at_once(Join&& join) {
-    sums_ = {SideSums(given_.negatives, N()),
-             cols() && !negatives_.symmetric ? SideSums(given_.negatives, M()) : SideSums()};
-    join(true);  // of sums that are 0
-    Skipping<Real> none = skipping_of();
-    grad_pass<Real>(negatives_, given_.negatives, options(), weights(), of_negatives(), &sums_, none, false);
-    return join(false);
-  }
-
-  // The same of a log-sum-exp of rows alone, if a strip of scores can be kept until its slopes are known.
-  std::optional<double> strip_by_strip(const Joined<Real>& of_rows) {
-    sums_.rows = SideSums(given_.negatives, N());
-    OnlineLse& all = sums_.rows.of_tilt[0];
-    std::vector<double> values(N());
-    const auto slopes_of = [&](std::int64_t first, OnlineLse& strip, double* slopes) {
-      for (std::int64_t k = 0; k < std::int64_t(strip.z.size()); ++k) {
-        const std::int64_t i = first + k;
-        if (given_.also) join_also(strip, k, also(i));
-        values[i] = of_rows.join(i, [&](int) { return strip.log_sum_exp<Real>(k); }, &row_slopes_);
-        slopes[k] = row_slopes_.negatives.of_tilt[0][i];
-        all.m[i] = strip.m[k];
-        all.z[i] = strip.z[k];
-      }
-    };
-    if (!strip_pass<Real>(negatives_, options(), slopes_of, of_negatives())) return {};
-    return std::accumulate(values.begin(), values.end(), 0.0);
-  }
-
-  SweepWeights<Real> weights() const {
-    return {negatives_, given_.negatives, sums_.rows, row_slopes_.negatives, column_sums(), col_slopes_.negatives};
-  }
-  bool sweeps_positives() const { return several() && !row_slopes_.positives.empty(); }
   // Gradients of dot scores are finished by the sweep over positives, if that follows.
+  void grad_negatives(Skipping<Real>& skipping, const GradPass<Real>& how) {
+    const SweepWeights<Real> weights(negatives_, given_.negatives, sums_.rows, slopes_[0].negatives, sums_.columns,
+                                     slopes_[1].negatives);
+    grad_pass<Real>(negatives_, given_.negatives, options(), weights, of_negatives(), skipping, how);
+  }
+  bool sweeps_positives() const { return several() && !slopes_[0].positives.empty(); }
   Gradients<Real> of_negatives() const {
     Gradients<Real> to = to_;
     if (!sweeps_positives() || negatives_.kind != Kind::dot) return to;
@@ -260,21 +212,50 @@ class Executor {
     return to;
   }
 
+  // Sums and gradients of a sum of ψ in one sweep: its slopes are constants.
+  template <class Join>
+  double at_once(Join&& join) {
+    sums_.rows = SideSums(given_.negatives, N());
+    if (cols()) sums_.columns = SideSums(given_.negatives, M());
+    join();  // of sums that are 0
+    Skipping<Real> none = skipping_of();
+    grad_negatives(none, {.sums = &sums_});
+    if (cols() && negatives_.symmetric) sums_.columns = sums_.rows;
+    return join();
+  }
+
+  // The same of a log-sum-exp of rows alone, if a strip of scores can be kept until its slopes are known.
+  std::optional<double> strip_by_strip(JoinedSide<Real>& joined) {
+    sums_.rows = SideSums(given_.negatives, N());
+    OnlineLse& all = sums_.rows.of_tilt[0];
+    std::vector<double> values(N());
+    const auto slopes_of = [&](std::int64_t first, OnlineLse& strip, double* slopes) {
+      for (std::int64_t k = 0; k < std::int64_t(strip.z.size()); ++k) {
+        const std::int64_t i = first + k;
+        if (given_.also) join_also(strip, k, also(i));
+        values[i] = joined.join(i, [&](int) { return strip.log_sum_exp<Real>(k); });
+        slopes[k] = slopes_[0].negatives.of_tilt[0][i];
+        all.m[i] = strip.m[k];
+        all.z[i] = strip.z[k];
+      }
+    };
+    if (!strip_pass<Real>(negatives_, options(), slopes_of, of_negatives())) return {};
+    return std::accumulate(values.begin(), values.end(), 0.0);
+  }
+
   void add_positives() {
     Terms terms = of_positives_;
-    terms.linear = !row_slopes_.positives.spread.empty();
-    const SweepWeights<Real> weights(positives_, terms, positive_sums_.rows, row_slopes_.positives,
-                                     positive_sums_.columns, col_slopes_.positives);
+    terms.linear = !slopes_[0].positives.spread.empty();
+    const SweepWeights<Real> weights(positives_, terms, positive_sums_.rows, slopes_[0].positives,
+                                     positive_sums_.columns, slopes_[1].positives);
     const auto sweep = [&](const Gradients<Real>& to) {
       Skipping<Real> none(positives_, terms, most_rows, false);
-      grad_pass<Real>(positives_, terms, options(), weights, to, nullptr, none, false);
+      grad_pass<Real>(positives_, terms, options(), weights, to, none);
     };
     if (positives_.kind == Kind::dot) return sweep(to_);
     // Of squares each sweep finishes what it has added.
-    const auto zeros = [&](const Real* wanted, std::int64_t n) {
-      return std::vector<Real>(wanted ? n * positives_.D() : 0);
-    };
-    std::vector<Real> x = zeros(to_.x, N()), y = zeros(to_.y, to_.columns.end - to_.columns.first);
+    std::vector<Real> x(to_.x ? N() * positives_.D() : 0),
+        y(to_.y ? (to_.columns.end - to_.columns.first) * positives_.D() : 0);
     Gradients<Real> apart = to_;
     if (to_.x) apart.x = x.data();
     if (to_.y) apart.y = y.data();
@@ -288,26 +269,26 @@ class Executor {
     for (std::int64_t i = 0; given.also && i < N(); ++i) {
       const OnlineLse& sums = sums_.rows.of_tilt[0];
       const double share = sums.z[i] == 0 ? 0 : std::exp(also(i) - sums.m[i]) / sums.z[i];
-      given.also[rows_.order.row(i)] = Real(row_slopes_.negatives.of_tilt[0][i] * share);
+      given.also[rows_.order.row(i)] = Real(slopes_[0].negatives.of_tilt[0][i] * share);
     }
-    const std::vector<double> of_rows = at_scores(row_slopes_, positive_sums_.rows),
-                              of_cols = at_scores(col_slopes_, positive_sums_.columns);
-    for (std::int64_t i = 0; given.score && i < N(); ++i)
-      given.score[rows_.order.row(i)] = Real(of_rows.empty() ? 0 : of_rows[i]);
-    for (std::int64_t j = 0; given.col_score && j < M(); ++j)
-      given.col_score[rows_.order.col(j)] = Real(of_cols.empty() ? 0 : of_cols[j]);
+    std::vector<double> at_scores[2];
+    for (const bool side : {false, true}) {
+      at_scores[side] = slopes_at_scores(slopes_[side].positives, positive_sums_.of(side));
+      Real* const to = side ? given.col_score : given.score;
+      for (std::int64_t i = 0; to && i < n(side); ++i)
+        to[number(side)(i)] = Real(at_scores[side].empty() ? 0 : at_scores[side][i]);
+    }
     if (!to_.any()) return;
     if (sweeps_positives()) add_positives();
-    if (!single_ || of_rows.empty()) return rows_.finish();
-    std::vector<double> weight = of_rows;
-    for (std::int64_t i = 0; !of_cols.empty() && i < N(); ++i)
-      if (single_->partner()[i] >= 0) weight[i] += of_cols[single_->partner()[i]];
-    single_->finish(weight, to_);
+    if (!single_ || at_scores[0].empty()) return rows_.finish();
+    for (std::int64_t i = 0; !at_scores[1].empty() && i < N(); ++i)
+      if (const std::int64_t k = single_->partner()[i]; k >= 0) at_scores[0][i] += at_scores[1][k];
+    single_->finish(at_scores[0], to_);
   }
   // Slopes at the sums over single positives as slopes at their scores; of rows without one they count for nothing.
-  std::vector<double> at_scores(const LossSlopes& slopes, const SideSums& positives) const {
-    if (slopes.positives.empty() || several()) return {};
-    std::vector<double> at = slopes.positives.of_tilt[0];
+  std::vector<double> slopes_at_scores(const SideSlopes& slopes, const SideSums& positives) const {
+    if (slopes.empty() || several()) return {};
+    std::vector<double> at = slopes.of_tilt[0];
     const double tilt = of_positives_.tilts[0];
     for (std::size_t i = 0; i < at.size() && of_positives_.op != Op::logsumexp; ++i)
       at[i] *= tilt * double(psi_slope(of_positives_.op, Wide<Real>(tilt * positives.linear[i])));
@@ -322,7 +303,7 @@ class Executor {
   std::vector<std::int64_t> diagonals_, keep_;
   std::optional<SinglePositives<Real>> single_;
   Sums sums_, positive_sums_;  // of negatives; of positives
-  LossSlopes row_slopes_, col_slopes_;
+  LossSlopes slopes_[2];       // of rows, of columns
   Gradients<Real> to_;
 };
 
@@ -330,14 +311,14 @@ class Executor {
 
 template <class Real>
 void row_sums(const RowProblem& problem, const Options& options, SideArrays<Real> row, SideArrays<Real> col) {
-  Executor<Real>(problem, options, {}).sums(row, col);
+  Executor<Real>(problem, options, {}).sums({row, col});
 }
 
 template <class Real>
 void row_grads(const RowProblem& problem, const Options& options, SideArrays<Real> row, SideArrays<Real> col,
                SlopesArrays<Real> of_row, SlopesArrays<Real> of_col, const Gradients<Real>& out,
                GivenGradients<Real> given) {
-  Executor<Real>(problem, options, out.y ? out.columns : Columns{}).grads(row, col, of_row, of_col, out, given);
+  Executor<Real>(problem, options, out.y ? out.columns : Columns{}).grads({row, col}, {of_row, of_col}, out, given);
 }
 
 template <class Real>

@@ -1,18 +1,13 @@
 // A loss of rows: sums over the pairs that are neither positive nor excluded, sums over the positives, and a join that
 // makes each row's loss of both. problem/row_loss.py says the same in Python, backends/executor.py how it is computed.
-//
-//   rows_in   norms, order, scores of single positives      prepared.h, single_positives.h
-//   sums      a sweep over negatives; over positives where rows may have several
-//   join      the loss of each row, and its slopes          joined.h
-//   grads     the same pairs again, weighted; or at once where a slope is known with its sum
-//   rows_out  gradients of single positives, and back through the norms
+// The five stages: docs/architecture.md.
 //
 // A row's sum grows in the order of its tiles, columns' in that of the strips, at every number of threads.
 #pragma once
 
 #include <cstdint>
 
-#include "cpu/gradients.h"
+#include "cpu/tile/sums.h"
 #include "cpu/options.h"
 #include "pairwise/join.h"
 #include "pairwise/problem.h"

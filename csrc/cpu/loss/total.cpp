@@ -1,6 +1,7 @@
 // The sum over all pairs: in one pass where one power of 2 serves all of them, else a row's share of it is the slope at
 // its log-sum-exp.
 #include <cmath>
+#include <numeric>
 
 #include "cpu/loss/prepared.h"
 #include "cpu/loss/row_loss.h"
@@ -24,14 +25,17 @@ void scale_all(const Problem& p, const Gradients<Real>& out, double factor) {
 
 template <class Real>
 double total_of(const Problem& p, const Options& options, const Gradients<Real>* out) {
-  if (const std::optional<Real> power = out ? common_power<Real>(p) : std::nullopt) {
-    const double sum = total_pass<Real>(p, options, *power, *out);
-    scale_all(p, *out, sum == 0 ? 0 : (p.symmetric ? 2 : 1) / sum);
-    return std::log(sum) + double(*power) * log_2;
-  }
   const Terms terms;
   const std::int64_t of_strip = rows_for(p, options.workspace);
   Skipping<Real> skipping(p, terms, of_strip, false);
+  if (const std::optional<Real> power = out ? common_power<Real>(p, options) : std::nullopt) {
+    Sums sums{SideSums(terms, p.N()), {}};
+    grad_pass<Real>(p, terms, options, {}, *out, skipping, {.sums = &sums, .power = power});
+    const std::vector<double>& of_rows = sums.rows.of_tilt[0].z;
+    const double sum = std::accumulate(of_rows.begin(), of_rows.end(), 0.0);
+    scale_all(p, *out, sum == 0 ? 0 : (p.symmetric ? 2 : 1) / sum);
+    return std::log(sum) + double(*power) * log_2;
+  }
   ScoreCache<Real> cache(p, of_strip, out ? extras_of(p, out->scale) : Extras{}, out ? options.workspace : 0);
   const Sums sums = sum_pass<Real>(p, terms, options, false, skipping, &cache);
   const OnlineLse& rows = sums.rows.of_tilt[0];
@@ -41,8 +45,7 @@ double total_of(const Problem& p, const Options& options, const Gradients<Real>*
   if (!out || all.z[0] == 0) return value;
   SideSlopes share{{std::vector<double>(p.N())}, {}};
   for (std::int64_t i = 0; i < p.N(); ++i) share.of_tilt[0][i] = rows.z[i] * std::exp(rows.m[i] - value);
-  grad_pass<Real>(p, terms, options, SweepWeights<Real>(p, terms, sums.rows, share, {}, {}), *out, nullptr, skipping,
-                  false, &cache);
+  grad_pass<Real>(p, terms, options, {p, terms, sums.rows, share, {}, {}}, *out, skipping, {.cache = &cache});
   return value;
 }
 

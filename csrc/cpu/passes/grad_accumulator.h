@@ -14,7 +14,7 @@
 #include "cpu/passes/tiling.h"
 #include "cpu/tile/dot.h"
 #include "cpu/tile/workspace.h"
-#include "cpu/gradients.h"
+#include "cpu/tile/sums.h"
 
 namespace jessl {
 
@@ -58,7 +58,7 @@ class GradAccumulator {
   }
 
   Part<Real>& begin(const Task& t) {
-    Part<Real>& part = parts_[tiling_.place(t.strip, t.segment)];
+    Part<Real>& part = parts_[tiling_.place(t)];
     part.empty = true;
     return part;
   }
@@ -74,7 +74,7 @@ class GradAccumulator {
       for (std::int64_t j = 0; out_.col_bias && j < b.tile.count; ++j)
         out_.col_bias[b.tile.first + j] += b.total.col[j];
     }
-    if (b.tile.slope.data) ops.apply_slope(b.strip, b.tile);
+    if (b.tile.slope.data) ops.combine(b.strip, b.tile, b.tile.slope, true);
     // A diagonal tile of a symmetric problem holds each of its pairs twice.
     if (b.tile.t.data) part.t_dot += (diagonal ? 0.5 : 1.0) * ops.dot_t(b.strip, b.tile);
     const Columns which = within(b.tile);
@@ -97,14 +97,14 @@ class GradAccumulator {
     const Rows<const Real>& x = expands_ || p_.kind == Kind::dot ? b.strip.rows : b.strip.plain_rows;
     Real* to = needs_rows_ ? sums_of_x_ : nullptr;
     double& scale = scale_of_strip_[strip];
-    for (std::int64_t segment = tiling_.plan.first(strip); segment < tiling_.segments; ++segment) {
-      const Part<Real>& part = parts_[tiling_.place(strip, segment)];
-      if (part.empty) continue;
+    tiling_.parts(strip, [&](std::int64_t place) {
+      const Part<Real>& part = parts_[place];
+      if (part.empty) return;
       if (to) ops.add_rows(part.row_grad, count, p_.D(), to + first * p_.D());
       for (std::int64_t i = 0; expands_ && i < count; ++i) row_u_sum_[first + i] += part.u_sum[i];
       for (std::int64_t i = 0; out_.row_bias && i < count; ++i) out_.row_bias[first + i] += Real(part.p_sum[i]);
       scale += part.t_dot;
-    }
+    });
     if (out_.scale && p_.kind == Kind::dot) {
       double inner = 0;
       for (std::int64_t i = 0; i < count; ++i) inner += dot(x.data + i * x.ld, to + (first + i) * p_.D(), p_.D());

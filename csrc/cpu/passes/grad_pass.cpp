@@ -14,7 +14,7 @@ namespace {
 template <class Real>
 void weigh(const TileOps<Real>& ops, const Terms& terms, const SweepWeights<Real>& weights, Workspace<Real>& b) {
   const auto one = [&](Tile<Real>& tile, std::size_t k) {
-    ops.score_grad(terms.op, weights.log_base[k], b.strip, tile, weights.of_rows(k, b.strip.first),
+    ops.score_grad(terms.op, weights.rows[k].log_base(), b.strip, tile, weights.of_rows(k, b.strip.first),
                    weights.of_columns(k, b.tile.first));
   };
   const auto tilt = [&](std::size_t k) { return Real(terms.tilts[k]); };
@@ -28,7 +28,7 @@ void weigh(const TileOps<Real>& ops, const Terms& terms, const SweepWeights<Real
   for (std::size_t k = 1; k < terms.tilts.size(); ++k) {
     ops.tilted(b.strip, b.tile, tilt(k), other.s = b.copies[1]);
     one(other, k);
-    ops.add_tile(b.strip, other.s, total);
+    ops.combine(b.strip, total, other.s, false);
   }
   std::swap(b.tile.s, b.copies[0]);
 }
@@ -37,22 +37,20 @@ void weigh(const TileOps<Real>& ops, const Terms& terms, const SweepWeights<Real
 
 template <class Real>
 void grad_pass(const Problem& p, const Terms& terms, const Options& options, const SweepWeights<Real>& weights,
-               Gradients<Real> out, Sums* sums, Skipping<Real>& skipping, bool measure, const ScoreCache<Real>* cache) {
+               Gradients<Real> out, Skipping<Real>& skipping, const GradPass<Real>& how) {
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const std::int64_t rows = rows_for(p, options.workspace);
   const std::int64_t slots = skipping.on() ? 8 : 2;
   const Tiling tiling = cut(p, rows, 1, slots, GradAccumulator<Real>::part_bytes(p, rows), options.workspace);
   Extras extras = extras_of(p, out.scale);
   extras.copies = terms.tilts.size() == 1 ? 0 : 2;
-  if (cache && !cache->on()) cache = nullptr;
-  const int threads =
-      useful_threads<Real>(p, tiling.rows, extras, options, tiling.bytes + (cache ? cache->bytes() : 0));
+  const ScoreCache<Real>* const cache = how.cache && how.cache->on() ? how.cache : nullptr;
   const Reach reach(p, tiling.rows);
-  auto per_thread = workspaces<Real>(p, tiling.rows, threads, extras);
+  Crew<Real> crew(p, tiling.rows, extras, options, tiling.bytes + (cache ? cache->bytes() : 0));
   GradAccumulator<Real> accumulator(p, tiling, out);
   const bool with_columns = weights.has_columns();
 
-  // Sums of a ψ, where somebody asks.
+  Sums* const sums = how.sums;
   std::vector<double>* const row_sum = sums ? &sums->rows.of_tilt[0].z : nullptr;
   std::vector<double>* const col_sum = !sums                   ? nullptr
                                        : p.symmetric           ? row_sum
@@ -60,65 +58,68 @@ void grad_pass(const Problem& p, const Terms& terms, const Options& options, con
                                                                : &sums->columns.of_tilt[0].z;
   std::vector<std::vector<double>> sum_parts(sums ? tiling.places() : 0, std::vector<double>(tiling.rows));
 
+  // Scores become weights, whose sums are added up where somebody asks.
+  const auto to_weights = [&](Workspace<Real>& b, std::vector<double>* sum_part, bool diagonal) {
+    const std::int64_t first_row = b.strip.first, first = b.tile.first;
+    const FlushesSubnormals here;
+    if (!sums && (!cache || !cache->power)) return weigh(ops, terms, weights, b);
+    if (!sums)
+      return ops.score_grad_from_terms(b.strip, b.tile, *cache->power, weights.of_rows(0, first_row),
+                                       weights.of_columns(0, first));
+    const Sides<Real> total{b.total.row, col_sum ? b.total.col : nullptr};
+    if (how.power)
+      ops.absorb_bounded(b.strip, b.tile, *how.power, total, true);
+    else
+      ops.absorb_psi(terms.op, b.strip, b.tile, total, true, weights.of_rows(0, first_row),
+                     weights.of_columns(0, first));
+    for (std::int64_t i = 0; i < b.strip.count; ++i) (*sum_part)[i] += b.total.row[i];
+    for (std::int64_t j = 0; col_sum && !diagonal && j < b.tile.count; ++j) (*col_sum)[first + j] += b.total.col[j];
+  };
   const auto task = [&](const Task& t, int thread) {
-    Workspace<Real>& b = per_thread[thread];
-    const std::int64_t place = tiling.place(t.strip, t.segment);
+    Workspace<Real>& b = crew[thread];
     Part<Real>& part = accumulator.begin(t);
-    if (sums) std::fill(sum_parts[place].begin(), sum_parts[place].end(), 0.0);
-    const std::int64_t first_row = tiling.first_row(t.strip);
-    const auto add = [&](std::int64_t first, bool diagonal) {
-      b.load(ops, p, first_row, tiling.rows_of(t.strip), cache == nullptr);
+    std::vector<double>* const sum_part = sums ? &sum_parts[tiling.place(t)] : nullptr;
+    if (sums) std::fill(sum_part->begin(), sum_part->end(), 0.0);
+    const std::int64_t first_row = tiling.first_row(t.strip), count = tiling.rows_of(t.strip);
+    const auto add = [&](bool diagonal) {
       if (cache) {
+        b.load(ops, p, first_row, count, false);
         cache->fetch(b.tile, first_row);
         ops.load_tile(p, b.tile);
       } else {
-        ops.score(p, b.strip, b.tile);
-        ++b.work.scored;
+        b.score(ops, p, first_row, count);
       }
-      if (measure && skipping.on()) {
+      if (how.measure && skipping.on()) {
         skipping.record(b, ops.absorb_any(b.strip, b.tile, {b.powers.row, with_columns ? b.powers.col : nullptr},
                                           {b.total.row, with_columns ? b.total.col : nullptr}));
-        if (skipping.weightless(first_row, first)) return;
+        if (skipping.weightless(first_row, b.tile.first)) return;
       }
-      if (const FlushesSubnormals here; sums) {
-        ops.absorb_psi_with_grad(terms.op, b.strip, b.tile, {b.total.row, col_sum ? b.total.col : nullptr},
-                                 weights.of_rows(0, first_row), weights.of_columns(0, first));
-        for (std::int64_t i = 0; i < b.strip.count; ++i) sum_parts[place][i] += b.total.row[i];
-        for (std::int64_t j = 0; col_sum && !diagonal && j < b.tile.count; ++j) (*col_sum)[first + j] += b.total.col[j];
-      } else if (cache && cache->power) {
-        ops.score_grad_from_terms(b.strip, b.tile, *cache->power, weights.of_rows(0, first_row),
-                                  weights.of_columns(0, first));
-      } else {
-        weigh(ops, terms, weights, b);
-      }
+      to_weights(b, sum_part, diagonal);
       accumulator.add(ops, b, part, diagonal);
     };
     const bool last = t.strip == tiling.plan.strips - 1;
-    tiling.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool diagonal) {
-      b.tile.first = first;
-      b.tile.count = count;
-      const bool nothing = reach.empty(first_row, first) || skipping.weightless(first_row, first) ||
+    tiling.tiles(t, b.tile, [&](bool diagonal) {
+      const bool nothing = reach.empty(first_row, b.tile.first) || skipping.weightless(first_row, b.tile.first) ||
                            !(sums || accumulator.asks_for(b.tile));
-      if (!nothing) add(first, diagonal);
+      if (!nothing) add(diagonal);
       if (nothing && last) ops.load_tile(p, b.tile);
       if (last) accumulator.finish_columns(b.tile);
     });
   };
-  const auto finish = [&](std::int64_t strip, int thread) {
-    for (std::int64_t segment = tiling.plan.first(strip); sums && segment < tiling.segments; ++segment)
-      for (std::int64_t i = 0; i < tiling.rows_of(strip); ++i)
-        (*row_sum)[tiling.first_row(strip) + i] += sum_parts[tiling.place(strip, segment)][i];
-    per_thread[thread].load(ops, p, tiling.first_row(strip), tiling.rows_of(strip));
-    accumulator.finish(ops, per_thread[thread], strip);
-  };
-  run(tiling.plan, threads, options.interrupted, task, finish);
+  crew.run(tiling.plan, task, [&](std::int64_t strip, int thread) {
+    const std::int64_t first_row = tiling.first_row(strip), count = tiling.rows_of(strip);
+    tiling.parts(strip, [&](std::int64_t place) {
+      for (std::int64_t i = 0; sums && i < count; ++i) (*row_sum)[first_row + i] += sum_parts[place][i];
+    });
+    crew[thread].load(ops, p, first_row, count);
+    accumulator.finish(ops, crew[thread], strip);
+  });
   accumulator.finish_all();
-  count_work(per_thread, options);
 }
 
 template void grad_pass<float>(const Problem&, const Terms&, const Options&, const SweepWeights<float>&,
-                               Gradients<float>, Sums*, Skipping<float>&, bool, const ScoreCache<float>*);
+                               Gradients<float>, Skipping<float>&, const GradPass<float>&);
 template void grad_pass<double>(const Problem&, const Terms&, const Options&, const SweepWeights<double>&,
-                                Gradients<double>, Sums*, Skipping<double>&, bool, const ScoreCache<double>*);
+                                Gradients<double>, Skipping<double>&, const GradPass<double>&);
 
 }  // namespace jessl

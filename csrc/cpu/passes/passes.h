@@ -4,11 +4,10 @@
 #include <functional>
 #include <optional>
 
-#include "cpu/gradients.h"
+#include "cpu/tile/sums.h"
 #include "cpu/options.h"
 #include "cpu/passes/score_cache.h"
 #include "cpu/passes/softmax_weights.h"
-#include "cpu/passes/sums.h"
 #include "cpu/skip/skipping.h"
 
 namespace jessl {
@@ -18,18 +17,24 @@ template <class Real>
 Sums sum_pass(const Problem&, const Terms&, const Options&, bool columns, Skipping<Real>&,
               ScoreCache<Real>* cache = nullptr);
 
-// Gradients for these weights. With `sums`, which are of a ψ and plain, these are made in the same pass; the columns'
-// if theirs are not empty. `measure`: no pass over the scores has told yet which tiles are weightless. Scores are made
-// again unless they were kept.
+// What a pass for gradients makes beside them, and where its scores come from.
 template <class Real>
-void grad_pass(const Problem&, const Terms&, const Options&, const SweepWeights<Real>&, Gradients<Real>, Sums* sums,
-               Skipping<Real>&, bool measure, const ScoreCache<Real>* cache = nullptr);
+struct GradPass {
+  // No pass over the scores has told yet which tiles are weightless.
+  bool measure = false;
+  // Scores are made again unless they were kept.
+  const ScoreCache<Real>* cache = nullptr;
+  // Sums of a ψ made in the same pass, plain ones; the columns' if theirs are not empty. Or, with a power, of
+  // e^s / 2^power, which are the weights as well: a pair of a symmetric problem that stands for two, (i, j) and (j, i),
+  // is counted twice in the sums and once in the gradient.
+  Sums* sums = nullptr;
+  std::optional<Real> power = {};
+};
 
-// ΣΣ e^s / 2^power over all pairs, and its gradient, not divided by anything yet: in one pass, since no weight is
-// needed. A pair of a symmetric problem that stands for two, (i, j) and (j, i), is counted twice in the sum and once in
-// the gradient.
+// Gradients for these weights.
 template <class Real>
-double total_pass(const Problem&, const Options&, Real power, Gradients<Real>);
+void grad_pass(const Problem&, const Terms&, const Options&, const SweepWeights<Real>&, Gradients<Real>,
+               Skipping<Real>&, const GradPass<Real>& = {});
 
 // From the sums of a strip of rows, the first of them `first`, which it may add to: the slope at each log-sum-exp.
 using StripSlopes = std::function<void(std::int64_t first, OnlineLse& sums, double* slopes)>;
@@ -51,7 +56,12 @@ bool keeps_scores(const Problem&, bool of_scale, std::int64_t workspace);
 // A power of 2 from which e^s of every score can be measured, if norms and biases promise one: then nothing needs a
 // maximum, and a total takes one pass.
 template <class Real>
-std::optional<Real> common_power(const Problem&);
+std::optional<Real> common_power(const Problem&, const Options&);
+
+// The mean of Y's rows, (D,), written to `center`; and the largest squared distance of any row of X or Y from it, which
+// decides how their squared distances are taken (backends/squared_distance.py).
+template <class Real>
+double squared_radius(const Batch& x, const Batch& y, const Options&, Real* center);
 
 // The k largest scores of each row in descending order, (N, k) each.
 template <class Real>

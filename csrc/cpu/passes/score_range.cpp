@@ -1,37 +1,32 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "cpu/passes/passes.h"
 #include "cpu/passes/softmax_weights.h"
-#include "cpu/scratch.h"
-#include "cpu/tile/rows.h"
+#include "cpu/tile/normalize.h"
 
 namespace jessl {
 namespace {
 
+double larger(double a, double b) { return std::isnan(a) || b <= a ? a : b; }  // NaN if either is
+
+// The largest squared distance of a row from the center; null for 0.
 template <class Real>
-double largest_norm(const Batch& batch, const Real* center) {
-  const std::int64_t D = batch.columns, ld = padded<Real>(D);
-  Scratch memory(Scratch::size_of<Real>(ld));
-  const Rows<Real> place{memory.take<Real>(ld), ld};
-  Real most = 0;
-  for (std::int64_t i = 0; i < batch.rows; ++i) {
-    const Real* row = center ? nullptr : row_in_place<Real>(batch, i);
-    if (!row) {
-      load_rows<Real>(batch, i, 1, center, place);
-      row = place.data;
+double largest_square(const Batch& batch, const Real* center, const Options& options) {
+  const RowReader<Real> reader(batch, options.threads);
+  std::vector<double> of_thread(options.threads);
+  for_rows(batch.rows, batch.columns, options, [&](std::int64_t first, std::int64_t end, int thread) {
+    for (std::int64_t i = first; i < end; ++i) {
+      const Real* x = reader.row(i, thread);
+      const double square = center ? squared_distance(x, center, batch.columns) : dot(x, x, batch.columns);
+      of_thread[thread] = larger(of_thread[thread], square);
     }
-    Real parts[16] = {}, square = 0;  // side by side, so that the compiler can use vectors
-    std::int64_t d = 0;
-    for (; d + 16 <= D; d += 16)
-      for (std::int64_t k = 0; k < 16; ++k) parts[k] += row[d + k] * row[d + k];
-    for (; d < D; ++d) square += row[d] * row[d];
-    for (const Real part : parts) square += part;
-    if (!(square <= most)) most = square;  // a NaN stays
-    if (std::isnan(square)) return square;
-  }
-  return std::sqrt(double(most));
+  });
+  double most = 0;
+  for (const double square : of_thread) most = larger(most, square);
+  return most;
 }
 
 // The smallest and largest finite number of a bias; those of −inf exclude.
@@ -53,15 +48,28 @@ bool range(const void* bias, std::int64_t n, double* low, double* high) {
 }  // namespace
 
 template <class Real>
-std::optional<Real> common_power(const Problem& p) {
+double squared_radius(const Batch& x, const Batch& y, const Options& options, Real* center) {
+  std::vector<double> sum(x.columns);
+  const RowReader<Real> reader(y, 1);
+  for (std::int64_t j = 0; j < y.rows; ++j) {
+    const Real* row = reader.row(j, 0);
+    for (std::int64_t d = 0; d < x.columns; ++d) sum[d] += row[d];
+  }
+  for (std::int64_t d = 0; d < x.columns; ++d) center[d] = Real(sum[d] / double(y.rows));
+  const double most = largest_square(x, center, options);
+  return same_rows(x, y) ? most : larger(most, largest_square(y, center, options));
+}
+
+template <class Real>
+std::optional<Real> common_power(const Problem& p, const Options& options) {
   if (p.phi.name != PhiName::identity) return {};
   constexpr double max_range = 60;  // e^{−60} = 9e-27 is far from the smallest float, 1e-38
   double row_low = 0, row_high = 0, col_low = 0, col_high = 0;
   if (!range<Real>(p.row_bias, p.N(), &row_low, &row_high) || !range<Real>(p.col_bias, p.M(), &col_low, &col_high))
     return {};
   const Real* center = static_cast<const Real*>(p.center);
-  const auto norm_of = [center](const Batch& batch) {
-    return batch.normalized && !center ? 1 : largest_norm<Real>(batch, center);
+  const auto norm_of = [&](const Batch& batch) {
+    return batch.normalized && !center ? 1 : std::sqrt(largest_square<Real>(batch, center, options));
   };
   const double x = norm_of(p.x), y = same_rows(p.x, p.y) ? x : norm_of(p.y);
   // |⟨x, y⟩| ≤ ‖x‖‖y‖, and 0 ≤ ‖x − y‖² ≤ (‖x‖ + ‖y‖)².
@@ -75,7 +83,9 @@ std::optional<Real> common_power(const Problem& p) {
   return Real(std::ceil((high + row_high + col_high) / log_2));
 }
 
-template std::optional<float> common_power<float>(const Problem&);
-template std::optional<double> common_power<double>(const Problem&);
+template double squared_radius<float>(const Batch&, const Batch&, const Options&, float*);
+template double squared_radius<double>(const Batch&, const Batch&, const Options&, double*);
+template std::optional<float> common_power<float>(const Problem&, const Options&);
+template std::optional<double> common_power<double>(const Problem&, const Options&);
 
 }  // namespace jessl

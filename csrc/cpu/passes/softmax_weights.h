@@ -12,8 +12,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "cpu/passes/sums.h"
-#include "cpu/tile/online_lse.h"
+#include "cpu/tile/sums.h"
 #include "cpu/tile/tile.h"
 
 namespace jessl {
@@ -68,6 +67,7 @@ class SoftmaxWeights {
     }
   }
 
+  double log_base() const { return powers_ ? log_2 : 1; }
   SoftmaxSide<Real> at(std::int64_t first) const {
     const auto line = [first](const std::vector<Real>& v) { return v.empty() ? nullptr : v.data() + first; };
     return {line(from_), line(factor_), line(spread_), line(mean_)};
@@ -106,40 +106,36 @@ class SoftmaxWeights {
 template <class Real>
 struct SweepWeights {
   std::vector<SoftmaxWeights<Real>> rows, columns;
-  std::vector<double> log_base;  // of each tilt: log 2, or 1 where powers do not suffice
+  bool symmetric = false;
 
+  SweepWeights() = default;
   // The columns' sums may be empty.
   SweepWeights(const Problem& p, const Terms& terms, const SideSums& row, const SideSlopes& row_slopes,
-               const SideSums& col, const SideSlopes& col_slopes) {
-    const bool apart = !col_slopes.empty() && !p.symmetric;
+               const SideSums& col, const SideSlopes& col_slopes)
+      : symmetric(p.symmetric) {
+    const bool exponentials = terms.op == Op::logsumexp, cols = !col_slopes.empty();
     for (std::size_t k = 0; k < terms.tilts.size(); ++k) {
-      const bool sum = terms.op != Op::logsumexp;
       const bool powers =
-          sum || (powers_suffice(row.of_tilt[k].m) && (col_slopes.empty() || powers_suffice(col.of_tilt[k].m)));
-      log_base.push_back(powers ? log_2 : 1);
+          !exponentials || (powers_suffice(row.of_tilt[k].m) && (!cols || powers_suffice(col.of_tilt[k].m)));
       rows.emplace_back(p.N(), powers);
-      if (apart) columns.emplace_back(p.M(), powers);
+      if (cols && !symmetric) columns.emplace_back(p.M(), powers);
       const auto add = [&](SoftmaxWeights<Real>& to, const SideSums& sums, const SideSlopes& slopes) {
-        if (sum) return to.add(slopes.of_tilt[k], terms.tilts[k]);
+        if (!exponentials) return to.add(slopes.of_tilt[k], terms.tilts[k]);
         const bool spread = !slopes.spread.empty() && k == 0;
         to.add(sums.of_tilt[k], slopes.of_tilt[k].data(), terms.tilts[k], spread ? slopes.spread.data() : nullptr,
                sums.count.data());
       };
       add(rows[k], row, row_slopes);
-      if (!col_slopes.empty()) add(apart ? columns[k] : rows[k], col, col_slopes);
+      if (cols) add(symmetric ? rows[k] : columns[k], col, col_slopes);
     }
-    both_ = p.symmetric;
   }
 
   SoftmaxSide<Real> of_rows(std::size_t tilt, std::int64_t first) const { return rows[tilt].at(first); }
   SoftmaxSide<Real> of_columns(std::size_t tilt, std::int64_t first) const {
-    if (both_) return rows[tilt].at(first);
+    if (symmetric) return rows[tilt].at(first);
     return columns.empty() ? SoftmaxSide<Real>{} : columns[tilt].at(first);
   }
-  bool has_columns() const { return both_ || !columns.empty(); }
-
- private:
-  bool both_ = false;
+  bool has_columns() const { return symmetric || !columns.empty(); }
 };
 
 }  // namespace jessl

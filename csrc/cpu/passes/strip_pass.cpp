@@ -32,7 +32,6 @@ template <class Real>
 struct StripWeights {
   std::mutex mutex;
   std::int64_t strip = -1;
-  bool powers = false;
   SoftmaxWeights<Real> weights{0, false};
 };
 
@@ -65,39 +64,35 @@ bool strip_pass(const Problem& p, const Options& options, const StripSlopes& slo
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const Tiling tiling =
       cut(p, rows, 2, slots, GradAccumulator<Real>::part_bytes(p, rows) + OnlineLse::bytes(rows), options.workspace);
-  const Extras extras{};
-  const int threads = useful_threads<Real>(p, tiling.rows, extras, options, tiling.bytes + score_bytes<Real>(p, rows));
   const Reach reach(p, tiling.rows);
   Skipping<Real> skipping(p, {}, rows, false);
   skipping.look_ahead(options);
-  const std::optional<Real> power = common_power<Real>(p);
+  const std::optional<Real> power = common_power<Real>(p, options);
 
-  auto per_thread = workspaces<Real>(p, tiling.rows, threads, extras);
+  Crew<Real> crew(p, tiling.rows, {}, options, tiling.bytes + score_bytes<Real>(p, rows));
   GradAccumulator<Real> accumulator(p, tiling, out);
   Scratch memory(score_bytes<Real>(p, rows));
   Real* kept[slots];
   for (Real*& strip : kept) strip = memory.take<Real>(score_bytes<Real>(p, rows) / slots / sizeof(Real));
   std::vector<OnlineLse> parts(tiling.places(), OnlineLse(tiling.rows));
 
+  // The tiles of a task, and whether there is nothing to do for them.
   const auto tiles = [&](const Task& t, Workspace<Real>& b, auto&& visit) {
     const std::int64_t first_row = tiling.first_row(t.strip);
-    tiling.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool) {
-      b.tile.first = first;
-      b.tile.count = count;
+    tiling.tiles(t, b.tile, [&](bool) {
+      const std::int64_t first = b.tile.first;
       b.tile.s = {kept[t.strip % slots] + first * lanes, lanes};
       visit(reach.empty(first_row, first) ||
             (t.phase == 0 ? skipping.falls(first_row, first) : skipping.weightless(first_row, first)));
     });
   };
   const auto absorb = [&](const Task& t, Workspace<Real>& b) {
-    OnlineLse& part = parts[tiling.place(t.strip, t.segment)];
+    OnlineLse& part = parts[tiling.place(t)];
     part.clear();
     std::fill_n(b.powers.row, lanes, power.value_or(0));
     tiles(t, b, [&](bool nothing) {
       if (nothing) return;
-      b.load(ops, p, tiling.first_row(t.strip), tiling.rows_of(t.strip));
-      ops.score(p, b.strip, b.tile);
-      ++b.work.scored;
+      b.score(ops, p, tiling.first_row(t.strip), tiling.rows_of(t.strip));
       double log_base = log_2;
       if (power)
         ops.absorb_bounded(b.strip, b.tile, *power, {b.total.row, nullptr}, true);
@@ -109,48 +104,42 @@ bool strip_pass(const Problem& p, const Options& options, const StripSlopes& slo
   };
   // The weights of a strip, from the sums of all its segments: made by the first task of phase 1 that needs them.
   StripWeights<Real> known[slots];
-  const auto weights_of = [&](const Task& t, std::int64_t count) -> const StripWeights<Real>& {
+  const auto weights_of = [&](const Task& t, std::int64_t count) -> const SoftmaxWeights<Real>& {
     StripWeights<Real>& mine = known[t.strip % slots];
     const std::lock_guard lock(mine.mutex);
-    if (mine.strip == t.strip) return mine;
+    if (mine.strip == t.strip) return mine.weights;
     OnlineLse whole(count);
-    for (std::int64_t segment = 0; segment < tiling.segments; ++segment) {
-      const OnlineLse& part = parts[tiling.place(t.strip, segment)];
-      whole.merge(0, count, part.m.data(), 1.0, part.z.data());
-    }
+    tiling.parts(t.strip,
+                 [&](std::int64_t place) { whole.merge(0, count, parts[place].m.data(), 1.0, parts[place].z.data()); });
     std::vector<double> slopes(count);
     slopes_of(tiling.first_row(t.strip), whole, slopes.data());
-    mine.powers = powers_suffice(whole.m);
-    mine.weights = SoftmaxWeights<Real>(count, mine.powers);
+    mine.weights = SoftmaxWeights<Real>(count, powers_suffice(whole.m));
     mine.weights.add(whole, slopes.data(), 1);
     mine.strip = t.strip;
-    return mine;
+    return mine.weights;
   };
   const auto backward = [&](const Task& t, Workspace<Real>& b) {
     Part<Real>& part = accumulator.begin(t);
     b.load(ops, p, tiling.first_row(t.strip), tiling.rows_of(t.strip), false);
-    const StripWeights<Real>& known_now = weights_of(t, b.strip.count);
-    const SoftmaxSide<Real> weights = known_now.weights.at(0);
+    const SoftmaxWeights<Real>& weights = weights_of(t, b.strip.count);
     const bool last = t.strip == tiling.plan.strips - 1;
     tiles(t, b, [&](bool nothing) {
       if (nothing && !last) return;
       ops.load_tile(p, b.tile);
       if (nothing) return accumulator.finish_columns(b.tile);
       if (const FlushesSubnormals here; power)  // e^s / 2^power was kept
-        ops.score_grad_from_terms(b.strip, b.tile, *power, weights, {});
+        ops.score_grad_from_terms(b.strip, b.tile, *power, weights.at(0), {});
       else
-        ops.score_grad(Op::logsumexp, known_now.powers ? log_2 : 1, b.strip, b.tile, weights, {});
+        ops.score_grad(Op::logsumexp, weights.log_base(), b.strip, b.tile, weights.at(0), {});
       accumulator.add(ops, b, part, false);
       if (last) accumulator.finish_columns(b.tile);
     });
   };
-  const auto task = [&](const Task& t, int thread) {
-    t.phase == 0 ? absorb(t, per_thread[thread]) : backward(t, per_thread[thread]);
-  };
-  const auto finish = [&](std::int64_t strip, int thread) { accumulator.finish(ops, per_thread[thread], strip); };
-  run(tiling.plan, threads, options.interrupted, task, finish);
+  crew.run(
+      tiling.plan,
+      [&](const Task& t, int thread) { t.phase == 0 ? absorb(t, crew[thread]) : backward(t, crew[thread]); },
+      [&](std::int64_t strip, int thread) { accumulator.finish(ops, crew[thread], strip); });
   accumulator.finish_all();
-  count_work(per_thread, options);
   return true;
 }
 

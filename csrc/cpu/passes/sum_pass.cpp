@@ -17,30 +17,31 @@ Sums sum_pass(const Problem& p, const Terms& terms, const Options& options, bool
   const bool exponentials = terms.op == Op::logsumexp;
   const Extras extras{.copies = terms.tilts == std::vector<double>{1} ? 0 : 1};
   if (cache && (!cache->on() || !terms.plain() || !exponentials)) cache = nullptr;
-  const int threads =
-      useful_threads<Real>(p, tiling.rows, extras, options, tiling.bytes + (cache ? cache->bytes() : 0));
   const Reach reach(p, tiling.rows);
   columns = columns || p.symmetric;
   skipping.look_ahead(options);
 
   std::optional<Real> power;
-  if (exponentials && terms.plain()) power = common_power<Real>(p);
+  if (exponentials && terms.plain()) power = common_power<Real>(p, options);
   if (cache) cache->power = power;
-  auto per_thread = workspaces<Real>(p, tiling.rows, threads, extras);
-  if (power || !exponentials)  // all sums are measured from one power
-    for (auto& b : per_thread)
-      for (std::int64_t i = 0; i < tiling.rows; ++i) b.powers.row[i] = b.powers.col[i] = power.value_or(0);
+  Crew<Real> crew(p, tiling.rows, extras, options, tiling.bytes + (cache ? cache->bytes() : 0));
 
   Sums sums{SideSums(terms, p.N()), columns && !p.symmetric ? SideSums(terms, p.M()) : SideSums()};
   SideSums &rows = sums.rows, &cols = p.symmetric ? sums.rows : sums.columns;
   std::vector<SideSums> parts(tiling.places(), SideSums(terms, tiling.rows));
 
+  // A tile's sums; returns what the powers that they are measured from are powers of.
   const auto absorb = [&](Workspace<Real>& b, Tile<Real>& tile) {
     const Sides<Real> total{b.total.row, columns ? b.total.col : nullptr};
-    if (!exponentials) ops.absorb_psi(terms.op, b.strip, tile, total);
-    if (power) ops.absorb_bounded(b.strip, tile, *power, total, cache != nullptr);
-    if (power || !exponentials) return log_2;
-    return ops.absorb_any(b.strip, tile, {b.powers.row, columns ? b.powers.col : nullptr}, total);
+    if (!power && exponentials)
+      return ops.absorb_any(b.strip, tile, {b.powers.row, columns ? b.powers.col : nullptr}, total);
+    std::fill_n(b.powers.row, tiling.rows, power.value_or(0));
+    std::fill_n(b.powers.col, tiling.rows, power.value_or(0));
+    if (power)
+      ops.absorb_bounded(b.strip, tile, *power, total, cache != nullptr);
+    else
+      ops.absorb_psi(terms.op, b.strip, tile, total, false, {}, {});
+    return log_2;
   };
   const auto add = [&](Workspace<Real>& b, SideSums& part, bool with_columns) {
     for (std::size_t k = 0; k < terms.tilts.size(); ++k) {
@@ -58,28 +59,22 @@ Sums sum_pass(const Problem& p, const Terms& terms, const Options& options, bool
     if (with_columns) cols.merge_linear(b.tile.first, b.tile.count, b.total.col, count.col);
   };
   const auto task = [&](const Task& t, int thread) {
-    Workspace<Real>& b = per_thread[thread];
-    SideSums& part = parts[tiling.place(t.strip, t.segment)];
+    Workspace<Real>& b = crew[thread];
+    SideSums& part = parts[tiling.place(t)];
     part.clear();
     const std::int64_t first_row = tiling.first_row(t.strip);
-    tiling.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool diagonal) {
-      if (reach.empty(first_row, first) || skipping.falls(first_row, first)) return;
-      b.load(ops, p, first_row, tiling.rows_of(t.strip));
-      b.tile.first = first;
-      b.tile.count = count;
+    tiling.tiles(t, b.tile, [&](bool diagonal) {
+      if (reach.empty(first_row, b.tile.first) || skipping.falls(first_row, b.tile.first)) return;
       if (cache) cache->place(b.tile, first_row);
-      ops.score(p, b.strip, b.tile);
+      b.score(ops, p, first_row, tiling.rows_of(t.strip));
       if (cache) cache->store(b.tile, first_row);
-      ++b.work.scored;
       add(b, part, columns && !diagonal);
     });
   };
-  const auto finish = [&](std::int64_t strip, int) {
-    for (std::int64_t segment = tiling.plan.first(strip); segment < tiling.segments; ++segment)
-      rows.merge(tiling.first_row(strip), tiling.rows_of(strip), parts[tiling.place(strip, segment)]);
-  };
-  run(tiling.plan, threads, options.interrupted, task, finish);
-  count_work(per_thread, options);
+  crew.run(tiling.plan, task, [&](std::int64_t strip, int) {
+    tiling.parts(strip,
+                 [&](std::int64_t place) { rows.merge(tiling.first_row(strip), tiling.rows_of(strip), parts[place]); });
+  });
   return sums;
 }
 

@@ -20,21 +20,29 @@ struct Tiling {
 
   // Where that is kept for one of them.
   std::int64_t places() const { return plan.slots * segments; }
-  std::int64_t place(std::int64_t strip, std::int64_t segment) const { return strip % plan.slots * segments + segment; }
+  std::int64_t place(const Task& t) const { return t.strip % plan.slots * segments + t.segment; }
 
   std::int64_t first_row(std::int64_t strip) const { return strip * rows; }
   std::int64_t rows_of(std::int64_t strip) const { return std::min(rows, N - strip * rows); }
 
-  // Visit the tiles of a segment in a strip: visit(first column, columns, whether rows and columns are the same).
-  // Symmetric problems begin at the diagonal.
-  template <class Visit>
-  void tiles(std::int64_t strip, std::int64_t segment, Visit&& visit) const {
-    const std::int64_t end = interleaved ? M : std::min(M, (segment + 1) * per_segment * rows);
+  // Visit the tiles of a task in turn: visit(whether rows and columns are the same). Symmetric problems begin at the
+  // diagonal.
+  template <class Real, class Visit>
+  void tiles(const Task& t, Tile<Real>& tile, Visit&& visit) const {
+    const std::int64_t end = interleaved ? M : std::min(M, (t.segment + 1) * per_segment * rows);
     const std::int64_t step = interleaved ? segments * rows : rows;
-    std::int64_t first = segment * (interleaved ? rows : per_segment * rows);
-    if (symmetric) first += std::max<std::int64_t>(0, (first_row(strip) - first + step - 1) / step * step);
-    for (; first < end; first += step)
-      visit(first, std::min(rows, end - first), symmetric && first == first_row(strip));
+    std::int64_t first = t.segment * (interleaved ? rows : per_segment * rows);
+    if (symmetric) first += std::max<std::int64_t>(0, (first_row(t.strip) - first + step - 1) / step * step);
+    for (; first < end; first += step) {
+      tile.first = first;
+      tile.count = std::min(rows, end - first);
+      visit(symmetric && first == first_row(t.strip));
+    }
+  }
+  // Visit the places of all segments of a strip, in the order in which they are merged.
+  template <class Visit>
+  void parts(std::int64_t strip, Visit&& visit) const {
+    for (std::int64_t segment = plan.first(strip); segment < segments; ++segment) visit(place({strip, 0, segment}));
   }
 };
 

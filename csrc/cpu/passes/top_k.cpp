@@ -32,24 +32,19 @@ void top_k(const Problem& p, std::int64_t k, const Options& options, Real* value
   // One segment: a strip's heaps have one owner.
   Tiling tiling = cut(p, rows_for(p, options.workspace), 1, 1, options.workspace, options.workspace);
   tiling.plan.in_order = false;
-  const Extras extras{};
-  const int threads = useful_threads<Real>(p, tiling.rows, extras, options, 0);
-  auto per_thread = workspaces<Real>(p, tiling.rows, threads, extras);
+  Crew<Real> crew(p, tiling.rows, {}, options, 0);
   const auto task = [&](const Task& t, int thread) {
-    Workspace<Real>& b = per_thread[thread];
-    b.load(ops, p, tiling.first_row(t.strip), tiling.rows_of(t.strip));
-    std::vector<std::vector<Candidate<Real>>> heaps(b.strip.count);
+    Workspace<Real>& b = crew[thread];
+    std::vector<std::vector<Candidate<Real>>> heaps(tiling.rows_of(t.strip));
     for (auto& heap : heaps) heap.reserve(k);
-    tiling.tiles(t.strip, t.segment, [&](std::int64_t first, std::int64_t count, bool) {
-      b.tile.first = first;
-      b.tile.count = count;
-      ops.score(p, b.strip, b.tile);
-      for (std::int64_t j = 0; j < count; ++j)
+    tiling.tiles(t, b.tile, [&](bool) {
+      b.score(ops, p, tiling.first_row(t.strip), tiling.rows_of(t.strip));
+      for (std::int64_t j = 0; j < b.tile.count; ++j)
         for (std::int64_t i = 0; i < b.strip.count; ++i) {
           const Real score = b.tile.s.data[j * b.tile.s.ld + i];
           auto& heap = heaps[i];
           if (std::int64_t(heap.size()) == k && score <= heap.front().score) continue;
-          const Candidate<Real> candidate{score, first + j};
+          const Candidate<Real> candidate{score, b.tile.first + j};
           if (std::int64_t(heap.size()) == k) {
             if (!before(candidate, heap.front())) continue;
             std::pop_heap(heap.begin(), heap.end(), before<Real>);
@@ -67,7 +62,7 @@ void top_k(const Problem& p, std::int64_t k, const Options& options, Real* value
       }
     }
   };
-  run(tiling.plan, threads, options.interrupted, task, [](std::int64_t, int) {});
+  crew.run(tiling.plan, task);
 }
 
 template void top_k<float>(const Problem&, std::int64_t, const Options&, float*, std::int64_t*);

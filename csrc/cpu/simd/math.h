@@ -57,9 +57,8 @@ V exp_over(V x, V power) {
 }
 
 // log(1 + e) for −½ ≤ e ≤ 1, by 2 atanh(z) = 2 Σ z^{2k+1} / (2k+1) with z = e / (2 + e), |z| ≤ 1/3.
-template <class V>
+template <class V, class Real = typename V::Real>
 V log1p_of_fraction(V e) {
-  using Real = typename V::Real;
   constexpr int terms = sizeof(Real) == 4 ? 8 : 17;
   const V z = e / (V(Real(2)) + e), square = z * z;
   V series = V(Real(1) / Real(2 * terms + 1));
@@ -69,19 +68,18 @@ V log1p_of_fraction(V e) {
 }
 
 // What softplus and logistic have in common.
-template <class V>
+template <class V, class Real = typename V::Real>
 V exp_of_minus_abs(V s) {
-  return exp_over(V(typename V::Real(0)) - abs(s), V(typename V::Real(0)));
+  return exp_over(V(Real(0)) - abs(s), V(Real(0)));
 }
 
 // Both from s and e = e^{−|s|}.
-template <class V>
+template <class V, class Real = typename V::Real>
 V softplus_from(V s, V e) {
-  return max(s, V(typename V::Real(0))) + log1p_of_fraction(e);
+  return max(s, V(Real(0))) + log1p_of_fraction(e);
 }
-template <class V>
+template <class V, class Real = typename V::Real>
 V logistic_from(V s, V e) {
-  using Real = typename V::Real;
   const V one(Real(1)), share = one / (one + e);
   return select(s < V(Real(0)), e * share, share);
 }
@@ -96,30 +94,28 @@ V logistic(V s) {
   return logistic_from(s, exp_of_minus_abs(s));
 }
 
-template <class V, class F>
+template <class V, class F, class Real = typename V::Real>
 V each_lane(V s, F&& f) {
-  alignas(64) typename V::Real lane[V::lanes];
+  alignas(64) Real lane[V::lanes];
   s.store(lane);
-  for (typename V::Real& x : lane) x = f(x);
+  for (Real& x : lane) x = f(x);
   return V::load(lane);
 }
 
 // Whether e^s is ½ at most, so that 1 − e^s rounds no more than e^s does.
-template <class V>
+template <class V, class Real = typename V::Real>
 bool far_below_zero(V s) {
-  return largest(s) <= typename V::Real(-0.693147182);
+  return largest(s) <= Real(-0.693147182);
 }
 
-template <class V>
+template <class V, class Real = typename V::Real>
 V log1m_exp(V s) {
-  using Real = typename V::Real;
   if (!far_below_zero(s)) return each_lane(s, [](Real x) { return log1m_exp<Real>(x); });
   return log1p_of_fraction(V(Real(0)) - exp_over(s, V(Real(0))));
 }
 
-template <class V>
+template <class V, class Real = typename V::Real>
 V log1m_exp_slope(V s) {
-  using Real = typename V::Real;
   if (!far_below_zero(s)) return each_lane(s, [](Real x) { return log1m_exp_slope<Real>(x); });
   const V e = exp_over(s, V(Real(0)));
   return e / (e - V(Real(1)));

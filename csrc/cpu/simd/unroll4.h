@@ -11,6 +11,11 @@
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
 
+template <class M>
+struct FourMasks {
+  M a, b, c, d;
+};
+
 template <class V>
 struct Four {
   using Real = typename V::Real;
@@ -31,65 +36,41 @@ struct Four {
   }
 };
 
-template <class M>
-struct FourMasks {
-  M a, b, c, d;
-};
+// f of the first of each, of the second of each, and so on.
+template <template <class> class To, class F, class... X>
+auto of_each(F f, X... x) {
+  return To<decltype(f(x.a...))>{f(x.a...), f(x.b...), f(x.c...), f(x.d...)};
+}
 
-template <class V>
-Four<V> operator+(Four<V> x, Four<V> y) {
-  return {x.a + y.a, x.b + y.b, x.c + y.c, x.d + y.d};
-}
-template <class V>
-Four<V> operator-(Four<V> x, Four<V> y) {
-  return {x.a - y.a, x.b - y.b, x.c - y.c, x.d - y.d};
-}
-template <class V>
-Four<V> operator*(Four<V> x, Four<V> y) {
-  return {x.a * y.a, x.b * y.b, x.c * y.c, x.d * y.d};
-}
-template <class V>
-Four<V> operator/(Four<V> x, Four<V> y) {
-  return {x.a / y.a, x.b / y.b, x.c / y.c, x.d / y.d};
-}
-template <class V>
-auto operator<(Four<V> x, Four<V> y) {
-  return FourMasks<decltype(x.a < y.a)>{x.a < y.a, x.b < y.b, x.c < y.c, x.d < y.d};
-}
-template <class V>
-auto operator==(Four<V> x, Four<V> y) {
-  return FourMasks<decltype(x.a == y.a)>{x.a == y.a, x.b == y.b, x.c == y.c, x.d == y.d};
-}
-template <class V>
-Four<V> fma(Four<V> x, Four<V> y, Four<V> z) {
-  return {fma(x.a, y.a, z.a), fma(x.b, y.b, z.b), fma(x.c, y.c, z.c), fma(x.d, y.d, z.d)};
-}
-template <class V>
-Four<V> max(Four<V> x, Four<V> y) {
-  return {max(x.a, y.a), max(x.b, y.b), max(x.c, y.c), max(x.d, y.d)};
-}
-template <class V>
-Four<V> abs(Four<V> x) {
-  return {abs(x.a), abs(x.b), abs(x.c), abs(x.d)};
-}
+#define JESSL_OPERATOR(To, sign)                                 \
+  template <class V>                                             \
+  auto operator sign(Four<V> x, Four<V> y) {                     \
+    return of_each<To>([](V a, V b) { return a sign b; }, x, y); \
+  }
+JESSL_OPERATOR(Four, +)
+JESSL_OPERATOR(Four, -)
+JESSL_OPERATOR(Four, *)
+JESSL_OPERATOR(Four, /)
+JESSL_OPERATOR(FourMasks, <)
+JESSL_OPERATOR(FourMasks, ==)
+#undef JESSL_OPERATOR
+
+#define JESSL_FUNCTION(name)                                                      \
+  template <class V, class... More>                                               \
+  Four<V> name(Four<V> x, More... more) {                                         \
+    return of_each<Four>([](auto... each) { return name(each...); }, x, more...); \
+  }
+JESSL_FUNCTION(fma)
+JESSL_FUNCTION(max)
+JESSL_FUNCTION(abs)
+JESSL_FUNCTION(scale_within)
+JESSL_FUNCTION(log1m_exp)
+JESSL_FUNCTION(log1m_exp_slope)
+#undef JESSL_FUNCTION
+
 template <class M, class V>
 Four<V> select(FourMasks<M> m, Four<V> x, Four<V> y) {
-  return {select(m.a, x.a, y.a), select(m.b, x.b, y.b), select(m.c, x.c, y.c), select(m.d, x.d, y.d)};
-}
-template <class V>
-Four<V> scale_within(Four<V> x, Four<V> n, Four<V> least) {
-  return {scale_within(x.a, n.a, least.a), scale_within(x.b, n.b, least.b), scale_within(x.c, n.c, least.c),
-          scale_within(x.d, n.d, least.d)};
-}
-
-// One after the other: they branch.
-template <class V>
-Four<V> log1m_exp(Four<V> s) {
-  return {log1m_exp(s.a), log1m_exp(s.b), log1m_exp(s.c), log1m_exp(s.d)};
-}
-template <class V>
-Four<V> log1m_exp_slope(Four<V> s) {
-  return {log1m_exp_slope(s.a), log1m_exp_slope(s.b), log1m_exp_slope(s.c), log1m_exp_slope(s.d)};
+  return of_each<Four>([](M m, V a, V b) { return select(m, a, b); }, m, x, y);
 }
 
 }  // namespace

@@ -1,29 +1,14 @@
 // Vectors of 512 bits: 16 floats or 8 doubles. Include inside the target region of tile_avx512.cpp only.
-//
-// max and min return their first argument if either is NaN.
 #pragma once
 
 #include <immintrin.h>
 
-#include <cstdint>
+#define JESSL_VECTOR_BYTES 64
+#include "cpu/simd/vector.h"
 
-namespace jessl::avx512 {
+namespace jessl {
+namespace {
 
-struct F32 {
-  using Real = float;
-  static constexpr int lanes = 16;
-  __m512 v;
-  F32() = default;
-  F32(__m512 v) : v(v) {}
-  explicit F32(float x) : v(_mm512_set1_ps(x)) {}
-  static F32 load(const float* p) { return _mm512_loadu_ps(p); }
-  void store(float* p) const { _mm512_storeu_ps(p, v); }
-};
-
-inline F32 operator+(F32 a, F32 b) { return _mm512_add_ps(a.v, b.v); }
-inline F32 operator-(F32 a, F32 b) { return _mm512_sub_ps(a.v, b.v); }
-inline F32 operator*(F32 a, F32 b) { return _mm512_mul_ps(a.v, b.v); }
-inline F32 operator/(F32 a, F32 b) { return _mm512_div_ps(a.v, b.v); }
 inline F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a.v, b.v, c.v); }
 inline F32 max(F32 a, F32 b) { return _mm512_max_ps(b.v, a.v); }
 inline F32 min(F32 a, F32 b) { return _mm512_min_ps(b.v, a.v); }
@@ -41,21 +26,6 @@ inline F32 scale_within(F32 a, F32 n, F32 least) {
   return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(n.v, least.v, _CMP_NLT_UQ), a.v, n.v);
 }
 
-struct F64 {
-  using Real = double;
-  static constexpr int lanes = 8;
-  __m512d v;
-  F64() = default;
-  F64(__m512d v) : v(v) {}
-  explicit F64(double x) : v(_mm512_set1_pd(x)) {}
-  static F64 load(const double* p) { return _mm512_loadu_pd(p); }
-  void store(double* p) const { _mm512_storeu_pd(p, v); }
-};
-
-inline F64 operator+(F64 a, F64 b) { return _mm512_add_pd(a.v, b.v); }
-inline F64 operator-(F64 a, F64 b) { return _mm512_sub_pd(a.v, b.v); }
-inline F64 operator*(F64 a, F64 b) { return _mm512_mul_pd(a.v, b.v); }
-inline F64 operator/(F64 a, F64 b) { return _mm512_div_pd(a.v, b.v); }
 inline F64 fma(F64 a, F64 b, F64 c) { return _mm512_fmadd_pd(a.v, b.v, c.v); }
 inline F64 max(F64 a, F64 b) { return _mm512_max_pd(b.v, a.v); }
 inline F64 min(F64 a, F64 b) { return _mm512_min_pd(b.v, a.v); }
@@ -71,4 +41,5 @@ inline F64 scale_within(F64 a, F64 n, F64 least) {
   return _mm512_maskz_scalef_pd(_mm512_cmp_pd_mask(n.v, least.v, _CMP_NLT_UQ), a.v, n.v);
 }
 
-}  // namespace jessl::avx512
+}  // namespace
+}  // namespace jessl

@@ -22,7 +22,7 @@
 
 #include "cpu/options.h"
 #include "cpu/skip/bounding.h"
-#include "cpu/tile/online_lse.h"
+#include "cpu/tile/sums.h"
 #include "cpu/tile/workspace.h"
 
 namespace jessl {
@@ -54,18 +54,22 @@ class Skipping {
   Fate fate(std::int64_t first_row, std::int64_t first_column) const {
     return fates_[first_row / rows_ * tiles_ + first_column / rows_];
   }
-  std::optional<BoundingVolumes> volumes_of_y() const;  // none where y is x
-  void bound(const BoundingVolumes& x, const BoundingVolumes& y, const Options&);
-  bool light_by_bounds(const BoundingVolumes& x, std::int64_t strip, const BoundingVolumes& y, std::int64_t tile) const;
+  // The bounding volumes of one side's tiles, and of their parts; none of Y where y is x.
+  struct Volumes {
+    BoundingVolumes tiles, parts;
+  };
+  std::optional<Volumes> volumes(bool of_y) const;
+  void bound(const Volumes& x, const Volumes& y, const Options&);
+  bool light_by_bounds(const Volumes& x, std::int64_t strip, const Volumes& y, std::int64_t tile) const;
 
-  // One side's floors: lower bounds of the log-sum-exps, +inf where nothing can be lost; and of each tile's parts the
-  // least of floor − bias.
+  // One side's floors: lower bounds of the log-sum-exps, +inf where nothing can be lost; and of each tile, and of each
+  // of its parts, the least of floor − bias.
   struct Side {
-    std::vector<double> floor;
-    std::vector<double> least, least_of_parts;
-    double share = 0;  // log(ε/T)
-    void gather(const BoundingVolumes&, const Real* bias);
-    double room(std::int64_t i, double bias) const { return std::isinf(floor[i]) ? floor[i] : floor[i] - bias; }
+    const Real* bias;
+    double share;  // log(ε/T)
+    std::vector<double> floor = {}, least = {}, least_of_parts = {};
+    std::vector<double> least_of(std::int64_t group) const;
+    double room(std::int64_t i) const { return bias && !std::isinf(floor[i]) ? floor[i] - double(bias[i]) : floor[i]; }
   };
   const Side& of_columns() const { return p_.symmetric ? row_ : col_; }
 
@@ -75,5 +79,12 @@ class Skipping {
   Side row_, col_;
   std::vector<Fate> fates_;  // (strips, tiles)
 };
+
+// An order of points in which neighbours in space mostly stand together, so that tiles are compact: their numbers,
+// (rows,), the same for the same points, in O(N·D·log N). Points
+// are halved again and again across the line between two that are far apart; of some thousand points tile after tile is
+// gathered around one of them; and within a tile parts are halves again. On the calling thread, which asks now and then
+// whether to stop.
+void spatial_sort(const Batch&, std::int64_t* permutation, const Interrupted& interrupted = {});
 
 }  // namespace jessl

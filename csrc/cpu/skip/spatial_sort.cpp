@@ -1,4 +1,4 @@
-#include "cpu/skip/spatial_sort.h"
+#include "cpu/skip/skipping.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,6 +6,7 @@
 #include <numeric>
 #include <vector>
 
+#include "cpu/scratch.h"
 #include "cpu/tile/rows.h"
 #include "cpu/tile/tile.h"
 
@@ -22,11 +23,15 @@ class SpatialSort {
  public:
   SpatialSort(const Batch& batch, std::int64_t* permutation, const Interrupted& interrupted)
       : D_(batch.columns),
-        points_(batch.rows * D_),
+        memory_(Scratch::size_of<Real>(batch.rows * D_)),
+        points_(memory_.take<Real>(batch.rows * D_)),
         key_(batch.rows),
         permutation_(permutation),
         interrupted_(interrupted) {
-    load_rows<Real>(batch, 0, batch.rows, nullptr, {points_.data(), D_});
+    for (std::int64_t first = 0; first < batch.rows; first += often) {
+      stop_if_asked();
+      load_rows<Real>(batch, first, std::min(often, batch.rows - first), nullptr, {points_ + first * D_, D_});
+    }
     std::iota(permutation, permutation + batch.rows, 0);
   }
 
@@ -74,7 +79,7 @@ class SpatialSort {
     return square;
   }
 
-  const Real* point(std::int64_t i) const { return points_.data() + i * D_; }
+  const Real* point(std::int64_t i) const { return points_ + i * D_; }
 
   // The point of these that is farthest from one of them.
   std::int64_t farthest(std::int64_t begin, std::int64_t end, std::int64_t from) const {
@@ -103,7 +108,9 @@ class SpatialSort {
   }
 
   const std::int64_t D_;
-  std::vector<Real> points_, key_;
+  Scratch memory_;
+  Real* const points_;
+  std::vector<Real> key_;
   std::int64_t* const permutation_;
   const Interrupted& interrupted_;
 };

@@ -1,7 +1,6 @@
 // Sums over a tile of scores, along its rows and its columns.
 //
 //   absorb       row_i = Σ_j e^{s_ij} / 2^p, col_j = Σ_i e^{s_ij} / 2^p     sums of a log-sum-exp, from a power of 2
-//   absorb_psi   row_i = Σ_j ψ(s_ij), col_j = Σ_i ψ(s_ij)
 //   linear       Σ_j s_ij over the pairs that are in, and their number
 //
 // Powers of 2 are taken from exponents, exactly; a maximum subtracted from scores would round each of them. One
@@ -20,7 +19,6 @@
 #include "cpu/simd/unroll4.h"
 #include "cpu/tile/score.h"
 #include "cpu/tile/tile.h"
-#include "pairwise/psi.h"  // after math.h, whose functions it calls
 
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
@@ -36,8 +34,8 @@ Real power_for(Real most) {
   return std::isfinite(most) ? 16 * std::floor(most * Real(1 / (16 * log_2))) : Real(0);
 }
 
-template <class V>
-void add_to(typename V::Real* where, V a) {
+template <class V, class Real = typename V::Real>
+void add_to(Real* where, V a) {
   (V::load(where) + a).store(where);
 }
 
@@ -47,10 +45,8 @@ void clear(Real* line, std::int64_t n, Real value = 0) {
 }
 
 // Eight columns from `first` on of `sum_over`: their sums, and the rows' share, stay in registers.
-template <class V, bool keep, class F>
-void sum_columns(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, std::int64_t first,
-                 Sides<typename V::Real> total, F&& f) {
-  using Real = typename V::Real;
+template <class V, bool keep, class F, class Real = typename V::Real>
+void sum_columns(const Strip<Real>& strip, const Tile<Real>& tile, std::int64_t first, Sides<Real> total, F&& f) {
   const std::int64_t ld = tile.s.ld;
   Real* const low = tile.s.data + first * ld;
   Real* const high = low + 4 * ld;
@@ -74,10 +70,8 @@ void sum_columns(const Strip<typename V::Real>& strip, const Tile<typename V::Re
 
 // Sums over columns into total.row and, unless null, over rows into total.col, of f(scores, i, j): a vector or four of
 // them, of rows from i on and columns from j on. What f has made of them is written back if `keep`.
-template <class V, bool keep = false, class F>
-void sum_over(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> total,
-              F&& f) {
-  using Real = typename V::Real;
+template <class V, bool keep = false, class F, class Real = typename V::Real>
+void sum_over(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> total, F&& f) {
   constexpr int block = 8;
   clear(total.row, strip.lanes);
   std::int64_t j = 0;
@@ -96,9 +90,9 @@ void sum_over(const Strip<typename V::Real>& strip, const Tile<typename V::Real>
   }
 }
 
-template <class V>
-[[gnu::flatten]] void absorb_bounded(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
-                                     typename V::Real power, Sides<typename V::Real> total, bool keep) {
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] void absorb_bounded(const Strip<Real>& strip, Tile<Real>& tile, Real power, Sides<Real> total,
+                                     bool keep) {
   const auto term = [power]<class S>(S& s, std::int64_t, std::int64_t) { return s = exp_over(s, S(power)); };
   if (keep)
     sum_over<V, true>(strip, tile, total, term);
@@ -106,18 +100,8 @@ template <class V>
     sum_over<V>(strip, tile, total, term);
 }
 
-template <class V>
-[[gnu::flatten]] void absorb_psi(Op psi, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                                 Sides<typename V::Real> total) {
-  if (psi == Op::softplus)  // a loop of its own, without a branch within
-    sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return softplus(s); });
-  else
-    sum_over<V>(strip, tile, total, [psi](auto s, std::int64_t, std::int64_t) { return psi_value(psi, s); });
-}
-
-template <class V>
-[[gnu::flatten]] void sum_tile(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                               Sides<typename V::Real> total) {
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] void sum_tile(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> total) {
   sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return s; });
 }
 
@@ -127,41 +111,19 @@ S if_in(S s, S value) {
   return select(s == S(minus_infinity<typename S::Real>), S(typename S::Real(0)), value);
 }
 
-template <class V>
-void linear(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, Sides<typename V::Real> total,
-            Sides<typename V::Real> count) {
+template <class V, class Real = typename V::Real>
+void linear(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> total, Sides<Real> count) {
   sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return if_in(s, s); });
-  sum_over<V>(strip, tile, count,
-              [](auto s, std::int64_t, std::int64_t) { return if_in(s, decltype(s)(typename V::Real(1))); });
+  sum_over<V>(strip, tile, count, [](auto s, std::int64_t, std::int64_t) { return if_in(s, decltype(s)(Real(1))); });
 }
 
 // Scores times a tilt, which may be below 0; pairs that are out remain out.
-template <class V>
-void tilted(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real tilt,
-            Rows<typename V::Real> to) {
-  const V out(minus_infinity<typename V::Real>);
-  for (std::int64_t j = 0; j < tile.count; ++j)
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      const V s = V::load(tile.s.data + j * tile.s.ld + i);
-      select(s == out, out, V(tilt) * s).store(to.data + j * to.ld + i);
-    }
-}
-
-template <class V>
-void find_maxima(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                 Sides<typename V::Real> most) {
-  using Real = typename V::Real;
-  clear(most.row, strip.lanes, minus_infinity<Real>);
-  for (std::int64_t j = 0; j < tile.count; ++j) {
-    const Real* s = tile.s.data + j * tile.s.ld;
-    V column(minus_infinity<Real>);
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      const V score = V::load(s + i);
-      max(score, V::load(most.row + i)).store(most.row + i);
-      column = max(score, column);
-    }
-    if (most.col) most.col[j] = largest(column);
-  }
+template <class V, class Real = typename V::Real>
+void tilted(const Strip<Real>& strip, const Tile<Real>& tile, Real tilt, Rows<Real> to) {
+  each_score<V>(strip, tile, to, [=]<class S>(S s, std::int64_t, std::int64_t) {
+    const S out(minus_infinity<Real>);
+    return select(s == out, out, S(tilt) * s);
+  });
 }
 
 // Whether some score is so large that its product with log2 e has no exact whole part: then e^s is measured from a
@@ -173,21 +135,6 @@ bool beyond_powers(const Real* values, std::int64_t n) {
   return false;
 }
 
-// Sums of f(score, what its row is measured from, or its column), each side with an exponential of its own.
-template <class V, class F>
-void absorb_apart(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                  Sides<typename V::Real> from, Sides<typename V::Real> total, F&& f) {
-  using Real = typename V::Real;
-  sum_over<V>(strip, tile, {total.row, nullptr},
-              [&](auto s, std::int64_t i, std::int64_t) { return f(s, decltype(s)(V::load(from.row + i))); });
-  for (std::int64_t j = 0; from.col && j < tile.count; ++j) {
-    V column(Real(0));
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
-      column = column + f(V::load(tile.s.data + j * tile.s.ld + i), V(from.col[j]));
-    total.col[j] = sum(column);
-  }
-}
-
 // Whether sums measured from a power of 2 have lost nothing to it.
 template <class Real>
 bool all_suit(const Real* sums, std::int64_t n) {
@@ -197,53 +144,57 @@ bool all_suit(const Real* sums, std::int64_t n) {
   return fine;
 }
 
-// Powers and sums anew of the rows whose sums do not suit, a vector of rows at a time. False if a score is beyond
-// powers.
-template <class V>
-bool mend_rows(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real* from,
-               typename V::Real* total) {
-  using Real = typename V::Real;
-  if (all_suit(total, strip.count)) return true;
-  for (std::int64_t i = 0; i < strip.count; i += V::lanes) {
-    if (all_suit(total + i, std::min<std::int64_t>(V::lanes, strip.count - i))) continue;
-    const Real* s = tile.s.data + i;
-    V most(minus_infinity<Real>), sums(Real(0));
-    for (std::int64_t j = 0; j < tile.count; ++j) most = max(V::load(s + j * tile.s.ld), most);
-    most.store(from + i);
-    if (beyond_powers(from + i, V::lanes)) return false;
-    for (std::int64_t k = i; k < i + V::lanes; ++k) from[k] = power_for(from[k]);
-    const V power = V::load(from + i);
-    for (std::int64_t j = 0; j < tile.count; ++j) sums = sums + exp_over(V::load(s + j * tile.s.ld), power);
-    sums.store(total + i);
-  }
+// e^s / e^{log_base·from}.
+template <class S>
+S exponential(double log_base, S s, S from) {
+  return log_base == log_2 ? exp_over(s, from) : exp_over(s - from, S(typename S::Real(0)));
+}
+
+// What n sums are measured from, given the maxima: powers of 2, or these themselves. False if a score is beyond powers.
+template <class Real>
+bool choose(double log_base, Real* most, std::int64_t n) {
+  if (log_base == log_2 && beyond_powers(most, n)) return false;
+  for (std::int64_t k = 0; k < n; ++k)
+    most[k] = log_base == log_2 ? power_for(most[k]) : std::isfinite(most[k]) ? most[k] : Real(0);
   return true;
 }
 
-template <class V>
-bool mend_columns(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile, typename V::Real* from,
-                  typename V::Real* total) {
-  using Real = typename V::Real;
-  if (all_suit(total, tile.count)) return true;
-  for (std::int64_t j = 0; j < tile.count; ++j) {
-    if (all_suit(total + j, 1)) continue;
-    const Real* s = tile.s.data + j * tile.s.ld;
+// Sums anew, measured from what suits each row and column alone, of those whose sums do not suit; from powers of 2 or
+// else, of all of them, from maxima. False if a score is beyond powers.
+template <class V, class Real = typename V::Real>
+bool absorb_alone(double log_base, const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> from,
+                  Sides<Real> total) {
+  const std::int64_t ld = tile.s.ld;
+  const auto suit = [&](const Real* sums, std::int64_t n) { return log_base == log_2 && all_suit(sums, n); };
+  for (std::int64_t i = 0; i < strip.count; i += V::lanes) {  // a vector of rows at a time
+    if (suit(total.row + i, std::min<std::int64_t>(V::lanes, strip.count - i))) continue;
+    const Real* s = tile.s.data + i;
+    V most(minus_infinity<Real>), sums(Real(0));
+    for (std::int64_t j = 0; j < tile.count; ++j) most = max(V::load(s + j * ld), most);
+    most.store(from.row + i);
+    if (!choose(log_base, from.row + i, V::lanes)) return false;
+    const V own = V::load(from.row + i);
+    for (std::int64_t j = 0; j < tile.count; ++j) sums = sums + exponential(log_base, V::load(s + j * ld), own);
+    sums.store(total.row + i);
+  }
+  for (std::int64_t j = 0; from.col && j < tile.count; ++j) {
+    if (suit(total.col + j, 1)) continue;
+    const Real* s = tile.s.data + j * ld;
     V most(minus_infinity<Real>), sums(Real(0));
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) most = max(V::load(s + i), most);
-    from[j] = largest(most);
-    if (beyond_powers(from + j, 1)) return false;
-    from[j] = power_for(from[j]);
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) sums = sums + exp_over(V::load(s + i), V(from[j]));
-    total[j] = sum(sums);
+    from.col[j] = largest(most);
+    if (!choose(log_base, from.col + j, 1)) return false;
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
+      sums = sums + exponential(log_base, V::load(s + i), V(from.col[j]));
+    total.col[j] = sum(sums);
   }
   return true;
 }
 
 // Sums measured from a power that two columns suggest, which saves finding the maxima; rows and columns far below it,
 // or above, get powers of their own. False if a score is beyond powers: then `total` says nothing.
-template <class V>
-bool absorb_as_guessed(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, Sides<typename V::Real> from,
-                       Sides<typename V::Real> total) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+bool absorb_as_guessed(const Strip<Real>& strip, Tile<Real>& tile, Sides<Real> from, Sides<Real> total) {
   Real guess = largest_of<V>(strip, tile, tile.count < 2 ? tile.count : 2);
   if (guess == minus_infinity<Real>) guess = largest_of<V>(strip, tile, tile.count);
   // Then no score whose row has a sum of the right size lies beyond 1000: see beyond_powers.
@@ -252,30 +203,14 @@ bool absorb_as_guessed(const Strip<typename V::Real>& strip, Tile<typename V::Re
   absorb_bounded<V>(strip, tile, power, total, false);
   clear(from.row, strip.lanes, power);
   if (from.col) clear(from.col, tile.count, power);
-  return mend_rows<V>(strip, tile, from.row, total.row) &&
-         (!from.col || mend_columns<V>(strip, tile, from.col, total.col));
+  return absorb_alone<V>(log_2, strip, tile, from, total);
 }
 
-template <class V>
-[[gnu::flatten]] double absorb_any(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
-                                   Sides<typename V::Real> from, Sides<typename V::Real> total) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] double absorb_any(const Strip<Real>& strip, Tile<Real>& tile, Sides<Real> from, Sides<Real> total) {
   if (absorb_as_guessed<V>(strip, tile, from, total)) return log_2;
-  const std::int64_t columns = from.col ? tile.count : 0;
-  const auto each = [&](auto&& f) {
-    for (std::int64_t i = 0; i < strip.lanes; ++i) from.row[i] = f(from.row[i]);
-    for (std::int64_t j = 0; j < columns; ++j) from.col[j] = f(from.col[j]);
-  };
-  find_maxima<V>(strip, tile, from);
-  if (beyond_powers(from.row, strip.count) || beyond_powers(from.col, columns)) {
-    each([](Real most) { return std::isinf(most) ? Real(0) : most; });
-    absorb_apart<V>(strip, tile, from, total,
-                    [](auto s, auto most) { return exp_over(s - most, decltype(s)(Real(0))); });
-    return 1;
-  }
-  each([](Real own) { return power_for(own); });
-  absorb_apart<V>(strip, tile, from, total, [](auto s, auto own) { return exp_over(s, own); });
-  return log_2;
+  absorb_alone<V>(1, strip, tile, from, total);
+  return 1;
 }
 
 }  // namespace

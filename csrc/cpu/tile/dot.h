@@ -4,6 +4,7 @@
 #include <cstdint>
 
 namespace jessl {
+namespace {  // each file that includes this has a copy of its own, compiled for its own processor
 
 // Σ_d term(d): eight sums side by side, which the compiler can keep in vectors, and which round eight times less.
 template <class Term>
@@ -16,8 +17,8 @@ double sum_of(std::int64_t n, Term&& term) {
   return ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
 }
 
-template <class Real>
-double dot(const Real* a, const Real* b, std::int64_t n) {
+template <class A, class B>
+double dot(const A* a, const B* b, std::int64_t n) {
   return sum_of(n, [=](std::int64_t d) { return double(a[d]) * double(b[d]); });
 }
 
@@ -27,9 +28,10 @@ double dot_without(const Real* a, const double* sum, std::int64_t n) {
   return sum_of(n, [=](std::int64_t d) { return double(a[d]) * (sum[d] - double(a[d])); });
 }
 
-template <class Real>
-double squared_distance(const Real* a, const Real* b, std::int64_t n) {
+template <class A, class B>
+double squared_distance(const A* a, const B* b, std::int64_t n) {
   return sum_of(n, [=](std::int64_t d) { return (double(a[d]) - double(b[d])) * (double(a[d]) - double(b[d])); });
 }
 
+}  // namespace
 }  // namespace jessl

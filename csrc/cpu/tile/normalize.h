@@ -12,7 +12,6 @@
 #include <optional>
 #include <vector>
 
-#include "cpu/for_rows.h"
 #include "cpu/options.h"
 #include "cpu/scratch.h"
 #include "cpu/tile/dot.h"
@@ -25,20 +24,22 @@ template <class Real>
 class RowReader {
  public:
   RowReader(const Batch& batch, int threads)
-      : batch_(batch), ld_(padded<Real>(batch.columns)), memory_(threads * Scratch::size_of<Real>(ld_)) {
-    for (int t = 0; t < threads; ++t) place_.push_back(memory_.take<Real>(ld_));
-  }
+      : batch_(batch),
+        ld_(padded<Real>(batch.columns)),
+        memory_(Scratch::size_of<Real>(threads * ld_)),
+        places_(memory_.take<Real>(threads * ld_)) {}
   const Real* row(std::int64_t i, int thread) const {
     if (const Real* there = row_in_place<Real>(batch_, i)) return there;
-    load_rows<Real>(batch_, i, 1, nullptr, {place_[thread], ld_});
-    return place_[thread];
+    Real* const place = places_ + thread * ld_;
+    load_rows<Real>(batch_, i, 1, nullptr, {place, ld_});
+    return place;
   }
 
  private:
   const Batch& batch_;
   std::int64_t ld_;
   Scratch memory_;
-  std::vector<Real*> place_;
+  Real* const places_;
 };
 
 template <class Real>

@@ -9,6 +9,7 @@
 #include <xmmintrin.h>
 #endif
 
+#include "cpu/tile/dot.h"
 #include "cpu/tile/tile.h"
 
 namespace jessl {
@@ -139,15 +140,8 @@ void transpose(Rows<const Real> rows, std::int64_t count, std::int64_t D, std::i
 // −α‖x_i‖² of each row.
 template <class Real>
 void minus_squares(Rows<const Real> rows, std::int64_t count, std::int64_t D, double scale, Real* out) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    double parts[8] = {};  // side by side, so that the compiler can use vectors; the padding is 0
-    for (std::int64_t d = 0; d < D; d += 8)
-      for (std::int64_t k = 0; k < 8; ++k)
-        parts[k] += double(rows.data[i * rows.ld + d + k]) * rows.data[i * rows.ld + d + k];
-    const double square =
-        ((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7]));
-    out[i] = Real(-scale * square);
-  }
+  for (std::int64_t i = 0; i < count; ++i)
+    out[i] = Real(-scale * dot(rows.data + i * rows.ld, rows.data + i * rows.ld, D));
 }
 
 }  // namespace

@@ -7,10 +7,11 @@
 #include <cstdint>
 #include <limits>
 
+#include "cpu/simd/unroll4.h"
 #include "cpu/tile/product.h"
 #include "cpu/tile/rows.h"
 #include "cpu/tile/tile.h"
-#include "pairwise/score.h"
+#include "pairwise/score.h"  // after math.h, whose functions it calls
 
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
@@ -18,14 +19,43 @@ namespace {  // each file that includes this has a copy of its own, compiled for
 template <class Real>
 constexpr Real minus_infinity = -std::numeric_limits<Real>::infinity();
 
+// Numbers for s, which is a vector of scores, of rows from i on, or four of them, of columns from j on: one for each of
+// the rows, one for each of the columns, or one for each pair.
+template <class V, class S, class Real = typename V::Real>
+S at_rows(S, const Real* line) {
+  return S(V::load(line));
+}
+template <class V, class S, class Real = typename V::Real>
+S at_columns(S, const Real* line) {
+  if constexpr (sizeof(S) == sizeof(V))
+    return S(line[0]);
+  else
+    return S(V(line[0]), V(line[1]), V(line[2]), V(line[3]));
+}
+template <class S, class Real>
+S at_pairs(S, Rows<Real> of, std::int64_t i, std::int64_t j) {
+  return S::load(of.data + j * of.ld + i, of.ld);
+}
+
+// f(score, its row, its column) of every pair is written to `to`, which may be the tile: of four columns at once.
+template <class V, class F, class Real = typename V::Real>
+void each_score(const Strip<Real>& strip, const Tile<Real>& tile, Rows<Real> to, F&& f) {
+  const auto columns = [&]<class S>(S s, std::int64_t j) {
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
+      f(at_pairs(s, tile.s, i, j), i, j).store(to.data + j * to.ld + i, to.ld);
+  };
+  std::int64_t j = 0;
+  for (; j + 4 <= tile.count; j += 4) columns(Four<V>(), j);
+  for (; j < tile.count; ++j) columns(V(), j);
+}
+
 template <class Real>
 void load_bias(const void* bias, std::int64_t first, std::int64_t count, Real* out) {
   for (std::int64_t i = 0; i < count; ++i) out[i] = bias ? static_cast<const Real*>(bias)[first + i] : Real(0);
 }
 
-template <class V>
-void load_strip(const Problem& p, Strip<typename V::Real>& strip, bool across) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+void load_strip(const Problem& p, Strip<Real>& strip, bool across) {
   strip.lanes = (strip.count + V::lanes - 1) / V::lanes * V::lanes;
   load_bias(p.row_bias, strip.first, strip.count, strip.bias);
   for (std::int64_t i = 0; i < strip.lanes; ++i) strip.inside[i] = 0;
@@ -41,9 +71,8 @@ void load_strip(const Problem& p, Strip<typename V::Real>& strip, bool across) {
   if (p.expands_squares()) minus_squares<Real>(strip.rows, strip.count, p.D(), p.scale, strip.inside);
 }
 
-template <class V>
-void load_tile(const Problem& p, Tile<typename V::Real>& tile) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+void load_tile(const Problem& p, Tile<Real>& tile) {
   load_bias(p.col_bias, tile.first, tile.count, tile.bias);
   for (std::int64_t j = 0; j < tile.count; ++j) tile.inside[j] = 0;
   if (p.kind == Kind::sqdist && p.distances == Distances::differences) {
@@ -98,86 +127,63 @@ void exclude(const Exclusion& exclusion, std::int64_t first_row, std::int64_t ro
 }
 
 // s = −α‖x_i − y_j‖², one dimension after the other.
-template <class V>
-void fill_by_differences(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
-  using Real = typename V::Real;
-  product<V, SquaredDistance>({tile.plain_rows.data, strip.plain_across.data, tile.s.data, 1, tile.plain_rows.ld,
-                               strip.plain_across.ld, tile.s.ld, Real(tile.t.data ? -1 : -p.scale)},
-                              tile.count, strip.lanes, p.D(), false);
+template <class V, class Real = typename V::Real>
+void fill_by_differences(const Problem& p, const Strip<Real>& strip, Tile<Real>& tile) {
+  product<V, true>({tile.plain_rows.data, strip.plain_across.data, tile.s.data, 1, tile.plain_rows.ld,
+                    strip.plain_across.ld, tile.s.ld, Real(tile.t.data ? -1 : -p.scale)},
+                   tile.count, strip.lanes, p.D(), false);
   if (!tile.t.data) return;
-  for (std::int64_t j = 0; j < tile.count; ++j)
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      const V t = V::load(tile.s.data + j * tile.s.ld + i);
-      t.store(tile.t.data + j * tile.t.ld + i);
-      (V(Real(p.scale)) * t).store(tile.s.data + j * tile.s.ld + i);
-    }
+  each_score<V>(strip, tile, tile.s, [&]<class S>(S t, std::int64_t i, std::int64_t j) {
+    t.store(tile.t.data + j * tile.t.ld + i, tile.t.ld);
+    return S(Real(p.scale)) * t;
+  });
 }
 
 // s = α⟨x_i, y_j⟩, or −α‖x_i − y_j‖² with the square expanded.
-template <class V>
-void fill_by_product(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+void fill_by_product(const Problem& p, const Strip<Real>& strip, Tile<Real>& tile) {
   const Real factor = Real(p.kind == Kind::dot ? p.scale : 2 * p.scale);
   product<V>({tile.rows.data, strip.across.data, tile.s.data, 1, tile.rows.ld, strip.across.ld, tile.s.ld, factor},
              tile.count, strip.lanes, p.D(), false);
   if (p.kind == Kind::dot) return;
-  const V per_scale(Real(1 / p.scale));
-  for (std::int64_t j = 0; j < tile.count; ++j) {
-    Real* s = tile.s.data + j * tile.s.ld;
-    const V column(tile.inside[j]);
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      const V u = V::load(s + i) + (V::load(strip.inside + i) + column);
-      if (tile.t.data) (u * per_scale).store(tile.t.data + j * tile.t.ld + i);
-      u.store(s + i);
-    }
-  }
+  each_score<V>(strip, tile, tile.s, [&]<class S>(S s, std::int64_t i, std::int64_t j) {
+    const S u = s + (at_rows<V>(s, strip.inside + i) + at_columns<V>(s, tile.inside + j));
+    if (tile.t.data) (u * S(Real(1 / p.scale))).store(tile.t.data + j * tile.t.ld + i, tile.t.ld);
+    return u;
+  });
 }
 
 // The largest score of the first columns.
-template <class V>
-typename V::Real largest_of(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                            std::int64_t columns) {
-  V most(minus_infinity<typename V::Real>);
+template <class V, class Real = typename V::Real>
+Real largest_of(const Strip<Real>& strip, const Tile<Real>& tile, std::int64_t columns) {
+  V most(minus_infinity<Real>);
   for (std::int64_t j = 0; j < columns; ++j)
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) most = max(V::load(tile.s.data + j * tile.s.ld + i), most);
   return largest(most);
 }
 
 // u becomes φ(u) + r + c; φ'(u) is kept where somebody will need it.
-template <class V>
-void to_score(const Phi& phi, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
-  using Real = typename V::Real;
-  const V low(Real(phi.low)), high(Real(phi.high));
-  for (std::int64_t j = 0; j < tile.count; ++j) {
-    Real* s = tile.s.data + j * tile.s.ld;
-    const V column(tile.bias[j]);
+template <class V, class Real = typename V::Real>
+void to_score(const Phi& phi, const Strip<Real>& strip, Tile<Real>& tile) {
+  for (std::int64_t j = 0; j < tile.count; ++j)
     for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      V u = V::load(s + i), slope(Real(1));
-      if (phi.name == PhiName::clamp) {
-        slope = clamp_slope(u, low, high);
-        u = clamp_value(u, low, high);
-      } else if (phi.name == PhiName::laplace) {
-        slope = laplace_slope(u);
-        u = laplace_value(u);
-      }
-      if (tile.slope.data) slope.store(tile.slope.data + j * tile.slope.ld + i);
-      (u + V::load(strip.bias + i) + column).store(s + i);
+      Real* const s = tile.s.data + j * tile.s.ld + i;
+      const V u = V::load(s);
+      if (tile.slope.data) phi_slope(phi, u).store(tile.slope.data + j * tile.slope.ld + i);
+      (phi_value(phi, u) + V::load(strip.bias + i) + V(tile.bias[j])).store(s);
     }
-  }
 }
 
 // Write −inf into what is no pair: excluded pairs, and the padding of the strip.
-template <class V>
-void leave_out(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
+template <class V, class Real = typename V::Real>
+void leave_out(const Problem& p, const Strip<Real>& strip, Tile<Real>& tile) {
   exclude(p.exclude, strip.first, strip.count, tile.first, tile.count, tile.s);
   for (std::int64_t j = 0; strip.count < strip.lanes && j < tile.count; ++j)
-    for (std::int64_t i = strip.count; i < strip.lanes; ++i)
-      tile.s.data[j * tile.s.ld + i] = minus_infinity<typename V::Real>;
+    for (std::int64_t i = strip.count; i < strip.lanes; ++i) tile.s.data[j * tile.s.ld + i] = minus_infinity<Real>;
 }
 
-template <class V>
-void score(const Problem& p, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+void score(const Problem& p, const Strip<Real>& strip, Tile<Real>& tile) {
   tile.close = false;
   load_tile<V>(p, tile);
   tile.close = p.kind == Kind::sqdist && p.distances == Distances::differences;

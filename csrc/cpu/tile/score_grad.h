@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "cpu/tile/absorb.h"
 
@@ -28,14 +29,13 @@ struct Lines {
   std::int64_t size, n;  // n is 0 where there is no side
   Lines(SoftmaxSide<Real> side, std::int64_t count, bool with_spread = false)
       : size(count), n(side.factor ? count : 0) {
-    for (std::int64_t i = 0; i < count; ++i) factor[i] = side.factor ? side.factor[i] : Real(0);
-    for (std::int64_t i = 0; i < count; ++i) from[i] = side.from ? side.from[i] : Real(0);
-    for (std::int64_t i = count; i < count + V::lanes; ++i)
-      factor[i] = 0, from[i] = count > 0 ? from[count - 1] : Real(0);
-    for (std::int64_t i = 0; with_spread && i < count + V::lanes; ++i) {
-      spread[i] = side.spread && i < count ? side.spread[i] : Real(0);
-      mean[i] = side.spread && i < count ? side.mean[i] : Real(0);
-    }
+    const auto fill = [count](Real* line, const Real* given) {
+      for (std::int64_t i = 0; i < count + V::lanes; ++i) line[i] = given && i < count ? given[i] : Real(0);
+    };
+    fill(factor, side.factor);
+    fill(from, side.from);
+    if (count > 0) std::fill_n(from + count, V::lanes, from[count - 1]);
+    if (with_spread) fill(spread, side.spread), fill(mean, side.spread ? side.mean : nullptr);
   }
   Real largest_power() const {
     V most(minus_infinity<Real>);
@@ -54,55 +54,17 @@ struct Lines {
   }
 };
 
-// A line's numbers for the rows, or the columns, of s: a vector of scores or four of them.
-template <class V, class S>
-S at_rows(S, const typename V::Real* line) {
-  return S(V::load(line));
-}
-template <class V, class S>
-S at_columns(S, const typename V::Real* line) {
-  if constexpr (sizeof(S) == sizeof(V))
-    return S(line[0]);
-  else
-    return S(V(line[0]), V(line[1]), V(line[2]), V(line[3]));
-}
-
-// Every pair's score becomes grad(score, its row, its column): of a vector of rows, of four columns at once.
-template <class V, class F>
-void each_score(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, F&& grad) {
-  using Real = typename V::Real;
-  const std::int64_t ld = tile.s.ld;
-  std::int64_t j = 0;
-  for (; j + 4 <= tile.count; j += 4)
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      Real* s = tile.s.data + j * ld + i;
-      grad(Four<V>::load(s, ld), i, j).store(s, ld);
-    }
-  for (; j < tile.count; ++j)
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      Real* s = tile.s.data + j * ld + i;
-      grad(V::load(s), i, j).store(s);
-    }
-}
-
-// e^s / e^{log_base·from}.
-template <class S>
-S exponential(double log_base, S s, S from) {
-  return log_base == log_2 ? exp_over(s, from) : exp_over(s - from, S(typename S::Real(0)));
-}
-
 // With a spread: each side with an exponential of its own. What is tiny beside the spread's part is added to it
 // unrounded.
-template <class V>
-[[gnu::flatten]] void score_grad_with_spread(double log_base, const Strip<typename V::Real>& strip,
-                                             Tile<typename V::Real>& tile, SoftmaxSide<typename V::Real> row,
-                                             SoftmaxSide<typename V::Real> col) {
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] void score_grad_with_spread(double log_base, const Strip<Real>& strip, Tile<Real>& tile,
+                                             SoftmaxSide<Real> row, SoftmaxSide<Real> col) {
   const Lines<V> rows(row, strip.count, true), cols(col, tile.count, true);
   const auto side = [&](auto s, auto from, auto factor, auto spread, auto mean) {
     const auto e = exponential(log_base, s, from);
-    return fma(factor, e, if_in(s, fma(spread, e, decltype(s)(typename V::Real(0)) - mean)));
+    return fma(factor, e, if_in(s, fma(spread, e, decltype(s)(Real(0)) - mean)));
   };
-  each_score<V>(strip, tile, [&](auto s, std::int64_t i, std::int64_t j) {
+  each_score<V>(strip, tile, tile.s, [&](auto s, std::int64_t i, std::int64_t j) {
     const auto p = side(s, at_rows<V>(s, rows.from + i), at_rows<V>(s, rows.factor + i), at_rows<V>(s, rows.spread + i),
                         at_rows<V>(s, rows.mean + i));
     if (!cols.n) return p;
@@ -111,15 +73,13 @@ template <class V>
   });
 }
 
-template <class V>
-[[gnu::flatten]] void score_grad(Op op, double log_base, const Strip<typename V::Real>& strip,
-                                 Tile<typename V::Real>& tile, SoftmaxSide<typename V::Real> row,
-                                 SoftmaxSide<typename V::Real> col) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] void score_grad(Op op, double log_base, const Strip<Real>& strip, Tile<Real>& tile,
+                                 SoftmaxSide<Real> row, SoftmaxSide<Real> col) {
   if (row.spread || col.spread) return score_grad_with_spread<V>(log_base, strip, tile, row, col);
   Lines<V> rows(row, strip.count), cols(col, tile.count);
   if (op != Op::logsumexp)
-    return each_score<V>(strip, tile, [&](auto s, std::int64_t i, std::int64_t j) {
+    return each_score<V>(strip, tile, tile.s, [&](auto s, std::int64_t i, std::int64_t j) {
       return psi_slope(op, s) * (at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j));
     });
   // Each side with an exponential of its own.
@@ -130,72 +90,62 @@ template <class V>
   };
   const Real of_rows = rows.largest_power(), of_columns = cols.largest_power(),
              power = of_rows < of_columns ? of_columns : of_rows;
-  if (log_base != log_2 || !std::isfinite(power)) return each_score<V>(strip, tile, apart);
+  if (log_base != log_2 || !std::isfinite(power)) return each_score<V>(strip, tile, tile.s, apart);
   rows.share(power);
   cols.share(power);
-  each_score<V>(strip, tile, [&](auto s, std::int64_t i, std::int64_t j) {
+  each_score<V>(strip, tile, tile.s, [&](auto s, std::int64_t i, std::int64_t j) {
     if (rows.far[i / rows.together] || cols.far[j / cols.together]) return apart(s, i, j);
     return exp_over(s, decltype(s)(power)) * (at_rows<V>(s, rows.shared + i) + at_columns<V>(s, cols.shared + j));
   });
 }
 
-template <class V>
-[[gnu::flatten]] void absorb_psi_with_grad(Op psi, const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile,
-                                           Sides<typename V::Real> total, SoftmaxSide<typename V::Real> row,
-                                           SoftmaxSide<typename V::Real> col) {
-  const Lines<V> rows(row, strip.count), cols(col, tile.count);
+// row_i = Σ_j ψ(s_ij), col_j = Σ_i ψ(s_ij), and unless `weigh` is false P in place of the scores.
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] void absorb_psi(Op psi, const Strip<Real>& strip, Tile<Real>& tile, Sides<Real> total, bool weigh,
+                                 SoftmaxSide<Real> row, SoftmaxSide<Real> col) {
+  const Lines<V> rows(row, weigh ? strip.count : 0), cols(col, weigh ? tile.count : 0);
   const auto factor = [&](auto s, std::int64_t i, std::int64_t j) {
     return at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j);
   };
-  if (psi == Op::softplus)  // one exponential for both
-    return sum_over<V, true>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
-      const auto e = exp_of_minus_abs(s), value = softplus_from(s, e);
-      s = logistic_from(s, e) * factor(s, i, j);
+  const auto absorb = [&]<bool keep>(std::bool_constant<keep>) {
+    if (psi == Op::softplus)  // a loop of its own, without a branch within: one exponential for both
+      return sum_over<V, keep>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
+        const auto e = exp_of_minus_abs(s), value = softplus_from(s, e);
+        if constexpr (keep) s = logistic_from(s, e) * factor(s, i, j);
+        return value;
+      });
+    sum_over<V, keep>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
+      const auto value = psi_value(psi, s);
+      if constexpr (keep) s = psi_slope(psi, s) * factor(s, i, j);
       return value;
     });
-  sum_over<V, true>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
-    const auto value = psi_value(psi, s);
-    s = psi_slope(psi, s) * factor(s, i, j);
-    return value;
-  });
+  };
+  weigh ? absorb(std::true_type()) : absorb(std::false_type());
 }
 
-// Weights of another tilt are added to those that are there.
-template <class V>
-void add_tile(const Strip<typename V::Real>& strip, Rows<typename V::Real> from, Tile<typename V::Real>& tile) {
-  for (std::int64_t j = 0; j < tile.count; ++j)
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
-      add_to<V>(tile.s.data + j * tile.s.ld + i, V::load(from.data + j * from.ld + i));
-}
-
-template <class V>
-void score_grad_from_terms(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile, typename V::Real power,
-                           SoftmaxSide<typename V::Real> row, SoftmaxSide<typename V::Real> col) {
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] void score_grad_from_terms(const Strip<Real>& strip, Tile<Real>& tile, Real power,
+                                            SoftmaxSide<Real> row, SoftmaxSide<Real> col) {
   Lines<V> rows(row, strip.count), cols(col, tile.count);
   rows.share(power);
   cols.share(power);
-  for (std::int64_t j = 0; j < tile.count; ++j) {
-    const V of_column(cols.shared[j]);
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      auto* s = tile.s.data + j * tile.s.ld + i;
-      (V::load(s) * (V::load(rows.shared + i) + of_column)).store(s);
-    }
-  }
+  each_score<V>(strip, tile, tile.s, [&](auto s, std::int64_t i, std::int64_t j) {
+    return s * (at_rows<V>(s, rows.shared + i) + at_columns<V>(s, cols.shared + j));
+  });
 }
 
-template <class V>
-void apply_slope(const Strip<typename V::Real>& strip, Tile<typename V::Real>& tile) {
-  for (std::int64_t j = 0; j < tile.count; ++j)
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      auto* s = tile.s.data + j * tile.s.ld + i;
-      (V::load(s) * V::load(tile.slope.data + j * tile.slope.ld + i)).store(s);
-    }
+// Weights of another tilt are added to those that are there; or those that are there multiplied by φ'(u).
+template <class V, class Real = typename V::Real>
+void combine(const Strip<Real>& strip, Tile<Real>& tile, Rows<Real> more, bool product) {
+  each_score<V>(strip, tile, tile.s, [=](auto s, std::int64_t i, std::int64_t j) {
+    const auto other = at_pairs(s, more, i, j);
+    return product ? s * other : s + other;
+  });
 }
 
 // Σ_ij U_ij t_ij.
-template <class V>
-double dot_t(const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+double dot_t(const Strip<Real>& strip, const Tile<Real>& tile) {
   double total = 0;
   for (std::int64_t j = 0; j < tile.count; ++j) {
     V column(Real(0));

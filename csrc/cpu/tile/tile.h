@@ -89,7 +89,6 @@ struct TileOps {
   // The same for any scores, measured from what is found to suit them: e^s / e^{log_base·from}. Returns log_base: log
   // 2, or 1 where powers will not do.
   double (*absorb_any)(const Strip<Real>&, Tile<Real>&, Sides<Real> from, Sides<Real> total);
-  void (*absorb_psi)(Op, const Strip<Real>&, const Tile<Real>&, Sides<Real> total);
   // Sums of the scores of pairs that are in, and their numbers.
   void (*linear)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total, Sides<Real> count);
   // Scores times a tilt, written to a tile of the same shape, which may be the same.
@@ -98,15 +97,15 @@ struct TileOps {
   // Scores become P = ∂/∂s, given the weights of rows and, if not null, of columns.
   void (*score_grad)(Op, double log_base, const Strip<Real>&, Tile<Real>&, SoftmaxSide<Real> row,
                      SoftmaxSide<Real> col);
-  // Sums of ψ as absorb_psi has them, and P as score_grad does, at once.
-  void (*absorb_psi_with_grad)(Op, const Strip<Real>&, Tile<Real>&, Sides<Real> total, SoftmaxSide<Real> row,
-                               SoftmaxSide<Real> col);
+  // Row and column sums of ψ(s), and where pairs are weighed P as score_grad makes it, at once.
+  void (*absorb_psi)(Op, const Strip<Real>&, Tile<Real>&, Sides<Real> total, bool weigh, SoftmaxSide<Real> row,
+                     SoftmaxSide<Real> col);
   // Terms that absorb_bounded kept become P.
   void (*score_grad_from_terms)(const Strip<Real>&, Tile<Real>&, Real power, SoftmaxSide<Real> row,
                                 SoftmaxSide<Real> col);
-  void (*add_tile)(const Strip<Real>&, Rows<Real> from, Tile<Real>&);
+  // A tile, plus another of the same shape, or times it.
+  void (*combine)(const Strip<Real>&, Tile<Real>&, Rows<Real> more, bool product);
   void (*sum)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total);
-  void (*apply_slope)(const Strip<Real>&, Tile<Real>&);
   double (*dot_t)(const Strip<Real>&, const Tile<Real>&);
 
   // From U = ∂/∂u the gradients of the embeddings, without α, added to what is there unless null: Σ_j U_ij y_j, (count
@@ -120,8 +119,20 @@ struct TileOps {
   void (*add_rows)(Rows<Real> from, std::int64_t count, std::int64_t D, Real* to);
 };
 
-// The table of a level.
+// One table for each real type; one such pair for each instruction set, from a file of its own.
+struct Tables {
+  TileOps<float> f32;
+  TileOps<double> f64;
+};
+extern const Tables avx2_tables, avx512_tables;
+const Tables& tables_of(Level level);
+
 template <class Real>
-const TileOps<Real>& tile_ops(Level level);
+const TileOps<Real>& tile_ops(Level level) {
+  if constexpr (sizeof(Real) == sizeof(float))
+    return tables_of(level).f32;
+  else
+    return tables_of(level).f64;
+}
 
 }  // namespace jessl

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <limits>
 
-#include "cpu/tile/tables.h"
 #include "cpu/tile/tile.h"
 
 #if defined(__x86_64__)
@@ -24,17 +23,7 @@
 
 namespace jessl {
 
-template <>
-const TileOps<float>* ops_avx2<float>() {
-  static constexpr TileOps<float> ops = table<avx2::F32>();
-  return &ops;
-}
-
-template <>
-const TileOps<double>* ops_avx2<double>() {
-  static constexpr TileOps<double> ops = table<avx2::F64>();
-  return &ops;
-}
+const Tables avx2_tables = tables;
 
 }  // namespace jessl
 

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <limits>
 
-#include "cpu/tile/tables.h"
 #include "cpu/tile/tile.h"
 
 #if defined(__x86_64__)
@@ -27,17 +26,7 @@
 
 namespace jessl {
 
-template <>
-const TileOps<float>* ops_avx512<float>() {
-  static constexpr TileOps<float> ops = table<avx512::F32>();
-  return &ops;
-}
-
-template <>
-const TileOps<double>* ops_avx512<double>() {
-  static constexpr TileOps<double> ops = table<avx512::F64>();
-  return &ops;
-}
+const Tables avx512_tables = tables;
 
 }  // namespace jessl
 

@@ -13,9 +13,8 @@ namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
 
 // C[r][c] += Σ_k A[k, r] · (B[k][c] − O[r][c]), half as many rows at once as a product, since O stays in registers too.
-template <class V, int R>
-void backward_block(const Operands<typename V::Real>& o, const typename V::Real* own, std::int64_t own_r,
-                    std::int64_t K) {
+template <class V, int R, class Real = typename V::Real>
+void backward_block(const Operands<Real>& o, const Real* own, std::int64_t own_r, std::int64_t K) {
   V c[R], from[R];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
@@ -31,9 +30,9 @@ void backward_block(const Operands<typename V::Real>& o, const typename V::Real*
   for (int r = 0; r < R; ++r) c[r].store(o.c + r * o.c_r);
 }
 
-template <class V>
-void backward_by_differences(Operands<typename V::Real> o, const typename V::Real* own, std::int64_t own_r,
-                             std::int64_t rows, std::int64_t columns, std::int64_t K) {
+template <class V, class Real = typename V::Real>
+void backward_by_differences(Operands<Real> o, const Real* own, std::int64_t own_r, std::int64_t rows,
+                             std::int64_t columns, std::int64_t K) {
   constexpr int R = 6;
   for (std::int64_t c = 0; c < columns; c += V::lanes) {
     std::int64_t r = 0;
@@ -48,10 +47,9 @@ void backward_by_differences(Operands<typename V::Real> o, const typename V::Rea
 
 // Few dimensions do not fill a vector. Here the vector runs along the strip instead, one dimension after the other and
 // `Columns` columns at once, and one difference serves both sums.
-template <class V, int Columns>
-void backward_columns(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                      std::int64_t first, typename V::Real (*toward)[most_rows], Rows<typename V::Real> to_columns) {
-  using Real = typename V::Real;
+template <class V, int Columns, class Real = typename V::Real>
+void backward_columns(const Problem& p, const Strip<Real>& strip, const Tile<Real>& tile, std::int64_t first,
+                      Real (*toward)[most_rows], Rows<Real> to_columns) {
   for (std::int64_t d = 0; d < p.D(); ++d) {
     const Real* x = strip.plain_across.data + d * strip.plain_across.ld;
     V y[Columns], column[Columns];
@@ -76,10 +74,10 @@ void backward_columns(const Problem& p, const Strip<typename V::Real>& strip, co
   }
 }
 
-template <class V>
-void backward_few_dimensions(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                             Rows<typename V::Real> to_rows, Rows<typename V::Real> to_columns) {
-  alignas(64) typename V::Real toward[V::lanes][most_rows] = {};
+template <class V, class Real = typename V::Real>
+void backward_few_dimensions(const Problem& p, const Strip<Real>& strip, const Tile<Real>& tile, Rows<Real> to_rows,
+                             Rows<Real> to_columns) {
+  alignas(64) Real toward[V::lanes][most_rows] = {};
   constexpr int block = 4;
   std::int64_t j = 0;
   for (; j + block <= tile.count; j += block) backward_columns<V, block>(p, strip, tile, j, toward, to_columns);
@@ -88,10 +86,10 @@ void backward_few_dimensions(const Problem& p, const Strip<typename V::Real>& st
     for (std::int64_t d = 0; d < p.D(); ++d) to_rows.data[i * to_rows.ld + d] += toward[d][i];
 }
 
-template <class V>
-void add_rows(Rows<typename V::Real> from, std::int64_t count, std::int64_t D, typename V::Real* to) {
+template <class V, class Real = typename V::Real>
+void add_rows(Rows<Real> from, std::int64_t count, std::int64_t D, Real* to) {
   for (std::int64_t i = 0; i < count; ++i, to += D) {
-    const typename V::Real* row = from.data + i * from.ld;
+    const Real* row = from.data + i * from.ld;
     std::int64_t d = 0;
     for (; d + V::lanes <= D; d += V::lanes) add_to<V>(to + d, V::load(row + d));
     for (; d < D; ++d) to[d] += row[d];
@@ -99,12 +97,11 @@ void add_rows(Rows<typename V::Real> from, std::int64_t count, std::int64_t D, t
 }
 
 // Both sums where points are close, added to what is there; columns of `part`, which is the tile or some of it.
-template <class V>
-void backward_close(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                    const Tile<typename V::Real>& part, Rows<typename V::Real> to_rows,
-                    Rows<typename V::Real> to_columns) {
-  const Rows<typename V::Real>& s = tile.s;
-  const Rows<const typename V::Real>&x = strip.plain_rows, &y = tile.plain_rows;
+template <class V, class Real = typename V::Real>
+void backward_close(const Problem& p, const Strip<Real>& strip, const Tile<Real>& tile, const Tile<Real>& part,
+                    Rows<Real> to_rows, Rows<Real> to_columns) {
+  const Rows<Real>& s = tile.s;
+  const Rows<const Real>&x = strip.plain_rows, &y = tile.plain_rows;
   if (to_rows.data && to_columns.data && p.D() <= V::lanes && part.count == tile.count)
     return backward_few_dimensions<V>(p, strip, tile, to_rows, to_columns);
   if (to_rows.data)
@@ -115,11 +112,9 @@ void backward_close(const Problem& p, const Strip<typename V::Real>& strip, cons
                                part.plain_rows.data, y.ld, part.count, p.D(), strip.count);
 }
 
-template <class V>
-void tile_backward(const Problem& p, const Strip<typename V::Real>& strip, const Tile<typename V::Real>& tile,
-                   Rows<typename V::Real> to_rows, bool fresh, Rows<typename V::Real> spare, Columns which,
-                   typename V::Real* columns) {
-  using Real = typename V::Real;
+template <class V, class Real = typename V::Real>
+void tile_backward(const Problem& p, const Strip<Real>& strip, const Tile<Real>& tile, Rows<Real> to_rows, bool fresh,
+                   Rows<Real> spare, Columns which, Real* columns) {
   Tile<Real> part = tile;
   part.count = which.end - which.first;
   part.s.data += which.first * tile.s.ld;

@@ -1,5 +1,5 @@
-// The table of tile.h filled with functions on one kind of vector. Included last, within the target region of a
-// tile_*.cpp.
+// The tables of tile.h filled with functions on one kind of vector, F32 and F64. Included last, within the target
+// region of a tile_*.cpp.
 #pragma once
 
 // GCC 12 at -O2 believes of some of these templates that they read no memory, and drops what was stored for them: the
@@ -14,26 +14,15 @@
 #include "cpu/tile/tile_backward.h"
 
 namespace jessl {
+namespace {
 
 template <class V>
 constexpr TileOps<typename V::Real> table() {
-  return {load_strip<V>,
-          load_tile<V>,
-          score<V>,
-          absorb_bounded<V>,
-          absorb_any<V>,
-          absorb_psi<V>,
-          linear<V>,
-          tilted<V>,
-          score_grad<V>,
-          absorb_psi_with_grad<V>,
-          score_grad_from_terms<V>,
-          add_tile<V>,
-          sum_tile<V>,
-          apply_slope<V>,
-          dot_t<V>,
-          tile_backward<V>,
-          add_rows<V>};
+  return {load_strip<V>, load_tile<V>, score<V>,      absorb_bounded<V>, absorb_any<V>,
+          linear<V>,     tilted<V>,    score_grad<V>, absorb_psi<V>,     score_grad_from_terms<V>,
+          combine<V>,    sum_tile<V>,  dot_t<V>,      tile_backward<V>,  add_rows<V>};
 }
+constexpr Tables tables = {table<F32>(), table<F64>()};
 
+}  // namespace
 }  // namespace jessl

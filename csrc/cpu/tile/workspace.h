@@ -56,6 +56,13 @@ class Workspace {
     across_ = across;
   }
 
+  // The scores of a tile, whose columns were chosen, with the strip of these rows.
+  void score(const TileOps<Real>& ops, const Problem& p, std::int64_t first, std::int64_t count) {
+    load(ops, p, first, count);
+    ops.score(p, strip, tile);
+    ++work.scored;
+  }
+
   Strip<Real> strip{};
   Tile<Real> tile{};
   Rows<Real> to_columns{}, copies[2] = {};
@@ -80,31 +87,32 @@ class Workspace {
 };
 
 // Threads worth starting, one for a million multiplications of the scores, which have a tile each, and for which there
-// is room beside the `taken` bytes of the workspace.
+// is room beside the `taken` bytes of the workspace; and what each works in.
 template <class Real>
-int useful_threads(const Problem& p, std::int64_t rows, Extras extras, const Options& options, std::int64_t taken) {
-  const double work = double(p.N()) * double(p.M()) * double(p.D() + 16);
-  const double room =
-      double(options.workspace - options.taken - taken) / double(Workspace<Real>::bytes(p, rows, extras));
-  const double tiles = double((p.N() + rows - 1) / rows) * double((p.M() + rows - 1) / rows);
-  return int(std::clamp(std::min({work / 1e6, room, tiles}), 1.0, double(options.threads)));
-}
+class Crew {
+ public:
+  Crew(const Problem& p, std::int64_t rows, Extras extras, const Options& options, std::int64_t taken)
+      : options_(options) {
+    const double work = double(p.N()) * double(p.M()) * double(p.D() + 16);
+    const double room =
+        double(options.workspace - options.taken - taken) / double(Workspace<Real>::bytes(p, rows, extras));
+    const double tiles = double((p.N() + rows - 1) / rows) * double((p.M() + rows - 1) / rows);
+    const double threads = std::clamp(std::min({work / 1e6, room, tiles}), 1.0, double(options.threads));
+    for (int t = 0; t < int(threads); ++t) workspaces_.emplace_back(p, rows, extras);
+  }
 
-template <class Real>
-std::deque<Workspace<Real>> workspaces(const Problem& p, std::int64_t rows, int threads, Extras extras) {
-  std::deque<Workspace<Real>> made;  // its elements need not move
-  for (int t = 0; t < threads; ++t) made.emplace_back(p, rows, extras);
-  return made;
-}
+  Workspace<Real>& operator[](int thread) { return workspaces_[thread]; }
 
-template <class Real>
-void count_work(const std::deque<Workspace<Real>>& all, const Options& options) {
-  for (const Workspace<Real>& b : all)
-    if (options.work) {
-      options.work->looked += b.work.looked;
-      options.work->scored += b.work.scored;
-      options.work->backward += b.work.backward;
-    }
-}
+  template <class... Tasks>
+  void run(const Plan& plan, Tasks&&... task_and_finish) {
+    jessl::run(plan, int(workspaces_.size()), options_.interrupted, task_and_finish...);
+    for (const Workspace<Real>& b : workspaces_)
+      if (options_.work) *options_.work += b.work;
+  }
+
+ private:
+  const Options& options_;
+  std::deque<Workspace<Real>> workspaces_;  // its elements need not move
+};
 
 }  // namespace jessl

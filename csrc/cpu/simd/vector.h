@@ -1,0 +1,123 @@
+// Vectors of JESSL_VECTOR_BYTES in plain C++ with the vector extension of GCC and Clang. Include one of the headers
+// vector_*.h: each says how wide its own are, and again what an instruction of its own does better.
+//
+// max and min return their first argument if either is NaN.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace jessl {
+namespace {  // each file that includes this has a copy of its own, compiled for its own processor
+
+// Real numbers side by side, and unsigned whole ones of the same size.
+template <class R>
+struct Compiler;
+template <>
+struct Compiler<float> {
+  using Whole = std::uint32_t;
+  typedef float Lanes __attribute__((vector_size(JESSL_VECTOR_BYTES)));
+  typedef Whole Bits __attribute__((vector_size(JESSL_VECTOR_BYTES)));
+};
+template <>
+struct Compiler<double> {
+  using Whole = std::uint64_t;
+  typedef double Lanes __attribute__((vector_size(JESSL_VECTOR_BYTES)));
+  typedef Whole Bits __attribute__((vector_size(JESSL_VECTOR_BYTES)));
+};
+
+template <class R>
+struct Vector : Compiler<R> {
+  using Real = R;
+  using typename Compiler<R>::Lanes;
+  using typename Compiler<R>::Bits;
+  static constexpr int lanes = sizeof(Lanes) / sizeof(R);
+  Lanes v;
+  Vector() = default;
+  Vector(Lanes v) : v(v) {}
+  explicit Vector(R x) : v(x - Lanes{}) {}
+  // Where four vectors have their rows (unroll4.h) one has nothing.
+  static Vector load(const R* p, std::int64_t = 0) {
+    Vector a;
+    std::memcpy(&a.v, p, sizeof(v));
+    return a;
+  }
+  void store(R* p, std::int64_t = 0) const { std::memcpy(p, &v, sizeof(v)); }
+
+  struct Mask {
+    Bits v;
+  };
+  friend Vector operator+(Vector a, Vector b) { return a.v + b.v; }
+  friend Vector operator-(Vector a, Vector b) { return a.v - b.v; }
+  friend Vector operator*(Vector a, Vector b) { return a.v * b.v; }
+  friend Vector operator/(Vector a, Vector b) { return a.v / b.v; }
+};
+
+template <class R, class V = Vector<R>>
+typename V::Mask operator<(Vector<R> a, Vector<R> b) {
+  return {(typename V::Bits)(a.v < b.v)};
+}
+template <class R, class V = Vector<R>>
+typename V::Mask operator==(Vector<R> a, Vector<R> b) {
+  return {(typename V::Bits)(a.v == b.v)};
+}
+template <class M, class R>
+Vector<R> select(M m, Vector<R> a, Vector<R> b) {
+  return m.v ? a.v : b.v;
+}
+template <class R>
+Vector<R> fma(Vector<R> a, Vector<R> b, Vector<R> c) {
+  return a.v * b.v + c.v;
+}
+template <class R>
+Vector<R> max(Vector<R> a, Vector<R> b) {
+  return select(a < b, b, a);
+}
+template <class R>
+Vector<R> min(Vector<R> a, Vector<R> b) {
+  return select(b < a, b, a);
+}
+template <class R>
+Vector<R> abs(Vector<R> a) {
+  return max(a, Vector<R>(R(0)) - a);
+}
+template <class R>
+Vector<R> sqrt(Vector<R> a) {
+  for (int l = 0; l < a.lanes; ++l) a.v[l] = std::sqrt(a.v[l]);
+  return a;
+}
+template <class R>
+R sum(Vector<R> a) {
+  R total = a.v[0];
+  for (int l = 1; l < a.lanes; ++l) total += a.v[l];
+  return total;
+}
+template <class R>
+R largest(Vector<R> a) {
+  R most = a.v[0];
+  for (int l = 1; l < a.lanes; ++l) most = most < a.v[l] ? a.v[l] : most;
+  return most;
+}
+// a · 2^k for a whole k, |k| ≤ 126: 2^k is the number whose exponent bits are k plus the bias. Added to 1.5·2^mantissa,
+// k stands in the low bits of the sum (a conversion to an integer would be undefined for the k of −inf and NaN).
+template <class R, class V = Vector<R>>
+V scale_by_power(Vector<R> a, Vector<R> k) {
+  using Bits = typename V::Bits;
+  constexpr int mantissa_bits = sizeof(R) == 4 ? 23 : 52, bias = sizeof(R) == 4 ? 127 : 1023;
+  const V one_and_a_half(R(typename V::Whole(3) << (mantissa_bits - 1)));
+  const Bits whole = (Bits)(k.v + one_and_a_half.v) - (Bits)one_and_a_half.v;
+  return a.v * (typename V::Lanes)((whole + bias) << mantissa_bits);
+}
+// The same for any k and a: 0 where k < least, and +inf where k is above 126 (1022).
+template <class R, class V = Vector<R>>
+V scale_within(Vector<R> a, Vector<R> k, Vector<R> least) {
+  a = select(k < least, V(R(0)), scale_by_power(a, k));
+  return select(V(R(sizeof(R) == 4 ? 126 : 1022)) < k, V(R(__builtin_inf())), a);
+}
+
+using F32 = Vector<float>;
+using F64 = Vector<double>;
+
+}  // namespace
+}  // namespace jessl
