@@ -2,7 +2,8 @@
 
 from .contrastive import clip_loss, dcl, info_nce, nt_xent, siglip_loss
 from .density import kde_entropy, kde_log_density
-from .geometry import alignment, retrieval_metrics, uniformity
+from .geometry import alignment, uniformity
+from .retrieval import retrieval_metrics
 from .supervised import sup_con
 
 __all__ = [

@@ -1,15 +1,13 @@
-"""How embeddings lie: uniformity, alignment, and what scripts used to read off the matrix of logits."""
+"""How embeddings lie: uniformity and alignment."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype, embeddings, fail, positive, same_shape, scalar, wrong_type
-from ..pairwise import pairwise_logsumexp, pairwise_topk
-from .rows import log_of, prepare, rowwise_dot
+from .._checks import accumulation_dtype, embeddings, fail, positive, same_shape, scalar
+from ..pairwise import pairwise_logsumexp
+from .rows import log_of
 
 
 def uniformity(z: Tensor, *, t: float | Tensor = 2.0) -> Tensor:
@@ -58,55 +56,3 @@ def alignment(x: Tensor, y: Tensor, *, power: float = 2.0) -> Tensor:
     # Where points coincide d^power has no derivative, for power < 1 an infinite one; like the norm's own it is taken as 0.
     met = distance == 0
     return distance.masked_fill(met, 1.0).pow(power).masked_fill(met, 0.0).mean()
-
-
-@torch.no_grad()
-def retrieval_metrics(x: Tensor, y: Tensor, k: int | Sequence[int] = (1, 5)) -> dict[str, Tensor]:
-    """What evaluation scripts read off the N×N matrix ⟨x_i, y_j⟩, in O(N·(D + k)) memory; no gradient.
-
-    x, y  (N, D) float tensors; row i of both belong together; normalise them first for cosines
-    k     ranks to report, ints ≥ 1
-
-    Returns 0-d tensors by name:
-
-        x_to_y/recall@k, y_to_x/recall@k   share of rows whose partner scores above all but at most k − 1 others
-        mean_positive                      mean_i ⟨x_i, y_i⟩
-        hardest_negative                   mean_i max_{j≠i} ⟨x_i, y_j⟩; −inf if N = 1
-
-    A partner that only ties with a negative, up to rounding, does not count as scoring above it: collapsed embeddings,
-    where all scores are equal, have recall 0 and not 1.
-
-    Raises ValueError or TypeError naming the argument at fault.
-
-    >>> jk.retrieval_metrics(torch.eye(3), torch.eye(3), k=1)["x_to_y/recall@1"]
-    tensor(1.)
-    """
-    function = "retrieval_metrics"
-    embeddings(function, "x", x)
-    embeddings(function, "y", y, like=("x", x))
-    same_shape(function, "y", y, ("x", x), "row i of both belong together")
-    ranks = tuple(k) if isinstance(k, Sequence) else (k,)
-    for rank in ranks:
-        if isinstance(rank, bool) or not isinstance(rank, int):
-            wrong_type(function, "k", rank, "must be an int or a sequence of ints")
-        if rank < 1:
-            fail(function, "k", rank, "must be >= 1")
-    if not ranks:
-        fail(function, "k", k, "must name at least one rank")
-    x, y = prepare(x, y, normalize=False)
-    positive = rowwise_dot(x, y)
-    most = min(max(ranks), len(x))
-    (to_y, _), (to_x, _) = pairwise_topk(x, y, k=most, exclude="diagonal", dim="both")
-    x_norm, y_norm = (torch.linalg.vector_norm(z, dim=1, dtype=positive.dtype) for z in (x, y))
-    ulp = 16 * torch.finfo(positive.dtype).eps
-    metrics = {}
-    for name, negatives, size in (("x_to_y", to_y, x_norm * y_norm.amax()), ("y_to_x", to_x, y_norm * x_norm.amax())):
-        for rank in ranks:
-            # Beyond the number of candidates there is nothing left to lose to.
-            above = (
-                positive > negatives.select(1, rank - 1) + ulp * size
-                if rank <= most
-                else torch.ones_like(positive, dtype=torch.bool)
-            )
-            metrics[f"{name}/recall@{rank}"] = above.to(positive.dtype).mean()
-    return metrics | {"mean_positive": positive.mean(), "hardest_negative": to_y.select(1, 0).mean()}

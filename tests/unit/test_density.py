@@ -1,4 +1,4 @@
-"""KDE log-density and entropy, uniformity, alignment and retrieval: oracles, closed forms, limits."""
+"""KDE log-density and entropy, uniformity and alignment: oracles, closed forms, limits."""
 
 import math
 
@@ -252,33 +252,6 @@ def test_alignment_of_coinciding_points_is_0_with_a_finite_gradient(power):
     value = jk.alignment(x, x.detach().clone(), power=power)
     value.backward()
     assert value == 0 and not x.grad.any()
-
-
-@cases.backends
-@pytest.mark.parametrize("batch", ["random", "clustered"])
-def test_retrieval_metrics_count_what_the_matrix_shows(backend, batch):
-    x, y = data.pairs(batch, 60, 5, seed=0)
-    y = x + 0.7 * y
-    with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
-        found = jk.retrieval_metrics(x, y, k=(1, 5, 60, 100))
-    for k in (1, 5, 60, 100):
-        assert float(found[f"x_to_y/recall@{k}"]) == pytest.approx(
-            float(geometry.recall(x.double(), y.double(), k).double().mean())
-        )
-        assert float(found[f"y_to_x/recall@{k}"]) == pytest.approx(
-            float(geometry.recall(y.double(), x.double(), k).double().mean())
-        )
-    assert float(found["mean_positive"]) == pytest.approx(
-        float(geometry.mean_positive(x.double(), y.double())), rel=1e-5
-    )
-    assert float(found["hardest_negative"]) == pytest.approx(
-        float(geometry.hardest_negative(x.double(), y.double())), rel=1e-5
-    )
-
-
-def test_collapsed_embeddings_retrieve_nothing():
-    x, y = data.pairs("all_equal", 50, 8, seed=0)
-    assert jk.retrieval_metrics(x, y, k=(1, 5))["x_to_y/recall@5"] == 0
 
 
 @pytest.mark.parametrize("c", [1.0, 0.1, 0.01])
