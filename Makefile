@@ -28,8 +28,8 @@ help:
 	@echo "make test    run the whole test suite"
 	@echo "make test-oldest-triton  the GPU kernels compiled once more, by Triton $(OLDEST_TRITON)"
 	@echo "make test-torch  the CPU's tests under another torch, TORCH=$(TORCH), whose packages are several GB"
-	@echo "make native-test  run the C++ tests of csrc; make sanitize: under the address, undefined and thread sanitizers"
-	@echo "make nightly  what is long: machine code for every GPU, mutants of the kernels, exhaustive tests"
+	@echo "make native-test  run the C++ tests of csrc; make sanitize: under the address, undefined and thread sanitizers, a quarter of an hour; PLAIN_TILES=1: without the functions on tiles"
+	@echo "make nightly  what is long: machine code for every GPU, mutants of the kernels, sanitizers, exhaustive tests"
 	@echo "make exhaustive  exp, softplus and logistic of every float, at every level of instructions: minutes"
 	@echo "make lint    ruff (rules and format), pyright and clang-format"
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
@@ -55,11 +55,12 @@ test-oldest-triton: $(VENV)/test.stamp $(VENV)/triton-$(OLDEST_TRITON).stamp
 test-torch: $(VENV)/torch-$(TORCH).stamp
 	PYTHONPATH=. OMP_NUM_THREADS=1 $(VENV)/torch-$(TORCH)/bin/python -m pytest -n $(WORKERS) -m "not serial" -k "not triton" tests/unit tests/property tests/peers
 
-# What is long: machine code for every GPU, by two Tritons; every mutant of the GPU kernels; exp, softplus and logistic of every float.
+# What is long: machine code for every GPU, by two Tritons; every mutant of the GPU kernels; tiles under sanitizers; exp, softplus
+# and logistic of every float.
 nightly: $(VENV)/test.stamp test-oldest-triton
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m nightly -n $(WORKERS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
-	$(MAKE) exhaustive
+	$(MAKE) sanitize exhaustive
 
 # Plain C++: no Python, no torch, nothing to install but a compiler.
 native-test:
@@ -69,8 +70,8 @@ exhaustive:
 	$(MAKE) -C tests/native exhaustive
 
 sanitize:
-	$(MAKE) -C tests/native -j $(WORKERS) run FLAVOUR=address
-	$(MAKE) -C tests/native -j $(WORKERS) run FLAVOUR=thread
+	$(MAKE) -C tests/native -j $(WORKERS) run FLAVOUR=address PLAIN_TILES=$(PLAIN_TILES)
+	$(MAKE) -C tests/native -j $(WORKERS) run FLAVOUR=thread PLAIN_TILES=$(PLAIN_TILES)
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .

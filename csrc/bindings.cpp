@@ -89,9 +89,8 @@ std::unique_ptr<OwnedProblem> owned_problem(const BatchArgument& x, const BatchA
                                             const std::pair<double, double>& phi_range, double scale, Address row_bias,
                                             Address col_bias, std::vector<std::int64_t> diagonals,
                                             std::vector<std::int64_t> keep, const std::vector<AddressPair>& same,
-                                            const std::vector<AddressPair>& different, const AddressPair& without,
-                                            const AddressPair& within, const std::string& distances, double far_apart,
-                                            Address center, double skip_below) {
+                                            const std::vector<AddressPair>& different, const std::string& distances,
+                                            double far_apart, Address center, double skip_below) {
   if (same.size() > most_ids || different.size() > most_ids || keep.size() > most_kept)
     throw std::invalid_argument("too many ids or diagonals");
   auto owned = std::make_unique<OwnedProblem>();
@@ -116,14 +115,11 @@ std::unique_ptr<OwnedProblem> owned_problem(const BatchArgument& x, const BatchA
                     .skip_below = skip_below};
   Problem& p = owned->problem;
   const auto compact = [&](const AddressPair& a) {
-    if (!a.first) return Ids{};
     const auto *row = at<const std::int64_t>(a.first), *col = at<const std::int64_t>(a.second);
     return owned->ids.emplace_back(row, p.N(), col, p.M()).pointers();
   };
   std::transform(same.begin(), same.end(), p.exclude.same.begin(), compact);
   std::transform(different.begin(), different.end(), p.exclude.different.begin(), compact);
-  p.exclude.without = compact(without);
-  p.exclude.within = compact(within);
   return owned;
 }
 

@@ -92,8 +92,7 @@ def row_grads(problem: RowProblem, sums: RowSums, slopes: Slopes, needs: Needs, 
 def row_loss(problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
     native = _Problem.of_rows(problem)
     out = _Out(native, problem, needs)
-    given = (problem.positives.score, problem.positives.col_score, problem.also)
-    if needs.any or any(t is not None and t.requires_grad for t in given):
+    if needs.any:
         out.room_for_given(problem)
     weights = native.vector(loss.weights), native.vector(loss.col_weights)
     row, of = native.row(problem), (loss.join, loss.reduction, loss.factor, *weights)
@@ -140,8 +139,7 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str,
 def _skipping(score: Score, op: str) -> str:
     if op != "logsumexp":
         return "none: only sums of exponentials leave pairs out"
-    in_classes = bool(score.exclude.different) or score.within is not None
-    moved = max(score.N, score.M) > TILE and not in_classes
+    moved = max(score.N, score.M) > TILE and not score.exclude.different
     order = "points put in order" if moved else "points stay in their order"
     return (
         f"tiles of {score.skip_below:g} of their row together, or less, by bounds and by what they add up to; {order}"
@@ -157,8 +155,6 @@ class _Problem:
         x: tuple[Tensor, ...],
         y: tuple[Tensor, ...],
         symmetric: bool,
-        without: IdPair | None = None,
-        within: IdPair | None = None,
         skip_below: float = 0.0,
     ):
         self.keep: list[Tensor] = []
@@ -184,8 +180,6 @@ class _Problem:
             exclude.keep,
             [self._ids(pair) for pair in exclude.same],
             [self._ids(pair) for pair in exclude.different],
-            self._ids(without),
-            self._ids(within),
             squares.taken,
             squares.far_apart,
             self.vector(squares.center),
@@ -201,7 +195,7 @@ class _Problem:
     def of_score(score: Score, *, ranks: bool = False) -> _Problem:
         y = () if score.y is None else (score.y,)
         skip_below = 0.0 if ranks else score.skip_below
-        return _Problem(score, (score.x,), y, score.symmetric and not ranks, score.without, score.within, skip_below)
+        return _Problem(score, (score.x,), y, score.symmetric and not ranks, skip_below)
 
     def row(self, problem: RowProblem) -> tuple[Any, ...]:
         """What a loss of rows says beside its scores."""
@@ -236,8 +230,8 @@ class _Problem:
         self.keep.append(t.contiguous())
         return self.keep[-1].data_ptr()
 
-    def _ids(self, pair: IdPair | None) -> tuple[int, int]:
-        return (0, 0) if pair is None else (self._pointer(pair[0]), self._pointer(pair[1]))
+    def _ids(self, pair: IdPair) -> tuple[int, int]:
+        return self._pointer(pair[0]), self._pointer(pair[1])
 
     def _batch(self, pieces: tuple[Tensor, ...]) -> tuple[Any, ...]:
         if len(pieces) > MOST_PIECES:

@@ -15,12 +15,12 @@ def sums_by_number(rows: Tensor, numbers: Tensor, count: int) -> Tensor:
 
 
 def one_by_one(rows: Tensor, places: Tensor, count: int) -> Tensor:
-    """`scatter_sum` on a CPU, where index_add takes one row after the other."""
+    """On a CPU, where index_add takes one row after the other."""
     return rows.new_zeros(count, *rows.shape[1:]).index_add(0, places, rows)
 
 
 def in_pairs(rows: Tensor, places: Tensor, count: int) -> Tensor:
-    """`scatter_sum` without atomics, in ⌈log₂ n⌉ steps over the sorted rows: a tree rounds less than one after the other."""
+    """Without atomics, in ⌈log₂ n⌉ steps over the sorted rows: a tree rounds less than one after the other."""
     places, order = places.sort(stable=True)
     sums = rows.index_select(0, order)
     reach = 1  # each row holds the sum of as many rows from itself on, as far as they share its place

@@ -12,7 +12,7 @@ Six operators, each a backend's function behind a flat schema:
     eager           the operators on real tensors
     autograd        their backward formulas, and the eager functions
     library         schemas and shapes
-    gather_scatter  rows taken and summed by their numbers, which losses need beside the reductions
+    gather_scatter  rows taken and summed by their numbers, which top-k needs for its gradient
 """
 
 from __future__ import annotations

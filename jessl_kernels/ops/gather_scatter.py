@@ -19,13 +19,13 @@ from ..backends.ordered_sums import one_by_one, sums_by_number
 from .autograd import is_real, no_jvp, no_vmap
 
 
-def gather_rows(rows: Tensor, places: Tensor, *, permutes: bool = False) -> Tensor:
-    """rows[places] along the first dimension. permutes: places holds each number below len(rows) once."""
+def gather_rows(rows: Tensor, places: Tensor) -> Tensor:
+    """rows[places] along the first dimension."""
     if _is_eager_on_cpu(rows):
         return rows.index_select(0, places)
     if is_real(rows):
-        return _GatherRows.apply(rows, places, permutes)
-    return torch.ops.jessl_kernels.gather_rows(rows, places, permutes)
+        return _GatherRows.apply(rows, places)
+    return torch.ops.jessl_kernels.gather_rows(rows, places)
 
 
 def scatter_sum(rows: Tensor, places: Tensor, count: int) -> Tensor:
@@ -41,7 +41,7 @@ def _is_eager_on_cpu(rows: Tensor) -> bool:
     return rows.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def _gather_rows(rows: Tensor, places: Tensor, permutes: bool) -> Tensor:
+def _gather_rows(rows: Tensor, places: Tensor) -> Tensor:
     return rows.index_select(0, places)
 
 
@@ -50,16 +50,14 @@ def _scatter_sum(rows: Tensor, places: Tensor, count: int) -> Tensor:
 
 
 def _gather_rows_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    rows, places, ctx.permutes = inputs
+    rows, places = inputs
     ctx.count = rows.shape[0]
     ctx.save_for_backward(places)
 
 
 def _gather_rows_backward(ctx: Any, *upstream: Tensor) -> tuple:
     (places,), (rows,) = ctx.saved_tensors, upstream
-    if ctx.permutes:
-        return gather_rows(rows, places.argsort(), permutes=True), None, None
-    return scatter_sum(rows, places, ctx.count), None, None
+    return scatter_sum(rows, places, ctx.count), None
 
 
 def _scatter_sum_setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -90,7 +88,7 @@ class _ScatterSum(Function):
 def _register(name: str, arguments: str, run: Any, fake: Any, backward: Any, setup: Any) -> None:
     # Operators, so that a compiler neither sees the number of steps nor makes atomics of them.
     op = torch.library.custom_op(
-        f"jessl_kernels::{name}", run, mutates_args=(), schema=f"(Tensor rows, Tensor places, {arguments}) -> Tensor"
+        f"jessl_kernels::{name}", run, mutates_args=(), schema=f"(Tensor rows, Tensor places{arguments}) -> Tensor"
     )
     op.register_fake(fake)
     op.register_autograd(backward, setup_context=setup)
@@ -98,15 +96,15 @@ def _register(name: str, arguments: str, run: Any, fake: Any, backward: Any, set
 
 _register(
     "gather_rows",
-    "bool permutes",
+    "",
     _gather_rows,
-    lambda rows, places, permutes: rows.new_empty(places.shape[0], *rows.shape[1:]),
+    lambda rows, places: rows.new_empty(places.shape[0], *rows.shape[1:]),
     _gather_rows_backward,
     _gather_rows_setup,
 )
 _register(
     "scatter_sum",
-    "SymInt count",
+    ", SymInt count",
     _scatter_sum,
     lambda rows, places, count: rows.new_empty(count, *rows.shape[1:]),
     _scatter_sum_backward,

@@ -13,9 +13,8 @@ from ..problem.join import JOINS, Join
 from ..problem.row_loss import Loss
 from .sums import SumsOfColumns, SumsOfRows
 
-CHUNK = (
-    1 << 14
-)  # rows evaluated at a time: fewer than torch gives to a second thread, whose share would change the last bits
+# Rows evaluated at a time: fewer than torch gives to a second thread, whose share would change the last bits.
+CHUNK = 1 << 14
 
 Evaluate = Callable[..., Tensor]
 
@@ -44,14 +43,13 @@ def _side(
 ) -> Tensor:
     """Each row's loss, or what their sum comes to."""
     rows = sums.N[0].shape[0]
-    has_positives = sums.has_positives
-    P, spread, n_pos = (sums.P, sums.spread_or_none, sums.n_pos) if has_positives else (None, None, None)
+    P, spread, n_pos = sums.of_positives() or (None, None, None)
     # Of a join that has a name nobody asks how many negatives there are.
     n_neg = None if loss.join else sums.n_neg
     parts = []
     # In a trace all at once: a number of chunks would be a graph for each number of rows.
-    step = rows if torch.compiler.is_compiling() else CHUNK
-    for first in (0,) if torch.compiler.is_compiling() else range(0, rows, CHUNK):
+    firsts, step = ((0,), rows) if torch.compiler.is_compiling() else (range(0, rows, CHUNK), CHUNK)
+    for first in firsts:
         count = min(step, rows - first)
         logs = tuple(_part(n, rows, first, count) for n in sums.N)
         others = (_part(t, rows, first, count) for t in (P, spread))

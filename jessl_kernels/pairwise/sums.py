@@ -66,15 +66,12 @@ class Side:
             fail("row_sums", "n_pos", "asked for", "cannot be counted: the problem has no positives")
         return positives.count
 
-    @property
-    def has_positives(self) -> bool:
-        return self._side.positives is not None
-
-    @property
-    def spread_or_none(self) -> Tensor | None:
-        """The spread where there is one."""
-        value = self._value(2)
-        return value if value.numel() else None
+    def of_positives(self) -> tuple[Tensor, Tensor | None, Tensor] | None:
+        """P, the spread where there is one, and n_pos; None where the problem has no positives."""
+        if self._side.positives is None:
+            return None
+        spread = self._value(2)
+        return self.P, spread if spread.numel() else None, self.n_pos
 
     def _there(self, place: int, name: str, why: str) -> Tensor:
         value = self._value(place)

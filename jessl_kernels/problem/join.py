@@ -10,7 +10,7 @@
 A positive's share of the gradient is f_P·p + f_spread·(p − 1/n) with p = e^{s − P}: the two slopes stay apart until they meet in
 a weight, since once training works f_P is tiny beside f_spread, and added first it would be rounded away.
 
-To add a join, write `value` and `slopes` and enter it into `JOINS`, into csrc/pairwise/join.h and into triton/tile.py, which
+To add a join, write `value` and `slopes` and enter it into `JOINS`, into csrc/pairwise/join.h and into triton/words.py, which
 `tests/unit/test_words.py` compares. A loss that names no join is evaluated in torch between its two sweeps.
 """
 

@@ -67,7 +67,7 @@ def parts(score: Score, terms: Terms, cols: bool, workspace: int, reach: IdPair 
 
 
 class Sweep(NamedTuple):
-    """A sweep for gradients. reach and transposed: see `launch.Pairs`, of rows and of columns."""
+    """A sweep for gradients. reach: of each row the first column that may be in and the last + 1; of_columns: of each column."""
 
     score: Score
     terms: Terms

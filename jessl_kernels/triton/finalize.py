@@ -141,7 +141,7 @@ def finalize_rows(
 ):  # fmt: skip
     """The loss of rows first … first + rows − 1 of N, whose parts these are; columns are SECOND, after rows.
 
-    negatives             `launch.Parts`, count of them
+    negatives             `Sums` of so many parts (count)
     positives             the same of what may be several a row, of one tilt; or positive (N,), scores of one a row, that of row i
                           in i − roll; rows with a negative index (N,) have none. None of it where there are no positives
     also (N,)             log-sum-exps that negatives are joined by; or None
@@ -153,7 +153,7 @@ def finalize_rows(
     pair (N,)        ∂loss/∂positive_i where that stands, on top of what is `before`
     of_also (N,)     ∂loss/∂also_i
     losses, counted  (2 MAX_PROGRAMS,), of each program's rows the sum of their losses and how many have positives, and zeros
-    lse_range        for `tile.bases_of`: how far the references of each program's rows lie from the first row's of origin, Parts
+    lse_range        for `tile.bases_of`: how far the references of each program's rows lie from the first row's of origin, sums
                      of origin_rows rows, origins of them; then that. Without an origin it is there already
     """
     DTYPE: tl.constexpr = negatives.total.dtype.element_ty

@@ -7,7 +7,7 @@
 
 A product of at most BD dimensions keeps its rows of x on the chip, and so can be pulled; of more of them sums alone are made.
 Distances are taken by differences, for D ≤ 16, and spend no product.
-Each program writes numbers that are its own, which the kernels of `rowwise.py` merge in a fixed order: no atomics, the same bits
+Each program writes numbers that are its own, which `finalize.py` merges in a fixed order: no atomics, the same bits
 on every run. Where a sum is over columns the caller transposes the problem. Sizes are not specialised on: one compiled variant
 serves batches of any length.
 """

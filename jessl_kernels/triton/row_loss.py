@@ -46,11 +46,9 @@ def row_loss(problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> t
     """The value, 0-d, and the gradients."""
     if loss.join not in words.JOINS or (problem.cols and (not problem.y or loss.reduction == "mean_counted")):
         return _executor.row_loss(problem, loss, needs, workspace)
-    given = (problem.positives.score, problem.positives.col_score, problem.also)
-    wanted = needs.any or any(t is not None and t.requires_grad for t in given)
     order = Order(problem)
     run = _Run(order.problem, order.loss(loss), order.needs(needs), workspace, *order.reach())
-    value, made = run.result(wanted)
+    value, made = run.result(needs.any)
     return value, order.gradients_back(made, needs)
 
 

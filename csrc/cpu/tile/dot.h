@@ -22,12 +22,6 @@ double dot(const A* a, const B* b, std::int64_t n) {
   return sum_of(n, [=](std::int64_t d) { return double(a[d]) * double(b[d]); });
 }
 
-// ⟨a, sum − a⟩.
-template <class Real>
-double dot_without(const Real* a, const double* sum, std::int64_t n) {
-  return sum_of(n, [=](std::int64_t d) { return double(a[d]) * (sum[d] - double(a[d])); });
-}
-
 template <class A, class B>
 double squared_distance(const A* a, const B* b, std::int64_t n) {
   return sum_of(n, [=](std::int64_t d) { return (double(a[d]) - double(b[d])) * (double(a[d]) - double(b[d])); });
