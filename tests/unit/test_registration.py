@@ -121,7 +121,7 @@ def test_opcheck_accepts_every_operator(name, backend, kind):
 @pytest.mark.parametrize(("name", "rest"), [("gather_rows", ()), ("scatter_sum", (7,))])
 def test_rows_taken_and_summed_by_their_numbers_differentiate_each_other(name, rest):
     x = rows(0, 6, D, dtype=torch.float64).requires_grad_()
-    numbers = torch.tensor([4, 2, 0, 1, 5, 3] if rest[0] is True else [0, 3, 3, 5, 0, 0])
+    numbers = torch.tensor([0, 3, 3, 5, 0, 0])
     op = getattr(torch.ops.jessl_kernels, name).default
     assert set(torch.library.opcheck(op, (x, numbers, *rest)).values()) == {"SUCCESS"}
     assert torch.autograd.gradcheck(lambda t: op(t, numbers, *rest), x)
