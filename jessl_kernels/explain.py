@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._checks import choice, wrong_type
+from ._checks import choice, fail, wrong_type
 from .backends import BACKENDS, refusals, select, settings
 from .pairwise.arguments import DIMS, psi_of
 from .pairwise.reductions import problem_of
@@ -63,17 +63,20 @@ def explain(
     exclude: Exclude | str | None = None,
     join: str | Callable[..., Tensor] | None = None,
     dim: str = "row",
-    reduction: str = "none",
+    reduction: str | None = None,
 ) -> Explanation:
     """What `pairwise_logsumexp` would do with these arguments, or `pairwise_sum` if `psi` is given, or `row_loss` if `join` is;
     computes nothing.
 
+    reduction    as there; None: "none", and "mean" of a join
+    join         of `row_loss`, of positives named by a shift
+
     A join of one's own is evaluated between two sweeps, as rows wanted each for itself are (reduction "none"): where one side
     alone is summed that takes 4 products in place of the 3 of a join that has a name.
 
-    Other arguments and defaults as there, and the losses' reduction is "mean"; anchors, biases and weights are not taken, and
-    change nothing of the plan but for biases, whose spread may give a total a second pass. A gradient is planned for if grad mode
-    is on and x, y or scale requires one.
+    Other arguments and defaults as in `pairwise_logsumexp`; the losses' reduction is "mean". Anchors, biases and weights are not
+    taken, and change nothing of the plan but for biases, whose spread may give a total a second pass. A gradient is planned for
+    if grad mode is on and x, y or scale requires one.
 
     Raises ValueError or TypeError naming the argument at fault; NotImplementedError if no backend is willing.
 
@@ -83,7 +86,11 @@ def explain(
       products   2 of 2·N·M·D flops
       workspace  64.0 MiB at most, where one matrix of scores takes 256.0 MiB
     """
-    choice("explain", "reduction", reduction, ("none", "sum", "mean", "logsumexp"))
+    if reduction is None:
+        reduction = "none" if join is None else "mean"
+    choice("explain", "reduction", reduction, ("none", "sum", "mean", "logsumexp" if join is None else "mean_counted"))
+    if psi is not None and join is not None:
+        fail("explain", "psi", "given", "must be None with a join")
     choice("explain", "dim", dim, DIMS)
     if isinstance(join, str):
         choice("explain", "join", join, tuple(JOINS))
@@ -98,7 +105,7 @@ def explain(
     score = problem.score(problem.x[0], problem.y[0] if problem.y else None)
     tensors = (score.x, score.y, score.scale)
     with_gradient = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in tensors)
-    planned = "none" if callable(join) else reduction
+    planned = "none" if callable(join) else reduction.removesuffix("_counted")
     workspace = settings().workspace_on(score.x.device)
     plan = BACKENDS[chosen].plan(score, op, dim == "both", with_gradient, planned, workspace)
     what = f"pairwise_sum of {psi}" if psi else "pairwise_logsumexp"

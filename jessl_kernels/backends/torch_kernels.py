@@ -316,7 +316,11 @@ class TorchKernels:
         )
         assert scores is not None
         if self._t is None or not (self._keep_t or dtype != self.score.dtype):
-            self._fill_t(scores, rows, columns, self.score.scale)
+            # Rounded as by a sweep that keeps t: weights must come from the scores that were summed, to the last bit.
+            folded = self.score.kind == "dot" and self.score.phi.name == "identity"
+            self._fill_t(scores, rows, columns, self.score.scale if folded else None)
+            if not folded:
+                scores.mul_(self.score.scale)
             return TorchStrip(rows, columns, dtype, scores, None, scratch)
         t = self._t.view(dtype)[: math.prod(shape)].view(shape)
         self._fill_t(t, rows, columns, None)

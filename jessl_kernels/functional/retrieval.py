@@ -96,8 +96,9 @@ class _Queries:
             self.has = place.squeeze(1) >= 0
             self.best = best.squeeze(1).masked_fill(~self.has, 0.0)
         norm, of_keys = (torch.linalg.vector_norm(z, dim=1, dtype=self.best.dtype) for z in (x, keys))
-        # Two scores that should be equal are sums in another order.
-        self.rounding = 16 * torch.finfo(self.best.dtype).eps * norm * of_keys.amax()
+        # Two scores that should be equal are sums in another order; those of a row of zeros are equal to the last bit.
+        limits = torch.finfo(self.best.dtype)
+        self.rounding = (16 * limits.eps * norm * of_keys.amax()).clamp_min(limits.tiny)
 
     def mean(self, of_rows: Tensor) -> Tensor:
         """Over the rows that have a partner."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import fail, wrong_type
+from .._checks import fail, readable, wrong_type
 from ..problem.exclude import ids_of
 from ..problem.row_loss import NO_POSITIVES, Positives
 from ..problem.types import Terms
@@ -29,6 +29,9 @@ def positives_of(function: str, positives: Any, N: int, M: int, like: Tensor, co
         return Positives(score=vector(function, "positives", positives, like, N))
     if isinstance(positives, Tensor):
         index = _ids(function, positives, N, like)
+        if readable(index) and (int(index.min()) < -1 or int(index.max()) >= M):
+            must = f"must hold columns, below {M}, or -1 for none"
+            fail(function, "positives", f"an index from {int(index.min())} to {int(index.max())}", must)
         if cols:  # a column may be the positive of several rows
             return Positives(row_ids=index, col_ids=torch.arange(M, device=like.device))
         return Positives(index=index)

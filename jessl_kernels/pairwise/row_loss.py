@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from .._checks import choice, fail, flag, number, wrong_type
+from .._checks import choice, fail, flag, is_finite, number, wrong_type
 from ..backends import settings
 from ..problem.exclude import NOTHING, Exclude
 from ..problem.join import JOINS
@@ -65,7 +65,9 @@ def row_loss(
     join          f: a name, or a function of (N, P, spread, n_pos, n_neg, *params) and (rows,) tensors, N a tuple; see below
     positives     an int: row i's positive is column (i + shift) mod M, for N ≤ M; an int64 tensor (N,): column index_i, −1 for
                   none; a pair of int64 tensors (N,), (M,): pairs of equal ids, which match nothing if negative; a float tensor
-                  (N,), or two, (N,) and (M,): the scores of positives that are not among the pairs. They are left out of N
+                  (N,), or two, (N,) and (M,): the scores of positives that are not among the pairs. They are left out of N.
+                  A pair that `exclude` names too is a positive by a shift or an index, and none by ids; with dim="both" an
+                  index goes by ids
     negatives     "logsumexp", or the ψ that is summed in its place: "softplus", "log1m_exp", "step"
     of_positives  "logsumexp", or the ψ of which Σ_p ψ(−s_ip) stands in its place
     tilts         floats > 0 that scores are multiplied by in turn
@@ -118,6 +120,13 @@ def row_loss(
         taken = JOINS[join]
         if taken.positives and not problem.positives.there:
             fail(function, "positives", None, f'must be given with join="{join}"')
+        if not taken.positives and reduction == "mean_counted":
+            fail(
+                function,
+                "reduction",
+                "'mean_counted'",
+                f'must be another with join="{join}", which counts no positives',
+            )
         if len(problem.negatives.tilts) != taken.tilts:
             fail(function, "tilts", tuple(tilts), f'must be {taken.tilts} with join="{join}"')
     return loss_of(
@@ -343,8 +352,8 @@ def _tilts(function: str, tilts: Any, negatives: str) -> tuple[float, ...]:
     if not isinstance(tilts, (tuple, list)) or not tilts:
         wrong_type(function, "tilts", tilts, "must be a sequence of floats > 0")
     found = tuple(number(function, "tilts", tilt) for tilt in tilts)
-    if not all(tilt > 0 for tilt in found):
-        fail(function, "tilts", found, "must be > 0")
+    if not all(tilt > 0 and is_finite(tilt) for tilt in found):
+        fail(function, "tilts", found, "must be > 0 and finite")
     if negatives != "logsumexp" and found != (1.0,):
         fail(function, "tilts", found, f'must be (1.0,) with negatives="{negatives}"')
     return found

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from .._checks import fail
+from .._checks import fail, wrong_type
 from ..ops import Who
 from ..problem.counts import count_pairs
 from ..problem.join import arguments
@@ -80,7 +80,7 @@ class Side:
         return value
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SumsOfRows(Side):
     """Sums over the negatives and the positives of each row, as `row_sums` returns them: over the pairs of one block of keys, or
     of several that were merged.
@@ -95,6 +95,10 @@ class SumsOfRows(Side):
     blocks: tuple[Block, ...]
     raw: RowSums
     values: Sequence[Tensor]
+
+    def __repr__(self) -> str:
+        rows, blocks = self.raw.row.negatives.total.shape[-1], len(self.blocks)
+        return f"SumsOfRows({rows} rows, {blocks} block{'' if blocks == 1 else 's'} of keys)"
 
     @property
     def n_neg(self) -> Tensor:
@@ -113,6 +117,8 @@ class SumsOfRows(Side):
         """The sums over these pairs and those of the others, which are of the same rows with other keys."""
         blocks, row = _of_rows(self), self.raw.row
         for other in others:
+            if not isinstance(other, SumsOfRows):
+                wrong_type("merge", "others", other, "must be what row_sums returned")
             if other.raw.row.negatives.total.shape != row.negatives.total.shape:
                 was, must = other.raw.row.negatives.total.shape[-1], row.negatives.total.shape[-1]
                 fail("merge", "others", f"of {was} rows", f"must be of the same {must} rows")

@@ -216,6 +216,13 @@ def test_explain_says_what_a_join_of_ones_own_costs():
     assert "row_loss with softplus" in str(named) and "row_loss with a join of its own" in str(other)
     with pytest.raises(ValueError, match="join"):
         jk.explain(z, join="hinge")
+    assert (
+        jk.explain(z, z + 1, join="softplus").gemms
+        == 3
+        == jk.explain(z, z + 1, join="softplus", reduction="mean_counted").gemms
+    )
+    with pytest.raises(ValueError, match=r"^explain: psi is given, must be None with a join"):
+        jk.explain(z, join="softplus", psi="softplus")
 
 
 def test_explain_counts_products_of_a_total():

@@ -102,6 +102,13 @@ def test_collapsed_embeddings_retrieve_nothing_unless_ties_are_the_partners():
     assert found["best"]["x_to_y/recall@1"] == 1
 
 
+def test_rows_of_zeros_retrieve_nothing_either():
+    z = torch.zeros(4, 3)
+    assert jk.retrieval_metrics(z, z, k=1)["x_to_y/recall@1"] == 0
+    assert jk.retrieval_metrics(z, z, k=1, ties="mean")["x_to_y/mean_rank"] == 2.5
+    assert jk.retrieval_metrics(z, z, k=1, ties="best")["x_to_y/recall@1"] == 1
+
+
 def test_where_no_row_has_a_partner_there_is_nothing_to_average():
     found = jk.retrieval_metrics(torch.eye(3), torch.eye(4, 3), ids=(torch.arange(3), torch.full((4,), -1)))
     assert math.isnan(found["x_to_y/recall@1"]) and math.isnan(found["y_to_x/mean_rank"])

@@ -13,6 +13,7 @@ from jessl_kernels.problem.score import Score
 from jessl_kernels.problem.types import Needs, Terms
 from jessl_kernels.triton import launch
 from jessl_kernels.triton.strip_kernels import TritonKernels
+from tests import data
 from tests.unit import test_reductions as suite
 
 on_triton = pytest.mark.parametrize("backend", ["triton"])
@@ -103,3 +104,19 @@ def test_sums_of_more_parts_than_are_merged_at_a_time(backend, op, workspace, mo
             seed=0,
             floors=suite.FLUSHED,
         )
+
+
+@pytest.mark.parametrize(("kind", "phi"), [("sqdist", None), ("dot", "clamp"), ("dot", None)])
+def test_weights_come_from_the_scores_that_were_summed_whoever_asks_for_which_gradient(kind, phi):
+    """A sweep that keeps t for the gradient of the scale must round scores as that of the sums did."""
+    x, y = (t.float() for t in data.pairs("random", 9, 33, seed=0))
+    found = []
+    for learnt in (False, True):
+        inputs = [t.clone().requires_grad_() for t in (x, y)]
+        scale = torch.tensor(1.9, requires_grad=learnt)
+        clamp = jk.phi.clamp(-90.0, 90.0) if phi else None
+        with jk.use_backend("chunked"):
+            jk.pairwise_logsumexp(*inputs, kind=kind, phi=clamp, scale=scale, dim="both")[0].square().sum().backward()
+        found.append([t.grad for t in inputs])
+    for without, with_scale in zip(*found, strict=True):
+        assert torch.equal(without, with_scale)

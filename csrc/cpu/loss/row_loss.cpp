@@ -148,6 +148,8 @@ class Executor {
   std::int64_t shift() const { return (given_.positives.shift % M() + M()) % M(); }
   std::vector<std::int64_t> partners() const {
     const Positives& positives = given_.positives;
+    if (positives.index && std::any_of(positives.index, positives.index + N(), [&](auto k) { return k >= M(); }))
+      throw std::invalid_argument("an index of a positive beyond the columns");
     if (positives.shifted && (N() > M() || (cols() && N() != M())))
       throw std::invalid_argument("rows that would share a positive, or columns without one");
     std::vector<std::int64_t> partner(N());
