@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ._checks import choice, fail, wrong_type
 from .backends import BACKENDS, refusals, select, settings
+from .ops.eager import score_of
 from .pairwise.arguments import DIMS, psi_of
 from .pairwise.reductions import problem_of
 from .problem.exclude import Exclude
@@ -102,7 +103,7 @@ def explain(
     problem = problem_of("explain", x, y, kind, phi, scale, None, None, exclude)
     problem = problem.transposed() if dim == "col" else problem
     chosen = select("explain", problem, op)
-    score = problem.score(problem.x[0], problem.y[0] if problem.y else None)
+    score = score_of(problem)
     tensors = (score.x, score.y, score.scale)
     with_gradient = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in tensors)
     planned = "none" if callable(join) else reduction.removesuffix("_counted")

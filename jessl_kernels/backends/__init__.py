@@ -130,8 +130,8 @@ def set_backend(name: str | None = None, *, workspace: int | None = None, skip_b
     >>> jk.set_backend()
     """
     global _usual
-    name, workspace, skip_below = _checked("set_backend", name, workspace, skip_below)  # type: ignore[assignment]
-    _usual = Settings(name, workspace, skip_below)
+    name, workspace, share = _checked("set_backend", name, workspace, skip_below)
+    _usual = Settings(name, workspace, share or 0.0)
 
 
 def _checked(

@@ -13,6 +13,7 @@ from torch import Tensor
 from .._checks import accumulation_dtype, choice, embeddings, fail, readable, wide_scalar, wrong_type
 from ..autocast import without_autocast
 from ..pairwise import pairwise_logsumexp
+from ..pairwise.arguments import as_scored
 from .kernels import Kernel, gaussian, laplace, vmf
 from .rows import log_of, unit
 
@@ -131,8 +132,8 @@ def _log_density(
     reduction: str = "none",
 ) -> Tensor:
     """log p̂ at each query, or their mean, in fp64, as numbers of one size are subtracted; data None: the queries."""
-    if data is not None and data.dtype != query.dtype:  # as autocast lets them
-        query, data = query.float(), data.float()
+    if data is not None:
+        (query,), (data,) = as_scored((query,), (data,), "sqdist")
     query, data = kernel.place(query), None if data is None else kernel.place(data)
     count = len(query if data is None else data)
     # Exponents of −‖x − y‖² and of κ would not survive half precision.

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, flag
-from ..autocast import is_on, under_autocast
 from ..pairwise.arguments import unit as unit
+from ..pairwise.row_loss import scored
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -20,8 +20,8 @@ def prepare(*batches: Tensor, normalize: bool) -> tuple[Tensor, ...]:
 
     Positives are computed from these too: a positive and the negatives it stands against must come from the same numbers.
     """
-    rounded = not is_on(batches[0].device.type)  # else that comes next, once
-    return under_autocast(*(unit(z, rounded=rounded) if normalize else z for z in batches))
+    seen, _, to_normalize = scored(batches, (), "dot", normalize)
+    return tuple(unit(z) for z in seen) if to_normalize else seen
 
 
 def rowwise_dot(x: Tensor, y: Tensor) -> Tensor:

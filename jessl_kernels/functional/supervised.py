@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .._checks import choice, embeddings, fail, scalar
+from .._checks import choice, embeddings, scalar
 from ..pairwise.positives import terms_of_positives
 from ..pairwise.row_loss import loss_of, problem_of
-from ..problem.exclude import DIAGONAL, ids_of
+from ..problem.exclude import DIAGONAL, ids_like
 from ..problem.row_loss import Positives
 from .rows import check_options
 
@@ -54,7 +54,7 @@ def sup_con(
     embeddings(function, "features", features, dims=(2, 3, 4, 5))
     if features.dim() > 3:  # a map of each view: its dimensions are one
         features = features.flatten(2)
-    labels = _labels(function, labels, features)
+    labels = ids_like(function, "labels", labels, len(features), ("features", features), ", one per row of features")
     scale = scalar(function, "temperature", temperature, ("features", features), above=0, inverse=True)
     if features.dim() == 3:
         labels = labels.repeat_interleave(features.shape[1])
@@ -70,17 +70,3 @@ def sup_con(
     over = "mean_counted" if reduction == "mean" and no_positive == "skip" else reduction
     loss = loss_of(function, problem, FORMS[form], over)
     return loss.view(features.shape[:-1]) if reduction == "none" else loss
-
-
-def _labels(function: str, given: Tensor, features: Tensor) -> Tensor:
-    labels = ids_of(function, "labels", given)
-    if labels.shape != features.shape[:1]:
-        fail(
-            function,
-            "labels",
-            f"of shape {tuple(labels.shape)}",
-            f"must be ({len(features)},), one per row of features",
-        )
-    if labels.device != features.device:
-        fail(function, "labels", f"on {labels.device}", f"must be on {features.device} like features")
-    return labels

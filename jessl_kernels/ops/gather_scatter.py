@@ -87,16 +87,14 @@ class _ScatterSum(Function):
 
 def _register(name: str, arguments: str, run: Any, fake: Any, backward: Any, setup: Any) -> None:
     # Operators, so that a compiler neither sees the number of steps nor makes atomics of them.
-    op = torch.library.custom_op(
-        f"jessl_kernels::{name}", run, mutates_args=(), schema=f"(Tensor rows, Tensor places{arguments}) -> Tensor"
-    )
+    op = torch.library.custom_op(f"jessl_kernels::{name}", run, mutates_args=(), schema=f"({arguments}) -> Tensor")
     op.register_fake(fake)
     op.register_autograd(backward, setup_context=setup)
 
 
 _register(
     "gather_rows",
-    "",
+    "Tensor rows, Tensor places",
     _gather_rows,
     lambda rows, places: rows.new_empty(places.shape[0], *rows.shape[1:]),
     _gather_rows_backward,
@@ -104,7 +102,7 @@ _register(
 )
 _register(
     "scatter_sum",
-    ", SymInt count",
+    "Tensor rows, Tensor places, SymInt count",
     _scatter_sum,
     lambda rows, places, count: rows.new_empty(count, *rows.shape[1:]),
     _scatter_sum_backward,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import fail, readable, wrong_type
-from ..problem.exclude import ids_of
+from ..problem.exclude import ids_like
 from ..problem.row_loss import NO_POSITIVES, Positives
 from ..problem.types import Terms
 from .arguments import vector
@@ -28,7 +28,7 @@ def positives_of(function: str, positives: Any, N: int, M: int, like: Tensor, co
             fail(function, "positives", "one float tensor", 'must be two with dim="both", for rows and for columns')
         return Positives(score=vector(function, "positives", positives, like, N))
     if isinstance(positives, Tensor):
-        index = _ids(function, positives, N, like)
+        index = ids_like(function, "positives", positives, N, ("x", like))
         if readable(index) and (int(index.min()) < -1 or int(index.max()) >= M):
             must = f"must hold columns, below {M}, or -1 for none"
             fail(function, "positives", f"an index from {int(index.min())} to {int(index.max())}", must)
@@ -42,18 +42,10 @@ def positives_of(function: str, positives: Any, N: int, M: int, like: Tensor, co
                 fail(function, "positives", "two float tensors", 'must be one with dim="row"')
             scores = (vector(function, "positives", p, like, n) for p, n in ((one, N), (other, M)))
             return Positives(score=next(scores), col_score=next(scores))
-        row_ids = _ids(function, one, N, like)
-        return Positives(row_ids=row_ids, col_ids=row_ids if other is one else _ids(function, other, M, like))
+        row_ids = ids_like(function, "positives", one, N, ("x", like))
+        col_ids = row_ids if other is one else ids_like(function, "positives", other, M, ("x", like))
+        return Positives(row_ids=row_ids, col_ids=col_ids)
     wrong_type(function, "positives", positives, "must be an int, a tensor, a pair of tensors or None")
-
-
-def _ids(function: str, given: Tensor, length: int, like: Tensor) -> Tensor:
-    ids = ids_of(function, "positives", given)
-    if ids.shape != (length,):
-        fail(function, "positives", f"of shape {tuple(ids.shape)}", f"must be ({length},)")
-    if ids.device != like.device:
-        fail(function, "positives", f"on {ids.device}", f"must be on {like.device} like x")
-    return ids
 
 
 def terms_of_positives(of_positives: str) -> Terms:

@@ -179,5 +179,15 @@ def ids_of(function: str, name: str, ids: Any) -> Tensor:
     return ids if ids.dtype == torch.int64 else ids.long()
 
 
+def ids_like(function: str, name: str, ids: Any, length: int, like: tuple[str, Tensor], each: str = "") -> Tensor:
+    """`ids_of` as many rows, on the device of `like`; each: what one of them is for."""
+    found, (other_name, other) = ids_of(function, name, ids), like
+    if found.shape != (length,):
+        fail(function, name, f"of shape {tuple(found.shape)}", f"must be ({length},){each}")
+    if found.device != other.device:
+        fail(function, name, f"on {found.device}", f"must be on {other.device} like {other_name}")
+    return found
+
+
 NOTHING = Exclude()
 DIAGONAL = Exclude(diagonals=(0,))

@@ -19,9 +19,8 @@ from ..problem.types import Gradients, Needs, Plan, Sums, Terms, Weights
 from . import blocks, launch, shapes, strip_kernels
 from .launch import NO_SUMS, Problem, Pulled, Sides, one_part
 
-HALF_SHIFT = (
-    13  # weights in fp16 are kept 2^13 times larger: what is below 4e-9 of a row's largest is lost, not below 6e-5
-)
+# Weights in fp16 are kept 2^13 times larger: what is below 4e-9 of a row's largest is lost, not below 6e-5.
+HALF_SHIFT = 13
 
 
 class Routes(Strips):
