@@ -44,12 +44,12 @@ demo: $(VENV)/demo.stamp
 
 # The serial tests go first, so that the summary a reader sees last is that of the many.
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -m serial
+	$(BIN)/python -m pytest -m "serial and not nightly"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not serial and not nightly" -n $(WORKERS)
 
 # The GPU kernels' machine code by the oldest Triton that is supported, beside the one of .venv.
 test-oldest-triton: $(VENV)/test.stamp $(VENV)/triton-$(OLDEST_TRITON).stamp
-	PYTHONPATH=$(VENV)/triton-$(OLDEST_TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/gpu/test_compiled.py -k "not exponential"
+	PYTHONPATH=$(VENV)/triton-$(OLDEST_TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/gpu/test_compiled.py tests/gpu/test_variants.py -k "not exponential"
 
 # What is not of the triton backend, whose tests ask for the Triton of .venv.
 test-torch: $(VENV)/torch-$(TORCH).stamp

@@ -1,4 +1,4 @@
-"""Addresses beyond 2³¹ elements, by execution: `far.py`, in processes of its own, since the interpreter is chosen at import."""
+"""Addresses beyond 2³¹ elements, by execution: `far`, in processes of its own, since the interpreter is chosen at import."""
 
 import mmap
 import re
@@ -14,7 +14,7 @@ pytest.importorskip("triton")
 def promised() -> bool:
     """Whether this system promises more memory than it has."""
     try:
-        mmap.mmap(-1, 2**39, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000).close()  # as far.py does
+        mmap.mmap(-1, 2**39, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000).close()  # as `far` does
     except (OSError, AttributeError):
         return False
     return True
