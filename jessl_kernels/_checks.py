@@ -213,15 +213,24 @@ def wide_scalar(
     above: float | None = None,
     at_least: float | None = None,
 ) -> Tensor:
-    """The same as a 0-d fp64 tensor.
+    """The same as a 0-d tensor, in fp64 where the device has it.
 
     In fp64 because the gradient of a bandwidth is a difference of large sums: rounded one by one to fp32 they would leave it a
     few digits.
     """
     found = scalar(function, argument, value, like, above=above, at_least=at_least)
     if isinstance(found, Tensor) and isinstance(value, Tensor):
-        return value.reshape(()).to(torch.float64)
-    return torch.full((), float(value), dtype=torch.float64, device=like[1].device)
+        return value.reshape(()).to(widest(value.device))
+    device = like[1].device
+    return torch.full((), float(value), dtype=widest(device), device=device)
+
+
+WITHOUT_FP64 = {"mps"}  # types of devices
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """fp64, or fp32 on a device that has none."""
+    return torch.float32 if device.type in WITHOUT_FP64 else torch.float64
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -15,6 +15,8 @@ os.environ["JESSL_POISON"] = "1"  # read once, when the core first takes scratch
 
 FEW, ONE_IN = 8, 4  # of a test with more cases than this on the executor every run takes one in so many, the night all
 
+LARGE = {"test_gradients_through_close_pairs_wherever_they_lie", "test_log_sum_exps_hundreds_of_powers_of_two_apart"}
+
 
 def pytest_collection_modifyitems(config, items):
     """A launch takes the executor 50 ms: of the largest matrix of options it runs those that go another way through a kernel."""
@@ -24,7 +26,8 @@ def pytest_collection_modifyitems(config, items):
     cases = collections.Counter(item.originalname for item in items if _is_executed(item))
     for item in items:
         # By a hash of its name, so that a case keeps its place whatever others are added.
-        left_out = _is_executed(item) and cases[item.originalname] > FEW and zlib.crc32(item.name.encode()) % ONE_IN
+        one_of_many = cases[item.originalname] > FEW and zlib.crc32(item.name.encode()) % ONE_IN
+        left_out = _is_executed(item) and (one_of_many or _is_large(item))
         if left_out or _is_for_another_gpu(item):
             item.add_marker(pytest.mark.nightly)
 
@@ -39,6 +42,13 @@ def _is_executed(item) -> bool:
     """Whether it runs Triton's kernels without a GPU."""
     options = _parameters(item)
     return not executor.REAL and (options.get("backend") == "triton" or "check" in options)
+
+
+def _is_large(item) -> bool:
+    """Rows by the hundred, whose kernels the smaller cases of the same tests run too, or hypothesis' many examples."""
+    options = _parameters(item)
+    rows = options.get("n", 0), *options.get("shape", (0,))[:2]
+    return max(rows) > 100 or item.path.name == "test_identities.py" or item.originalname in LARGE
 
 
 def _is_repeated(item) -> bool:

@@ -162,7 +162,10 @@ def _refusal(name: str, problem: Score | RowProblem, *ops: str) -> list[str]:
     forced = settings().backend
     if forced not in (None, name):
         return [f"left out by use_backend, set_backend or JESSL_BACKEND, which ask for {forced}"]
-    return list(dict.fromkeys(reason for op in ops for reason in BACKENDS[name].declines(problem, op)))
+    reasons = [reason for op in ops for reason in BACKENDS[name].declines(problem, op)]
+    if name == cpu.NAME and forced is None:
+        reasons += cpu.outrun(problem)
+    return list(dict.fromkeys(reasons))
 
 
 def select(function: str, problem: Score | RowProblem, *ops: str) -> str:

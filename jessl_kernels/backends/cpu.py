@@ -13,6 +13,7 @@ bits on every run and at every number of threads.
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
 import torch
@@ -42,6 +43,7 @@ PHIS = ("identity", "clamp", "laplace")
 OPS = ("logsumexp", "softplus", "log1m_exp", "step")
 MOST_KEPT, MOST_IDS, MOST_PIECES = 4, 8, 8  # csrc/pairwise/problem.h
 TILE = 192  # rows of the largest; csrc/cpu/tile/tile.h
+LARGE_ON_MACOS = 1 << 25  # rows · columns · dimensions: 512 × 512 × 128
 FEW_DIMENSIONS = 16  # up to here differences cost no more than an expanded square and its corrections
 
 
@@ -66,6 +68,16 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
     if max(len(problem.exclude.same), len(problem.exclude.different)) > MOST_IDS:
         reasons.append(f"more than {MOST_IDS} pairs of ids")
     return reasons
+
+
+def outrun(problem: Score | RowProblem) -> list[str]:
+    """Why another should compute, unless this one is asked for: Apple's library multiplies by units that no instruction of ours
+    reaches. Where that begins to pay is estimated, not measured: no such machine was there."""
+    if sys.platform != "darwin" or MISSING or instruction_set() != "portable":
+        return []
+    if problem.N * problem.M * problem.D < LARGE_ON_MACOS:
+        return []
+    return ["on macOS the library's products are faster than its portable code"]
 
 
 def row_sums(problem: RowProblem, workspace: int) -> RowSums:

@@ -92,7 +92,7 @@ class Executor:
         largest = torch.where(largest.isinf(), 0.0, largest)
         share = (level - largest).exp()  # (N,) what a row's total counts, in units of the largest
         whole = (share * sums.total[0]).sum()
-        grads = Gradients.zeros(sums.total, score.N, score.M, score.D, needs)
+        grads = Gradients.zeros(sums.total, score, needs)
         if needs.any:
             factor = torch.where(whole == 0, 0.0, share / whole)
             row = Weights(sums.reference, factor[None])

@@ -59,7 +59,7 @@ class Matrices(Sweeps):
         if to.y.numel():
             to.y += dy[needs.y]
         if needs.scale:
-            to.scale += (u * t).sum(dtype=torch.float64)
+            to.scale += (u * t).sum(dtype=to.scale.dtype)
         if needs.row_bias:
             to.row_bias += p.sum(dim=1)
         if needs.col_bias:

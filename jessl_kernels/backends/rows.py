@@ -69,7 +69,7 @@ class Rows:
         problem = self.problem
         like = self.score.x.new_empty(0, dtype=problem.dtype)
         self.needs = needs
-        return Gradients.zeros(like, problem.N, problem.M, problem.D, needs)
+        return Gradients.zeros(like, problem, needs)
 
     def _score_partners(self) -> None:
         problem, positives = self.problem, self.problem.positives

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._checks import readable
+from .._checks import readable, widest
 from ..problem.psi import PSIS
 from ..problem.score import Score
 from ..problem.types import Gradients, Needs, Sums, Terms, Weights
@@ -67,7 +67,7 @@ def choose_filling(score: Score) -> Filling:
     if not readable(score.x):
         return Filling(score.dtype, True, "differences: the data's radius cannot be read without synchronising")
     score_radius = squared_distance.score_radius(score)
-    for dtype in dict.fromkeys((score.dtype, torch.float64)):
+    for dtype in dict.fromkeys((score.dtype, widest(score.x.device))):
         if squared_distance.exact_enough(score, score_radius, dtype):
             if dtype == score.dtype:
                 return Filling(dtype, False, f"one matrix product: scale·radius² = {score_radius:.3g}")
@@ -252,7 +252,7 @@ class TorchKernels:
                 ux = (ux - y[within(at, block)] * part.sum(dim=0)[:, None]) * factor
             target += ux
         if scale:
-            to.scale += (x * uy).sum(dtype=torch.float64)
+            to.scale += (x * uy).sum(dtype=to.scale.dtype)
         if needs.x:
             to.x[strip.rows] += (uy if dot else uy - x * u.sum(dim=1)[:, None]).mul_(factor)
 

@@ -1,8 +1,9 @@
 """Losses and estimators: each a formula over a pairwise reduction. Nothing here knows how a reduction is computed."""
 
-from .contrastive import clip_loss, dcl, info_nce, nt_xent, siglip_loss
+from .contrastive import clip_loss, dcl, nt_xent, siglip_loss
 from .density import kde_entropy, kde_log_density
 from .geometry import alignment, uniformity
+from .info_nce import info_nce
 from .retrieval import retrieval_metrics
 from .supervised import sup_con
 

@@ -1,5 +1,5 @@
-"""Losses that find each row's one partner: InfoNCE, CLIP, NT-Xent, DCL, SigLIP. Each is a join of two sums: N over the negatives,
-and P, the positive's score.
+"""Losses that find each row's partner: CLIP, NT-Xent, DCL, SigLIP; InfoNCE has a file of its own. Each is a join of two sums: N
+over the negatives, and P, the positive's score.
 
 "lse minus the positive" subtracts two nearly equal numbers exactly when training works. So the positive is left out of N, and the
 loss is log(1 + e^{N − P}), which comes out without that subtraction.
@@ -7,115 +7,29 @@ loss is log(1 + e^{N − P}), which comes out without that subtraction.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
-from .._checks import embeddings, fail, same_shape, scalar
-from ..pairwise import pairwise_logsumexp
+from .._checks import choice, embeddings, fail, same_shape, scalar
 from ..pairwise.positives import terms_of_positives
 from ..pairwise.row_loss import loss_of, problem_of
 from ..problem.exclude import DIAGONAL
 from ..problem.row_loss import Positives
 from ..problem.types import Terms
-from .rows import averaged, check_options, expanded, prepare, reduce_rows, rowwise_dot, scaled
+from .ids import both_ways, partners_of
+from .rows import check_options, expanded
 
-OWN_INDEX = Positives(shift=0)  # row i's partner is column i
-
-
-def info_nce(
-    query: Tensor,
-    positive: Tensor,
-    negatives: Tensor | None = None,
-    *,
-    in_batch: bool = True,
-    temperature: float | Tensor = 0.07,
-    symmetric: bool = False,
-    normalize: bool = True,
-    reduction: str = "mean",
-) -> Tensor:
-    """Cross entropy of finding each query's key among the batch's keys and further negatives (CPC, arXiv 1807.03748, eq. 4).
-
-    With s_ij = ⟨query_i, key_j⟩ / temperature, in nats and O(N·D) memory:
-
-        loss_i = log Σ_j exp(s_ij) − s_ii,    j over the keys of the batch, then over the negatives
-
-    query, positive  (N, D) float tensors; row i of both belong together
-    negatives        (M, D) shared by all queries, or (N, M, D), a set for each; None, or none (0, D), for the batch alone
-    in_batch         count the other queries' keys as negatives; False needs `negatives`
-    temperature      float or 0-d tensor, > 0; a tensor receives its gradient
-    symmetric        average with the loss of finding each key's query among the batch's queries (negatives play no part in it)
-    normalize        divide each row by its norm first; False if rows are already unit vectors
-    reduction        "mean" over queries, "sum", or "none": (N,)
-
-    log K − loss is a lower bound on the mutual information, K the number of candidates, and can never exceed log K.
-
-    Returns fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
-
-    >>> jk.info_nce(torch.eye(4), torch.eye(4), temperature=1.0)     # log(e + 3) − 1
-    tensor(0.7437)
-    """
-    function = "info_nce"
-    check_options(function, reduction, in_batch=in_batch, symmetric=symmetric, normalize=normalize)
-    embeddings(function, "query", query)
-    embeddings(function, "positive", positive, like=("query", query))
-    same_shape(function, "positive", positive, ("query", query), "row i of both belong together")
-    if isinstance(negatives, Tensor) and negatives.shape == (0, query.shape[1]):
-        negatives = None  # a queue before its first step
-    if negatives is not None:
-        embeddings(function, "negatives", negatives, dims=(2, 3), like=("query", query))
-        if negatives.dim() == 3 and negatives.shape[0] != query.shape[0]:
-            fail(
-                function,
-                "negatives",
-                f"of shape {tuple(negatives.shape)}",
-                f"must have {len(query)} sets, one per query",
-            )
-    if not in_batch and negatives is None:
-        fail(function, "in_batch", False, "must be True without negatives: there would be nothing to compare with")
-    if not in_batch and symmetric:
-        fail(function, "symmetric", True, "must be False with in_batch=False: keys have only the batch to be found in")
-    scale = scalar(function, "temperature", temperature, ("query", query), above=0, inverse=True)
-    if not in_batch or (negatives is not None and negatives.dim() == 3):
-        assert negatives is not None
-        forward = _against(query, positive, negatives, scale, in_batch, normalize, reduction)
-    else:
-        keys = (positive,) if negatives is None else (positive, negatives)
-        both = symmetric and negatives is None
-        problem = problem_of((query,), keys, scale=scale, positives=OWN_INDEX, normalize=normalize, cols=both)
-        if both:
-            return averaged(loss_of(function, problem, "softplus", reduction, factor=0.5), reduction)
-        forward = loss_of(function, problem, "softplus", reduction)
-    if not symmetric:
-        return forward
-    problem = problem_of((positive,), (query,), scale=scale, positives=OWN_INDEX, normalize=normalize)
-    return 0.5 * (forward + loss_of(function, problem, "softplus", reduction))
-
-
-def _against(
-    query: Tensor,
-    positive: Tensor,
-    negatives: Tensor,
-    scale: float | Tensor,
-    in_batch: bool,
-    normalize: bool,
-    reduction: str,
-) -> Tensor:
-    """The loss where negatives stand beside the batch's keys, not behind them: a set for each query, or instead of the keys."""
-    q, p, n = prepare(query, positive, negatives, normalize=normalize)
-    if negatives.dim() == 3:
-        # (N, M) scores, no larger than the input (N, M, D)
-        others = torch.logsumexp(scaled(rowwise_dot(q.unsqueeze(1), n), scale), dim=1)
-        if in_batch:
-            problem = problem_of((q,), (p,), scale=scale, positives=OWN_INDEX, normalize=False, also=others)
-            return loss_of("info_nce", problem, "softplus", reduction)
-        return reduce_rows(softplus(others - scaled(rowwise_dot(q, p), scale), threshold=40), reduction)
-    score = scaled(rowwise_dot(q, p), scale)  # (N,), of each query's own key
-    return pairwise_logsumexp(q, n, scale=scale, anchor=score, reduction=reduction)
+SAME_ID_OF_SIGLIP = ("sum", "ignore")  # a mean over positives has no place in a sum of terms
 
 
 def clip_loss(
-    image: Tensor, text: Tensor, logit_scale: float | Tensor, *, normalize: bool = False, reduction: str = "mean"
+    image: Tensor,
+    text: Tensor,
+    logit_scale: float | Tensor,
+    *,
+    ids: Tensor | None = None,
+    same_id: str = "mean",
+    normalize: bool = False,
+    reduction: str = "mean",
 ) -> Tensor:
     """Symmetric cross entropy of matching images and texts (CLIP, arXiv 2103.00020, figure 3).
 
@@ -125,6 +39,8 @@ def clip_loss(
 
     image, text  (N, D) float tensors; row i of both belong together
     logit_scale  the multiplier itself, float or 0-d tensor, ≥ 0: pass `model.logit_scale.exp()`; a tensor receives its gradient
+    ids          (N,) integers, or None: pairs of one id are one item (several captions of an image); below 0: none
+    same_id      what rows of one id are to each other: positives, "mean" or "sum", or "ignore", as in `info_nce`
     normalize    divide each row by its norm first; False, as CLIP models return unit vectors
     reduction    "mean" over pairs, "sum", or "none": (N,)
 
@@ -136,8 +52,8 @@ def clip_loss(
     function = "clip_loss"
     check_options(function, reduction, normalize=normalize)
     scale = _image_text(function, image, text, logit_scale)
-    problem = problem_of((image,), (text,), scale=scale, positives=OWN_INDEX, normalize=normalize, cols=True)
-    return averaged(loss_of(function, problem, "softplus", reduction, factor=0.5), reduction)
+    partners = partners_of(function, ids, same_id, ("image", image))
+    return both_ways(function, image, text, scale, partners, normalize, reduction)
 
 
 def nt_xent(
@@ -190,6 +106,8 @@ def siglip_loss(
     logit_scale: float | Tensor,
     logit_bias: float | Tensor,
     *,
+    ids: Tensor | None = None,
+    same_id: str = "sum",
     normalize: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
@@ -202,6 +120,9 @@ def siglip_loss(
     image, text  (N, D) float tensors; row i of both belong together
     logit_scale  the multiplier itself, float or 0-d tensor, ≥ 0: pass `model.logit_scale.exp()`; a tensor receives its gradient
     logit_bias   float or 0-d tensor; a tensor receives its gradient
+    ids          (N,) integers, or None: pairs of one id are one item; below 0: none
+    same_id      what rows of one id are to each other: "sum": positives, each a term softplus(−s_ip); or, but for the row's own
+                 partner, "ignore"
     normalize    divide each row by its norm first; False, as such models return unit vectors
     reduction    "mean": the sum over all N² pairs divided by N, as in the paper; "sum"; "none": (N,), one per image
 
@@ -214,12 +135,15 @@ def siglip_loss(
     check_options(function, reduction, normalize=normalize)
     scale = _image_text(function, image, text, logit_scale)
     bias = scalar(function, "logit_bias", logit_bias, ("image", image))
+    choice(function, "same_id", same_id, SAME_ID_OF_SIGLIP)
+    partners = partners_of(function, ids, same_id, ("image", image))
     problem = problem_of(
         (image,),
         (text,),
         scale=scale,
-        positives=OWN_INDEX,
+        positives=partners.positives,
         normalize=normalize,
+        exclude=partners.exclude,
         row_bias=expanded(bias, image),
         negatives=Terms("softplus"),
         of_positives=terms_of_positives("softplus"),

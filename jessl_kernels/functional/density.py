@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype, choice, embeddings, fail, readable, wide_scalar, wrong_type
+from .._checks import accumulation_dtype, choice, embeddings, fail, readable, wide_scalar, widest, wrong_type
 from ..autocast import without_autocast
 from ..pairwise import pairwise_logsumexp
 from ..pairwise.arguments import as_scored
@@ -110,6 +110,8 @@ def kde_entropy(
     dtype = accumulation_dtype(z.dtype)
     if weights is None and not estimator.startswith("plugin"):
         return -_log_density(kernel_of, z, None, None, leave_one_out=estimator == "loo", reduction="mean").to(dtype)
+    if estimator == "plugin" and widest(z.device) != torch.float64:
+        fail(function, "estimator", "'plugin'", f"must be another on {z.device}, which has no fp64")
     points = z.double() if estimator == "plugin" else z  # densities beyond fp32 would make 0 · inf of gradients
     log_density = _log_density(kernel_of, points, None, log_weights, leave_one_out=estimator == "loo")
     if estimator == "plugin":
@@ -149,9 +151,11 @@ def _log_density(
             reduction=reduction,
         )
     if log_weights is None:
-        return row.double() - (log_of(count - leave_one_out, kernel.log_normaliser) + kernel.log_normaliser)
+        return row.to(widest(row.device)) - (
+            log_of(count - leave_one_out, kernel.log_normaliser) + kernel.log_normaliser
+        )
     left_out = torch.log1p(-log_weights.exp()) if leave_one_out else 0.0
-    return row.double() - (left_out + kernel.log_normaliser)
+    return row.to(widest(row.device)) - (left_out + kernel.log_normaliser)
 
 
 def _kernel(
@@ -240,6 +244,6 @@ def _log_weights(function: str, weights: Tensor | None, data: Tensor) -> Tensor 
         fail(function, "weights", f"on {weights.device}", f"must be on {data.device} like the data")
     if readable(weights) and not (bool((weights >= 0).all()) and 0 < float(weights.detach().sum()) < torch.inf):
         fail(function, "weights", "negative somewhere, or without a positive finite sum", "must be >= 0 and not all 0")
-    w = weights.double()
+    w = weights.to(widest(weights.device))
     w = w / w.sum()
     return torch.where(w > 0, w, 1.0).log().masked_fill(w == 0, -torch.inf)  # log 0 without its infinite derivative

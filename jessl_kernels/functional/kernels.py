@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype
+from .._checks import accumulation_dtype, widest
 from ..problem.phi import LAPLACE, Phi
 
 
@@ -66,9 +66,12 @@ def log_hyp0f1_of_half_square(b: float, concentration: Tensor) -> Tensor:
 
     Up to κ = 2000 by its series Σ_k (κ²/4)^k Γ(b) / (k! Γ(b + k)), all of whose terms are positive: a log-sum-exp of 2048
     terms, the largest near k = κ/2. Above, by the uniform expansion of I_ν(κ), ν = b − 1 (DLMF 10.41.3), whose first
-    omitted term is below 1e-13 there. Both are computed in fp64 and selected without looking at κ.
+    omitted term is below 1e-13 there. Both are computed in fp64, on the host where the device has none, and selected without
+    looking at κ.
     """
-    kappa = concentration.double()
+    kappa = concentration.to(
+        "cpu" if widest(concentration.device) != torch.float64 else concentration.device, torch.float64
+    )
     low = kappa.clamp(1e-100, 2000.0)  # log κ stays finite at 0, where the derivative is 0
     k = torch.arange(2048, dtype=torch.float64, device=kappa.device)
     series = torch.logsumexp(
@@ -86,7 +89,7 @@ def log_hyp0f1_of_half_square(b: float, concentration: Tensor) -> Tensor:
     )
     log_bessel = r + nu * (high / (nu + r)).log() - 0.5 * (2 * math.pi * r).log() + debye.log()
     expansion = log_bessel + math.lgamma(b) - nu * (high / 2).log()
-    return torch.where(kappa < 2000.0, series, expansion).to(concentration.dtype)
+    return torch.where(kappa < 2000.0, series, expansion).to(concentration.device, concentration.dtype)
 
 
 def _widths(h: Tensor, data: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
@@ -94,4 +97,8 @@ def _widths(h: Tensor, data: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor],
     if h.dim() == 0:
         return h.square().reciprocal(), data.shape[1] * h.log(), lambda z: z
     # Centred first: a mean far from 0, divided by a small width, would take the last digits of every difference with it.
-    return h.new_ones((), dtype=torch.float64), h.log().sum(), lambda z: (z.to(h.dtype) - data.detach().mean(dim=0)) / h
+    return (
+        h.new_ones((), dtype=widest(h.device)),
+        h.log().sum(),
+        lambda z: (z.to(h.dtype) - data.detach().mean(dim=0)) / h,
+    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from .._checks import choice, embeddings, scalar
+from .._checks import choice, embeddings, fail, scalar
 from ..pairwise.positives import terms_of_positives
 from ..pairwise.row_loss import loss_of, problem_of
 from ..problem.exclude import DIAGONAL, ids_like
@@ -19,6 +20,9 @@ def sup_con(
     features: Tensor,
     labels: Tensor,
     *,
+    keys: Tensor | None = None,
+    key_labels: Tensor | None = None,
+    in_batch: bool = True,
     temperature: float | Tensor = 0.07,
     form: str = "out",
     no_positive: str = "skip",
@@ -34,6 +38,9 @@ def sup_con(
 
     features     (N, D), or (N, V, D): V views of each of N items, all with the item's label; dimensions after D are one with it
     labels       (N,) integers; a negative one is none: the row has no positive, its views neither, and stays a negative of others
+    keys         (M, D), or None, or none (0, D): further rows to be found that have no loss of their own, such as a queue's
+    key_labels   (M,) integers: theirs
+    in_batch     find the other rows of the batch; False finds keys alone
     temperature  float or 0-d tensor, > 0; a tensor receives its gradient
     form         "out" (the paper's choice) or "in"
     no_positive  rows that are alone with their label: "skip" leaves them out of the mean, "zero" counts them as 0
@@ -48,7 +55,7 @@ def sup_con(
     tensor(1.0986)
     """
     function = "sup_con"
-    check_options(function, reduction, normalize=normalize)
+    check_options(function, reduction, normalize=normalize, in_batch=in_batch)
     choice(function, "form", form, tuple(FORMS))
     choice(function, "no_positive", no_positive, NO_POSITIVE)
     embeddings(function, "features", features, dims=(2, 3, 4, 5))
@@ -58,15 +65,39 @@ def sup_con(
     scale = scalar(function, "temperature", temperature, ("features", features), above=0, inverse=True)
     if features.dim() == 3:
         labels = labels.repeat_interleave(features.shape[1])
+    rows = features.flatten(0, -2)
+    of_keys = _labels_of_keys(function, rows, keys, key_labels)
+    if keys is None or of_keys is None:
+        if not in_batch:
+            fail(function, "in_batch", False, "must be True without keys: there would be nothing to find")
+        found, columns, exclude = (), labels, DIAGONAL
+    elif in_batch:
+        found, columns, exclude = (rows, keys), torch.cat([labels, of_keys]), DIAGONAL
+    else:
+        found, columns, exclude = (keys,), of_keys, None
     problem = problem_of(
-        (features.flatten(0, -2),),
-        (),
+        (rows,),
+        found,
         scale=scale,
-        positives=Positives(row_ids=labels, col_ids=labels),
+        positives=Positives(row_ids=labels, col_ids=columns),
         of_positives=terms_of_positives("logsumexp"),
         normalize=normalize,
-        exclude=DIAGONAL,
+        exclude=exclude,
     )
     over = "mean_counted" if reduction == "mean" and no_positive == "skip" else reduction
     loss = loss_of(function, problem, FORMS[form], over)
     return loss.view(features.shape[:-1]) if reduction == "none" else loss
+
+
+def _labels_of_keys(function: str, rows: Tensor, keys: Tensor | None, key_labels: Tensor | None) -> Tensor | None:
+    """The labels of keys, both checked; None without keys, as a queue is before its first step."""
+    if keys is None:
+        if key_labels is not None:
+            fail(function, "key_labels", "given", "must be None without keys")
+        return None
+    if isinstance(keys, Tensor) and keys.shape == (0, rows.shape[1]):
+        return None
+    embeddings(function, "keys", keys, like=("features", rows))
+    if key_labels is None:
+        fail(function, "key_labels", None, "must be given with keys")
+    return ids_like(function, "key_labels", key_labels, keys.shape[0], ("keys", keys), ", one per key")

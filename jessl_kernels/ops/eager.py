@@ -98,7 +98,7 @@ def needs_of(problem: RowProblem, flags: Sequence[bool]) -> Needs:
 
 
 def from_gradients(made: Gradients, problem: RowProblem) -> tuple[Tensor, ...]:
-    """x, y, scale, row_bias, col_bias, score, col_score, also. That of the scale, which is summed in fp64, in its own dtype."""
+    """x, y, scale, row_bias, col_bias, score, col_score, also. That of the scale in its own dtype."""
     scale = made.scale
     if scale.numel():
         scale = scale.to(problem.scale.dtype if isinstance(problem.scale, Tensor) else problem.dtype)

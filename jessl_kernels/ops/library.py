@@ -69,7 +69,7 @@ def _fake_row_sums(*args: Any) -> list[Tensor]:
 
 def _fake_gradients(problem: RowProblem, flags: Sequence[bool]) -> tuple[Tensor, ...]:
     like = problem.x[0].new_empty(0, dtype=problem.dtype)
-    made = Gradients.empty(like, problem.N, problem.M, problem.D, needs_of(problem, flags))
+    made = Gradients.empty(like, problem, needs_of(problem, flags))
     if problem.positives.score is not None:
         made.score = like.new_empty(problem.N)
     if problem.positives.col_score is not None:

@@ -28,8 +28,12 @@ class Exclude:
     Ids are int64 tensors of shape (N,) and (M,), up to three pairs of them. A negative id matches nothing, itself included:
     under `same` it excludes no pair, under `different` it excludes all of them, which is how padding rows are taken out.
 
+    Diagonals count from the first row and column at hand: where rows are one process's share of the columns, or a part of them,
+    say the same by ids. A sum with an `anchor` counts that score itself, so its pair must be out, not kept; `row_loss` leaves
+    its positives out of the negatives by itself, also those that are kept.
+
     >>> views = jk.Exclude(diagonals=(0, n, -n))           # SimCLR: neither the row itself nor its other view
-    >>> captions = jk.Exclude(same=(ids, ids), keep=(0,))  # equal captions are no negatives of each other
+    >>> captions = jk.Exclude(same=(ids, ids))             # equal captions, the row's own too, are no negatives of each other
     """
 
     diagonals: tuple[int, ...] = ()

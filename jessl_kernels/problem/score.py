@@ -31,6 +31,14 @@ class OfEmbeddings:
         raise NotImplementedError
 
     @property
+    def N(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def M(self) -> int:
+        raise NotImplementedError
+
+    @property
     def D(self) -> int:
         return self.first.shape[1]
 
@@ -47,6 +55,12 @@ class OfEmbeddings:
     def dtype(self) -> torch.dtype:
         """The dtype of scores, sums and gradients while they are made."""
         return accumulation_dtype(self.first.dtype)
+
+    @property
+    def scale_dtype(self) -> torch.dtype:
+        """The dtype that the gradient of the scale is summed in: that of sums, or fp64 where the scale is."""
+        wide = isinstance(self.scale, Tensor) and self.scale.dtype == torch.float64
+        return torch.float64 if wide else self.dtype
 
     @property
     def scale_number(self) -> float:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .score import OfEmbeddings
+
 
 class Terms(NamedTuple):
     """What a sweep over the pairs of a score adds up along rows, and along columns.
@@ -201,8 +203,9 @@ class Gradients:
     also: Tensor
 
     @staticmethod
-    def empty(like: Tensor, N: int, M: int, D: int, needs: Needs) -> Gradients:
+    def empty(like: Tensor, problem: OfEmbeddings, needs: Needs) -> Gradients:
         """To be written to; of a dtype and device like this."""
+        N, M, D = problem.N, problem.M, problem.D
 
         def new(wanted: bool, *shape: int, dtype: torch.dtype = like.dtype) -> Tensor:
             return like.new_empty(shape if wanted else 0, dtype=dtype)
@@ -211,7 +214,7 @@ class Gradients:
         return Gradients(
             x=new(needs.x, N, D),
             y=new(columns > 0, columns, D),
-            scale=new(needs.scale, dtype=torch.float64),
+            scale=new(needs.scale, dtype=problem.scale_dtype),
             row_bias=new(needs.row_bias, N),
             col_bias=new(needs.col_bias, M),
             score=new(False),
@@ -220,9 +223,9 @@ class Gradients:
         )
 
     @staticmethod
-    def zeros(like: Tensor, N: int, M: int, D: int, needs: Needs) -> Gradients:
+    def zeros(like: Tensor, problem: OfEmbeddings, needs: Needs) -> Gradients:
         """To be added to."""
-        made = Gradients.empty(like, N, M, D, needs)
+        made = Gradients.empty(like, problem, needs)
         for gradient in (made.x, made.y, made.scale, made.row_bias, made.col_bias):
             gradient.zero_()
         return made

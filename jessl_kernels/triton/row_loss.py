@@ -98,7 +98,7 @@ class _Run:
 
     def result(self, wanted: bool) -> tuple[Tensor, Gradients]:
         problem = self.problem
-        made = Gradients.empty(self.losses, problem.N, problem.M, problem.D, NOTHING)
+        made = Gradients.empty(self.losses, problem, NOTHING)
         route = shapes.route(self.negatives)
         if not wanted:
             self.join(*self.parts())
@@ -240,7 +240,7 @@ class _Run:
         needs, here = self.needs, self.needs.y
         if self.negatives.x.dtype == torch.float16:  # whose weights are taken over the largest
             of_columns = NOTHING._replace(y=here)
-            into = Gradients.zeros(self.losses, self.problem.N, self.problem.M, self.problem.D, of_columns)
+            into = Gradients.zeros(self.losses, self.problem, of_columns)
             self._add(self._sweeps(), of_columns, into)
             made.y = self._out(y, here, into.y[None], scaled=True)
             return
@@ -271,7 +271,7 @@ class _Run:
 
     def _by_routes(self, made: Gradients, route: str) -> None:
         problem, needs, score, terms = self.problem, self.needs, self.negatives, self.problem.negatives
-        into = Gradients.zeros(self.losses, problem.N, problem.M, problem.D, needs)
+        into = Gradients.zeros(self.losses, problem, needs)
         alone, sweeps = not problem.cols and self.several is None, []
         if alone and dispatch.SWEEPS.at_once(score, terms):
             self.to_rows, _ = self.sides(problem.N)

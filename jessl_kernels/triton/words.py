@@ -71,9 +71,9 @@ def sigmoid(s):
 @triton.jit
 def one_minus_exp(s):
     """1 − e^s for s < 0, which keeps its digits near 0, where a power series has them: −s (1 + s/2 (1 + s/3 (…)))."""
-    series = tl.zeros_like(s) + 1.0
-    for k in tl.static_range(2, 19):
-        series = 1.0 + s * (1.0 / (20 - k)) * series
+    series = tl.zeros_like(s)
+    for k in tl.static_range(1, 18):
+        series = 1.0 + s * (1.0 / (19 - k)) * series
     return tl.where(s > -LOG_2, -s * series, 1.0 - exp(s))
 
 
@@ -89,14 +89,13 @@ def phi_of(u, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
 
 @triton.jit
 def phi_slope(u, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
+    """Of a φ that is not the identity."""
     if PHI == "clamp":
         low, high = tl.full([], LOW, u.dtype), tl.full([], HIGH, u.dtype)
         slope = tl.where(u != u, u, tl.where((u >= low) & (u <= high), 1.0, 0.0).to(u.dtype))
-    elif PHI == "laplace":  # φ(u) = −√(−u); where two points meet 0 is a subgradient
+    else:  # laplace: φ(u) = −√(−u); where two points meet 0 is a subgradient
         root = tl.sqrt(-u)
         slope = tl.where(root > 0, 0.5 / root, tl.zeros_like(root))
-    else:
-        slope = tl.zeros_like(u) + 1.0
     return slope
 
 

@@ -31,6 +31,7 @@ def test_every_reason_to_survive_is_that_of_a_mutant(mutants):
     assert set(EXPLAINED) <= {mutant.key for mutant in mutants}
 
 
+@pytest.mark.nightly
 def test_each_kernel_is_reached_by_many(mutants):
     for kernel in sources.kernels():
         own = [m for m in mutants if m.function == kernel]

@@ -42,9 +42,9 @@ STRIP = Given()
 CLAMP = phi.clamp(-1.0, 0.9)
 FAR = phi.clamp(-3.0, -0.4)  # of distances
 OF_POSITIVES = Terms("softplus", (-1.0,))
-TWO, TWO_PSI = Terms(tilts=(1.5, 0.5)), Terms("softplus", (-1.0, 0.7))
+TWO, TWO_PSI = Terms(tilts=(2.0, 0.5)), Terms("softplus", (-1.0, 0.7))
 LINEAR, MANY = Terms(linear=True), Terms("log1m_exp")
-BELOW = phi.clamp(-8.0, -0.05)  # of log(1 − e^s)
+BELOW, NEAR_0 = phi.clamp(-8.0, -0.05), phi.clamp(-8.0, -1e-6)  # of log(1 − e^s)
 ATTENDED = Form("softplus", positives="given", normalize=False, weighted=True)
 LEARNT = replace(ATTENDED, join="none", positives="none")
 SUMMED = replace(LEARNT, terms=PSI)
@@ -64,6 +64,7 @@ CHECKS: dict[str, Callable[[], None]] = {
         replace(STRIP, of=BELOW, biased=False, exclude="same", scale=2.0), MANY, "both"
     ),
     "strip log1m_exp": lambda: values(replace(STRIP, of=BELOW, biased=False, exclude="same", scale=2.0), MANY, True),
+    "strip log1m_exp, near 0": lambda: values(replace(STRIP, of=NEAR_0, biased=False, scale=2.0), MANY, True),
     "strip spreads": lambda: gradients(replace(STRIP, exclude="most"), LINEAR, "both", spread=True),
     "strip gradients of two tilts": lambda: gradients(
         replace(STRIP, exclude="same", workspace=SCANT_STRIPS), TWO, "both"

@@ -102,7 +102,7 @@ def _wide(side: Weights | None) -> Weights | None:
 def _exact_gradients(given: Given, terms: Terms, sides: str, spread: bool) -> Gradients:
     score = exact(given)
     needs = within(ALL, score)
-    made = Gradients.zeros(score.x, score.N, score.M, score.D, needs)
+    made = Gradients.zeros(score.x, score, needs)
     row, col = map(_wide, _weights(given, terms, sides, spread))
     assert row is not None
     reference.Matrices().grads(score, terms, row, col, needs, made, PLENTY)
@@ -114,7 +114,7 @@ def gradients(given: Given, terms: Terms, sides: str, needs: Needs = ALL, *, spr
     score = score_of(given)
     asked = within(needs, score)
     like = score.x.new_empty(0, dtype=score.dtype)
-    ours = Gradients.zeros(like, score.N, score.M, score.D, asked)
+    ours = Gradients.zeros(like, score, asked)
     row, col = (_copied(side) for side in _weights(given, terms, sides, spread))
     assert row is not None
     with device(given.programs):

@@ -37,5 +37,6 @@ EXPLAINED: dict[str, str] = {
         "a tile beyond the last ends the loop, flagged or not"
     ),
     "close: row → col (2)": "it asks whether there are rows' gradients, which strips always have, unlike fused sweeps",
+    "softplus: s > 0 → s >= 0": _AT_BOUND,
     "sigmoid: s >= 0 → s > 0": "at 0 both numerators are 1",
 }

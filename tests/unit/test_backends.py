@@ -31,6 +31,18 @@ def test_chunked_is_taken_where_cpu_declines(monkeypatch):
     assert explanation.declined["cpu"] == ["out of order"]
 
 
+def test_on_macos_large_problems_take_the_librarys_products_unless_cpu_is_asked_for(monkeypatch):
+    monkeypatch.setattr(cpu.sys, "platform", "darwin")
+    monkeypatch.setenv("JESSL_SIMD", "portable")
+    small, large = torch.randn(64, 128), torch.randn(512, 128)
+    assert jk.explain(small).backend == "cpu"
+    chosen = jk.explain(large)
+    assert chosen.backend == "chunked"
+    assert chosen.declined["cpu"] == ["on macOS the library's products are faster than its portable code"]
+    with jk.use_backend("cpu"):
+        assert jk.explain(large).backend == "cpu"
+
+
 def test_use_backend_nests_and_is_undone_after_an_error():
     with jk.use_backend("reference"):
         with jk.use_backend(workspace=1 << 20):

@@ -12,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import jessl_kernels as jk
+from jessl_kernels import _checks
 from jessl_kernels.backends import ordered_sums, triton
 from jessl_kernels.ops import gather_scatter
 
@@ -123,6 +124,29 @@ def test_value_and_gradient_on_meta_tensors(name):
     value = _calls("meta", True)[name]()
     assert value.is_meta
     value.sum().backward()
+
+
+class InFp32(TorchDispatchMode):
+    """Refuses a tensor of fp64, which MPS has not."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for t in torch.utils._pytree.tree_leaves(made):
+            assert not isinstance(t, torch.Tensor) or t.dtype != torch.float64, f"{func} makes fp64"
+        return made
+
+
+# The normaliser of "vmf", one number, is computed on the host.
+@pytest.mark.parametrize("name", [name for name in _calls("cpu", True) if "vmf" not in name])
+@pytest.mark.parametrize("backend", ["chunked", "reference"])
+def test_a_device_without_fp64_is_asked_for_none(backend, name, monkeypatch):
+    monkeypatch.setattr(_checks, "WITHOUT_FP64", {"cpu"})
+    with jk.use_backend(backend), InFp32():
+        if not name.endswith("-plugin"):
+            _calls("cpu", True)[name]().sum().backward()
+            return
+        with pytest.raises(ValueError, match="estimator is 'plugin', must be another on cpu, which has no fp64"):
+            _calls("cpu", True)[name]()
 
 
 # Of what torch.use_deterministic_algorithms names, those that a loss might dispatch; in place too. index_put adds in order on

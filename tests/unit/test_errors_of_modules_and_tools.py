@@ -25,6 +25,7 @@ def entered(**arguments):
 CALLS = {
     **{name: (getattr(nn, name), getattr(nn, name), {}) for name in nn.__all__},
     "KDEEntropy": (nn.KDEEntropy, nn.KDEEntropy, {"bandwidth": 1.0}),
+    "Queue": (nn.Queue, nn.Queue, {"size": 4, "dim": 4}),
     "Exclude": (jk.Exclude, jk.Exclude, {}),
     "clamp": (jk.phi.clamp, jk.phi.clamp, {"low": -1.0, "high": 1.0}),
     "use_backend": (jk.use_backend, entered, {}),

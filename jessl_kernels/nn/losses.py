@@ -12,13 +12,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from . import functional as F
-from ._checks import choice, fail, flag, number, positive
-from .functional.density import ESTIMATORS, KERNELS, RULES
-from .functional.rows import check_options
-from .functional.supervised import FORMS, NO_POSITIVE
-
-__all__ = ["CLIP", "DCL", "InfoNCE", "KDEEntropy", "NTXent", "SigLIP", "SupCon", "Uniformity"]
+from .. import functional as F
+from .._checks import choice, fail, flag, number, positive
+from ..functional.contrastive import SAME_ID_OF_SIGLIP
+from ..functional.density import ESTIMATORS, KERNELS, RULES
+from ..functional.ids import SAME_ID
+from ..functional.rows import check_options
+from ..functional.supervised import FORMS, NO_POSITIVE
 
 
 class _Temperature(nn.Module):
@@ -36,13 +36,16 @@ class _Temperature(nn.Module):
         """The temperature in force, 0-d."""
         return self.log_temperature.exp()
 
+    def extra_repr(self) -> str:
+        return _printed(self, "log_temperature", temperature=self.temperature)
+
 
 class InfoNCE(_Temperature):
     """`info_nce` with a held, possibly learnable temperature.
 
     temperature  its value at the start, > 0
     learnable    learn log_temperature
-    in_batch, symmetric, normalize, reduction   as in `info_nce`
+    same_id, in_batch, symmetric, normalize, reduction   as in `info_nce`
 
     Raises ValueError or TypeError naming the argument at fault.
 
@@ -54,16 +57,20 @@ class InfoNCE(_Temperature):
         temperature: float = 0.07,
         *,
         learnable: bool = False,
+        same_id: str = "mean",
         in_batch: bool = True,
         symmetric: bool = False,
         normalize: bool = True,
         reduction: str = "mean",
     ):
         super().__init__(temperature, learnable, reduction, in_batch=in_batch, symmetric=symmetric, normalize=normalize)
+        self.options["same_id"] = choice("InfoNCE", "same_id", same_id, SAME_ID)
 
-    def forward(self, query: Tensor, positive: Tensor, negatives: Tensor | None = None) -> Tensor:
-        """(N, D), (N, D) and, if any, (M, D) or (N, M, D) → loss."""
-        return F.info_nce(query, positive, negatives, temperature=self.temperature, **self.options)
+    def forward(
+        self, query: Tensor, positive: Tensor, negatives: Tensor | None = None, **given: Tensor | None
+    ) -> Tensor:
+        """(N, D), (N, D) and, if any, (M, D) or (N, M, D) → loss; ids=, negative_ids= and negatives_mask= as in `info_nce`."""
+        return F.info_nce(query, positive, negatives, temperature=self.temperature, **given, **self.options)
 
 
 class NTXent(_Temperature):
@@ -93,35 +100,36 @@ class DCL(_Temperature):
 
 
 class SupCon(_Temperature):
-    """`sup_con` with a held, possibly learnable temperature; form and no_positive as there."""
+    """`sup_con` with a held, possibly learnable temperature; in_batch, form and no_positive as there."""
 
     def __init__(
         self,
         temperature: float = 0.07,
         *,
         learnable: bool = False,
+        in_batch: bool = True,
         form: str = "out",
         no_positive: str = "skip",
         normalize: bool = True,
         reduction: str = "mean",
     ):
-        super().__init__(temperature, learnable, reduction, normalize=normalize)
+        super().__init__(temperature, learnable, reduction, in_batch=in_batch, normalize=normalize)
         self.options["form"] = choice("SupCon", "form", form, tuple(FORMS))
         self.options["no_positive"] = choice("SupCon", "no_positive", no_positive, NO_POSITIVE)
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """(N, D) or (N, V, D), (N,) → loss."""
-        return F.sup_con(features, labels, temperature=self.temperature, **self.options)
+    def forward(self, features: Tensor, labels: Tensor, **given: Tensor | None) -> Tensor:
+        """(N, D) or (N, V, D), (N,) → loss; keys= and key_labels= as in `sup_con`."""
+        return F.sup_con(features, labels, temperature=self.temperature, **given, **self.options)
 
 
 class CLIP(nn.Module):
-    """`clip_loss` with CLIP's learnable scale, held as its logarithm `log_logit_scale`, which checkpoints of CLIP and open_clip
-    call `logit_scale`.
+    """`clip_loss` with CLIP's learnable scale, held as its logarithm `log_logit_scale`. A `logit_scale` in a state dict, as in
+    those of CLIP and open_clip, is that logarithm, and is loaded.
 
     logit_scale  the multiplier at the start, > 0 (CLIP: 1/0.07)
     max_scale    the largest multiplier used, > 0: a step of an optimiser beyond it is taken back at the next call
     learnable    learn log_logit_scale
-    normalize, reduction   as in `clip_loss`; here rows are normalised by default
+    same_id, normalize, reduction   as in `clip_loss`
 
     Raises ValueError or TypeError naming the argument at fault.
     """
@@ -134,7 +142,8 @@ class CLIP(nn.Module):
         *,
         max_scale: float = 100.0,
         learnable: bool = True,
-        normalize: bool = True,
+        same_id: str = "mean",
+        normalize: bool = False,
         reduction: str = "mean",
     ):
         super().__init__()
@@ -143,28 +152,33 @@ class CLIP(nn.Module):
         if self.max_scale <= 0:
             fail("CLIP", "max_scale", max_scale, "must be > 0")
         self.options = _options(self, reduction, normalize=normalize)
+        self.options["same_id"] = choice("CLIP", "same_id", same_id, SAME_ID)
+        self.register_load_state_dict_pre_hook(_load_logit_scale)
 
     @property
     def logit_scale(self) -> Tensor:
         """The multiplier in force, 0-d."""
         return self.log_logit_scale.clamp(max=math.log(self.max_scale)).exp()
 
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """(N, D), (N, D) → loss."""
+    def extra_repr(self) -> str:
+        return _printed(self, "log_logit_scale", logit_scale=self.logit_scale, max_scale=self.max_scale)
+
+    def forward(self, image: Tensor, text: Tensor, ids: Tensor | None = None) -> Tensor:
+        """(N, D), (N, D) and, if any, (N,) → loss."""
         if not self.log_logit_scale.requires_grad:
-            return F.clip_loss(image, text, self.logit_scale, **self.options)
+            return F.clip_loss(image, text, self.logit_scale, ids=ids, **self.options)
         # Beyond the limit the clamp above has no gradient, under torch 2.15 not even at it, and a parameter there would stay.
         with torch.no_grad():
             self.log_logit_scale.clamp_(max=math.log(self.max_scale))
-        return F.clip_loss(image, text, self.log_logit_scale.exp(), **self.options)
+        return F.clip_loss(image, text, self.log_logit_scale.exp(), ids=ids, **self.options)
 
 
 class SigLIP(nn.Module):
-    """`siglip_loss` with SigLIP's learnable scale and bias.
+    """`siglip_loss` with SigLIP's learnable scale, held as its logarithm, and bias; a state dict of open_clip's has both.
 
     logit_scale, logit_bias  their values at the start (SigLIP: 10 and −10)
     learnable                learn log_logit_scale and logit_bias
-    normalize, reduction     as in `siglip_loss`; here rows are normalised by default
+    same_id, normalize, reduction   as in `siglip_loss`
 
     Raises ValueError or TypeError naming the argument at fault.
     """
@@ -178,22 +192,28 @@ class SigLIP(nn.Module):
         logit_bias: float = -10.0,
         *,
         learnable: bool = True,
-        normalize: bool = True,
+        same_id: str = "sum",
+        normalize: bool = False,
         reduction: str = "mean",
     ):
         super().__init__()
         _hold_log(self, "logit_scale", logit_scale, learnable)
         _hold(self, "logit_bias", torch.full((), number("SigLIP", "logit_bias", logit_bias)), learnable)
         self.options = _options(self, reduction, normalize=normalize)
+        self.options["same_id"] = choice("SigLIP", "same_id", same_id, SAME_ID_OF_SIGLIP)
+        self.register_load_state_dict_pre_hook(_load_logit_scale)
 
     @property
     def logit_scale(self) -> Tensor:
         """The multiplier in force, 0-d."""
         return self.log_logit_scale.exp()
 
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """(N, D), (N, D) → loss."""
-        return F.siglip_loss(image, text, self.logit_scale, self.logit_bias, **self.options)
+    def extra_repr(self) -> str:
+        return _printed(self, "log_logit_scale", logit_scale=self.logit_scale, logit_bias=self.logit_bias)
+
+    def forward(self, image: Tensor, text: Tensor, ids: Tensor | None = None) -> Tensor:
+        """(N, D), (N, D) and, if any, (N,) → loss."""
+        return F.siglip_loss(image, text, self.logit_scale, self.logit_bias, ids=ids, **self.options)
 
 
 class KDEEntropy(nn.Module):
@@ -247,6 +267,9 @@ class KDEEntropy(nn.Module):
         """The bandwidth or concentration in force, 0-d, or the name of its rule."""
         return self.rule or getattr(self, f"log_{self.width_name}").exp()
 
+    def extra_repr(self) -> str:
+        return _printed(self, f"log_{self.width_name}", **{self.width_name: self.width})
+
     def forward(self, z: Tensor) -> Tensor:
         """(N, D) → entropy in nats."""
         width: dict[str, Any] = {self.width_name: self.width}
@@ -260,9 +283,27 @@ class Uniformity(nn.Module):
         super().__init__()
         self.t = positive("Uniformity", "t", t)
 
+    def extra_repr(self) -> str:
+        return f"t={self.t}"
+
     def forward(self, z: Tensor) -> Tensor:
         """(N, D) → 0-d."""
         return F.uniformity(z, t=self.t)
+
+
+def _printed(module: Any, learnt: str, **numbers: Any) -> str:
+    """What a module is made with, for its repr: numbers as they are in force, and the function's options."""
+    held = getattr(module, learnt, None)
+    shown = {name: f"{float(v.detach()):.4g}" if isinstance(v, Tensor) else repr(v) for name, v in numbers.items()}
+    shown["learnable"] = repr(isinstance(held, nn.Parameter))
+    shown |= {name: repr(value) for name, value in module.options.items()}
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
+
+
+def _load_logit_scale(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """CLIP and open_clip hold the logarithm of the scale under the name `logit_scale`."""
+    if f"{prefix}logit_scale" in state_dict and f"{prefix}log_logit_scale" not in state_dict:
+        state_dict[f"{prefix}log_logit_scale"] = state_dict.pop(f"{prefix}logit_scale").reshape(())
 
 
 def _options(module: nn.Module, reduction: str, **flags: bool) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""Ids in place of a diagonal: rows that are one item are positives of each other, or no negatives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._checks import choice
+from ..pairwise.row_loss import loss_of, problem_of
+from ..problem.exclude import NOTHING, Exclude, ids_like
+from ..problem.row_loss import Positives
+from ..problem.types import Terms
+from .rows import averaged
+
+OWN_INDEX = Positives(shift=0)  # row i's partner is column i
+OWN = 1 << 62  # ids from here on stand for rows that have none
+
+
+class Partners(NamedTuple):
+    """Which columns are positives, which are left out, and the join and the sum over positives that go with them."""
+
+    positives: Positives = OWN_INDEX
+    exclude: Exclude = NOTHING
+    join: str = "softplus"
+    of_positives: Terms = Terms()
+
+    def transposed(self) -> Partners:
+        """Of the columns, where they are as many as the rows."""
+        p = self.positives
+        positives = p if p.row_ids is None else Positives(row_ids=p.col_ids, col_ids=p.row_ids)
+        return self._replace(positives=positives, exclude=self.exclude.transposed())
+
+
+PARTNERS = Partners()
+# What rows of one id are to each other, and the join that makes it a cross entropy: with targets shared evenly among them, or of
+# finding any of them.
+JOINS = {"mean": "softplus_spread", "sum": "softplus"}
+SAME_ID = (*JOINS, "ignore")
+
+
+def partners_of(
+    function: str, ids: Tensor | None, same_id: str, like: tuple[str, Tensor], others: Tensor | None = None
+) -> Partners:
+    """Partners of a cross entropy, for checked ids of rows and of further columns; a row without an id has its own key alone."""
+    choice(function, "same_id", same_id, SAME_ID)
+    if ids is None:
+        return PARTNERS
+    ids = ids_like(function, "ids", ids, like[1].shape[0], like, f", one per row of {like[0]}")
+    cols = ids if others is None else torch.cat([ids, others])
+    if same_id == "ignore":
+        return Partners(exclude=Exclude(same=(ids, cols)))
+    ids = torch.where(ids < 0, OWN + torch.arange(ids.shape[0], device=ids.device), ids)
+    cols = ids if others is None else torch.cat([ids, others])
+    several = Terms(linear=True)
+    return Partners(Positives(row_ids=ids, col_ids=cols), NOTHING, JOINS[same_id], several)
+
+
+def both_ways(
+    function: str,
+    x: Tensor,
+    y: Tensor,
+    scale: float | Tensor,
+    partners: Partners,
+    normalize: bool,
+    reduction: str,
+) -> Tensor:
+    """Half the cross entropy of finding each x's partners among y, and half of finding each y's among x."""
+    problem = problem_of(
+        (x,),
+        (y,),
+        scale=scale,
+        positives=partners.positives,
+        of_positives=partners.of_positives,
+        exclude=partners.exclude,
+        normalize=normalize,
+        cols=True,
+    )
+    return averaged(loss_of(function, problem, partners.join, reduction, factor=0.5), reduction)

@@ -1,0 +1,184 @@
+"""InfoNCE: each query finds its key among the batch's keys and further negatives, which may be shared or a set for each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from .._checks import embeddings, fail, same_shape, scalar, wrong_type
+from ..pairwise import pairwise_logsumexp
+from ..pairwise.row_loss import loss_of, problem_of
+from ..problem.exclude import Exclude, ids_like
+from .ids import Partners, both_ways, partners_of
+from .rows import check_options, prepare, reduce_rows, rowwise_dot, scaled
+
+
+def info_nce(
+    query: Tensor,
+    positive: Tensor,
+    negatives: Tensor | None = None,
+    *,
+    ids: Tensor | None = None,
+    negative_ids: Tensor | None = None,
+    same_id: str = "mean",
+    negatives_mask: Tensor | None = None,
+    in_batch: bool = True,
+    temperature: float | Tensor = 0.07,
+    symmetric: bool = False,
+    normalize: bool = True,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross entropy of finding each query's key among the batch's keys and further negatives (CPC, arXiv 1807.03748, eq. 4).
+
+    With s_ij = ⟨query_i, key_j⟩ / temperature, in nats and O(N·D) memory:
+
+        loss_i = log Σ_j exp(s_ij) − s_ii,    j over the keys of the batch, then over the negatives
+
+    query, positive  (N, D) float tensors; row i of both belong together
+    negatives        (M, D) shared by all queries, or (N, M, D), a set for each; None, or none (0, D), for the batch alone
+    ids              (N,) integers, or None: rows of one id are one item; below 0: none, and the row has its own key alone
+    negative_ids     (M,) integers: the same of shared negatives; None: they are of no item of the batch
+    same_id          what keys of a query's id are to it. Positives: "mean", whose targets are shared evenly,
+                     log Σ_j e^s − mean_p s_ip, or "sum", any of which will do, log Σ_j e^s − log Σ_p e^s (MIL-NCE, arXiv
+                     1912.06430). "ignore": neither positive nor negative, but for its own key
+    negatives_mask   (N, M) bools, or None: which of a query's own set of negatives are there; the others are padding
+    in_batch         count the other queries' keys as negatives; False needs `negatives`, and same_id="ignore" for ids
+    temperature      float or 0-d tensor, > 0; a tensor receives its gradient
+    symmetric        average with the loss of finding each key's query among the batch's queries (negatives play no part in it)
+    normalize        divide each row by its norm first; False if rows are already unit vectors
+    reduction        "mean" over queries, "sum", or "none": (N,)
+
+    log K − loss is a lower bound on the mutual information, K the number of candidates, and can never exceed log K.
+
+    Returns fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
+
+    >>> jk.info_nce(torch.eye(4), torch.eye(4), temperature=1.0)     # log(e + 3) − 1
+    tensor(0.7437)
+    """
+    function = "info_nce"
+    check_options(function, reduction, in_batch=in_batch, symmetric=symmetric, normalize=normalize)
+    embeddings(function, "query", query)
+    embeddings(function, "positive", positive, like=("query", query))
+    same_shape(function, "positive", positive, ("query", query), "row i of both belong together")
+    if isinstance(negatives, Tensor) and negatives.shape == (0, query.shape[1]):
+        negatives = negative_ids = None  # a queue before its first step
+    others = _others(function, query, negatives, negatives_mask, ids, negative_ids)
+    if not in_batch and negatives is None:
+        fail(function, "in_batch", False, "must be True without negatives: there would be nothing to compare with")
+    if not in_batch and symmetric:
+        fail(function, "symmetric", True, "must be False with in_batch=False: keys have only the batch to be found in")
+    if not in_batch and ids is not None and same_id != "ignore":
+        fail(function, "same_id", repr(same_id), 'must be "ignore" with in_batch=False')
+    scale = scalar(function, "temperature", temperature, ("query", query), above=0, inverse=True)
+    of_batch = partners_of(function, ids, same_id, ("query", query))
+    if negatives is None and symmetric:
+        return both_ways(function, query, positive, scale, of_batch, normalize, reduction)
+    if negatives is not None and negatives.dim() == 3:
+        forward = _sets(query, positive, negatives, negatives_mask, in_batch, scale, of_batch, normalize, reduction)
+    elif not in_batch:
+        assert negatives is not None
+        exclude = None if ids is None or others is None else Exclude(same=(ids, others))
+        q, p, n = prepare(query, positive, negatives, normalize=normalize)
+        own = scaled(rowwise_dot(q, p), scale)
+        return pairwise_logsumexp(q, n, scale=scale, anchor=own, exclude=exclude, reduction=reduction)
+    else:
+        partners = partners_of(function, ids, same_id, ("query", query), others)
+        keys = (positive,) if negatives is None else (positive, negatives)
+        forward = _found(query, keys, scale, partners, normalize, reduction)
+    if not symmetric:
+        return forward
+    return 0.5 * (forward + _found(positive, (query,), scale, of_batch, normalize, reduction))
+
+
+def _found(
+    x: Tensor,
+    keys: tuple[Tensor, ...],
+    scale: float | Tensor,
+    partners: Partners,
+    normalize: bool,
+    reduction: str,
+    also: Tensor | None = None,
+) -> Tensor:
+    """The cross entropy of finding each row's partners among keys, and what is given beside them."""
+    problem = problem_of(
+        (x,),
+        keys,
+        scale=scale,
+        positives=partners.positives,
+        of_positives=partners.of_positives,
+        exclude=partners.exclude,
+        normalize=normalize,
+        also=also,
+    )
+    return loss_of("info_nce", problem, partners.join, reduction)
+
+
+def _sets(
+    query: Tensor,
+    positive: Tensor,
+    negatives: Tensor,
+    mask: Tensor | None,
+    in_batch: bool,
+    scale: float | Tensor,
+    partners: Partners,
+    normalize: bool,
+    reduction: str,
+) -> Tensor:
+    """The loss with a set of negatives for each query: (N, M) scores, no larger than the input (N, M, D)."""
+    if mask is not None:  # whatever padding holds, a NaN too, must not reach a product
+        negatives = torch.where(mask.unsqueeze(2), negatives, 0.0)
+    q, p, n = prepare(query, positive, negatives, normalize=normalize)
+    scores = scaled(rowwise_dot(q.unsqueeze(1), n), scale)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    sums = _logsumexp(scores)
+    if in_batch:
+        return _found(q, (p,), scale, partners, False, reduction, also=sums)
+    return reduce_rows(softplus(sums - scaled(rowwise_dot(q, p), scale), threshold=40), reduction)
+
+
+def _logsumexp(scores: Tensor) -> Tensor:
+    """Over the second dimension; −inf, with the gradient 0, for a row without any."""
+    none = (scores == -torch.inf).all(dim=1)
+    return scores.masked_fill(none.unsqueeze(1), 0.0).logsumexp(dim=1).masked_fill(none, -torch.inf)
+
+
+def _others(
+    function: str,
+    query: Tensor,
+    negatives: Tensor | None,
+    mask: Tensor | None,
+    ids: Tensor | None,
+    negative_ids: Tensor | None,
+) -> Tensor | None:
+    """Negatives checked, and their mask; the ids of shared ones where the batch has ids."""
+    if negatives is not None:
+        embeddings(function, "negatives", negatives, dims=(2, 3), like=("query", query))
+        if negatives.dim() == 3 and negatives.shape[0] != query.shape[0]:
+            was, must = f"of shape {tuple(negatives.shape)}", f"must have {len(query)} sets, one per query"
+            fail(function, "negatives", was, must)
+    sets = negatives is not None and negatives.dim() == 3
+    if mask is not None:
+        if not sets:
+            fail(function, "negatives_mask", "given", "must be None without negatives (N, M, D), a set for each query")
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            wrong_type(function, "negatives_mask", mask, "must be a tensor of bools, True for negatives that are there")
+        assert negatives is not None
+        if mask.shape != negatives.shape[:2]:
+            must = f"must be {tuple(negatives.shape[:2])}, one for each negative"
+            fail(function, "negatives_mask", f"of shape {tuple(mask.shape)}", must)
+        if mask.device != query.device:
+            fail(function, "negatives_mask", f"on {mask.device}", f"must be on {query.device} like query")
+    if negative_ids is not None:
+        if negatives is None or sets:
+            must = "must be None without negatives (M, D) that all queries share"
+            fail(function, "negative_ids", "given", must + (": use negatives_mask" if sets else ""))
+        like = ("negatives", negatives)
+        found = ids_like(function, "negative_ids", negative_ids, negatives.shape[0], like, ", one per negative")
+        if ids is None:
+            fail(function, "ids", None, "must be given with negative_ids")
+        return found
+    if ids is None or negatives is None or sets:
+        return None
+    return torch.full((negatives.shape[0],), -1, dtype=torch.int64, device=query.device)
