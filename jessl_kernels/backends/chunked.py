@@ -33,9 +33,10 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str,
     filling = choose_filling(score)
     needs = Needs(True, slice(0, score.M), True, True, True) if with_gradient else NOTHING
     buffers = Buffers.plan(score, filling, Terms(op), workspace, cols, needs)
+    guided = 0 if score.exclude.guide is None else 1 if one_pass else 2
     return Plan(
         path=f"strips of {buffers.rows} rows, {'one pass' if one_pass else 'two passes'}; {filling.why}",
-        gemms=1 if not with_gradient else 3 if one_pass else 4,
+        gemms=(1 if not with_gradient else 3 if one_pass else 4) + guided,
         workspace=buffers.bytes,
     )
 

@@ -67,6 +67,8 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
         reasons.append(f"more than {MOST_KEPT} diagonals in keep")
     if max(len(problem.exclude.same), len(problem.exclude.different)) > MOST_IDS:
         reasons.append(f"more than {MOST_IDS} pairs of ids")
+    if problem.exclude.guide is not None:
+        reasons.append("a guide is not compiled into it")
     return reasons
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..problem.exclude import Exclude, IdPair, one_tensor
+from ..problem.exclude import Exclude, Guide, IdPair, one_tensor
 from ..problem.row_loss import Loss, RowProblem
 from ..problem.types import Gradients, Needs, RowSums, Slopes
 
@@ -54,7 +54,12 @@ class Order:
             y=() if together else (_taken(whole(problem.keys), cols),),
             row_bias=_taken(problem.row_bias, rows),
             col_bias=_taken(problem.col_bias, cols),
-            exclude=Exclude(kept, (*map(ids, exclude.same), *moved), tuple(map(ids, exclude.different))),
+            exclude=Exclude(
+                kept,
+                (*map(ids, exclude.same), *moved),
+                tuple(map(ids, exclude.different)),
+                guide=_guided(exclude, rows, cols),
+            ),
             positives=problem.positives._replace(row_ids=row_ids, col_ids=col_ids),
             also=_taken(problem.also, rows),
         )
@@ -111,6 +116,14 @@ T = TypeVar("T", Tensor, Tensor | None)
 def _taken(t: T, numbers: Tensor | None, dim: int = 0) -> T:
     """Those with these numbers, in this order; an empty tensor, which stands for none, as it is."""
     return t if t is None or numbers is None or not t.numel() else t.detach().index_select(dim, numbers)
+
+
+def _guided(exclude: Exclude, rows: Tensor, cols: Tensor) -> Guide | None:
+    guide = exclude.guide
+    if guide is None:
+        return None
+    of_rows, of_cols = _taken(guide.of_rows, rows), _taken(guide.of_cols, cols)
+    return Guide(_taken(guide.rows, rows), _taken(guide.cols, cols), of_rows, of_cols)
 
 
 def _moved(both: Both, rows: Tensor | None, cols: Tensor | None) -> Both:

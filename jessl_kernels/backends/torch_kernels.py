@@ -101,7 +101,9 @@ class Buffers:
         keep_t = filling.dtype != score.dtype or (needs.any and _needs_t(score, needs))
         scratch = cols or len(terms.tilts) > 1 or terms.linear
         row_bytes = score.M * ((1 + scratch) * score.dtype.itemsize + keep_t * filling.dtype.itemsize)
-        passing = score.M * filling.dtype.itemsize  # what torch allocates on the way: masks, a converted P
+        # What torch allocates on the way: masks, a converted P, a guide's scores.
+        guided = score.exclude.guide is not None
+        passing = score.M * (filling.dtype.itemsize + guided * score.dtype.itemsize)
         rows = max(1, workspace // (row_bytes + passing))
         if score.x.device.type == "cpu":
             rows = min(rows, max(FEWEST_ROWS, CACHED_STRIP // (score.M * score.dtype.itemsize)))

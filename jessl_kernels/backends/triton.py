@@ -59,6 +59,8 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
         reasons.append(f"more than {MOST_OFFSETS} diagonals to exclude or to keep")
     if max(problem.N, problem.M) > MOST_ROWS:
         reasons.append("more than 2³¹ − 2²⁰ rows")
+    if problem.exclude.guide is not None:
+        reasons.append("a guide is not compiled into it")
     return reasons
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,32 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 MOST_PAIRS = 3  # of ids: for itself, for the label, and for what must not count as a negative
 
 
+class Guide(NamedTuple):
+    """A second score of each pair, ⟨g_i, h_j⟩; a pair is out where it lies above a threshold of its row, or of its column.
+
+    rows, cols          (N, G), (M, G): g, h, constants
+    of_rows, of_cols    (N,), (M,): thresholds, or None
+    """
+
+    rows: Tensor
+    cols: Tensor
+    of_rows: Tensor | None = None
+    of_cols: Tensor | None = None
+
+    def transposed(self) -> Guide:
+        return Guide(self.cols, self.rows, self.of_cols, self.of_rows)
+
+    def fill(self, scores: Tensor, first_row: int, columns: slice, value: float) -> None:
+        """As `Exclude.fill`."""
+        here = slice(first_row, first_row + scores.shape[0])
+        g, h = (z.detach().to(scores.dtype) for z in (self.rows[here], self.cols[columns]))
+        guided = g @ h.T
+        if self.of_rows is not None:
+            scores.masked_fill_(guided > self.of_rows[here, None], value)
+        if self.of_cols is not None:
+            scores.masked_fill_(guided > self.of_cols[None, columns], value)
+
+
 @dataclass(frozen=True, eq=False)
 class Exclude:
     """Pairs (i, j) to leave out of a pairwise reduction.
@@ -23,7 +49,10 @@ class Exclude:
     diagonals  ints; a pair is out if j − i is one of them
     same       (row_ids, col_ids), or several such pairs; a pair is out if row_ids[i] == col_ids[j] by any of them
     different  (row_ids, col_ids), or several; a pair is out if row_ids[i] != col_ids[j] by any of them
-    keep       ints; a pair whose j − i is one of them is in, whatever the ids say (and whatever `diagonals` says)
+    keep       ints; a pair whose j − i is one of them is in, whatever the ids and a guide say (and whatever `diagonals` says)
+    guide      (g, h, threshold), float tensors (N, G), (M, G) and (N,): a pair is out if ⟨g_i, h_j⟩ > threshold_i, constants for
+               autograd. With the scores of another model that are false negatives (GISTEmbed, arXiv 2402.16829). It costs a
+               product in each sweep, and "chunked" and "reference" alone compute it
 
     Ids are int64 tensors of shape (N,) and (M,), up to three pairs of them. A negative id matches nothing, itself included:
     under `same` it excludes no pair, under `different` it excludes all of them, which is how padding rows are taken out.
@@ -40,6 +69,7 @@ class Exclude:
     same: tuple[IdPair, ...] = ()
     different: tuple[IdPair, ...] = ()
     keep: tuple[int, ...] = ()
+    guide: Guide | None = None
 
     if TYPE_CHECKING:  # what may be handed over; what stands there afterwards is tuples
 
@@ -49,6 +79,7 @@ class Exclude:
             same: IdPair | Iterable[IdPair] | None = None,
             different: IdPair | Iterable[IdPair] | None = None,
             keep: int | Iterable[int] = (),
+            guide: Guide | tuple[Tensor, Tensor, Tensor] | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -56,19 +87,22 @@ class Exclude:
             object.__setattr__(self, name, _ints(name, getattr(self, name)))
         for name in ("same", "different"):
             object.__setattr__(self, name, _ids(name, getattr(self, name)))
+        object.__setattr__(self, "guide", _guide(self.guide))
 
     @property
     def symmetric(self) -> bool:
         """Whether (i, j) is out exactly when (j, i) is, as far as that can be told without reading the ids."""
         offsets_mirror = all(set(d) == {-k for k in d} for d in (self.diagonals, self.keep))
-        return offsets_mirror and all(one_tensor(*pair) for pair in (*self.same, *self.different))
+        return (
+            offsets_mirror and self.guide is None and all(one_tensor(*pair) for pair in (*self.same, *self.different))
+        )
 
     def transposed(self) -> Exclude:
         """The same set for the scores with rows and columns exchanged."""
 
         offsets, kept = (tuple(-d for d in offsets) for offsets in (self.diagonals, self.keep))
         same, different = (tuple((cols, rows) for rows, cols in pairs) for pairs in (self.same, self.different))
-        return Exclude(offsets, same, different, kept)
+        return Exclude(offsets, same, different, kept, None if self.guide is None else self.guide.transposed())
 
     def fill(self, scores: Tensor, first_row: int, columns: slice, value: float) -> None:
         """Write `value` into the excluded entries of a block of scores, in place.
@@ -82,6 +116,8 @@ class Exclude:
         for pairs, inside in ((self.same, False), (self.different, True)):
             for pair in pairs:
                 fill_by_ids(scores, pair, first_row, columns, value, inside=inside)
+        if self.guide is not None:
+            self.guide.fill(scores, first_row, columns, value)
         for d, original in kept:
             torch.diagonal(scores, d + shift).copy_(original)
 
@@ -126,6 +162,11 @@ def as_exclude(function: str, exclude: Exclude | str | None, N: int, M: int, dev
                 )
             if ids.device != device:
                 fail(function, f"exclude.{name}", f"on {ids.device}", f"must be on {device} like x")
+    for t, length, of in zip(exclude.guide or (), (N, M, N, M), ("row", "column") * 2, strict=False):
+        if t is not None and t.shape[0] != length:
+            fail(function, "exclude.guide", f"of {t.shape[0]} {of}s", f"must be of {length}")
+        if t is not None and t.device != device:
+            fail(function, "exclude.guide", f"on {t.device}", f"must be on {device} like x")
     return exclude
 
 
@@ -160,6 +201,19 @@ def _ids(name: str, pairs: Any) -> tuple[IdPair, ...]:
     if not isinstance(pairs, (tuple, list)) or not all(_is_pair(pair) for pair in pairs):
         wrong_type("Exclude", name, pairs, "must be a pair of tensors (row_ids, col_ids), or several such pairs")
     return tuple(pair_of("Exclude", name, rows, cols) for rows, cols in pairs)
+
+
+def _guide(guide: Any) -> Guide | None:
+    if guide is None or isinstance(guide, Guide):
+        return guide
+    must = "must be (g, h, threshold), float tensors of shapes (N, G), (M, G) and (N,)"
+    if not isinstance(guide, (tuple, list)) or not all(isinstance(t, Tensor) and t.is_floating_point() for t in guide):
+        wrong_type("Exclude", "guide", guide, must)
+    shapes = [tuple(t.shape) for t in guide]
+    if [len(shape) for shape in shapes] != [2, 2, 1] or shapes[0][1] != shapes[1][1] or shapes[0][0] != shapes[2][0]:
+        fail("Exclude", "guide", f"of shapes {', '.join(map(str, shapes))}", must)
+    g, h, threshold = (t.detach() for t in guide)
+    return Guide(g, h, threshold)
 
 
 def _is_pair(value: Any) -> bool:

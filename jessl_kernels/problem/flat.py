@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import phi
-from .exclude import Exclude, IdPair
+from .exclude import Exclude, Guide, IdPair
 from .row_loss import Positives, RowProblem
 from .types import Terms
 
@@ -22,7 +22,7 @@ Tensors = tuple[Tensor | None, ...]
 # Those of `tensors_of` a problem that are there; which are; and its `Words`. Not one list of optional tensors: torch's operators
 # give the members of such a list no gradient as soon as one is None.
 SCHEMA = (
-    "Tensor[] tensors, bool[] there, int x, int y, int same, int different, SymInt[] diagonals, SymInt[] keep, "
+    "Tensor[] tensors, bool[] there, int x, int y, int same, int different, int guide, SymInt[] diagonals, SymInt[] keep, "
     "SymInt? shift, str kind, str phi, float[] phi_parameters, float skip_below, str negatives, float[] tilts, "
     "bool negative_linear, str of_positives, float[] positive_tilts, bool positive_linear, bool normalize, bool cols"
 )
@@ -30,13 +30,14 @@ SINGLE = 6  # of the tensors that may have gradients, those that are no pieces: 
 
 
 class Words(NamedTuple):
-    """What of a problem is no tensor. x, y, same and different say how many tensors each has; scale is the number that α is,
-    None where it is a tensor, as always in a schema: a compiler would make a new program for each new number."""
+    """What of a problem is no tensor. x, y, same, different and guide say how many tensors each has; scale is the number that α
+    is, None where it is a tensor, as always in a schema: a compiler would make a new program for each new number."""
 
     x: int
     y: int
     same: int
     different: int
+    guide: int
     diagonals: Sequence[int]
     keep: Sequence[int]
     shift: int | None
@@ -64,21 +65,22 @@ def words_of(problem: RowProblem) -> Words:
     """What of a problem is no tensor."""
     exclude = problem.exclude
     return Words(
-        len(problem.x), len(problem.y), 2 * len(exclude.same), 2 * len(exclude.different), exclude.diagonals, exclude.keep,
-        problem.positives.shift, problem.kind, problem.phi.name, problem.phi.parameters, problem.skip_below,
+        len(problem.x), len(problem.y), 2 * len(exclude.same), 2 * len(exclude.different), len(exclude.guide or ()),
+        exclude.diagonals, exclude.keep, problem.positives.shift, problem.kind, problem.phi.name, problem.phi.parameters,
+        problem.skip_below,
         *problem.negatives, *problem.of_positives, problem.normalize, problem.cols,
         None if isinstance(problem.scale, Tensor) else problem.scale,
     )  # fmt: skip
 
 
 def tensors_of(problem: RowProblem) -> Tensors:
-    """Pieces of X and of Y; scale, biases, positives' scores, `also`; ids that exclude, an index of positives, their ids."""
+    """Pieces of X and of Y; scale, biases, positives' scores, `also`; ids that exclude, a guide, an index of positives or ids."""
     exclude, positives = problem.exclude, problem.positives
     return (
         *problem.x, *problem.y, problem.scale if isinstance(problem.scale, Tensor) else None, problem.row_bias,
         problem.col_bias, positives.score, positives.col_score, problem.also,
         *(ids for pair in exclude.same for ids in pair), *(ids for pair in exclude.different for ids in pair),
-        positives.index, positives.row_ids, positives.col_ids,
+        *(exclude.guide or ()), positives.index, positives.row_ids, positives.col_ids,
     )  # fmt: skip
 
 
@@ -97,6 +99,7 @@ def together(words: Words, tensors: Tensors) -> RowProblem:
     x, y = taken(words.x), taken(words.y)
     scale, row_bias, col_bias, score, col_score, also = taken(SINGLE)
     same, different = pairs(words.same), pairs(words.different)
+    guide = Guide(*taken(words.guide)) if words.guide else None
     index, row_ids, col_ids = taken(3)
     return RowProblem(
         x=x,
@@ -104,7 +107,7 @@ def together(words: Words, tensors: Tensors) -> RowProblem:
         scale=scale if words.scale is None else words.scale,
         row_bias=row_bias,
         col_bias=col_bias,
-        exclude=Exclude(tuple(words.diagonals), same, different, tuple(words.keep)),
+        exclude=Exclude(tuple(words.diagonals), same, different, tuple(words.keep), guide),
         kind=words.kind,
         phi=phi.build(words.phi, list(words.phi_parameters)),
         skip_below=words.skip_below,
