@@ -131,7 +131,7 @@ def _sets(
     q, p, n = prepare(query, positive, negatives, normalize=normalize)
     scores = scaled(rowwise_dot(q.unsqueeze(1), n), scale)
     if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+        scores = torch.where(mask, scores, -torch.inf)
     sums = _logsumexp(scores)
     if in_batch:
         return _found(q, (p,), scale, partners, False, reduction, also=sums)

@@ -88,6 +88,12 @@ ONE_GRAPH = {
     "hard negatives": lambda x, y: jk.row_loss(
         [x, y], join="tilt_difference", tilts=(1.5, 0.5), positives=len(x), exclude="diagonal", normalize=True
     ),
+    "ids": lambda x, y: jk.clip_loss(x, y, 5.0, ids=torch.arange(len(x)) // 2, normalize=True),
+    "ids of negatives": lambda x, y: jk.info_nce(
+        x, y, y, ids=torch.arange(len(x)) // 2, negative_ids=torch.arange(len(x)) // 3, same_id="ignore"
+    ),
+    "keys": lambda x, y: jk.sup_con(x, torch.arange(len(x)) // 2, keys=y, key_labels=torch.arange(len(y)) // 3),
+    "a mask": lambda x, y: jk.info_nce(x, y, x[:, None] + y[:, None], negatives_mask=torch.arange(len(x))[:, None] > 2),
     "own join": lambda x, y: jk.row_loss(x, y, join=lambda N, P, s, n_pos, n_neg: N[0] - P + n_neg.log(), positives=0),
 }
 

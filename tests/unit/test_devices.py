@@ -32,12 +32,21 @@ def _calls(device: str | None, grad: bool) -> dict:
     x, y, negatives, paired, views = new(N, D), new(N, D), new(M, D), new(N, M, D), new(N, 2, D)
     number, widths = torch.ones((), device=device), torch.ones(D, device=device)
     ids, weights = torch.zeros(N, dtype=torch.int64, device=device), torch.ones(N, device=device)
+    other_ids = torch.zeros(M, dtype=torch.int64, device=device)
+    mask = torch.ones(N, M, dtype=torch.bool, device=device)
     by_ids = jk.Exclude(diagonals=(0,), same=(ids, ids), different=(ids, ids), keep=(1,))
     calls = {
         "info_nce": lambda: jk.info_nce(x, y),
         "info_nce-negatives": lambda: jk.info_nce(x, y, negatives, temperature=number, symmetric=True),
         "info_nce-paired": lambda: jk.info_nce(x, y, paired, reduction="none"),
+        "info_nce-ids": lambda: jk.info_nce(x, y, negatives, ids=ids, negative_ids=other_ids, same_id="sum"),
+        "info_nce-ignore": lambda: jk.info_nce(x, y, negatives, ids=ids, same_id="ignore", in_batch=False),
+        "info_nce-mask": lambda: jk.info_nce(x, y, paired, negatives_mask=mask),
         "clip_loss": lambda: jk.clip_loss(x, y, number),
+        "clip_loss-ids": lambda: jk.clip_loss(x, y, number, ids=ids),
+        "siglip_loss-ids": lambda: jk.siglip_loss(x, y, number, number, ids=ids),
+        "sup_con-keys": lambda: jk.sup_con(x, ids, keys=negatives, key_labels=other_ids),
+        "guide": lambda: jk.pairwise_logsumexp(x, y, exclude=jk.Exclude(guide=(x, y, weights))),
         "clip_loss-none": lambda: jk.clip_loss(x, y, 10.0, reduction="none"),
         "nt_xent": lambda: jk.nt_xent(x, y, temperature=number),
         "dcl": lambda: jk.dcl(x, y),
