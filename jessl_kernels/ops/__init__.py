@@ -83,7 +83,7 @@ def row_loss(problem: RowProblem, loss: Loss, who: Who) -> Tensor:
     if is_plain(*tensors):
         return _plain("row_loss", problem, who, inputs, flags, problem, loss)
     words = words_of(problem)
-    named, weights = LossWords(*loss[:3]), loss[3:]
+    named, weights = LossWords(loss.join, loss.reduction, loss.factor), (loss.weights, loss.col_weights)
     if is_real(*tensors):
         return RowLoss.apply(words, named, who, flags, *tensors, *weights)[0]
     return torch.ops.jessl_kernels.row_loss(*to_schema(words, tensors), *named, *weights, list(flags), *who)[0]

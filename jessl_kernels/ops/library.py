@@ -95,32 +95,20 @@ def _row_loss(*args: Any) -> tuple[Tensor, ...]:
     return _distinct(eager.row_loss(words, named, Who(*who), flags, tensors, (weights, col_weights)))
 
 
-def _row_loss_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-    words, tensors, rest = _apart(inputs)
-    autograd.made_setup(ctx, words, tensors, rest[5], output)
-
-
-def _fake_row_loss(*args: Any) -> tuple[Tensor, ...]:
-    words, tensors, rest = _apart(args)
-    return _fake_value(together(words, tensors), rest[5])
-
-
 def _total(*args: Any) -> tuple[Tensor, ...]:
     words, tensors, (flags, *who) = _apart(args)
     return _distinct(eager.total(words, Who(*who), flags, tensors))
 
 
-def _total_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-    words, tensors, rest = _apart(inputs)
-    autograd.made_setup(ctx, words, tensors, rest[0], output)
+def _made_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    words, tensors, (*_, flags, _, _) = _apart(inputs)  # last come a backend and a workspace
+    autograd.made_setup(ctx, words, tensors, flags, output)
 
 
-def _fake_total(*args: Any) -> tuple[Tensor, ...]:
-    words, tensors, rest = _apart(args)
-    return _fake_value(together(words, tensors), rest[0])
-
-
-def _fake_value(problem: RowProblem, flags: Sequence[bool]) -> tuple[Tensor, ...]:
+def _fake_made(*args: Any) -> tuple[Tensor, ...]:
+    """A value and its gradients."""
+    words, tensors, (*_, flags, _, _) = _apart(args)
+    problem = together(words, tensors)
     return problem.x[0].new_empty((), dtype=problem.dtype), *_fake_gradients(problem, flags)
 
 
@@ -181,10 +169,10 @@ _register(
     "str join, str reduction, float factor, Tensor? weights, Tensor? col_weights, bool[] needs, ",
     f"(Tensor, {GRADIENTS})",
     _row_loss,
-    _fake_row_loss,
-).register_autograd(_made_backward, setup_context=_row_loss_setup)
-_register("total", "bool[] needs, ", f"(Tensor, {GRADIENTS})", _total, _fake_total).register_autograd(
-    _made_backward, setup_context=_total_setup
+    _fake_made,
+).register_autograd(_made_backward, setup_context=_made_setup)
+_register("total", "bool[] needs, ", f"(Tensor, {GRADIENTS})", _total, _fake_made).register_autograd(
+    _made_backward, setup_context=_made_setup
 )
 _register("top_k", "int k, ", "(Tensor, Tensor)", _top_k, _fake_top_k)
 _register("attach", "Tensor[] values, Tensor[] sums, ", "Tensor[]", _attach, _attach).register_autograd(

@@ -12,16 +12,15 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from .. import ops
 from .._checks import choice, embeddings, fail, wrong_type
 from ..problem.exclude import Exclude
 from ..problem.phi import Phi
-from ..problem.row_loss import Loss, Positives, RowProblem
+from ..problem.row_loss import Positives, RowProblem
 from ..problem.types import Terms
 from .arguments import DIMS, as_scored, constants, psi_of, score_fields, vector, who
-from .sums import sums_of
+from .row_loss import loss_of
 
 Dim = Literal["row", "col", "both"]
 
@@ -211,36 +210,24 @@ def _sides(function: str, problem: RowProblem, dim: str, row: tuple, col: tuple)
 
 
 def _reduce(function: str, problem: RowProblem, dim: str, reduction: str, row: _Side, col: _Side) -> Any:
-    if dim == "col":  # columns alone are the rows of the transposed problem
-        problem, row, col, dim = problem.transposed(), col, row, "row"
-    if dim == "both":
-        problem = replace(problem, cols=True)
-    one_kind = not problem.cols or (row.anchor is None) == (col.anchor is None)
-    if reduction != "none" and one_kind:
-        if row.anchor is not None:
-            problem = replace(problem, positives=Positives(score=row.anchor, col_score=col.anchor))
-        loss = Loss("none" if row.anchor is None else "softplus", reduction, 1.0, row.weights, col.weights)
-        return ops.row_loss(problem, loss, who(function, problem))
-    sums = sums_of(function, problem)
-    values = [_joined(row.anchor, sums.N[0])]
-    if problem.cols:
-        values.append(_joined(col.anchor, sums.cols.N[0]))
+    """A loss of rows without positives, or with an anchor as each row's positive."""
     if reduction == "none":
         for name, side in (("weights", row), ("col_weights", col)):
             if side.weights is not None:
                 fail(function, name, "given", 'must be None with reduction="none": multiply the result')
-        return values[0] if len(values) == 1 else tuple(values)
-    total = 0.0
-    for side, value in zip((row, col), values, strict=True):
-        if side.weights is not None:  # a row of weight 0 counts for nothing, also where its value is infinite
-            value = torch.where(side.weights == 0, 0.0, side.weights * value)
-        total = total + (value.mean() if reduction == "mean" else value.sum())
-    return total
-
-
-def _joined(anchor: Tensor | None, value: Tensor) -> Tensor:
-    """log(1 + e^{L − anchor}), which is L − anchor joined with the anchor's own term, and exact however small."""
-    return value if anchor is None else softplus(value - anchor, threshold=40.0)
+    if dim == "both" and (row.anchor is None) != (col.anchor is None):
+        sides = [_reduce(function, problem, each, reduction, row, col) for each in ("row", "col")]
+        return tuple(sides) if reduction == "none" else sides[0] + sides[1]
+    if dim == "col":  # columns alone are the rows of the transposed problem
+        problem, row = problem.transposed(), col
+    problem = replace(problem, cols=dim == "both")
+    if row.anchor is not None:
+        problem = replace(
+            problem, positives=Positives(score=row.anchor, col_score=col.anchor if problem.cols else None)
+        )
+    join = "none" if row.anchor is None else "softplus"
+    of_columns = col.weights if problem.cols else None
+    return loss_of(function, problem, join, reduction, weights=row.weights, col_weights=of_columns)
 
 
 def _topk(function: str, problem: RowProblem, k: int, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
