@@ -14,7 +14,7 @@ Tensor = torch.Tensor
 
 
 def smoothed_info_nce(query: Tensor, key: Tensor, *, smoothing: float = 0.1, temperature: float = 0.07) -> Tensor:
-    """Label smoothing: the targets are 1 − ε for the own key, and ε shared by all K keys (`label_smoothing` of torch).
+    """Label smoothing: the targets are 1 − ε for the own key, and ε shared by all K ≥ 2 keys (`label_smoothing` of torch).
 
     Σ_j (L − s_ij) over the negatives is (K − 1)((L − N) + N − mean s), L the log-sum-exp of all keys.
     """
@@ -37,6 +37,17 @@ def hardness_weighted_info_nce(
     return jk.row_loss(query, key, join=join, positives=0, **options)
 
 
+def weighted_info_nce(query: Tensor, key: Tensor, weight: Tensor, *, temperature: float = 0.07) -> Tensor:
+    """Keys that weigh w_j as negatives, and 1 as positives: the bias log w_j moves both, and is taken off the positive again."""
+    bias = weight.log()
+
+    def join(N, P, spread, n_pos, n_neg, own):
+        return softplus(N[0] - (P - own))
+
+    options = {"col_bias": bias, "params": (bias,), "scale": 1 / temperature, "normalize": True}
+    return jk.row_loss(query, key, join=join, positives=0, **options)
+
+
 def corrected_info_nce(query: Tensor, key: Tensor, probability: Tensor, *, temperature: float = 0.07) -> Tensor:
     """Keys weighed by 1 / q_j, as those that are sampled often are negatives often (the log q correction of two-tower models)."""
     bias = -probability.log()
@@ -44,11 +55,15 @@ def corrected_info_nce(query: Tensor, key: Tensor, probability: Tensor, *, tempe
 
 
 def dclw(z1: Tensor, z2: Tensor, *, sigma: float = 0.5, temperature: float = 0.1) -> Tensor:
-    """DCL whose positives weigh w_i = 2 − e^{⟨z1_i, z2_i⟩/σ} / mean (arXiv 2110.06848, eq. 7), for rows of z1."""
+    """DCL whose positives weigh w_i = 2 − e^{⟨z1_i, z2_i⟩/σ} / mean (arXiv 2110.06848, eq. 7)."""
     cosine = torch.nn.functional.cosine_similarity(z1, z2).detach()
-    weight = 2 - (cosine / sigma).softmax(dim=0) * len(z1)
-    options = {"scale": 1 / temperature, "normalize": True, "params": (weight,)}
-    return jk.row_loss(z1, z2, join=lambda N, P, spread, n_pos, n_neg, w: N[0] - w * P, positives=0, **options)
+    weight = (2 - (cosine / sigma).softmax(dim=0) * len(z1)).repeat(2)
+
+    def join(N, P, spread, n_pos, n_neg, w):
+        return N[0] - w * P
+
+    options = {"exclude": "diagonal", "scale": 1 / temperature, "normalize": True, "params": (weight,)}
+    return jk.row_loss([z1, z2], join=join, positives=len(z1), **options)
 
 
 def batched_info_nce(query: Tensor, key: Tensor, *, temperature: float = 0.07) -> Tensor:
@@ -71,7 +86,7 @@ def guided_info_nce(
 ) -> Tensor:
     """Keys that a guide, another model, finds closer to the query than its own are no negatives (GISTEmbed, arXiv 2402.16829)."""
     g, h = (torch.nn.functional.normalize(z, dim=1) for z in (guide_query, guide_key))
-    threshold = (g * h).sum(dim=1) - margin
+    threshold = (g * h).sum(dim=1) - margin + 1e-6  # scores are rounded, and a duplicate of the own key is none closer
     options = {"exclude": jk.Exclude(guide=(g, h, threshold)), "scale": 1 / temperature, "normalize": True}
     return jk.row_loss(query, key, join="softplus", positives=0, **options)
 
@@ -87,6 +102,7 @@ def main() -> None:
         "InfoNCE": jk.info_nce(x, y),
         "label smoothing": smoothed_info_nce(x, y),
         "hardness weighting": hardness_weighted_info_nce(x, y),
+        "weights": weighted_info_nce(x, y, torch.linspace(0.5, 2.0, 256)),
         "log q correction": corrected_info_nce(x, y, sampled),
         "DCLW": dclw(x, y),
         "8 problems of 32": batched_info_nce(x.view(8, 32, -1), y.view(8, 32, -1)),

@@ -70,6 +70,13 @@ def number(function: str, argument: str, value: Any) -> float:
     return float(value)
 
 
+def integer(function: str, argument: str, value: Any, must: str = "must be an int") -> int:
+    """An int, Python's, NumPy's or a compiler's symbol for one."""
+    if isinstance(value, bool) or not isinstance(value, (int, numbers.Integral)):
+        wrong_type(function, argument, value, must)
+    return value if isinstance(value, int) else int(value)
+
+
 def _is_number(value: Any) -> bool:
     # NumPy's float32 is no float of Python's; a compiler's symbol for a float is nothing but one.
     return isinstance(value, (int, float, numbers.Real)) and not isinstance(value, bool)

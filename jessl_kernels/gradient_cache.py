@@ -9,6 +9,7 @@ The parameters receive the gradient of the whole batch: d loss/dθ = Σ_chunks (
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import get_device_states, set_device_states
 
-from ._checks import fail, wrong_type
+from ._checks import fail, integer, wrong_type
 
 Encoded = tuple[Callable[..., Any], Any]
 
@@ -34,10 +35,11 @@ def cached_backward(
 
     loss        callable of the embeddings (N, D), one per encoder, to a 0-d tensor; any loss of this package, or your own
     encoded     pairs (encoder, inputs): a module or function, and what to encode, N rows each: a tensor, a tuple (passed as
-                arguments), a mapping (as keywords: a dict, a tokenizer's BatchEncoding) or a list of N texts or images. Within
+                arguments), a mapping (as keywords: a dict, a tokenizer's BatchEncoding) or a list of N texts, or others. Within
                 tuples and mappings tensors and lists are cut into chunks; None, flags and numbers go to every call as they are.
                 One encoder may stand in several pairs. It must treat rows of different chunks independently: batch normalisation
-                in training mode sees chunks, not the batch, and its gradient is that of another loss; a warning says so.
+                in training mode sees chunks, not the batch, and its gradient is that of another loss; a warning says so
+                where the encoder is a module, its method or a functools.partial of either.
     chunk_size  rows encoded at once, ≥ 1; or one such number for each pair
     get_representation   the embeddings (rows, D) in what an encoder returns, where that is no tensor but a dict, a tuple or a
                 ModelOutput: lambda output: output.pooler_output
@@ -142,13 +144,11 @@ def _checked(function: str, z: Any, part: Any) -> Tensor:
 def _sizes(function: str, chunk_size: int | Sequence[int], pairs: int) -> Sequence[int]:
     each = chunk_size if isinstance(chunk_size, (tuple, list)) else [chunk_size] * pairs
     for size in each:
-        if isinstance(size, bool) or not isinstance(size, int):
-            wrong_type(function, "chunk_size", size, "must be an int, or one for each pair")
-        if size < 1:
+        if integer(function, "chunk_size", size, "must be an int, or one for each pair") < 1:
             fail(function, "chunk_size", size, "must be >= 1")
     if len(each) != pairs:
         fail(function, "chunk_size", f"{len(each)} numbers", f"must be one, or {pairs}, one for each pair")
-    return each  # pyright: ignore[reportReturnType]
+    return [integer(function, "chunk_size", size) for size in each]
 
 
 def _split(function: str, inputs: Any, chunk_size: int) -> list[Any]:
@@ -212,6 +212,8 @@ def _pair(function: str, pair: Any) -> Encoded:
 
 
 def _owner(encoder: Callable[..., Any]) -> Any:
+    while isinstance(encoder, functools.partial):
+        encoder = encoder.func
     return getattr(encoder, "__self__", encoder)  # model.encode_image is a method of the module that holds the buffers
 
 

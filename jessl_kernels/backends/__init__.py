@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .._checks import fail, number, wrong_type
+from .._checks import fail, integer, number, wrong_type
 from ..native import native_status
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
@@ -141,8 +141,8 @@ def _checked(
         wrong_type(function, "name", name, "must be a backend's name or None")
     if name is not None and name not in BACKENDS:
         fail(function, "name", repr(name), f"must be one of {', '.join(BACKENDS)}")
-    if workspace is not None and (not isinstance(workspace, int) or isinstance(workspace, bool)):
-        wrong_type(function, "workspace", workspace, "must be an int, in bytes")
+    if workspace is not None:
+        workspace = integer(function, "workspace", workspace, "must be an int, in bytes")
     if workspace is not None and workspace <= 0:
         fail(function, "workspace", workspace, "must be > 0 (bytes)")
     if skip_below is None:

@@ -206,8 +206,9 @@ def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_wei
         if bandwidth.device != data.device:
             fail(function, "bandwidth", f"on {bandwidth.device}", f"must be on {data.device} like the data")
         widths = bandwidth.to(accumulation_dtype(data.dtype))
-        if readable(widths) and (wrong := bandwidth[~((widths > 0) & widths.isfinite())]).numel():
-            fail(function, "bandwidth", f"{float(wrong[0])} somewhere", must)
+        fine = (widths > 0) & widths.isfinite() & widths.square().reciprocal().isfinite()
+        if readable(widths) and not bool(fine.all()):
+            fail(function, "bandwidth", f"{float(bandwidth[~fine][0])} somewhere", must)
         return widths
     h = wide_scalar(function, "bandwidth", bandwidth, ("the data", data), above=0)
     if readable(h) and not float(h.detach()) > SMALLEST:

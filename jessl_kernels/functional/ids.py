@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import choice, readable
+from ..pairwise.positives import terms_of_positives
 from ..pairwise.row_loss import loss_of, problem_of
 from ..problem.exclude import NOTHING, Exclude, ids_like
 from ..problem.row_loss import Positives
@@ -26,12 +27,6 @@ class Partners(NamedTuple):
     join: str = "softplus"
     of_positives: Terms = Terms()
 
-    def transposed(self) -> Partners:
-        """Of the columns, where they are as many as the rows."""
-        p = self.positives
-        positives = p if p.row_ids is None else Positives(row_ids=p.col_ids, col_ids=p.row_ids)
-        return self._replace(positives=positives, exclude=self.exclude.transposed())
-
 
 PARTNERS = Partners()
 # What rows of one id are to each other, and the join that makes it a cross entropy: with targets shared evenly among them, or of
@@ -41,22 +36,34 @@ SAME_ID = (*JOINS, "ignore")
 
 
 def partners_of(
-    function: str, ids: Tensor | None, same_id: str, like: tuple[str, Tensor], others: Tensor | None = None
+    function: str,
+    ids: Tensor | None,
+    same_id: str,
+    like: tuple[str, Tensor],
+    others: Tensor | None = None,
+    further: int = 0,
 ) -> Partners:
-    """Partners of a cross entropy, for checked ids of rows and of further columns; a row without an id has its own key alone."""
+    """Partners of a cross entropy; a row without an id has its own key alone.
+
+    ids      (N,), unchecked, or None
+    like     the rows, and their name
+    others   (M,) checked ids of further columns, or None for as many as `further` without one
+    """
     choice(function, "same_id", same_id, SAME_ID)
     if ids is None:
         return PARTNERS
     ids = ids_like(function, "ids", ids, like[1].shape[0], like, f", one per row of {like[0]}")
     if _all_different(ids, others):
         return PARTNERS
+    if others is None and further:
+        others = ids.new_full((further,), -1)
+    if same_id != "ignore":
+        ids = torch.where(ids < 0, OWN + torch.arange(ids.shape[0], device=ids.device), ids)
     cols = ids if others is None else torch.cat([ids, others])
     if same_id == "ignore":
         return Partners(exclude=Exclude(same=(ids, cols)))
-    ids = torch.where(ids < 0, OWN + torch.arange(ids.shape[0], device=ids.device), ids)
-    cols = ids if others is None else torch.cat([ids, others])
-    several = Terms(linear=True)
-    return Partners(Positives(row_ids=ids, col_ids=cols), NOTHING, JOINS[same_id], several)
+    positives = Positives(row_ids=ids, col_ids=cols)
+    return Partners(positives, NOTHING, JOINS[same_id], terms_of_positives("logsumexp"))
 
 
 def _all_different(ids: Tensor, others: Tensor | None) -> bool:

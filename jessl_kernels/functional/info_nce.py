@@ -37,7 +37,7 @@ def info_nce(
 
     query, positive  (N, D) float tensors; row i of both belong together
     negatives        (M, D) shared by all queries, or (N, M, D), a set for each; None, or none (0, D), for the batch alone
-    ids              (N,) integers, or None: rows of one id are one item; below 0: none, and the row has its own key alone
+    ids              (N,) integers below 2⁶², or None: rows of one id are one item; below 0: none, the row has its own key alone
     negative_ids     (M,) integers: the same of shared negatives; None: they are of no item of the batch
     same_id          what keys of a query's id are to it. Positives: "mean", whose targets are shared evenly,
                      log Σ_j e^s − mean_p s_ip, or "sum", any of which will do, log Σ_j e^s − log Σ_p e^s (MIL-NCE, arXiv
@@ -61,10 +61,11 @@ def info_nce(
     embeddings(function, "query", query)
     embeddings(function, "positive", positive, like=("query", query))
     same_shape(function, "positive", positive, ("query", query), "row i of both belong together")
-    if isinstance(negatives, Tensor) and negatives.shape == (0, query.shape[1]):
-        negatives = negative_ids = None  # a queue before its first step
+    queued = negatives is not None
+    if isinstance(negatives, Tensor) and negatives.numel() == 0 and negatives.shape[-1:] == query.shape[1:]:
+        negatives = negatives_mask = negative_ids = None  # a queue before its first step
     others = _others(function, query, negatives, negatives_mask, ids, negative_ids)
-    if not in_batch and negatives is None:
+    if not in_batch and not queued:
         fail(function, "in_batch", False, "must be True without negatives: there would be nothing to compare with")
     if not in_batch and symmetric:
         fail(function, "symmetric", True, "must be False with in_batch=False: keys have only the batch to be found in")
@@ -72,23 +73,39 @@ def info_nce(
         fail(function, "same_id", repr(same_id), 'must be "ignore" with in_batch=False')
     scale = scalar(function, "temperature", temperature, ("query", query), above=0, inverse=True)
     of_batch = partners_of(function, ids, same_id, ("query", query))
-    if negatives is None and symmetric:
-        return both_ways(function, query, positive, scale, of_batch, normalize, reduction)
     if negatives is not None and negatives.dim() == 3:
         forward = _sets(query, positive, negatives, negatives_mask, in_batch, scale, of_batch, normalize, reduction)
     elif not in_batch:
-        assert negatives is not None
-        exclude = None if ids is None or others is None else Exclude(same=(ids, others))
-        q, p, n = prepare(query, positive, negatives, normalize=normalize)
-        own = scaled(rowwise_dot(q, p), scale)
-        return pairwise_logsumexp(q, n, scale=scale, anchor=own, exclude=exclude, reduction=reduction)
+        return _without_batch(query, positive, negatives, scale, ids, others, normalize, reduction)
+    elif negatives is None:
+        if symmetric:
+            return both_ways(function, query, positive, scale, of_batch, normalize, reduction)
+        return _found(query, (positive,), scale, of_batch, normalize, reduction)
     else:
-        partners = partners_of(function, ids, same_id, ("query", query), others)
-        keys = (positive,) if negatives is None else (positive, negatives)
-        forward = _found(query, keys, scale, partners, normalize, reduction)
+        partners = partners_of(function, ids, same_id, ("query", query), others, len(negatives))
+        forward = _found(query, (positive, negatives), scale, partners, normalize, reduction)
     if not symmetric:
         return forward
     return 0.5 * (forward + _found(positive, (query,), scale, of_batch, normalize, reduction))
+
+
+def _without_batch(
+    query: Tensor,
+    positive: Tensor,
+    negatives: Tensor | None,
+    scale: float | Tensor,
+    ids: Tensor | None,
+    others: Tensor | None,
+    normalize: bool,
+    reduction: str,
+) -> Tensor:
+    """The loss with shared negatives in place of the other keys; without any yet each query finds its own key, at no loss."""
+    q, p, *n = prepare(query, positive, *(() if negatives is None else (negatives,)), normalize=normalize)
+    own = scaled(rowwise_dot(q, p), scale)
+    if not n:
+        return reduce_rows(softplus(-torch.inf - own), reduction)
+    exclude = None if ids is None or others is None else Exclude(same=(ids, others))
+    return pairwise_logsumexp(q, n[0], scale=scale, anchor=own, exclude=exclude, reduction=reduction)
 
 
 def _found(
@@ -152,7 +169,7 @@ def _others(
     ids: Tensor | None,
     negative_ids: Tensor | None,
 ) -> Tensor | None:
-    """Negatives checked, and their mask; the ids of shared ones where the batch has ids."""
+    """Negatives checked, and their mask; the ids of shared ones, or None."""
     if negatives is not None:
         embeddings(function, "negatives", negatives, dims=(2, 3), like=("query", query))
         if negatives.dim() == 3 and negatives.shape[0] != query.shape[0]:
@@ -179,6 +196,4 @@ def _others(
         if ids is None:
             fail(function, "ids", None, "must be given with negative_ids")
         return found
-    if ids is None or negatives is None or sets:
-        return None
-    return torch.full((negatives.shape[0],), -1, dtype=torch.int64, device=query.device)
+    return None

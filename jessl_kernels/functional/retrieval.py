@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._checks import choice, embeddings, fail, flag, same_shape, wrong_type
+from .._checks import choice, embeddings, fail, flag, integer, same_shape, wrong_type
 from ..pairwise import pairwise_sum, pairwise_topk
 from ..problem.exclude import DIAGONAL, Exclude, IdPair, ids_of
 from .rows import prepare, rowwise_dot
@@ -144,9 +143,7 @@ class _Queries:
 def _ranks(function: str, k: Any) -> tuple[int, ...]:
     ranks = tuple(k) if isinstance(k, Sequence) else (k,)
     for rank in ranks:
-        if isinstance(rank, bool) or not isinstance(rank, numbers.Integral):
-            wrong_type(function, "k", rank, "must be an int or a sequence of ints")
-        if rank < 1:
+        if integer(function, "k", rank, "must be an int or a sequence of ints") < 1:
             fail(function, "k", rank, "must be >= 1")
     if not ranks:
         fail(function, "k", k, "must name at least one rank")

@@ -67,9 +67,11 @@ def sup_con(
         labels = labels.repeat_interleave(features.shape[1])
     rows = features.flatten(0, -2)
     of_keys = _labels_of_keys(function, rows, keys, key_labels)
+    if keys is None and not in_batch:
+        fail(function, "in_batch", False, "must be True without keys: there would be nothing to find")
     if keys is None or of_keys is None:
-        if not in_batch:
-            fail(function, "in_batch", False, "must be True without keys: there would be nothing to find")
+        if not in_batch:  # a queue before its first step
+            labels = torch.full_like(labels, -1)
         found, columns, exclude = (), labels, DIAGONAL
     elif in_batch:
         found, columns, exclude = (rows, keys), torch.cat([labels, of_keys]), DIAGONAL

@@ -294,10 +294,14 @@ class Uniformity(nn.Module):
 def _printed(module: Any, learnt: str, **numbers: Any) -> str:
     """What a module is made with, for its repr: numbers as they are in force, and the function's options."""
     held = getattr(module, learnt, None)
-    shown = {name: f"{float(v.detach()):.4g}" if isinstance(v, Tensor) else repr(v) for name, v in numbers.items()}
+    shown = {name: _number(v) if isinstance(v, Tensor) else repr(v) for name, v in numbers.items()}
     shown["learnable"] = repr(isinstance(held, nn.Parameter))
     shown |= {name: repr(value) for name, value in module.options.items()}
     return ", ".join(f"{name}={value}" for name, value in shown.items())
+
+
+def _number(held: Tensor) -> str:
+    return "…" if held.is_meta else f"{held.detach().item():.4g}"
 
 
 def _load_logit_scale(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

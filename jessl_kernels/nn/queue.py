@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._checks import FLOATS, embeddings, fail, flag, wrong_type
+from .._checks import FLOATS, embeddings, fail, flag, integer, wrong_type
 from ..problem.exclude import ids_like
 
 
@@ -18,7 +18,7 @@ class Queue(nn.Module):
     labels  hold a label, or an id, of each key too
 
     Keys and labels are buffers, which follow `to(device)` and dtype; they and how far the queue is filled stand in the
-    `state_dict`. Batches need not divide its size, and of one that is larger it keeps the last keys.
+    `state_dict`. To torch.compile it is a graph break. Batches need not divide its size; of a larger one it keeps the last keys.
 
     Raises ValueError or TypeError naming the argument at fault.
 
@@ -33,13 +33,11 @@ class Queue(nn.Module):
     def __init__(self, size: int, dim: int, *, labels: bool = False, dtype: torch.dtype | None = None):
         super().__init__()
         for name, value in (("size", size), ("dim", dim)):
-            if not isinstance(value, int) or isinstance(value, bool):
-                wrong_type("Queue", name, value, "must be an int")
-            if value < 1:
+            if integer("Queue", name, value) < 1:
                 fail("Queue", name, value, "must be > 0")
         if dtype is not None and dtype not in FLOATS:
             wrong_type("Queue", "dtype", dtype, "must be float64, float32, bfloat16 or float16")
-        self.size, self.dim = size, dim
+        self.size, self.dim = int(size), int(dim)
         self.register_buffer("held", torch.zeros(size, dim, dtype=dtype))
         of_keys = torch.full((size,), -1) if flag("Queue", "labels", labels) else None
         self.register_buffer("held_labels", of_keys)
@@ -48,15 +46,20 @@ class Queue(nn.Module):
     @property
     def keys(self) -> Tensor:
         """(n, dim) the keys that are there, in no particular order; a copy, which later batches do not write to."""
-        return self.held[: self._filled].clone()
+        return self._there(self.held)
 
     @property
     def labels(self) -> Tensor:
         """(n,) their labels."""
         if self.held_labels is None:
             fail("Queue", "labels", "asked for", "are not held: make it with labels=True")
-        return self.held_labels[: self._filled].clone()
+        return self._there(self.held_labels)
 
+    @torch.compiler.disable()  # how far it is filled would be a new program in every step
+    def _there(self, of_keys: Tensor) -> Tensor:
+        return of_keys[: self._filled].clone()
+
+    @torch.compiler.disable()
     @torch.no_grad()
     def enqueue(self, keys: Tensor, labels: Tensor | None = None) -> None:
         """Put the keys of a batch, (N, dim), in place of the oldest; and with labels (N,) integers, theirs.
@@ -83,11 +86,18 @@ class Queue(nn.Module):
         self._next = (self._next + len(last)) % self.size
         self._filled = min(self._filled + len(last), self.size)
 
-    def get_extra_state(self) -> dict[str, int]:
-        return {"next": self._next, "filled": self._filled}
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor([self._next, self._filled])
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        self._next, self._filled = state["next"], state["filled"]
+    def set_extra_state(self, state: Tensor) -> None:
+        if int(state.max()) > self.size:
+            fail(
+                "Queue",
+                "state_dict",
+                f"of a queue of {int(state.max())} keys or more",
+                f"must be of one of {self.size}",
+            )
+        self._next, self._filled = state.tolist()
 
     def extra_repr(self) -> str:
         labels = ", labels=True" if self.held_labels is not None else ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._checks import fail, readable, wrong_type
+from .._checks import fail, integer, readable, wrong_type
 from ..problem.exclude import ids_like
 from ..problem.row_loss import NO_POSITIVES, Positives
 from ..problem.types import Terms
@@ -18,11 +19,11 @@ def positives_of(function: str, positives: Any, N: int, M: int, like: Tensor, co
     """The `positives` argument of a loss of rows, checked."""
     if positives is None:
         return NO_POSITIVES
-    if isinstance(positives, int) and not isinstance(positives, bool):
+    if isinstance(positives, (int, numbers.Integral)) and not isinstance(positives, bool):
         if N > M or (cols and N != M):
             must = "must be a tensor or a pair of ids where rows are not as many as columns" if cols else "needs N <= M"
             fail(function, "positives", f"{positives}, a shift, for {N} rows and {M} columns", must)
-        return Positives(shift=positives % M)
+        return Positives(shift=integer(function, "positives", positives) % M)
     if isinstance(positives, Tensor) and positives.dtype.is_floating_point:
         if cols:
             fail(function, "positives", "one float tensor", 'must be two with dim="both", for rows and for columns')

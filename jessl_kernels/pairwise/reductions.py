@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from .._checks import choice, embeddings, fail, wrong_type
+from .._checks import choice, embeddings, fail, integer
 from ..problem.exclude import Exclude
 from ..problem.phi import Phi
 from ..problem.row_loss import Positives, RowProblem
@@ -166,8 +166,7 @@ def pairwise_topk(
     function = "pairwise_topk"
     choice(function, "dim", dim, DIMS)
     problem = problem_of(function, x, y, kind, phi, scale, row_bias, col_bias, exclude)
-    if isinstance(k, bool) or not isinstance(k, int):
-        wrong_type(function, "k", k, "must be an int")
+    k = integer(function, "k", k)
     most = {"row": problem.M, "col": problem.N, "both": min(problem.N, problem.M)}[dim]
     if not 1 <= k <= most:
         fail(function, "k", k, f"must be between 1 and {most}, the number of candidates")
@@ -195,6 +194,11 @@ def problem_of(
 def _sides(function: str, problem: RowProblem, dim: str, row: tuple, col: tuple) -> tuple[_Side, _Side]:
     """The anchors and weights of rows and of columns, checked; those of a side that is not reduced must be absent."""
     choice(function, "dim", dim, DIMS)
+    if 0 in problem.exclude.keep and (row[0] is not None or col[0] is not None):
+        must = (
+            "must not hold 0 with an anchor: row i's own pair would count twice (for another, row_loss has positives)"
+        )
+        fail(function, "exclude.keep", problem.exclude.keep, must)
     sides = []
     for side, names, (anchor, weights), length in (
         ("row", ("anchor", "weights"), row, problem.N),

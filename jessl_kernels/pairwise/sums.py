@@ -13,8 +13,9 @@ from .._checks import fail, wrong_type
 from ..ops import Who
 from ..problem.counts import count_pairs
 from ..problem.join import arguments
+from ..problem.phi import IDENTITY
 from ..problem.row_loss import RowProblem
-from ..problem.types import RowSums, SideSums
+from ..problem.types import RowSums, SideSums, Terms
 from .arguments import who
 
 PER_SIDE = 4  # values of rows, and of columns: N, P, and how far either lies above the mean of its scores
@@ -103,7 +104,7 @@ class SumsOfRows(Side):
     @property
     def n_neg(self) -> Tensor:
         """(N,) how many negatives each row has, pairs that a bias of −inf excludes among them; in the dtype of the sums."""
-        counts = [count_pairs(block.problem) for block in self.blocks]
+        counts = [_count(block.problem, block.who) for block in self.blocks]
         return torch.stack(counts).sum(dim=0).to(self.raw.row.negatives.total.dtype)
 
     @property
@@ -151,7 +152,8 @@ class SumsOfColumns(Side):
     def n_neg(self) -> Tensor:
         """(M,) how many negatives each column has."""
         (block,) = self._sums.blocks
-        return count_pairs(block.problem.transposed()).to(self._of_columns.negatives.total.dtype)
+        count = _count(replace(block.problem, also=None).transposed(), block.who)
+        return count.to(self._of_columns.negatives.total.dtype)
 
     def _value(self, place: int) -> Tensor:
         return self._sums.values[PER_SIDE + place]
@@ -159,6 +161,18 @@ class SumsOfColumns(Side):
     @property
     def _side(self) -> SideSums:
         return self._of_columns
+
+
+def _count(problem: RowProblem, chosen: Who) -> Tensor:
+    """(N,) negatives of each row."""
+    if problem.exclude.guide is None:
+        return count_pairs(problem)
+    # A guide leaves out pairs one by one: all others have the score 1, and are counted by the sweep that knows the guide.
+    ones = problem.x[0].new_ones(problem.N, dtype=problem.dtype)
+    scores = {"scale": 0.0, "row_bias": ones, "col_bias": None, "phi": IDENTITY, "kind": "dot", "also": None}
+    problem = replace(problem, negatives=Terms("step"), normalize=False, cols=False, **scores)
+    with torch.no_grad():
+        return ops.row_sums(problem, chosen).row.negatives.total[0]
 
 
 def sums_of(function: str, problem: RowProblem) -> SumsOfRows:

@@ -1,4 +1,4 @@
-"""How many pairs of each row are in, in O((N + M) log M) and without a look at the scores; a guide's pairs one by one.
+"""How many pairs of each row are in, in O((N + M) log M) and without a look at the scores.
 
 Pairs are left out by several rules at once, so those that are out are counted by inclusion and exclusion: two rules of equal ids
 hold together where pairs of ids are equal, which is a rule of equal ids again.
@@ -16,9 +16,7 @@ from .row_loss import RowProblem
 
 
 def count_pairs(problem: RowProblem) -> Tensor:
-    """(N,) int64: the negatives of each row. Pairs that a bias of −inf leaves out are counted."""
-    if problem.exclude.guide is not None:
-        return _one_by_one(problem)
+    """(N,) int64: the negatives of each row, for a problem without a guide. Pairs that a bias of −inf leaves out are counted."""
     N, M, device = problem.N, problem.M, problem.x[0].device
     exclude, positives = problem.exclude, problem.positives
     rows, columns = torch.arange(N, device=device), torch.arange(M, device=device)
@@ -57,18 +55,6 @@ def count_pairs(problem: RowProblem) -> Tensor:
         is_in = there(offset) & ~always if offset in kept else torch.zeros_like(out)
         found = found - counted.long() + is_in.long()
     return found
-
-
-def _one_by_one(problem: RowProblem) -> Tensor:
-    """By strips of as many pairs as fit 4 MiB."""
-    score = problem.of_negatives_alone(problem.score(problem.x[0], None))
-    step = max(1, (1 << 20) // problem.M)
-    counts = []
-    for first in range(0, problem.N, step):
-        pairs = problem.x[0].new_zeros(min(step, problem.N - first), problem.M, dtype=torch.float32)
-        score.leave_out(pairs, first, slice(0, problem.M))
-        counts.append((pairs == 0).sum(dim=1))
-    return torch.cat(counts)
 
 
 def _each_once(offsets: tuple[int, ...]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Which pairs a reduction leaves out: diagonals and ids, in O(N + M) memory."""
+"""Which pairs a reduction leaves out: by diagonals and ids, in O(N + M) memory, and by the scores of a guide."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._checks import fail, wrong_type
+from .._checks import fail, integer, wrong_type
 
 IdPair = tuple[Tensor, Tensor]
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -51,8 +51,9 @@ class Exclude:
     different  (row_ids, col_ids), or several; a pair is out if row_ids[i] != col_ids[j] by any of them
     keep       ints; a pair whose j − i is one of them is in, whatever the ids and a guide say (and whatever `diagonals` says)
     guide      (g, h, threshold), float tensors (N, G), (M, G) and (N,): a pair is out if ⟨g_i, h_j⟩ > threshold_i, constants for
-               autograd. With the scores of another model that are false negatives (GISTEmbed, arXiv 2402.16829). It costs a
-               product in each sweep, and "chunked" and "reference" alone compute it
+               autograd. With the scores of another model that are false negatives (GISTEmbed, arXiv 2402.16829); a threshold
+               that is such a score itself wants room for their rounding. It costs a product in each sweep, and "chunked" and
+               "reference" alone compute it
 
     Ids are int64 tensors of shape (N,) and (M,), up to three pairs of them. A negative id matches nothing, itself included:
     under `same` it excludes no pair, under `different` it excludes all of them, which is how padding rows are taken out.
@@ -184,10 +185,8 @@ def one_tensor(a: Tensor, b: Tensor) -> bool:
 def _ints(name: str, values: int | Iterable[int]) -> tuple[int, ...]:
     if not isinstance(values, Iterable):
         values = (values,)
-    values = tuple(values)
+    values = tuple(integer("Exclude", name, value, "must hold ints, the values of j − i") for value in values)
     for value in values:
-        if not isinstance(value, int) or isinstance(value, bool):
-            wrong_type("Exclude", name, value, "must hold ints, the values of j − i")
         if abs(value) >= 2**62:
             fail("Exclude", name, f"an int of {value.bit_length()} bits", "must hold ints below 2**62")
     return values

@@ -69,6 +69,10 @@ def test_compiled_code_takes_batches_of_any_size(name):
         torch.testing.assert_close(compiled(x, y), DYNAMIC[name](x, y), rtol=1e-5, atol=1e-6)
 
 
+def guided(x, y):
+    return jk.Exclude(guide=(x, y, x.sum(dim=1)))
+
+
 ONE_GRAPH = {
     "info_nce": lambda x, y: jk.info_nce(x, y, y),
     "clip_loss": lambda x, y: jk.clip_loss(x, y, 5.0, normalize=True),
@@ -93,6 +97,10 @@ ONE_GRAPH = {
         x, y, y, ids=torch.arange(len(x)) // 2, negative_ids=torch.arange(len(x)) // 3, same_id="ignore"
     ),
     "keys": lambda x, y: jk.sup_con(x, torch.arange(len(x)) // 2, keys=y, key_labels=torch.arange(len(y)) // 3),
+    "a guide": lambda x, y: jk.row_loss(x, y, join="softplus", positives=0, exclude=guided(x, y)),
+    "own join, a guide": lambda x, y: jk.row_loss(
+        x, y, join=lambda N, P, s, n_pos, n_neg: N[0] - P + n_neg.log1p(), positives=0, exclude=guided(x, y)
+    ),
     "a mask": lambda x, y: jk.info_nce(x, y, x[:, None] + y[:, None], negatives_mask=torch.arange(len(x))[:, None] > 2),
     "own join": lambda x, y: jk.row_loss(x, y, join=lambda N, P, s, n_pos, n_neg: N[0] - P + n_neg.log(), positives=0),
 }

@@ -27,6 +27,7 @@ backends = pytest.mark.parametrize("backend", [name for name in cases.BACKENDS i
 variants, small = load("variants"), load("small_batches")
 OWN = torch.eye(N, dtype=torch.bool)
 PROBABILITY = torch.linspace(0.05, 0.5, N, dtype=torch.float64)
+WEIGHT = torch.linspace(0.2, 3.0, N, dtype=torch.float64)
 GUIDES = data.normals(N, 3, seed=8).double(), data.normals(N, 3, seed=9).double()
 
 
@@ -50,10 +51,15 @@ def dense_hardness(x, y, a=1.0):
 
 
 def dense_dclw(x, y, sigma=0.5):
-    s = scores(x, y)
+    positive, negatives = views(x, y)
     cosine = (normalize(x, dim=1) * normalize(y, dim=1)).sum(dim=1).detach()
     weight = 2 - (cosine / sigma).exp() / (cosine / sigma).exp().mean()
-    return (s.masked_fill(OWN, -torch.inf).logsumexp(dim=1) - weight * s.diagonal()).mean()
+    return (negatives.logsumexp(dim=1) - weight.repeat(2) * positive).mean()
+
+
+def dense_weighted(x, y):
+    s = scores(x, y)
+    return cross_entropy(torch.where(OWN, s, s + WEIGHT.log()), torch.arange(N))
 
 
 def dense_guided(x, y, margin=0.1):
@@ -96,6 +102,7 @@ LOSSES = {
         lambda x, y: cross_entropy(scores(x, y), torch.arange(N), label_smoothing=0.2),
     ),
     "hardness": (lambda x, y: variants.hardness_weighted_info_nce(x, y, temperature=T), dense_hardness),
+    "weighted": (lambda x, y: variants.weighted_info_nce(x, y, WEIGHT, temperature=T), dense_weighted),
     "corrected": (
         lambda x, y: variants.corrected_info_nce(x, y, PROBABILITY, temperature=T),
         lambda x, y: cross_entropy(scores(x, y) - PROBABILITY.log(), torch.arange(N)),

@@ -109,6 +109,17 @@ def test_counts_sums_of_steps_and_top_k(backend):
         torch.testing.assert_close(values, s.topk(3, dim=1).values)
 
 
+@backends
+def test_counts_are_those_of_the_sums_under_autocast_too(backend):
+    x, y = torch.randn(200, 4), torch.randn(300, 4)
+    g, h = data.normals(200, 3, seed=1).float(), data.normals(300, 3, seed=2).float()
+    guide = g, h, (g * h[:200]).sum(dim=1) + 1e-3  # of which bf16 has another opinion
+    sums = jk.row_sums(x, y, exclude=jk.Exclude(guide=guide))
+    with jk.use_backend(backend), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(jk.row_sums(x, y, exclude=jk.Exclude(guide=guide)).n_neg, sums.n_neg)
+    assert torch.equal(sums.n_neg, (~left_out(guide)).sum(dim=1).float())
+
+
 def test_others_decline_by_name_and_chunked_computes():
     inputs, guide = problem()
     exclude = jk.Exclude(guide=guide)

@@ -163,6 +163,16 @@ def test_padding_of_a_set_of_negatives_counts_for_nothing(backend, in_batch, pad
         judge("padding", ours, truth, inputs, seed=0)
 
 
+def test_an_anchor_whose_own_pair_is_kept_is_refused():
+    """It would count twice: as the anchor, and in the sum."""
+    x, ids = torch.eye(4), torch.arange(4)
+    exclude, anchor = jk.Exclude(same=(ids, ids), keep=(0,)), torch.ones(4)
+    for options in ({"anchor": anchor}, {"col_anchor": anchor, "dim": "col"}):
+        with pytest.raises(ValueError, match=r"exclude.keep is \(0,\), must not hold 0 with an anchor"):
+            jk.pairwise_logsumexp(x, x, exclude=exclude, **options)
+    assert jk.pairwise_logsumexp(x, x, exclude=exclude).shape == (4,)
+
+
 @cases.backends
 def test_a_positive_that_is_excluded_and_kept_counts_once(backend):
     """Equal captions are no negatives, and the row's own pair, which `keep` names too, is its positive and nothing else."""

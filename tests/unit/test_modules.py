@@ -144,9 +144,54 @@ def test_a_queue_serves_moco_from_the_first_step_on():
     torch.testing.assert_close(first, jk.info_nce(query, key))
     queue.enqueue(key)
     later = jk.info_nce(query, key, queue.keys, in_batch=False)
+    assert later > 0
     queue.enqueue(key.flip(0))  # before the backward pass, as training loops do
     later.backward()
     assert query.grad.isfinite().all() and query.grad.any()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_before_the_first_step_a_queue_alone_costs_nothing(reduction):
+    queue = jk.nn.Queue(8, 4, labels=True)
+    query, key = data.pairs("random", 6, 4, seed=0)
+    query = query.requires_grad_()
+    losses = [
+        jk.info_nce(query, key, queue.keys, in_batch=False, reduction=reduction),
+        jk.info_nce(query, key, queue.keys, ids=queue.labels.new_zeros(6), in_batch=False, same_id="ignore"),
+        jk.sup_con(query, torch.zeros(6).long(), keys=queue.keys, key_labels=queue.labels, in_batch=False),
+    ]
+    for loss in losses:
+        (gradient,) = torch.autograd.grad(loss.sum(), query)
+        assert not loss.any() and not gradient.any()
+    sets = torch.empty(6, 0, 4)
+    torch.testing.assert_close(jk.info_nce(query, key, sets), jk.info_nce(query, key))
+
+
+def test_a_queue_in_a_compiled_step_is_a_graph_break_and_no_new_program():
+    queue = jk.nn.Queue(40, 4)
+
+    def step(query, key):
+        loss = jk.info_nce(query, key, queue.keys)
+        queue.enqueue(key)
+        return loss
+
+    compiled = torch.compile(step, backend="aot_eager", dynamic=True)
+    twin = jk.nn.Queue(40, 4)
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        for _ in range(12):
+            query, key = torch.randn(5, 4), torch.randn(5, 4)
+            torch.testing.assert_close(compiled(query, key), jk.info_nce(query, key, twin.keys))
+            twin.enqueue(key)
+
+
+def test_modules_on_meta_print_and_queues_of_another_size_are_refused():
+    with torch.device("meta"):
+        assert repr(jk.nn.CLIP()).startswith("CLIP(logit_scale=…, ")
+    large, small = jk.nn.Queue(9, 4), jk.nn.Queue(4, 4)
+    large.enqueue(torch.randn(9, 4))
+    with pytest.raises((RuntimeError, ValueError), match=r"size mismatch|must be of one of 4"):
+        small.load_state_dict(large.state_dict())
+    assert small.keys.shape == (0, 4)
 
 
 X, IDS = torch.eye(4), torch.arange(4)

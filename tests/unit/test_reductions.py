@@ -30,7 +30,7 @@ EXCLUSIONS = {
     "nothing": lambda N, M: {},
     "diagonal": lambda N, M: {"diagonals": (0,)},
     "views": lambda N, M: {"diagonals": (0, N // 2, -(N // 2))},
-    "same": lambda N, M: {"same": (ids(N, 5, 1), ids(M, 5, 2)), "keep": (0,)},
+    "same": lambda N, M: {"same": (ids(N, 5, 1), ids(M, 5, 2)), "keep": (1,)},
     "different": lambda N, M: {"different": (ids(N, 5, 1), ids(M, 5, 2)), "diagonals": (1,), "keep": (-1, 2)},
     "sorted": lambda N, M: {"different": (ids(N, 9, 1).sort()[0], ids(M, 9, 2).sort()[0]), "diagonals": (0,)},
     "everything": lambda N, M: {"diagonals": tuple(range(-N, M + 1))},

@@ -378,3 +378,11 @@ def test_negatives_are_counted_without_a_sweep():
         rivals = there & ~oracle.positives_of(rows, columns, ids=labels)
         assert torch.equal(sums.n_neg, rivals.sum(dim=1).float())
         assert torch.equal(sums.n_pos, (there & ~rivals).sum(dim=1).float())
+
+
+def test_a_join_of_ones_own_counts_columns_beside_a_further_log_sum_exp():
+    x, y = torch.randn(5, 3), torch.randn(5, 3)
+    options = {"positives": 0, "also": torch.zeros(5), "dim": "both"}
+    ours = jk.row_loss(x, y, join=lambda N, P, s, n_pos, n_neg: N[0] - P - n_neg.log(), **options)
+    truth = jk.row_loss(x, y, join="difference", **options) - 2 * torch.tensor(4.0).log()
+    torch.testing.assert_close(ours, truth)
