@@ -133,7 +133,7 @@ def psi_slope(s, PSI: tl.constexpr, TILT: tl.constexpr):
         slope = -exp(u) / one_minus_exp(u)
     else:
         slope = tl.zeros_like(u)
-    if PSI != "softplus" or TILT < 0:
+    if TILT < 0:  # else it is 0 by itself
         slope = tl.where(s == float("-inf"), 0.0, slope)
     return slope
 

@@ -65,6 +65,8 @@ CHECKS: dict[str, Callable[[], None]] = {
     ),
     "strip log1m_exp": lambda: values(replace(STRIP, of=BELOW, biased=False, exclude="same", scale=2.0), MANY, True),
     "strip log1m_exp, near 0": lambda: values(replace(STRIP, of=NEAR_0, biased=False, scale=2.0), MANY, True),
+    "strip log1m_exp, far below": lambda: values(replace(STRIP, of=phi.clamp(-21.0, -20.0), biased=False), MANY, True),
+    "strip steps at 0": lambda: values(replace(STRIP, whole=True, biased=False, scale=1.0), Terms("step"), True),
     "strip spreads": lambda: gradients(replace(STRIP, exclude="most"), LINEAR, "both", spread=True),
     "strip gradients of two tilts": lambda: gradients(
         replace(STRIP, exclude="same", workspace=SCANT_STRIPS), TWO, "both"

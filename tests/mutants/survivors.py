@@ -4,6 +4,7 @@ _UNREAD = "rows beyond the end are not stored, and columns beyond it have the sc
 _UNSTORED = "what is beyond the end is not stored"
 _AT_BOUND = "at the bound itself both are the bound"
 _BRANCH = "it decides whether one exponential is taken or two, which make the same"
+_NO_TILT = "no tilt is 0"
 _WIDE = "64 bits hold the same number"
 _ORIGIN = (
     "exponents may be measured from any number: rows far from it take two exponentials, which make the same as one"
@@ -37,6 +38,8 @@ EXPLAINED: dict[str, str] = {
         "a tile beyond the last ends the loop, flagged or not"
     ),
     "close: row → col (2)": "it asks whether there are rows' gradients, which strips always have, unlike fused sweeps",
+    "psi_of: TILT < 0 → TILT <= 0": _NO_TILT,
+    "psi_slope: TILT < 0 → TILT <= 0": _NO_TILT,
     "softplus: s > 0 → s >= 0": _AT_BOUND,
     "sigmoid: s >= 0 → s > 0": "at 0 both numerators are 1",
 }

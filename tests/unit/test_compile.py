@@ -48,25 +48,14 @@ def test_compiled_code_takes_a_float_that_changes(name):
         torch.testing.assert_close(twin.grad, z.grad, rtol=1e-5, atol=1e-6)
 
 
-DYNAMIC = {
-    "info_nce": lambda x, y: jk.info_nce(x, y, y),
-    "sup_con": lambda x, y: jk.sup_con(x, torch.arange(len(x)) // 2),
-    "clip_loss": lambda x, y: jk.clip_loss(x, y, 5.0, normalize=True),
-    "nt_xent": jk.nt_xent,
-    "siglip_loss": lambda x, y: jk.siglip_loss(x, y, 10.0, -10.0),
-    "kde_entropy": lambda x, y: jk.kde_entropy(x, bandwidth="scott", weights=y.square().sum(dim=1)),
-    "uniformity": lambda x, y: jk.uniformity(x),
-    "retrieval_metrics": lambda x, y: jk.retrieval_metrics(x, y)["x_to_y/recall@1"],
-    "pairwise_topk": lambda x, y: jk.pairwise_topk(x, y, k=2)[0].sum(),
-}
+def test_compiled_metrics_take_batches_of_any_size():
+    def recall(x, y):
+        return jk.retrieval_metrics(x, y)["x_to_y/recall@1"]
 
-
-@pytest.mark.parametrize("name", DYNAMIC)
-def test_compiled_code_takes_batches_of_any_size(name):
-    compiled = torch.compile(DYNAMIC[name], fullgraph=True, backend="aot_eager", dynamic=True)
+    compiled = torch.compile(recall, fullgraph=True, backend="aot_eager", dynamic=True)
     for size in (6, 9, 17):
         x, y = rows(0, size, D), rows(1, size, D)
-        torch.testing.assert_close(compiled(x, y), DYNAMIC[name](x, y), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(compiled(x, y), recall(x, y))
 
 
 def guided(x, y):

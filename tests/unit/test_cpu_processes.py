@@ -119,7 +119,9 @@ CALLS = {
 
 
 @pytest.mark.parametrize(
-    ("call", "threads"), [(call, threads) for call in CALLS for threads in (1, 2) if (call, threads) != ("order", 2)]
+    ("call", "threads"),
+    [(call, 2) for call in CALLS if call != "order"]
+    + [pytest.param(call, 1, marks=() if call == "order" else pytest.mark.nightly) for call in CALLS],
 )
 def test_ctrl_c_ends_a_long_call_within_a_second_and_other_python_threads_run_meanwhile(call, threads):
     code, grad, rows = CALLS[call]

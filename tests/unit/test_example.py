@@ -37,6 +37,7 @@ def run(data: Path, out: Path, *options: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.nightly
 def test_a_resumed_run_reports_and_ends_with_the_weights_of_an_uninterrupted_one(data, tmp_path):
     # Trained without a pause to step 6, and only to step 5, as an interrupted run leaves it.
     script = f"""
@@ -62,15 +63,20 @@ for name, last in (("whole", 6), ("parts", 5)):
     assert (tmp_path / "parts" / "report.png").stat().st_size > 10_000
 
 
+MORE = [
+    (("--loss", "hinge"), "--loss is hinge, must be one of"),
+    (("--backend", "fast"), "name is 'fast', must be one of"),
+    (("--dim", "1"), "Invalid value for '--dim'"),
+    (("--out", "{data}/runs"), "--out {data}/runs cannot be made"),
+]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--loss", "hinge"), "--loss is hinge, must be one of"),
-        (("--backend", "fast"), "name is 'fast', must be one of"),
+        *(pytest.param(*case, marks=pytest.mark.nightly) for case in MORE),
         (("--batch-size", "5000"), "--batch-size is 5000, must be at most"),
-        (("--dim", "1"), "Invalid value for '--dim'"),
         (("--lr", "1e9"), "try a smaller --lr"),
-        (("--out", "{data}/runs"), "--out {data}/runs cannot be made"),
     ],
 )
 def test_wrong_options_are_one_line_and_no_traceback(data, tmp_path, options, message):

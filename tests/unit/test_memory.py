@@ -86,7 +86,10 @@ def test_half_precision_is_converted_tile_by_tile():
     assert growth("both, bf16", 4096, dimensions=4096) < formula(4096, 4096, 4)
 
 
-@pytest.mark.parametrize(("problem", "tensors"), [("nt_xent", 4), ("dcl", 4), ("negatives", 6)])
+@pytest.mark.parametrize(
+    ("problem", "tensors"),
+    [("nt_xent", 4), pytest.param("dcl", 4, marks=pytest.mark.nightly), ("negatives", 6)],
+)
 def test_two_views_and_further_negatives_are_not_joined_to_one_tensor(problem, tensors):
     rows, dimensions = 2048, 8192  # 64 MiB a tensor, as much as the workspace; a vector for each row of both views
     assert growth(problem, rows, dimensions=dimensions) < formula(2 * rows, dimensions, tensors / 2)
@@ -98,7 +101,10 @@ def test_rows_are_put_in_the_order_of_their_labels_without_a_copy(problem):
     assert growth(problem, rows, dimensions=dimensions) < formula(rows, dimensions, 2)
 
 
-@pytest.mark.parametrize(("problem", "tensors"), [("rows", 2), ("strips", 4), ("both", 4)])
+@pytest.mark.parametrize(
+    ("problem", "tensors"),
+    [pytest.param("rows", 2, marks=pytest.mark.nightly), ("strips", 4), ("both", 4)],
+)
 def test_strips_and_tiles_of_very_many_dimensions_fit_the_workspace(problem, tensors):
     rows, dimensions = 1200, 32768  # strips and tiles of the usual 192 rows would take 96 MiB a thread
     assert growth(problem, rows, dimensions=dimensions) < formula(rows, dimensions, tensors)
