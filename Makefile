@@ -14,6 +14,7 @@ WORKERS ?= 2
 OLDEST_TRITON := 3.6.0
 TORCH ?= 2.11.0
 DEMO_ARGS ?=
+FLAVOURS ?= address thread
 BENCH_ARGS ?=
 REPORT_ARGS ?=
 GPU_OUT ?= runs/gpu-check
@@ -28,7 +29,7 @@ help:
 	@echo "make test    run the whole test suite"
 	@echo "make test-oldest-triton  the GPU kernels compiled once more, by Triton $(OLDEST_TRITON)"
 	@echo "make test-torch  the CPU's tests under another torch, TORCH=$(TORCH), whose packages are several GB"
-	@echo "make native-test  run the C++ tests of csrc; make sanitize: under the address, undefined and thread sanitizers, a quarter of an hour; PLAIN_TILES=1: without the functions on tiles"
+	@echo "make native-test  run the C++ tests of csrc; make sanitize: under the address, undefined and thread sanitizers, a quarter of an hour; PLAIN_TILES=1: without the functions on tiles, FLAVOURS=address: one alone"
 	@echo "make nightly  what is long: machine code for every GPU, mutants of the kernels, sanitizers, exhaustive tests"
 	@echo "make exhaustive  exp, softplus and logistic of every float, at every level of instructions: minutes"
 	@echo "make lint    ruff (rules and format), pyright and clang-format"
@@ -70,8 +71,7 @@ exhaustive:
 	$(MAKE) -C tests/native exhaustive
 
 sanitize:
-	$(MAKE) -C tests/native -j $(WORKERS) run FLAVOUR=address PLAIN_TILES=$(PLAIN_TILES)
-	$(MAKE) -C tests/native -j $(WORKERS) run FLAVOUR=thread PLAIN_TILES=$(PLAIN_TILES)
+	for flavour in $(FLAVOURS); do $(MAKE) -C tests/native -j $(WORKERS) run FLAVOUR=$$flavour PLAIN_TILES=$(PLAIN_TILES) || exit; done
 
 lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .

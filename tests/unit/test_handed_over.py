@@ -113,4 +113,4 @@ def test_a_queue_is_empty_before_its_first_step(symmetric):
     empty = torch.empty(0, D)
     assert jk.info_nce(X, Y, empty, symmetric=symmetric) == jk.info_nce(X, Y, symmetric=symmetric)
     with pytest.raises(ValueError, match="in_batch is False, must be True without negatives"):
-        jk.info_nce(X, Y, empty, in_batch=False)
+        jk.info_nce(X, Y, in_batch=False)
