@@ -14,7 +14,7 @@ from tests import executor
 os.environ["JESSL_POISON"] = "1"  # read once, when the core first takes scratch memory
 
 FEW, ONE_IN = 8, 6  # of a test with more cases than this on the executor every run takes one in so many, the night all
-
+MANY = 1000  # of which every run takes a third
 LARGE = {"test_gradients_through_close_pairs_wherever_they_lie", "test_log_sum_exps_hundreds_of_powers_of_two_apart"}
 
 
@@ -24,13 +24,13 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=dropped)
     items[:] = [item for item in items if not _is_repeated(item)]
     cases = collections.Counter(item.originalname for item in items if _is_executed(item))
+    every = collections.Counter(item.originalname for item in items)
     for item in items:
-        # By a hash of its name, so that a case keeps its place whatever others are added.
-        if "dry" in getattr(item, "fixturenames", ()):  # all of `make gpu-check-dry`
-            item.add_marker(pytest.mark.nightly)
-        one_of_many = cases[item.originalname] > FEW and zlib.crc32(item.name.encode()) % ONE_IN
-        left_out = _is_executed(item) and (one_of_many or _is_large(item))
-        if left_out or _is_for_another_gpu(item):
+        number = zlib.crc32(item.name.encode())  # a hash, so that a case keeps its place whatever others are added
+        left_out = every[item.originalname] > MANY and number % 3
+        if _is_executed(item):
+            left_out = left_out or _is_large(item) or (cases[item.originalname] > FEW and number % ONE_IN)
+        if left_out or _is_for_another_gpu(item) or "dry" in getattr(item, "fixturenames", ()):  # make gpu-check-dry
             item.add_marker(pytest.mark.nightly)
 
 
