@@ -33,8 +33,8 @@ SUMS = {D: Shape(128, 64, 8, 3) for D in (16, 32, 64, 128)} | {256: Shape(64, 64
 PULL = {16: Shape(64, 32, 4, 3, 255), 32: Shape(64, 32, 4, 3, 255), 64: Shape(64, 32, 4, 3, 224), 128: Shape(64, 32, 4, 2, 255),
         256: Shape(64, 32, 8, 2, 255)}  # fmt: skip
 # Many ways of leaving pairs out take registers too.
-SUMS_CROWDED = SUMS | {64: Shape(64, 64, 8, 2, 255), 128: Shape(64, 64, 8, 2, 255), 256: Shape(64, 64, 8, 2)}
-PULL_CROWDED = PULL | {64: Shape(32, 32, 4, 2), 128: Shape(32, 16, 4, 2), 256: Shape(32, 16, 4, 2, 255)}
+SUMS_CROWDED = SUMS | {64: Shape(64, 64, 8, 2, 255), 128: Shape(64, 64, 8, 2, 255), 256: Shape(64, 64, 8, 2, 255)}
+PULL_CROWDED = PULL | {64: Shape(32, 32, 4, 2), 128: Shape(32, 16, 4, 2), 256: Shape(32, 32, 8, 2, 255)}
 PULL_HOPPER_CROWDED = PULL_CROWDED | {256: Shape(64, 16, 8, 2, 255)}
 SUMS_AMD = SUMS | {D: Shape(64, 64, 4, 2) for D in (16, 32, 64, 128)}
 PULL_AMD = PULL | {64: Shape(128, 32, 4, 2), 128: Shape(64, 16, 4, 2), 256: Shape(64, 16, 4, 2)}
