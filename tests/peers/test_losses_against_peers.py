@@ -12,6 +12,7 @@ from sklearn.neighbors import KernelDensity
 import jessl_kernels as jk
 from tests import cases
 from tests.data import clustered, normals
+from tests.peers import installed
 from tests.peers.losses import COMPARISONS, number, value_and_gradients
 
 
@@ -149,3 +150,15 @@ def test_recall_is_the_top_k_accuracy_of_scikit_learn(k):
     for name, scores in (("x_to_y", x @ y.T), ("y_to_x", y @ x.T)):
         expected = top_k_accuracy_score(numpy.arange(40), scores.numpy(), k=k)
         assert float(metrics[f"{name}/recall@{k}"]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked", "cpu"])
+def test_keys_of_sup_con_are_the_references_of_pytorch_metric_learning(backend):
+    features, keys = (normals(n, 6, seed=n).double().requires_grad_() for n in (12, 20))
+    labels, key_labels = torch.arange(12) % 4, torch.arange(20) % 5
+    peer = installed.metric_learning.SupConLoss(0.2)(features, labels, ref_emb=keys, ref_labels=key_labels)
+    with jk.use_backend(backend):
+        ours = jk.sup_con(features, labels, keys=keys, key_labels=key_labels, in_batch=False, temperature=0.2)
+    torch.testing.assert_close(ours, peer)
+    both = [torch.autograd.grad(value, (features, keys)) for value in (ours, peer)]
+    torch.testing.assert_close(*both)
