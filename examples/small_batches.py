@@ -22,9 +22,7 @@ class SogCLR:
     """
 
     def __init__(self, samples: int, *, gamma: float = 0.9, temperature: float = 0.1):
-        self.log_u = torch.full(
-            (samples, 2), -math.inf
-        )  # of both views; before its first batch a sample has no estimate
+        self.log_u = torch.full((samples, 2), -math.inf)  # of both views; −∞ before a sample's first batch
         self.gamma, self.temperature = gamma, temperature
 
     def __call__(self, z1: Tensor, z2: Tensor, index: Tensor) -> Tensor:

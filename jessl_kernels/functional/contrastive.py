@@ -15,7 +15,7 @@ from ..pairwise.row_loss import loss_of, problem_of
 from ..problem.exclude import DIAGONAL
 from ..problem.row_loss import Positives
 from ..problem.types import Terms
-from .ids import both_ways, partners_of
+from .ids import found, partners_of
 from .rows import check_options, expanded
 
 SAME_ID_OF_SIGLIP = ("sum", "ignore")  # a mean over positives has no place in a sum of terms
@@ -53,7 +53,7 @@ def clip_loss(
     check_options(function, reduction, normalize=normalize)
     scale = _image_text(function, image, text, logit_scale)
     partners = partners_of(function, ids, same_id, ("image", image))
-    return both_ways(function, image, text, scale, partners, normalize, reduction)
+    return found(function, image, (text,), scale, partners, normalize, reduction, both=True)
 
 
 def nt_xent(

@@ -75,24 +75,32 @@ def _all_different(ids: Tensor, others: Tensor | None) -> bool:
     return len(different) == len(known) and (others is None or different.isdisjoint(others.tolist()))
 
 
-def both_ways(
+def found(
     function: str,
     x: Tensor,
-    y: Tensor,
+    keys: tuple[Tensor, ...],
     scale: float | Tensor,
     partners: Partners,
     normalize: bool,
     reduction: str,
+    *,
+    both: bool = False,
+    also: Tensor | None = None,
 ) -> Tensor:
-    """Half the cross entropy of finding each x's partners among y, and half of finding each y's among x."""
+    """The cross entropy of finding each row's partners among keys, and among what is given beside them.
+
+    both   half of it, and half that of finding each key's partners among the rows
+    """
     problem = problem_of(
         (x,),
-        (y,),
+        keys,
         scale=scale,
         positives=partners.positives,
         of_positives=partners.of_positives,
         exclude=partners.exclude,
         normalize=normalize,
-        cols=True,
+        cols=both,
+        also=also,
     )
-    return averaged(loss_of(function, problem, partners.join, reduction, factor=0.5), reduction)
+    loss = loss_of(function, problem, partners.join, reduction, factor=0.5 if both else 1.0)
+    return averaged(loss, reduction) if both else loss

@@ -8,9 +8,8 @@ from torch.nn.functional import softplus
 
 from .._checks import embeddings, fail, same_shape, scalar, wrong_type
 from ..pairwise import pairwise_logsumexp
-from ..pairwise.row_loss import loss_of, problem_of
 from ..problem.exclude import Exclude, ids_like
-from .ids import Partners, both_ways, partners_of
+from .ids import Partners, found, partners_of
 from .rows import check_options, prepare, reduce_rows, rowwise_dot, scaled
 
 
@@ -72,21 +71,21 @@ def info_nce(
     if not in_batch and ids is not None and same_id != "ignore":
         fail(function, "same_id", repr(same_id), 'must be "ignore" with in_batch=False')
     scale = scalar(function, "temperature", temperature, ("query", query), above=0, inverse=True)
-    of_batch = partners_of(function, ids, same_id, ("query", query))
+    queries = "query", query
+    further = negatives.shape[0] if in_batch and negatives is not None and negatives.dim() == 2 else 0
+    partners = partners_of(function, ids, same_id, queries, others, further)
     if negatives is not None and negatives.dim() == 3:
-        forward = _sets(query, positive, negatives, negatives_mask, in_batch, scale, of_batch, normalize, reduction)
+        forward = _sets(query, positive, negatives, negatives_mask, in_batch, scale, partners, normalize, reduction)
     elif not in_batch:
         return _without_batch(query, positive, negatives, scale, ids, others, normalize, reduction)
     elif negatives is None:
-        if symmetric:
-            return both_ways(function, query, positive, scale, of_batch, normalize, reduction)
-        return _found(query, (positive,), scale, of_batch, normalize, reduction)
+        return found(function, query, (positive,), scale, partners, normalize, reduction, both=symmetric)
     else:
-        partners = partners_of(function, ids, same_id, ("query", query), others, len(negatives))
-        forward = _found(query, (positive, negatives), scale, partners, normalize, reduction)
+        forward = found(function, query, (positive, negatives), scale, partners, normalize, reduction)
     if not symmetric:
         return forward
-    return 0.5 * (forward + _found(positive, (query,), scale, of_batch, normalize, reduction))
+    of_batch = partners_of(function, ids, same_id, queries) if further else partners
+    return 0.5 * (forward + found(function, positive, (query,), scale, of_batch, normalize, reduction))
 
 
 def _without_batch(
@@ -106,29 +105,6 @@ def _without_batch(
         return reduce_rows(softplus(-torch.inf - own), reduction)
     exclude = None if ids is None or others is None else Exclude(same=(ids, others))
     return pairwise_logsumexp(q, n[0], scale=scale, anchor=own, exclude=exclude, reduction=reduction)
-
-
-def _found(
-    x: Tensor,
-    keys: tuple[Tensor, ...],
-    scale: float | Tensor,
-    partners: Partners,
-    normalize: bool,
-    reduction: str,
-    also: Tensor | None = None,
-) -> Tensor:
-    """The cross entropy of finding each row's partners among keys, and what is given beside them."""
-    problem = problem_of(
-        (x,),
-        keys,
-        scale=scale,
-        positives=partners.positives,
-        of_positives=partners.of_positives,
-        exclude=partners.exclude,
-        normalize=normalize,
-        also=also,
-    )
-    return loss_of("info_nce", problem, partners.join, reduction)
 
 
 def _sets(
@@ -151,7 +127,7 @@ def _sets(
         scores = torch.where(mask, scores, -torch.inf)
     sums = _logsumexp(scores)
     if in_batch:
-        return _found(q, (p,), scale, partners, False, reduction, also=sums)
+        return found("info_nce", q, (p,), scale, partners, False, reduction, also=sums)
     return reduce_rows(softplus(sums - scaled(rowwise_dot(q, p), scale), threshold=40), reduction)
 
 
