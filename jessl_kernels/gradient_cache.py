@@ -143,12 +143,13 @@ def _checked(function: str, z: Any, part: Any) -> Tensor:
 
 def _sizes(function: str, chunk_size: int | Sequence[int], pairs: int) -> Sequence[int]:
     each = chunk_size if isinstance(chunk_size, (tuple, list)) else [chunk_size] * pairs
-    for size in each:
-        if integer(function, "chunk_size", size, "must be an int, or one for each pair") < 1:
+    sizes = [integer(function, "chunk_size", size, "must be an int, or one for each pair") for size in each]
+    for size in sizes:
+        if size < 1:
             fail(function, "chunk_size", size, "must be >= 1")
     if len(each) != pairs:
         fail(function, "chunk_size", f"{len(each)} numbers", f"must be one, or {pairs}, one for each pair")
-    return [integer(function, "chunk_size", size) for size in each]
+    return sizes
 
 
 def _split(function: str, inputs: Any, chunk_size: int) -> list[Any]:
