@@ -22,7 +22,7 @@ GPU_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test nightly test-oldest-triton test-torch native-test exhaustive sanitize lint bench bench-quick report static-gpu gpu-check gpu-check-dry clean
+.PHONY: help demo test nightly test-oldest-triton test-torch native-test exhaustive sanitize lint bench bench-quick report gpu-check gpu-check-dry clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
@@ -34,9 +34,9 @@ help:
 	@echo "make exhaustive  exp, softplus and logistic of every float, at every level of instructions: minutes"
 	@echo "make lint    ruff (rules and format), pyright and clang-format"
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
-	@echo "make report  an hour: every loss against its rivals, into benchmarks/results; REPORT_ARGS=--quick: 3 minutes"
-	@echo "make gpu-check  nine minutes on a GPU: tests, graphs, streams, times; installs nothing, PYTHON=… has torch, triton, pytest"
-	@echo "make static-gpu  many minutes: work and registers of the GPU kernels beside their rivals', without a GPU"
+	@echo "make report  an hour: every operation against its rivals, into benchmarks/results; REPORT_ARGS=--quick: minutes"
+	@echo "make gpu-check  nine minutes on a GPU: tests, graphs, streams, times; installs nothing; GPU_ARGS=\"--only suite,times=300\": a part"
+	@echo "make gpu-check-dry  the same code without a GPU, in two minutes"
 	@echo "make clean   remove .venv, build products and caches; runs/ stays"
 	@echo "The first run of each makes .venv and installs what is missing; PYTHON=… chooses the interpreter."
 
@@ -80,24 +80,20 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests/native -name "*.cpp" -o -name "*.h")
 
 bench: $(VENV)/test.stamp $(VENV)/demo.stamp
-	$(BIN)/python -m pytest benchmarks $(BENCH_ARGS)
+	$(BIN)/python -m pytest benchmarks/test_losses.py $(BENCH_ARGS)
 
 bench-quick: $(VENV)/test.stamp $(VENV)/demo.stamp
-	$(BIN)/python -m pytest benchmarks -k N256 --benchmark-max-time=0.1 --benchmark-min-rounds=3 $(BENCH_ARGS)
+	$(BIN)/python -m pytest benchmarks/test_losses.py -k N256 --benchmark-max-time=0.1 --benchmark-min-rounds=3 $(BENCH_ARGS)
 
 report: $(VENV)/test.stamp $(VENV)/demo.stamp
 	$(BIN)/python -m benchmarks $(REPORT_ARGS)
 
-# In the environment that is there: what a GPU's driver, torch and Triton fit together in is not for us to install.
+# In the environment that is there, which has torch, triton and the extra "test": nothing is installed here.
 gpu-check:
-	$(PYTHON) -m benchmarks.gpu_check --out $(GPU_OUT) $(if $(DRY),--dry) $(GPU_ARGS)
+	$(PYTHON) -m tests.gpu.check --out $(GPU_OUT) $(if $(DRY),--dry) $(GPU_ARGS)
 
-# The same code without a GPU, in a minute.
-gpu-check-dry: $(VENV)/test.stamp
-	$(BIN)/python -m benchmarks.gpu_check --out $(GPU_OUT)-dry --dry $(GPU_ARGS)
-
-static-gpu: $(VENV)/test.stamp $(VENV)/demo.stamp $(VENV)/gpu-rivals.stamp
-	PYTHONPATH=$(VENV)/gpu-rivals $(BIN)/python -m benchmarks.static_gpu
+gpu-check-dry: $(VENV)/test.stamp $(VENV)/demo.stamp
+	$(BIN)/python -m tests.gpu.check --out $(GPU_OUT)-dry --dry $(GPU_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
@@ -124,12 +120,6 @@ $(VENV)/demo.stamp: $(VENV)/base.stamp examples/requirements.txt
 	@echo "installing the demo's requirements"
 	$(PIP) "jessl_kernels[demo]"
 	$(PIP) --no-deps -r examples/requirements.txt
-	@touch $@
-
-# Apart from the rest, since what they require is a GPU's build of torch.
-$(VENV)/gpu-rivals.stamp: $(VENV)/test.stamp benchmarks/requirements-gpu-rivals.txt
-	@echo "installing the GPU kernels to compare with"
-	$(PIP) --no-deps --ignore-requires-python --upgrade --target $(VENV)/gpu-rivals -r benchmarks/requirements-gpu-rivals.txt
 	@touch $@
 
 # Without constraints.txt, which pins the other; and not again for every change of the package's sources.

@@ -1,15 +1,20 @@
-"""The grid: which problem at which N (rows of the score matrix) and D, in the order in which they run."""
+"""The grid: which problem at which N (rows of the score matrix), D and dtype, in the order in which it runs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import product
 
 from .contenders import contenders
-from .problems import LOSSES, PROBLEMS
+from .problems import LOSSES, OTHERS, PROBLEMS
 
 ROWS, DIMENSIONS = (64, 256, 1024, 4096), (16, 64, 128, 256, 512, 768)
-# KeOps compiles three formulas for each D, a quarter of a minute; it is asked where kernel density is compared.
+COMPILED_DIMENSIONS = (128, 512)  # a shape takes torch.compile several times as long as all others together
+HALF_ROWS, HALF_DIMENSIONS = (256, 1024, 4096), (128, 512, 768)
+HALF_LIMIT = 10.0  # seconds of a call: without AVX-512 the matrix form takes minutes in bf16
 KDE_ROWS, KDE_DIMENSIONS = 16_384, (2, 4, 16, 128)
+GPU_ROWS, GPU_DIMENSIONS = (1024, 4096, 16_384, 65_536, 262_144), (128, 256, 512, 1024)
+GPU_LOSSES = ("clip_loss", "nt_xent", "siglip_loss", "info_nce", "kde_entropy")
 
 
 @dataclass(frozen=True)
@@ -22,61 +27,114 @@ class Cell:
     problem: str
     N: int
     D: int
-    contenders: tuple[str, ...]
+    dtype: str = "float32"
+    contenders: tuple[str, ...] = ()
     limit: float | None = None
 
     @property
     def key(self) -> str:
-        return f"{self.problem}/{self.N}/{self.D}"
+        return f"{self.problem} {self.N} × {self.D} {self.dtype}"
 
     @property
     def flops(self) -> float:
-        """What the mathematics needs."""
-        return PROBLEMS[self.problem].products * 2 * self.N**2 * self.D
+        return PROBLEMS[self.problem].flops(self.N, self.D)
 
 
-def cell(problem: str, N: int, D: int, *, without: tuple[str, ...] = (), alone: bool = False) -> Cell:
-    """All contenders of the problem, or ours alone."""
-    names = ("ours",) if alone else tuple(name for name in contenders(problem) if name not in without)
-    return Cell(problem, N, D, names)
+def cell(
+    problem: str,
+    N: int,
+    D: int,
+    dtype: str = "float32",
+    *,
+    device: str = "cpu",
+    compilers: bool = True,
+    without: tuple[str, ...] = (),
+    limit: float | None = None,
+) -> Cell:
+    """With all contenders of the problem on the device; compilers=False leaves out those that compile."""
+    every = contenders(problem, device).items()
+    names = (name for name, c in every if (compilers or not c.compiles) and name not in without)
+    return Cell(problem, N, D, dtype, tuple(names), limit)
 
 
 def quick() -> list[Cell]:
-    """Under three minutes: every loss at one small and one middling size, and one density."""
-    grid = [cell(loss, N, 128, without=("keops",)) for N in (256, 2048) for loss in LOSSES]
-    return [*grid, cell("kde_entropy", 2048, 16), cell("kde_value", 2048, 16)]
+    """Minutes on a CPU: every loss at one small and one middling size, one density, and every other operation once."""
+    losses = [cell(loss, N, 128, compilers=False) for N in (256, 2048) for loss in LOSSES]
+    densities = [cell(kind, 2048, 16, compilers=False) for kind in ("kde_entropy", "kde_value")]
+    return [*losses, *densities, *(cell(name, 256, 128, compilers=False) for name in OTHERS)]
 
 
 def full() -> list[Cell]:
-    """The whole report. Small first: what a contender took there tells whether it can finish the next."""
+    """The report of a CPU. Small cells come first: what a contender took there tells whether it can finish the next."""
 
-    def losses(rows: tuple[int, ...], dimensions: tuple[int, ...]) -> list[Cell]:
+    def losses(rows: tuple[int, ...], dimensions: tuple[int, ...], dtype: str = "float32") -> list[Cell]:
         # By N, then by loss: so the deadline cuts the largest, and no loss before the others.
-        return [cell(loss, N, D, without=("keops",)) for N in rows for D in dimensions for loss in LOSSES]
+        compiled, limit = (COMPILED_DIMENSIONS, None) if dtype == "float32" else ((), HALF_LIMIT)
+        return [
+            cell(loss, N, D, dtype, compilers=D in compiled, without=("keops",), limit=limit)
+            for N, D, loss in product(rows, dimensions, LOSSES)
+        ]
 
-    alone = [cell(loss, 65_536, 128, alone=True) for loss in LOSSES]
-    densities = [cell(kind, KDE_ROWS, D) for D in KDE_DIMENSIONS for kind in ("kde_entropy", "kde_value")]
+    # Rivals stand there with the reason why they end.
+    largest = [cell(loss, 65_536, 128, without=("keops",)) for loss in LOSSES]
+    others = [cell(name, N, 128) for N in (512, 4096) for name in OTHERS if N == 512 or name != "queue"]
     # KeOps and scikit-learn's trees take a minute and a half in D = 128, and are to be seen there.
-    densities[-2:] = [replace(c, limit=180.0) for c in densities[-2:]]
-    grid = [*losses(ROWS, DIMENSIONS), *losses((8192,), (128, 512)), *alone, *densities, *skipping()]
-    return _first_of_each([*grid, *losses((16_384,), (128, 512))])
-
-
-def skipping() -> list[Cell]:
-    """Under two minutes: problems in which most pairs cannot matter."""
-    sizes = (("kde_clustered", 100_000, 2), ("kde_clustered", 100_000, 16), ("nt_xent_trained", 16_384, 128))
-    # Their time does not grow with D as an estimate by flops has it, so that the limit must leave room.
-    return [replace(cell(*size), limit=180.0) for size in sizes]
+    densities = [
+        cell(kind, KDE_ROWS, D, limit=180.0 if D == 128 else 60.0)
+        for D, kind in product(KDE_DIMENSIONS, ("kde_entropy", "kde_value"))
+    ]
+    half = losses(HALF_ROWS, HALF_DIMENSIONS, "bfloat16")
+    large = [*losses((8192,), (128, 512)), *densities, *losses((16_384,), (128, 512)), *largest, *skipping()]
+    return _first_of_each([*losses(ROWS, DIMENSIONS), *others, *half, *large])
 
 
 def _first_of_each(grid: list[Cell]) -> list[Cell]:
-    """kde_entropy at 16,384 × 128 stands in two lists; the one with more contenders comes first."""
+    """A size that stands in two lists is measured once, with the contenders of the first."""
     found: dict[str, Cell] = {}
     for c in grid:
         found.setdefault(c.key, c)
     return list(found.values())
 
 
+def skipping() -> list[Cell]:
+    """Problems in which most pairs cannot matter."""
+    sizes = (("kde_clustered", 100_000, 2), ("kde_clustered", 100_000, 16), ("nt_xent_trained", 16_384, 128))
+    # Their time does not grow with D as an estimate by flops has it, so that the limit must leave room.
+    return [cell(*size, limit=180.0) for size in sizes]
+
+
 def long() -> list[Cell]:
-    """Opt-in: minutes for one call."""
-    return [Cell("nt_xent", 262_144, 128, ("ours",), limit=900.0)]
+    """Minutes for one call."""
+    return [Cell("nt_xent", 262_144, 128, contenders=("ours",), limit=900.0)]
+
+
+def gpu() -> list[Cell]:
+    """The report of a GPU, foremost sizes first: what a first run must know before its time is up."""
+
+    def of(problems: tuple[str, ...], N: int, D: int, dtype: str = "bfloat16", compilers: bool = False) -> list[Cell]:
+        return [cell(problem, N, D, dtype, device="cuda", compilers=compilers) for problem in problems]
+
+    first = [
+        *of(GPU_LOSSES, 16_384, 128),
+        *of(GPU_LOSSES, 8192, 128, "float32"),
+        *of(("sup_con", "dcl", "uniformity"), 16_384, 128),
+        *of(GPU_LOSSES, 65_536, 128),
+        *of(("info_nce", "clip_loss"), 8192, 128, compilers=True),
+        *(c for D in (512, 256, 768) for c in of(GPU_LOSSES, 16_384, D)),
+        *of(OTHERS, 4096, 128, "float32"),
+        *of(("nt_xent", "clip_loss"), 262_144, 128),
+        *of(("nt_xent", "siglip_loss", "kde_entropy"), 8192, 128, compilers=True),
+    ]
+    grid = [
+        c
+        for dtype, N, D in product(("bfloat16", "float32"), GPU_ROWS, GPU_DIMENSIONS)
+        for c in of(GPU_LOSSES, N, D, dtype)
+    ]
+    # Small ones before large ones: more of them are reached.
+    grid.sort(key=lambda c: c.flops)
+    return _first_of_each([*first, *grid])
+
+
+def dry() -> list[Cell]:
+    """On the executor of the tests, in a minute: every loss of a GPU once."""
+    return [cell(loss, 64, 16, "bfloat16", device="cuda", compilers=False) for loss in GPU_LOSSES]

@@ -1,12 +1,12 @@
-"""The charts: time over N with its limit, memory over N, fraction of the peak over D, and density beside its roof.
+"""The charts: time over N above the rivals' ratio, memory over N, the fraction of the peak over D, and density beside its roof.
 
-A panel for each problem. Who ran out of memory or time is marked where that happened.
+A panel for each loss, whose rivals are named in their colours above it, off its lines. Where a rival ends, the cause stands.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,23 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from PIL import Image
 
-from .cells import Cell
-from .contenders import label
-from .problems import LOSSES
-from .rows import Peaks, Row, peaks, roof_seconds
-from .store import Store
+from .contenders import contenders
+from .problems import LOSSES, PROBLEMS
+from .rows import MACHINE, RECOMPUTED, Row
 
+# What one e^t costs in lane operations: the instructions of exp_over in csrc/cpu/simd/math.h, AVX-512.
+EXP = 13
 COLORS = {"ours": "#1f5fa8", "matrix": "#d9822b", "compiled": "#4d9a6a"}
-PEERS = ("#8c5aa8", "#c4487a")  # the first and the second library that a problem has
+NAMES = {"ours": "ours", "matrix": "matrix form", "compiled": "torch.compile"}
+PEERS = ("#8c5aa8", "#c4487a", "#7a6a4f", "#2f8f9d")  # of a problem, in the order of the registry
 LIMIT = "#666666"
-ENDS = {"out of memory": "x", "timeout": "1"}  # the mark of a contender that ends there
-DIMENSION, TALL = 128, 4096
+DASHED = (0, (4, 2))
+ENDS = ("out of memory", "timeout", "skipped", "not possible")
+DIMENSION = 128
+AXES_HEIGHT, RATIO_HEIGHT, WIDTH = 2.5, 1.3, 3.6
+COLOURS_KEPT = 192  # of a picture, whose size in a repository falls to a third
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -41,197 +46,250 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#e6e6e6",
     "axes.axisbelow": True,
     "legend.frameon": False,
-    "savefig.dpi": 130,
+    "savefig.dpi": 120,
 }
+Draw = Callable[[Axes, list[Row]], None]
 
 
-def draw(store: Store, found: list[Row], out: Path) -> list[Path]:
-    """Write the charts for which there are results, and say where."""
-    known = peaks(store)
+def draw(found: list[Row], out: Path) -> list[Path]:
+    """Write the charts for which there are rows, and say where. Each is of one dtype: that of most rows."""
+    dtypes = [row.dtype for row in found if row.problem != MACHINE]
+    if not dtypes:
+        return []
+    dtype = max(set(dtypes), key=dtypes.count)
+    roof = next((row.rate for row in found if row.contender == f"best {dtype}"), None)
+    of = [row for row in found if row.dtype == dtype and row.status != "not reached"]
     with plt.rc_context(STYLE):
-        made = [
-            _time(found, known, out / "time.png"),
-            _memory(found, out / "memory.png"),
-            _fraction(found, known, out / "fraction.png"),
-            _density(found, known, out / "density.png"),
-        ]
+        made = [_time(of, roof, out / "time.png"), _memory(of, out / "memory.png")]
+        if roof:
+            made += [_fraction(of, out / "fraction.png"), _density(of, roof, out / "density.png")]
     return [path for path in made if path]
 
 
-def _time(found: list[Row], known: Peaks, path: Path) -> Path | None:
-    def panel(axes: Axes, problem: str, rows: list[Row]) -> None:
+def roof_seconds(problem: str, N: int, D: int, rate: float) -> float:
+    """What a density takes at least at the best rate: N²/2 pairs, each one e^t and D multiply-adds for the value, 3D with the
+    gradient. A multiply-add of one lane is two flops of the rate.
+    """
+    each = EXP + (1 if problem == "kde_value" else 3) * D
+    return N * N / 2 * each / (rate / 2)
+
+
+def _time(found: list[Row], roof: float | None, path: Path) -> Path | None:
+    def times(axes: Axes, rows: list[Row]) -> None:
         _lines(axes, rows, lambda row: row.seconds, lambda row: row.N)
         sizes = sorted({row.N for row in rows})
-        limit = [Cell(problem, N, DIMENSION, ()).flops / known.product for N in sizes]
-        axes.plot(sizes, limit, color=LIMIT, linestyle=(0, (4, 2)), linewidth=1.2)
+        if roof:
+            limit = [PROBLEMS[rows[0].problem].flops(N, DIMENSION) / roof for N in sizes]
+            axes.plot(sizes, limit, color=LIMIT, linestyle=DASHED, linewidth=1.2)
+        _log_time(axes)
         _sizes(axes, sizes)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(numticks=12))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _seconds(v)))
 
-    rows = [row for row in found if row.D == DIMENSION]
-    limit = Line2D([], [], color=LIMIT, linestyle=(0, (4, 2)), label="necessary flops at torch's peak")
-    title = f"Value and gradient: time over N, D = {DIMENSION}"
-    return _panels(rows, panel, path, title, "N, rows of the score matrix", [limit, *_ends(rows)])
+    def ratios(axes: Axes, rows: list[Row]) -> None:
+        _lines(
+            axes, [row for row in rows if row.contender != "ours"], lambda row: row.ratio, lambda row: row.N, ends=False
+        )
+        axes.axhline(1, color=COLORS["ours"], linewidth=1.2)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(FixedLocator([0.5, 1, 2, 5, 10, 20, 50, 100]))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"×{v:g}"))
+        _sizes(axes, sorted({row.N for row in rows}))
+
+    limit = Line2D([], [], color=LIMIT, linestyle=DASHED, label="necessary flops at the best rate seen")
+    title = f"Value and gradient: time over N; below, a rival's time over ours ({_where(found)})"
+    return _panels(
+        _at_dimension(found), [times, ratios], path, title, "N, rows of the score matrix", [limit] if roof else []
+    )
 
 
 def _memory(found: list[Row], path: Path) -> Path | None:
-    def panel(axes: Axes, problem: str, rows: list[Row]) -> None:
+    def panel(axes: Axes, rows: list[Row]) -> None:
         _lines(axes, rows, lambda row: max(row.peak_mib, 0.1) if row.peak_mib is not None else None, lambda row: row.N)
         sizes = sorted({row.N for row in rows})
-        axes.plot(sizes, [N * N * 4 / 2**20 for N in sizes], color=LIMIT, linestyle=":", linewidth=1.2)
-        _sizes(axes, sizes)
+        item = 2 if rows[0].dtype == "bfloat16" else 4
+        axes.plot(sizes, [N * N * item / 2**20 for N in sizes], color=LIMIT, linestyle=":", linewidth=1.2)
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.08)
-        axes.yaxis.set_major_locator(FixedLocator([0.1, 1, 10, 100, 1024, 10_240]))
+        axes.yaxis.set_major_locator(FixedLocator([0.1, 1, 10, 100, 1024, 10_240, 102_400]))
         axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _mib(v)))
+        axes.yaxis.set_major_formatter(
+            FuncFormatter(lambda v, _: f"{v:.3g} MiB" if v < 1024 else f"{v / 1024:.3g} GiB")
+        )
+        _sizes(axes, sizes)
 
-    rows = [row for row in found if row.D == DIMENSION]
     matrix = Line2D([], [], color=LIMIT, linestyle=":", label="one matrix of N × N scores")
-    title = f"Value and gradient: memory beyond the inputs over N, D = {DIMENSION}"
-    return _panels(rows, panel, path, title, "N, rows of the score matrix", [matrix, *_ends(rows)])
+    title = f"Value and gradient: memory beyond the inputs over N ({_where(found)})"
+    return _panels(_at_dimension(found), [panel], path, title, "N, rows of the score matrix", [matrix])
 
 
-def _fraction(found: list[Row], known: Peaks, path: Path) -> Path | None:
-    tall = [row.N for row in found if row.N <= TALL and row.fraction and row.problem in LOSSES]
-    N, best = max(tall, default=0), known.best / known.product
-
-    def panel(axes: Axes, problem: str, rows: list[Row]) -> None:
-        _lines(axes, rows, lambda row: row.fraction, lambda row: row.D, marks=False)
-        axes.axhline(1, color=LIMIT, linestyle=(0, (4, 2)), linewidth=1.2)
-        if best > 1:
-            axes.axhline(best, color=LIMIT, linestyle=":", linewidth=1.2)
+def _fraction(found: list[Row], path: Path) -> Path | None:
+    def panel(axes: Axes, rows: list[Row]) -> None:
+        _lines(axes, rows, lambda row: row.fraction, lambda row: row.D, ends=False)
+        axes.axhline(1, color=LIMIT, linestyle=DASHED, linewidth=1.2)
+        axes.set_ylim(0, 1.05)
         _sizes(axes, sorted({row.D for row in rows}), text=str)
-        axes.set_ylim(0, 1.35 * best)  # room for the legend
 
-    rows = [row for row in found if row.N == N and row.problem in LOSSES and row.D >= 16]
-    limits = [Line2D([], [], color=LIMIT, linestyle=(0, (4, 2)), label="peak: torch's product")]
-    if best > 1:
-        limits.append(Line2D([], [], color=LIMIT, linestyle=":", label="best rate seen"))
-    title = f"Fraction of the peak on necessary flops, N = {N:,}"
-    return _panels(rows, panel, path, title, "D, dimensions of the embeddings", limits)
+    widths = {N: len({row.D for row in found if row.N == N and row.fraction}) for N in {row.N for row in found}}
+    N = max(widths, key=lambda N: (widths[N], N), default=0)
+    rows = [row for row in found if row.N == N and row.problem in LOSSES and row.D >= 16 and N >= RECOMPUTED]
+    limit = Line2D([], [], color=LIMIT, linestyle=DASHED, label="the best rate seen")
+    title = f"Fraction of the best rate on necessary flops, over D at N = {N:,} ({found[0].device}, {found[0].dtype})"
+    return _panels(rows, [panel], path, title, "D, dimensions of the embeddings", [limit])
 
 
-def _density(found: list[Row], known: Peaks, path: Path) -> Path | None:
+def _density(found: list[Row], roof: float, path: Path) -> Path | None:
     size = max((row.N for row in found if row.problem == "kde_value"), default=0)
-    problems = {"kde_value": "value (every point counts itself)", "kde_entropy": "value and gradient (leave-one-out)"}
-    largest = [row for row in found if size == row.N]
-    asked = {row.D for row in largest if row.problem == "kde_value"}
-    rows = [row for row in largest if row.D in asked and row.problem in problems]
+    titles = {"kde_value": "value (every point counts itself)", "kde_entropy": "value and gradient (leave-one-out)"}
+    asked = {row.D for row in found if row.problem == "kde_value" and size == row.N}
+    rows = [row for row in found if size == row.N and row.D in asked and row.problem in titles]
     if not rows:
         return None
     figure, all_axes = plt.subplots(1, 2, figsize=(11, 5.2), sharey=True)
-    for axes, (problem, title) in zip(all_axes, problems.items(), strict=True):
+    for axes, (problem, title) in zip(all_axes, titles.items(), strict=True):
         here = [row for row in rows if row.problem == problem]
         _lines(axes, here, lambda row: row.seconds, lambda row: row.D)
         dimensions = sorted({row.D for row in here})
-        roof = [roof_seconds(problem, size, D, known) for D in dimensions]
-        axes.plot(dimensions, roof, color=LIMIT, linestyle=(0, (4, 2)), linewidth=1.2)
+        axes.plot(
+            dimensions,
+            [roof_seconds(problem, size, D, roof) for D in dimensions],
+            color=LIMIT,
+            linestyle=DASHED,
+            linewidth=1.2,
+        )
         _sizes(axes, dimensions, text=str)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(numticks=12))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _seconds(v)))
+        _log_time(axes)
         axes.set_title(title)
         axes.set_xlabel("D, dimensions")
-        handles = _handles(here)
-        handles.append(Line2D([], [], color=LIMIT, linestyle=(0, (4, 2)), label="roof: e^t and differences"))
-        handles += _ends(here)
+        handles = [_handle(_color(here, name), _label(problem, name)) for name in _names(here)]
+        handles.append(Line2D([], [], color=LIMIT, linestyle=DASHED, label="roof: one e^t a pair and products"))
         axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=9)
-    figure.suptitle(f"Kernel density: time over D, N = {size:,}", x=0.01, ha="left", fontsize=13)
+    figure.suptitle(f"Kernel density: time over D, N = {size:,} points", x=0.01, ha="left", fontsize=13)
     return _save(figure, path)
 
 
-def _panels(
-    found: list[Row],
-    panel: Callable[[Axes, str, list[Row]], None],
-    path: Path,
-    title: str,
-    below: str,
-    more: list[Line2D],
-) -> Path | None:
-    """A panel for each loss that has rows, one legend for all."""
+def _where(found: list[Row]) -> str:
+    return f"D = {DIMENSION}, {found[0].dtype}, {found[0].device}"
+
+
+def _at_dimension(found: list[Row]) -> list[Row]:
+    return [row for row in found if row.D == DIMENSION]
+
+
+def _panels(found: list[Row], draws: list[Draw], path: Path, title: str, below: str, more: list[Line2D]) -> Path | None:
+    """A panel for each loss that has rows, of one axes or two above each other, and one legend for all."""
     problems = [name for name in LOSSES if any(row.problem == name for row in found)]
     if not problems:
         return None
-    columns = min(4, len(problems))
-    lines = math.ceil(len(problems) / columns)
+    columns = len(problems) if len(problems) <= 5 else 4
+    lines, heights = math.ceil(len(problems) / columns), [AXES_HEIGHT, RATIO_HEIGHT][: len(draws)]
+    size = max(WIDTH * columns, 7.2), (sum(heights) + 0.6) * lines + 1.1
     figure, grid = plt.subplots(
-        lines, columns, figsize=(max(3.6 * columns, 7.2), 3.1 * lines + 1.1), sharey=True, squeeze=False
+        lines * len(draws), columns, figsize=size, sharey="row", squeeze=False, height_ratios=heights * lines
     )
-    for axes in grid.flat[len(problems) :]:
-        axes.set_visible(False)
-    for axes, problem in zip(grid.flat, problems, strict=False):
-        rows = [row for row in found if row.problem == problem]
-        panel(axes, problem, rows)
-        peers = [h for h in _handles(rows) if h.get_label() not in ("ours", "matrix form", "torch.compile")]
-        axes.set_title(problem, family="monospace")
-        if peers:
-            axes.legend(handles=peers, loc="upper left", fontsize=9, handlelength=1.4, borderaxespad=0.2)
-    figure.supxlabel(below, fontsize=10)
-    common = [h for h in _handles(found) if h.get_label() in ("ours", "matrix form", "torch.compile")]
+    for place in range(lines * columns):
+        line, column = divmod(place, columns)
+        for step, panel in enumerate(draws):
+            axes = grid[line * len(draws) + step][column]
+            if place >= len(problems):
+                axes.set_visible(False)
+                continue
+            rows = [row for row in found if row.problem == problems[place]]
+            panel(axes, rows)
+            if step == 0:
+                axes.set_title(problems[place], family="monospace", pad=30)
+                _name_peers(axes, problems[place], rows)
+            if step < len(draws) - 1:
+                axes.tick_params(labelbottom=False)
+            elif place + columns >= len(problems):
+                axes.set_xlabel(below, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=13)
-    figure.legend(handles=[*common, *more], loc="outside upper right", ncols=2 if columns < 3 else 6, fontsize=10)
+    common = [_handle(COLORS[name], NAMES[name]) for name in COLORS if any(row.contender == name for row in found)]
+    figure.legend(handles=[*common, *more], loc="outside lower center", ncols=2 if columns < 3 else 5, fontsize=10)
     return _save(figure, path)
+
+
+def _name_peers(axes: Axes, problem: str, rows: list[Row]) -> None:
+    """Above the panel, in their colours, in two lines where one is too short."""
+    left, line = 0.0, 1
+    for name in [name for name in _names(rows) if name not in COLORS][::-1]:
+        text = _label(problem, name)
+        width = 0.021 * len(text) + 0.05
+        if left + width > 1.1:
+            left, line = 0.0, line + 1
+        place = {"xytext": (0, 12 * line - 8), "textcoords": "offset points", "fontsize": 8.5}
+        axes.annotate(text, (left, 1), xycoords="axes fraction", color=_color(rows, name), **place)
+        left += width
 
 
 def _save(figure: plt.Figure, path: Path) -> Path:
     figure.set_layout_engine("constrained")
     figure.savefig(path)
     plt.close(figure)
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(COLOURS_KEPT).save(path, optimize=True)
     return path
 
 
 def _lines(
-    axes: Axes, rows: list[Row], y: Callable[[Row], float | None], x: Callable[[Row], int], marks: bool = True
+    axes: Axes, rows: list[Row], y: Callable[[Row], float | None], x: Callable[[Row], int], ends: bool = True
 ) -> None:
-    """A line for each contender, ours on top; a mark where it ran out of memory or time."""
+    """A line for each contender, ours on top; where a rival ends, a mark with the cause."""
+    last_size = max(map(x, rows), default=0)
     for name in _names(rows)[::-1]:
         mine = sorted((row for row in rows if row.contender == name), key=x)
         points = [(x(row), value) for row in mine if (value := y(row)) is not None]
         color = _color(rows, name)
         axes.plot([p[0] for p in points], [p[1] for p in points], marker="o", markersize=4, linewidth=1.8, color=color)
-        for row in mine:
-            status = row.status if row.status in ENDS else row.memory_status
-            if marks and y(row) is None and status in ENDS and points:
-                last, height = points[-1]
-                height *= (x(row) / last) ** (2 if x(row) == row.N else 1)  # where it was heading
-                axes.plot([last, x(row)], [points[-1][1], height], linestyle=":", color=color, linewidth=1.2)
-                axes.plot([x(row)], [height], marker=ENDS[status], markersize=8, markeredgewidth=2, color=color)
-                break
+        ended = next((row for row in mine if ends and y(row) is None and _cause(row)), None)
+        if ended is None or not points or x(ended) <= points[-1][0]:
+            continue
+        size, height = points[-1]
+        at = height * (x(ended) / size) ** (2 if x(ended) == ended.N else 1)  # where it was heading
+        axes.plot([size, x(ended)], [height, at], linestyle=":", color=color, linewidth=1.2)
+        axes.plot([x(ended)], [at], marker="x", markersize=7, markeredgewidth=2, color=color)
+        side = "right" if x(ended) == last_size else "left"
+        axes.annotate(_cause(ended), (x(ended), at), (-6 if side == "right" else 6, -2), textcoords="offset points",
+                      ha=side, va="top", fontsize=7.5, color=color)  # fmt: skip
 
 
-def _names(rows: list[Row]) -> list[str]:
+def _cause(row: Row) -> str:
+    """Why a rival has no number here, in words short enough for a chart; "" where nothing is known."""
+    status = row.status if row.status in ENDS else row.memory_status
+    if status == "skipped":  # its words begin with what it did at a smaller size
+        return "out of memory" if row.why.startswith("out of memory") else "too slow"
+    return {"out of memory": "out of memory", "timeout": "too slow", "not possible": "not possible"}.get(status, "")
+
+
+def _names(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(row.contender for row in rows))
 
 
+def _label(problem: str, name: str) -> str:
+    return (contenders(problem, "cpu") | contenders(problem, "cuda"))[name].label
+
+
 def _color(rows: list[Row], name: str) -> str:
-    peers = [n for n in _names(rows) if n not in COLORS]
-    return COLORS[name] if name in COLORS else PEERS[peers.index(name) % len(PEERS)]
+    if name in COLORS:
+        return COLORS[name]
+    peers = [n for n in (contenders(rows[0].problem, "cpu") | contenders(rows[0].problem, "cuda")) if n not in COLORS]
+    return PEERS[peers.index(name) % len(PEERS)]
 
 
-def _handles(rows: list[Row]) -> list[Line2D]:
-    found = {}
-    for problem in dict.fromkeys(row.problem for row in rows):
-        own = [row for row in rows if row.problem == problem]
-        for name in _names(own):
-            text = label(problem, name)
-            found.setdefault(text, Line2D([], [], color=_color(own, name), marker="o", markersize=4, label=text))
-    return list(found.values())
+def _handle(color: str, label: str) -> Line2D:
+    return Line2D([], [], color=color, marker="o", markersize=4, label=label)
 
 
-def _ends(rows: list[Row]) -> list[Line2D]:
-    """The legend of the marks that occur."""
-    found = [status for status in ENDS if any(status in (row.status, row.memory_status) for row in rows)]
-    style = {"linestyle": "", "markersize": 8, "markeredgewidth": 2, "color": LIMIT}
-    return [Line2D([], [], marker=ENDS[status], label=status, **style) for status in found]
+def _log_time(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(numticks=12))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _seconds(v)))
 
 
 def _sizes(axes: Axes, sizes: list[int], text: Callable[[int], str] | None = None) -> None:
     """A logarithmic x axis with its sizes for ticks."""
     axes.set_xscale("log", base=2)
+    axes.set_xlim(sizes[0] / 1.4, sizes[-1] * 1.4)
     axes.set_xticks(sizes, [(text or _rows)(size) for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -245,7 +303,3 @@ def _seconds(value: float) -> str:
     if value < 0.999e-3:
         return f"{value * 1e6:.3g} µs"
     return f"{value * 1e3:.3g} ms" if value < 0.999 else f"{value:.3g} s"
-
-
-def _mib(value: float) -> str:
-    return f"{value:.3g} MiB" if value < 1024 else f"{value / 1024:.3g} GiB"

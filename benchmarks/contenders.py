@@ -1,7 +1,8 @@
-"""Who computes each problem: ours, the matrix form, torch.compile of it, and what a user would pick instead.
+"""The registry of contenders: ours, the matrix form, torch.compile of it, and what people use instead, on a CPU or a GPU.
 
-Peers are the installed packages that the tests compare with (tests/requirements-peers.txt). Each contender is made where it
-runs, in the process that times it; one that is not installed says so in its row.
+Peers are the installed packages that the tests compare with (tests/requirements-peers.txt), and published GPU kernels
+(requirements-gpu-rivals.txt), called as their authors ask. Each is made in the process that times it; an ImportError says
+that it is not installed, and NotPossible that it does not take this size.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,37 +19,60 @@ from torch import Tensor
 
 import jessl_kernels as jk
 
-from .problems import BIAS, PROBLEMS, SCALE, TEMPERATURE, labels, silverman
+from .forms import BIAS, SCALE, TEMPERATURE, labels, silverman
+from .problems import PROBLEMS
 
 Function = Callable[..., Tensor]
 EPSILONS = ("1e-6", "1e-3")
+BOTH = ("cpu", "cuda")
+
+
+class NotPossible(Exception):
+    """A contender that does not take a size or a device, for the reason given."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """label  what the report calls it
-    make  returns its function of the problem's batches; an ImportError says that it is not installed
+    """label     what the report calls it
+    make      returns its function of the problem's batches
     compiles  its first call at a shape compiles, which takes seconds
+    on        devices that it is made for
+    products  matrix products that it computes, where it computes something else than the problem: it is shown for its
+              speed, neither checked nor compared
     """
 
     label: str
     make: Callable[[], Function]
     compiles: bool = False
+    on: tuple[str, ...] = BOTH
+    products: float | None = None
 
 
-def contenders(problem: str) -> dict[str, Contender]:
-    """The contenders of a problem by their short names, ours first."""
-    if PROBLEMS[problem].skips:
-        ours = {"ours": Contender("ours", lambda: PROBLEMS[problem].ours)}
-        return ours | {
-            f"skip_{e}": Contender(f"skip_below={e}", partial(_skipping, problem, float(e))) for e in EPSILONS
-        }
-    return {
-        "ours": Contender("ours", lambda: PROBLEMS[problem].ours),
-        "matrix": Contender("matrix form", lambda: PROBLEMS[problem].matrix),
-        "compiled": Contender("torch.compile", lambda: _compiled(PROBLEMS[problem].matrix), compiles=True),
-        **PEERS.get(problem, {}),
+def contenders(problem: str, device: str = "cpu") -> dict[str, Contender]:
+    """The contenders of a problem on a device ("cpu" or "cuda") by their short names, ours first."""
+    of = PROBLEMS[problem]
+    ours = {"ours": Contender("ours", partial(_ours, problem, device))}
+    if of.skips:
+        skipping = {f"skip_{e}": Contender(f"skip_below={e}", partial(_skipping, problem, float(e))) for e in EPSILONS}
+        return ours | skipping
+    every = ours | {
+        "matrix": Contender("matrix form", lambda: of.matrix),
+        "compiled": Contender("torch.compile", lambda: _compiled(of.matrix), compiles=True),
+        **RIVALS.get(problem, {}),
     }
+    return {name: contender for name, contender in every.items() if device in contender.on}
+
+
+def _ours(problem: str, device: str) -> Function:
+    """On a GPU the triton backend or an error: what it declines must not be timed under its name."""
+    if device == "cpu":
+        return PROBLEMS[problem].ours
+
+    def ours(*batches: Tensor) -> Tensor:
+        with jk.use_backend("triton"):
+            return PROBLEMS[problem].ours(*batches)
+
+    return ours
 
 
 def _skipping(problem: str, epsilon: float) -> Function:
@@ -71,7 +95,7 @@ def _installed() -> Any:
 
 
 def _info_nce() -> Function:
-    return lambda x, y: _installed().info_nce(x, y, temperature=TEMPERATURE)
+    return partial(_installed().info_nce, temperature=TEMPERATURE)
 
 
 def _open_clip() -> Function:
@@ -84,12 +108,8 @@ def _open_clip_siglip() -> Function:
     return lambda x, y: loss(x, y, SCALE, BIAS)
 
 
-def _lightly_nt_xent() -> Function:
-    return _installed().NTXentLoss(TEMPERATURE)
-
-
-def _lightly_dcl() -> Function:
-    return _installed().DCLLoss(TEMPERATURE)
+def _lightly(name: str) -> Function:
+    return getattr(_installed(), name)(TEMPERATURE)
 
 
 def _metric_learning_sup_con() -> Function:
@@ -158,25 +178,93 @@ def _scipy() -> Function:
     return entropy
 
 
-PEERS: dict[str, dict[str, Contender]] = {
-    "info_nce": {"info_nce": Contender("info_nce", _info_nce)},
-    "clip_loss": {"open_clip": Contender("open_clip", _open_clip)},
-    "nt_xent": {"lightly": Contender("lightly", _lightly_nt_xent)},
-    "dcl": {"lightly": Contender("lightly", _lightly_dcl)},
+def _flex_info_nce() -> Function:
+    """Log-sum-exps by flex_attention. Nobody needs its values, which are as narrow as it allows."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    attend = torch.compile(flex_attention, dynamic=False)
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        x, y = F.normalize(x, dim=1), F.normalize(y, dim=1)
+        values = y.new_zeros(len(y), 16)
+        _, lse = attend(x[None, None], y[None, None], values[None, None], scale=1 / TEMPERATURE, return_lse=True)
+        return lse.float().mean() - (x * y).sum(dim=1, dtype=torch.float32).mean() / TEMPERATURE
+
+    return loss
+
+
+def _attention(x: Tensor, y: Tensor) -> Tensor:
+    """Σ_j p_ij y_j: the nearest that torch's fused attention comes to a loss, whose log-sum-exp it does not give out."""
+    x, y = F.normalize(x, dim=1)[None, None], F.normalize(y, dim=1)[None, None]
+    return F.scaled_dot_product_attention(x, y, y, scale=1 / TEMPERATURE).sum(dtype=torch.float32)
+
+
+def _inf_cl(x: Tensor, y: Tensor, scale: float) -> Tensor:
+    from inf_cl import cal_inf_loss  # pyright: ignore[reportMissingImports]
+
+    # It cuts rows into heads, whose width must be a power of 2 (others give NaN) and divide the dimension.
+    width = math.gcd(x.shape[1], 256)
+    if width < 16:
+        raise NotPossible(f"inf-cl cannot cut {x.shape[1]} dimensions into heads")
+    return cal_inf_loss(x, y, scale=scale, head_dim=width)
+
+
+def _inf_cl_info_nce() -> Function:
+    import inf_cl  # noqa: F401 # pyright: ignore[reportMissingImports]
+
+    return lambda x, y: _inf_cl(F.normalize(x, dim=1), F.normalize(y, dim=1), 1 / TEMPERATURE)
+
+
+def _inf_cl_clip() -> Function:
+    import inf_cl  # noqa: F401 # pyright: ignore[reportMissingImports]
+
+    return lambda x, y: 0.5 * (_inf_cl(x, y, SCALE) + _inf_cl(y, x, SCALE))
+
+
+def _memeff() -> Function:
+    from memeff import MemoryEfficientCLIPLoss  # pyright: ignore[reportMissingImports]
+
+    # Its default, stable=True, multiplies the gradient by √(N τ).
+    return MemoryEfficientCLIPLoss(temperature=1 / SCALE, normalized_inputs=True, stable=False)
+
+
+def _siglip_kernel() -> Function:
+    from siglip_kernel import fused_siglip_loss  # pyright: ignore[reportMissingImports]
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return fused_siglip_loss(x, y, *(torch.full((), v, device=x.device) for v in (math.log(SCALE), BIAS)))
+
+    return loss
+
+
+GPU, CPU = ("cuda",), ("cpu",)
+RIVALS: dict[str, dict[str, Contender]] = {
+    "info_nce": {
+        "info_nce": Contender("info-nce-pytorch", _info_nce),
+        "flex": Contender("flex_attention", _flex_info_nce, compiles=True, on=GPU),
+        # Forward 2 products, backward 5.
+        "attention": Contender("attention (not a loss)", lambda: _attention, on=GPU, products=7),
+        "inf_cl": Contender("inf-cl", _inf_cl_info_nce, on=GPU),
+    },
+    "clip_loss": {
+        "open_clip": Contender("open_clip", _open_clip),
+        "inf_cl": Contender("inf-cl", _inf_cl_clip, on=GPU),
+        "memeff": Contender("memeff", _memeff, on=GPU),
+    },
+    "nt_xent": {"lightly": Contender("lightly", lambda: _lightly("NTXentLoss"))},
+    "dcl": {"lightly": Contender("lightly", lambda: _lightly("DCLLoss"))},
     "sup_con": {
         "metric_learning": Contender("pytorch_metric_learning", _metric_learning_sup_con),
         "reference": Contender("reference SupCon", _reference_sup_con),
     },
-    "siglip_loss": {"open_clip": Contender("open_clip", _open_clip_siglip)},
+    "siglip_loss": {
+        "open_clip": Contender("open_clip", _open_clip_siglip),
+        "siglip_kernel": Contender("siglip-kernel", _siglip_kernel, on=GPU),
+    },
     "kde_entropy": {"keops": Contender("KeOps", _keops, compiles=True)},
     "uniformity": {"authors": Contender("authors' pdist", _authors_uniformity)},
     "kde_value": {
-        "scikit_learn": Contender("scikit-learn", _scikit_learn),
-        "scipy": Contender("scipy", _scipy),
+        "scikit_learn": Contender("scikit-learn", _scikit_learn, on=CPU),
+        "scipy": Contender("scipy", _scipy, on=CPU),
     },
 }
-
-
-@cache
-def label(problem: str, contender: str) -> str:
-    return contenders(problem)[contender].label

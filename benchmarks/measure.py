@@ -1,40 +1,44 @@
-"""What runs in a process of its own: check, then time, the contenders of a cell; or the peak memory of one; or the machine.
+"""The processes of a run: one checks and times the contenders of a cell, one weighs a contender, one rates the device.
 
-Each function is a generator of events, (name, payload), which `processes.supervise` receives as they happen: so that what
-was found before a process dies, or is stopped, is not lost.
+Each function is a generator of events, (name, payload), which `processes.supervise` receives as they happen: so what was
+found before a process dies, or is stopped, is not lost.
 
     ("begin", (contender, what it does, longest it may take))    then the clock of the limit starts again
     ("error", (contender, value error, gradient error or None, rows))
     ("difference", (contender, of the value, of the gradient))    at full size, from ours, where a problem is skipped in
     ("seconds", (contender, seconds))
     ("failed", (contender, status, why))                          this contender is out; the others go on
-    ("product", seconds)  ("peak_mib", …)  ("machine", …)
+    ("product", flops a second)  ("peak_bytes", …)  ("device", (name, rates))
 """
 
 from __future__ import annotations
 
-import ctypes
 import random
-import statistics
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .cells import Cell
-from .contenders import Contender, contenders
-from .problems import PROBLEMS, Problem, errors, evaluate, in_double
+import jessl_kernels as jk
 
-Event = tuple[str, Any]
+from .cells import Cell
+from .contenders import Contender, NotPossible, contenders
+from .device import Cpu
+from .problems import PROBLEMS, Problem, errors, evaluate, in_double
+from .processes import Event
 
 # Errors against fp64 are taken at the cell's own N up to here, where the fp64 matrix form takes seconds; beyond at fewer rows,
-# and the values at full size are compared with each other.
+# and the value at full size is judged by strips in plain torch.
 CHECKED_ROWS, CHECKED_IF_LARGER = 4096, 1024
-# fp32 rounds scores up to 1/τ = 10 by 1e-6; what is 1e-4 off computes something else.
-WRONG, DIFFERENT_AT_FULL_SIZE = 1e-4, 1e-3
+DIFFERENT_AT_FULL_SIZE = 1e-3
+STRIP_BYTES = 1 << 26
+# Errors of value and gradient beyond which something else was computed. fp32 rounds scores up to 1/τ = 10 by 1e-6. bf16 keeps
+# 8 bits, and the matrix form rounds its scores to it. On a GPU rivals use TF32 of 11 bits, which scores of 10 make 4e-3 of.
+WRONG = {"float32": (1e-4, 1e-4), "bfloat16": (2e-2, 5e-2), "tf32": (1e-2, 2e-2)}
+WRONG_OF_OURS = {"float32": (1e-4, 1e-4), "bfloat16": (1e-3, 2e-2)}
 SLOW = 3.0  # seconds; such a call needs no warm-up beside its own length, and is timed once
 # An event wakes the process that supervises this one, on a core that the next call wants: 0.2 ms, seen in calls of one or two.
 # So a cell whose calls are all shorter than this many seconds tells what it timed at its end.
@@ -42,47 +46,32 @@ QUICK = 0.02
 # Python itself takes some tens of calls until it runs a function at its speed.
 MOST_ROUNDS, FEWEST_ROUNDS = 200, 3
 MIDDLING = 1024  # rows from which a product stands between the rounds: it takes longer than all of a smaller cell
-PRODUCT = 4096  # the side of the square matrices whose product is the measured peak
 COMPILING = 120.0  # seconds that compiling, or the truth in fp64, may take beyond the limit of one call
 WARM_UP_ROWS = 256
+FAILURES = (RuntimeError, MemoryError, NotImplementedError, NotPossible)
 
 
-def time_cell(cell: Cell, names: tuple[str, ...], *, box: float, limit: float) -> Iterator[Event]:
+def rate_device(device: Cpu, limit: float) -> Iterator[Event]:
+    yield "begin", (None, "rates of the device", limit + COMPILING)
+    yield "device", (device.name, device.bare_rates())
+
+
+def time_cell(device: Cpu, cell: Cell, names: tuple[str, ...], box: float, limit: float) -> Iterator[Event]:
     """Errors of each contender, then seconds of all that are right, interleaved, for about `box` seconds."""
-    problem, batches = PROBLEMS[cell.problem], PROBLEMS[cell.problem].batches(cell.N, cell.D)
-    functions: dict[str, Any] = {}
-    yield from _check(cell, problem, names, functions, limit)
-    ours: Any = None
+    problem, who = PROBLEMS[cell.problem], contenders(cell.problem, device.kind)
+    functions: dict[str, Callable[..., Tensor]] = {}
+    yield from _check(device, cell, problem, {name: who[name] for name in names}, functions, limit)
+    batches = _batches(device, cell, cell.N)
+    calls = {name: partial(evaluate, problem, function, batches) for name, function in functions.items()}
     first: dict[str, float] = {}
-    values: dict[str, float] = {}
-    for name in list(functions):
-        yield "begin", (name, "first call", limit + COMPILING * contenders(cell.problem)[name].compiles)
-        try:
-            start = time.perf_counter()
-            answer = evaluate(problem, functions[name], batches)
-            first[name] = time.perf_counter() - start
-            values[name] = float(answer[0])
-            if contenders(cell.problem)[name].compiles:
-                start = time.perf_counter()
-                evaluate(problem, functions[name], batches)
-                first[name] = time.perf_counter() - start
-        except (RuntimeError, MemoryError) as error:
-            del functions[name]
-            yield "failed", (name, *_reason(error))
-            continue
-        if problem.skips:
-            ours = ours or answer
-            yield "difference", (name, *errors(answer, ours))
-    judge = values.get("matrix", statistics.median(values.values())) if values else 0.0
-    for name, value in values.items():
-        if name in functions and not abs(value - judge) <= DIFFERENT_AT_FULL_SIZE * max(1.0, abs(judge)):
-            del functions[name]
-            yield "failed", (name, "wrong", f"value {value:.6g} at full size, should be {judge:.6g}")
-    first = {name: first[name] for name in functions}
-    for name in functions:
+    yield from _first(device, cell, problem, batches, calls, first, limit)
+    if device.kind == "cuda":  # torch's allocator knows what a call took; on a CPU that takes a process of its own
+        for name, call in list(calls.items()):
+            yield from _weigh(device, name, call, limit)
+    for name in calls:
         if first[name] > SLOW:
             yield "seconds", (name, first[name])
-    timed = _interleaved(cell, problem, batches, functions, rounds(first, box), limit)
+    timed = _interleaved(device, cell, calls, rounds(first, box), limit)
     if max(first.values(), default=SLOW) < QUICK:
         yield "begin", (None, "timing", limit + box)
         yield from [event for event in timed if event[0] != "begin"]
@@ -90,26 +79,116 @@ def time_cell(cell: Cell, names: tuple[str, ...], *, box: float, limit: float) -
         yield from timed
 
 
+def _batches(device: Cpu, cell: Cell, N: int) -> list[Tensor]:
+    return [device.put(t, getattr(torch, cell.dtype)) for t in PROBLEMS[cell.problem].batches(N, cell.D)]
+
+
+def _check(
+    device: Cpu,
+    cell: Cell,
+    problem: Problem,
+    who: dict[str, Contender],
+    functions: dict[str, Callable[..., Tensor]],
+    limit: float,
+) -> Iterator[Event]:
+    """Enter into `functions` those whose value and gradient are right."""
+    checked = cell.N if cell.N <= CHECKED_ROWS else CHECKED_IF_LARGER
+    batches = _batches(device, cell, checked)
+    yield "begin", (None, "fp64", limit + COMPILING)
+    truth = in_double(problem, batches)
+    for name, contender in who.items():
+        yield "begin", (name, "check", limit + COMPILING * contender.compiles)
+        try:
+            function = contender.make()
+            found = None if contender.products else evaluate(problem, function, batches)
+        except ImportError as error:
+            yield "failed", (name, "not installed", str(error).splitlines()[0])
+            continue
+        except FAILURES as error:
+            yield "failed", (name, *_reason(device, error))
+            continue
+        if found is not None:
+            value_error, gradient_error = errors(found, truth)
+            yield "error", (name, value_error, gradient_error, checked)
+            most = _wrong(device, cell, name)
+            if not (value_error < most[0] and (gradient_error or 0.0) < most[1]):
+                gradient = "" if gradient_error is None else f", of the gradient {gradient_error:.1e}"
+                yield "failed", (name, "wrong", f"error of the value {value_error:.1e}{gradient}")
+                continue
+        functions[name] = function
+
+
+def _wrong(device: Cpu, cell: Cell, name: str) -> tuple[float, float]:
+    if name == "ours":
+        return WRONG_OF_OURS[cell.dtype]
+    return WRONG["tf32" if (device.kind, cell.dtype) == ("cuda", "float32") else cell.dtype]
+
+
+def _first(
+    device: Cpu,
+    cell: Cell,
+    problem: Problem,
+    batches: list[Tensor],
+    calls: dict[str, Callable[[], Any]],
+    first: dict[str, float],
+    limit: float,
+) -> Iterator[Event]:
+    """Seconds of a first call at full size, whose value is judged; who fails leaves `calls`."""
+    yield "begin", (None, "value by strips", limit + COMPILING)
+    judge = _judged(device, cell, problem, batches)
+    who = contenders(cell.problem, device.kind)
+    ours: Any = None
+    for name, call in list(calls.items()):
+        yield "begin", (name, "first call", limit + COMPILING * who[name].compiles)
+        try:
+            if device.kind == "cuda" or who[name].compiles:
+                call()
+            start = time.perf_counter()
+            answer = call()
+            value, first[name] = float(answer[0]), time.perf_counter() - start
+        except FAILURES as error:
+            del calls[name]
+            yield "failed", (name, *_reason(device, error))
+            continue
+        if problem.skips:
+            ours = ours or answer
+            yield "difference", (name, *errors(answer, ours))
+        most = max(DIFFERENT_AT_FULL_SIZE, _wrong(device, cell, name)[0])
+        if judge is not None and not who[name].products and not abs(value - judge) <= most * max(1.0, abs(judge)):
+            del calls[name], first[name]
+            yield "failed", (name, "wrong", f"value {value:.6g} at full size, should be {judge:.6g}")
+
+
+def _judged(device: Cpu, cell: Cell, problem: Problem, batches: list[Tensor]) -> float | None:
+    """The value by other code than our kernels': strips in plain torch. None where the check had the full size."""
+    if cell.N <= CHECKED_ROWS or problem.skips:
+        return None
+    wide = cell.flops <= device.exact
+    with jk.use_backend("chunked", workspace=STRIP_BYTES), torch.no_grad():
+        value = float(problem.ours(*(t.double() if wide else t.float() for t in batches)))
+    device.forget()
+    return value
+
+
 def _interleaved(
-    cell: Cell, problem: Problem, batches: list[Tensor], functions: dict[str, Any], counts: dict[str, int], limit: float
+    device: Cpu, cell: Cell, calls: dict[str, Callable[[], Any]], counts: dict[str, int], limit: float
 ) -> Iterator[Event]:
     """Seconds of each contender in as many rounds as `counts` has for it, spread over all rounds."""
     order, most = random.Random(cell.N), max(counts.values(), default=0)
     for round_ in range(most):
         if round_ == 0 and cell.N >= MIDDLING:
             yield "begin", (None, "product", limit + COMPILING)  # not on the clock of the contender before it
-            yield "product", product_seconds()
+            for _ in range(1 if device.kind == "cpu" else 5):
+                yield "product", device.product_rate(cell.dtype)
         # Who comes before leaves caches and threads in some state; in random order nobody always has the same one before it.
-        for name in order.sample(list(functions), len(functions)):
+        for name in order.sample(list(calls), len(calls)):
             if round_ * counts[name] // most < (round_ + 1) * counts[name] // most:
                 yield "begin", (name, "timing", limit)
                 try:
-                    start = time.perf_counter()
-                    evaluate(problem, functions[name], batches)
-                    yield "seconds", (name, time.perf_counter() - start)
-                except (RuntimeError, MemoryError) as error:
+                    yield "seconds", (name, device.seconds(calls[name]))
+                except FAILURES as error:
                     counts[name] = 0
-                    yield "failed", (name, *_reason(error))
+                    yield "failed", (name, *_reason(device, error))
 
 
 def rounds(first: dict[str, float], box: float) -> dict[str, int]:
@@ -122,86 +201,38 @@ def rounds(first: dict[str, float], box: float) -> dict[str, int]:
     }
 
 
-def _check(
-    cell: Cell, problem: Problem, names: tuple[str, ...], functions: dict[str, Any], limit: float
-) -> Iterator[Event]:
-    """Enter into `functions` those whose value and gradient are right."""
-    checked = cell.N if cell.N <= CHECKED_ROWS else CHECKED_IF_LARGER
-    batches = problem.batches(checked, cell.D)
-    yield "begin", (None, "fp64", limit + COMPILING)
-    truth = in_double(problem, batches)
-    for name in names:
-        contender: Contender = contenders(cell.problem)[name]
-        yield "begin", (name, "check", limit + COMPILING * contender.compiles)
-        try:
-            function = contender.make()
-            value_error, gradient_error = errors(evaluate(problem, function, batches), truth)
-        except ImportError as error:
-            yield "failed", (name, "not installed", str(error).splitlines()[0])
-            continue
-        except (RuntimeError, MemoryError) as error:
-            yield "failed", (name, *_reason(error))
-            continue
-        yield "error", (name, value_error, gradient_error, checked)
-        if not (value_error < WRONG and (gradient_error is None or gradient_error < WRONG)):
-            gradient = "" if gradient_error is None else f", of the gradient {gradient_error:.1e}"
-            yield "failed", (name, "wrong", f"error of the value {value_error:.1e}{gradient}")
-            continue
-        functions[name] = function
-
-
-def peak_memory(cell: Cell, name: str, *, limit: float) -> Iterator[Event]:
+def weigh(device: Cpu, cell: Cell, name: str, limit: float) -> Iterator[Event]:
     """Growth of this process beyond its inputs and a small warm-up, in one call."""
-    problem, contender = PROBLEMS[cell.problem], contenders(cell.problem)[name]
-    batches = problem.batches(cell.N, cell.D)
+    problem, contender = PROBLEMS[cell.problem], contenders(cell.problem, device.kind)[name]
+    batches = _batches(device, cell, cell.N)
     yield "begin", (name, "memory", limit + COMPILING * contender.compiles)
     try:
         function = contender.make()
-        # What compiles does so for each shape, and the compiler's memory is not the contender's.
+        # A compiler compiles for each shape, and its memory is not the contender's.
         rows = cell.N if contender.compiles else min(WARM_UP_ROWS, cell.N)
-        evaluate(problem, function, problem.batches(rows, cell.D))
-        forget_peak()
-        before = resident_peak_mib()
-        evaluate(problem, function, batches)
-        yield "peak_mib", resident_peak_mib() - before
-    except (RuntimeError, MemoryError) as error:
-        yield "failed", (name, *_reason(error))
+        evaluate(problem, function, _batches(device, cell, rows))
+    except FAILURES as error:
+        yield "failed", (name, *_reason(device, error))
+        return
+    yield from _weigh(device, name, partial(evaluate, problem, function, batches), limit)
 
 
-def resident_peak_mib() -> float:
-    """Of this process alone (Linux): ru_maxrss would begin at what the starting process had held."""
-    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
+def _weigh(device: Cpu, name: str, call: Callable[[], Any], limit: float) -> Iterator[Event]:
+    yield "begin", (name, "memory", limit)
+    try:
+        yield "peak_bytes", (name, device.peak_bytes(call))
+    except FAILURES as error:
+        yield "failed", (name, *_reason(device, error))
 
 
-def forget_peak() -> None:
-    """Set the peak back to what is resident now (Linux), so that making the inputs does not count.
-
-    Freed memory that malloc keeps (up to 32 MiB a block) is given back first: reused, it would not show.
-    """
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def product_seconds() -> float:
-    """One product of two 4096 × 4096 matrices of fp32, on all of torch's threads."""
-    a, b = torch.full((2, PRODUCT, PRODUCT), 0.5)
-    out = torch.zeros(PRODUCT, PRODUCT)  # touched, so that no page is faulted in while the clock runs
-    start = time.perf_counter()
-    torch.mm(a, b, out=out)
-    return time.perf_counter() - start
-
-
-def machine() -> Iterator[Event]:
-    """Products on one thread and on all."""
-    yield "begin", (None, "machine", COMPILING)
-    product_seconds()
-    several = [product_seconds() for _ in range(3)]
-    torch.set_num_threads(1)
-    yield "machine", {"products": several, "one_thread": [product_seconds() for _ in range(3)]}
-
-
-def _reason(error: RuntimeError | MemoryError) -> tuple[str, str]:
+def _reason(device: Cpu, error: BaseException) -> tuple[str, str]:
+    """Status and words. What a lost device answers to everything after it ends the process, and with it the contender."""
     text = str(error).strip() or type(error).__name__
+    if any(sign in text for sign in ("illegal memory access", "device-side assert", "misaligned address", "Xid")):
+        raise SystemExit(3) from error
+    device.forget()
+    if isinstance(error, NotPossible):
+        return "not possible", text
     text = text.rpartition("DefaultCPUAllocator: ")[2].partition(" Error code")[0].splitlines()[0][:200]
     signs = ("allocate", "bad_alloc", "not enough memory", "out of memory")
     out_of_memory = isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)

@@ -1,7 +1,6 @@
-"""The problems that are timed: each quantity of the package beside its matrix form, as one would write it in plain torch.
+"""The registry of problems: each public operation beside its matrix form, and the batches that both are timed on.
 
-The matrix form is written with care for speed (one matrix product where one does, fused cross entropy), in the dtype of its
-inputs; in fp64 it is the truth that every contender is checked against. N is the number of rows of the score matrix.
+N is the number of rows of the score matrix everywhere; n pairs make N = 2n rows where both views are rows.
 """
 
 from __future__ import annotations
@@ -16,47 +15,65 @@ from torch import Tensor
 
 import jessl_kernels as jk
 
-from . import trained
+from . import forms, trained
+from .forms import BIAS, NEIGHBOURS, SCALE, TEMPERATURE, TILTS, captions, labels, silverman
 
-TEMPERATURE = 0.1
-SCALE, BIAS = 10.0, -10.0
 CLUSTER_BANDWIDTH = 0.7
+QUEUE = 65_536  # negatives
+
+Answer = tuple[Tensor, list[Tensor]]  # the value, and the gradient by every batch
 
 
 @dataclass(frozen=True)
 class Problem:
     """ours, matrix  take the batches that `batches(N, D)` makes and return a scalar
-    products  matrix products of 2·N²·D flops that the mathematics needs (docs/design.md), gradient included if there is one
+    products  matrix products of 2·N·M·D flops that it takes in O(N·D) memory, gradient included if there is one
+    kept      the same where scores may be kept, in O(N·M) memory
+    covers    names of the package that it times
+    columns   M, if not N
     gradient  whether the gradient by every batch is part of the problem
-    skips  most of its pairs cannot matter: ours is timed with and without skipping them, and nobody else is
+    skips     most of its pairs cannot matter: ours is timed with and without skipping them, and nobody else is
     """
 
     ours: Callable[..., Tensor]
     matrix: Callable[..., Tensor]
     batches: Callable[[int, int], list[Tensor]]
     products: float
+    kept: float
+    covers: tuple[str, ...]
+    columns: int | None = None
     gradient: bool = True
     skips: bool = False
 
+    def flops(self, N: int, D: int, *, kept: bool = False) -> float:
+        return (self.kept if kept else self.products) * 2 * N * (self.columns or N) * D
+
+
+def _normals(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
 
 def pairs(N: int, D: int) -> list[Tensor]:
-    """Two batches of N points each; row i of both belong together."""
+    """N pairs: row i of both batches belong together."""
     x, noise = _normals(2, N, D)
     return [x, x + noise]
 
 
 def unit_pairs(N: int, D: int) -> list[Tensor]:
-    """The same as unit vectors, which is how open_clip's losses and ours of that name want them."""
+    """The same as unit vectors, as open_clip's losses and ours with a logit scale want them."""
     return [F.normalize(t, dim=1) for t in pairs(N, D)]
 
 
 def views(N: int, D: int) -> list[Tensor]:
-    """Two batches of N/2 points each, whose concatenation has N rows."""
+    """N/2 pairs, whose views together are N rows."""
     return pairs(N // 2, D)
 
 
+def queued(N: int, D: int) -> list[Tensor]:
+    return [*pairs(N, D), _normals(QUEUE, D)]
+
+
 def points(N: int, D: int) -> list[Tensor]:
-    """Standard normal points."""
     return [_normals(N, D)]
 
 
@@ -72,138 +89,150 @@ def unit_points(N: int, D: int) -> list[Tensor]:
     return [F.normalize(_normals(N, D), dim=1)]
 
 
-def _normals(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
 def clusters(N: int, D: int) -> list[Tensor]:
     """Points around 100 centers, in random order; even in two dimensions most clusters lie apart."""
     centers, noise = 30 * _normals(100, D), _normals(N, D)
     return [centers[torch.randint(100, (N,), generator=torch.Generator().manual_seed(1))] + noise]
 
 
-def labels(N: int, device: torch.device | None = None) -> Tensor:
-    """Classes of eight rows each."""
-    return torch.arange(N, device=device) % max(N // 8, 1)
-
-
-def silverman(D: int, N: int) -> float:
-    """The bandwidth of Silverman's rule for standard normal points."""
-    return (N * (D + 2) / 4) ** (-1 / (D + 4))
-
-
-def _without_diagonal(s: Tensor) -> Tensor:
-    return s.masked_fill(torch.eye(len(s), dtype=torch.bool, device=s.device), -torch.inf)
-
-
-def _two_views(z1: Tensor, z2: Tensor, temperature: float = TEMPERATURE) -> tuple[Tensor, Tensor]:
-    z = F.normalize(torch.cat([z1, z2]), dim=1)
-    return _without_diagonal(z @ z.T / temperature), torch.arange(len(z), device=z.device).roll(len(z1))
-
-
-def matrix_info_nce(x: Tensor, y: Tensor) -> Tensor:
-    s = F.normalize(x, dim=1) @ F.normalize(y, dim=1).T / TEMPERATURE
-    return F.cross_entropy(s, torch.arange(len(x), device=x.device))
-
-
-def matrix_clip(x: Tensor, y: Tensor) -> Tensor:
-    s, own = SCALE * x @ y.T, torch.arange(len(x), device=x.device)
-    return 0.5 * (F.cross_entropy(s, own) + F.cross_entropy(s.T, own))
-
-
-def matrix_nt_xent(z1: Tensor, z2: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    return F.cross_entropy(*_two_views(z1, z2, temperature))
-
-
-def matrix_dcl(z1: Tensor, z2: Tensor) -> Tensor:
-    s, other = _two_views(z1, z2)
-    positive = s.gather(1, other[:, None])
-    return (s.scatter(1, other[:, None], -torch.inf).logsumexp(dim=1) - positive[:, 0]).mean()
-
-
-def matrix_siglip(x: Tensor, y: Tensor) -> Tensor:
-    s = SCALE * x @ y.T + BIAS
-    return F.softplus(torch.where(torch.eye(len(s), dtype=torch.bool, device=s.device), -s, s)).sum() / len(s)
-
-
-def matrix_sup_con(z1: Tensor, z2: Tensor) -> Tensor:
-    s, _ = _two_views(z1, z2)
-    label = labels(len(s), s.device)
-    positive = (label[:, None] == label[None, :]) & ~torch.eye(len(s), dtype=torch.bool, device=s.device)
-    log_p = s.log_softmax(dim=1)
-    return -(log_p.masked_fill(~positive, 0.0).sum(dim=1) / positive.sum(dim=1)).mean()
-
-
-def _log_kernel(z: Tensor, h: float) -> Tensor:
-    square = z.square().sum(dim=1)
-    return (2 * z @ z.T - square[:, None] - square[None, :]) / (2 * h * h)
-
-
-def _log_normaliser(D: int, h: float) -> float:
-    return D * math.log(h) + 0.5 * D * math.log(2 * math.pi)
-
-
-def matrix_kde_entropy(z: Tensor, bandwidth: float | None = None) -> Tensor:
-    N, D = z.shape
-    h = bandwidth or silverman(D, N)
-    s = _without_diagonal(_log_kernel(z, h))
-    return -s.logsumexp(dim=1).mean() + math.log(N - 1) + _log_normaliser(D, h)
-
-
-def matrix_kde_value(z: Tensor) -> Tensor:
-    N, D = z.shape
-    h = silverman(D, N)
-    return -_log_kernel(z, h).logsumexp(dim=1).mean() + math.log(N) + _log_normaliser(D, h)
-
-
-def matrix_uniformity(x: Tensor) -> Tensor:
-    square = x.square().sum(dim=1)
-    s = _without_diagonal(2 * (2 * x @ x.T - square[:, None] - square[None, :]))
-    return s.flatten().logsumexp(dim=0) - math.log(len(x) * (len(x) - 1))
-
-
 def _sup_con(z1: Tensor, z2: Tensor) -> Tensor:
     return jk.sup_con(torch.cat([z1, z2]), labels(2 * len(z1), z1.device), temperature=TEMPERATURE)
 
 
+def _hard_negatives(z1: Tensor, z2: Tensor) -> Tensor:
+    views = {"positives": len(z1), "exclude": "diagonal", "scale": 1 / TEMPERATURE, "normalize": True}
+    return jk.row_loss([z1, z2], join="tilt_difference", tilts=TILTS, **views)
+
+
+def _logsumexp_of_both(x: Tensor, y: Tensor) -> Tensor:
+    row, col = jk.pairwise_logsumexp(x, y, scale=SCALE, dim="both")
+    return row.square().mean() + col.square().mean()
+
+
+def _recall(x: Tensor, y: Tensor) -> Tensor:
+    found = jk.retrieval_metrics(x, y)
+    return found["x_to_y/mean_rank"] + found["y_to_x/mean_rank"]
+
+
+class _BySweeps(torch.autograd.Function):
+    """The mean log-sum-exp, with the gradient of `row_grads`, as those call it who send sums from process to process."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, y: Tensor) -> Tensor:
+        with torch.enable_grad():
+            ctx.sums = jk.row_sums(x.detach().requires_grad_(), y.detach().requires_grad_(), scale=SCALE)  # pyright: ignore
+        return ctx.sums.N[0].detach().mean()  # pyright: ignore
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, g: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore
+        N = len(ctx.sums.N[0])  # pyright: ignore
+        (made,) = jk.row_grads(ctx.sums, N=(g / N).expand(N).contiguous())  # pyright: ignore
+        return made.x[0], made.y[0]
+
+
+def _entropy(z: Tensor, estimator: str = "loo") -> Tensor:
+    return jk.kde_entropy(z, bandwidth=silverman(z.shape[1], len(z)), estimator=estimator)  # pyright: ignore
+
+
 PROBLEMS = {
-    "info_nce": Problem(lambda x, y: jk.info_nce(x, y, temperature=TEMPERATURE), matrix_info_nce, pairs, 3),
-    "clip_loss": Problem(lambda x, y: jk.clip_loss(x, y, SCALE), matrix_clip, unit_pairs, 4),
-    "nt_xent": Problem(lambda x, y: jk.nt_xent(x, y, temperature=TEMPERATURE), matrix_nt_xent, views, 2),
-    "dcl": Problem(lambda x, y: jk.dcl(x, y, temperature=TEMPERATURE), matrix_dcl, views, 2),
-    "sup_con": Problem(_sup_con, matrix_sup_con, views, 2),
-    "siglip_loss": Problem(lambda x, y: jk.siglip_loss(x, y, SCALE, BIAS), matrix_siglip, unit_pairs, 3),
-    "kde_entropy": Problem(
-        lambda z: jk.kde_entropy(z, bandwidth=silverman(z.shape[1], len(z))), matrix_kde_entropy, points, 2
+    "info_nce": Problem(
+        lambda x, y: jk.info_nce(x, y, temperature=TEMPERATURE), forms.info_nce, pairs, 3, 3, ("info_nce",)
     ),
-    "uniformity": Problem(jk.uniformity, matrix_uniformity, unit_points, 1.5),
+    "clip_loss": Problem(lambda x, y: jk.clip_loss(x, y, SCALE), forms.clip_loss, unit_pairs, 4, 3, ("clip_loss",)),
+    "nt_xent": Problem(
+        lambda x, y: jk.nt_xent(x, y, temperature=TEMPERATURE), forms.nt_xent, views, 2, 1.5, ("nt_xent",)
+    ),
+    "dcl": Problem(lambda x, y: jk.dcl(x, y, temperature=TEMPERATURE), forms.dcl, views, 2, 1.5, ("dcl",)),
+    "sup_con": Problem(_sup_con, forms.sup_con, views, 2, 1.5, ("sup_con",)),
+    "siglip_loss": Problem(
+        lambda x, y: jk.siglip_loss(x, y, SCALE, BIAS), forms.siglip_loss, unit_pairs, 3, 3, ("siglip_loss",)
+    ),
+    "kde_entropy": Problem(_entropy, forms.kde_entropy, points, 2, 1.5, ("kde_entropy",)),
+    "uniformity": Problem(jk.uniformity, forms.uniformity, unit_points, 1.5, 1.5, ("uniformity",)),
+    "hard_negatives": Problem(_hard_negatives, forms.hard_negatives, views, 2, 1.5, ("row_loss",)),
+    "queue": Problem(  # of 65,536 negatives, which get no gradient
+        lambda q, k, negatives: jk.info_nce(q, k, negatives.detach(), temperature=TEMPERATURE, in_batch=False),
+        forms.queue,
+        queued,
+        2,
+        2,
+        ("info_nce",),
+        columns=QUEUE,
+    ),
+    "shared_captions": Problem(
+        lambda x, y: jk.info_nce(x, y, temperature=TEMPERATURE, ids=captions(len(x), x.device)),
+        forms.shared_captions,
+        pairs,
+        3,
+        3,
+        ("info_nce",),
+    ),
+    "pairwise_logsumexp": Problem(
+        _logsumexp_of_both, forms.logsumexp_of_both, unit_pairs, 4, 3, ("pairwise_logsumexp",)
+    ),
+    "pairwise_sum": Problem(
+        lambda x, y: jk.pairwise_sum(x, y, psi="softplus", scale=SCALE).square().mean(),
+        forms.sum_of_softplus,
+        unit_pairs,
+        4,
+        3,
+        ("pairwise_sum",),
+    ),
+    "row_sums": Problem(_BySweeps.apply, forms.sums_of_rows, unit_pairs, 4, 3, ("row_sums", "row_grads")),  # pyright: ignore
+    "pairwise_topk": Problem(
+        lambda x, y: jk.pairwise_topk(x, y, k=NEIGHBOURS)[0].mean(),
+        forms.topk,
+        unit_pairs,
+        1,
+        1,
+        ("pairwise_topk",),
+        gradient=False,
+    ),
+    "retrieval_metrics": Problem(_recall, forms.recall, unit_pairs, 3, 1, ("retrieval_metrics",), gradient=False),
+    "alignment": Problem(jk.alignment, forms.alignment, unit_pairs, 0, 0, ("alignment",)),
+    "kde_log_density": Problem(
+        lambda query, data: jk.kde_log_density(query, data, bandwidth=silverman(*data.shape[::-1])).mean(),
+        forms.kde_log_density,
+        pairs,
+        3,
+        3,
+        ("kde_log_density",),
+    ),
     # What scikit-learn and scipy have: every point counts itself, and there is no gradient.
     "kde_value": Problem(
-        lambda z: jk.kde_entropy(z, bandwidth=silverman(z.shape[1], len(z)), estimator="resubstitution"),
-        matrix_kde_value,
+        lambda z: _entropy(z, "resubstitution"),
+        forms.kde_value,
         white_points,
         0.5,
+        0.5,
+        ("kde_entropy",),
         gradient=False,
     ),
     "kde_clustered": Problem(
         lambda z: jk.kde_entropy(z, bandwidth=CLUSTER_BANDWIDTH),
-        lambda z: matrix_kde_entropy(z, CLUSTER_BANDWIDTH),
+        lambda z: forms.kde_entropy(z, CLUSTER_BANDWIDTH),
         clusters,
         2,
+        1.5,
+        ("use_backend",),
         skips=True,
     ),
     "nt_xent_trained": Problem(
         lambda x, y: jk.nt_xent(x, y, temperature=trained.TEMPERATURE),
-        lambda x, y: matrix_nt_xent(x, y, trained.TEMPERATURE),
+        lambda x, y: forms.nt_xent(x, y, trained.TEMPERATURE),
         lambda N, D: trained.embeddings(N // 2, D),
         2,
+        1.5,
+        ("use_backend",),
         skips=True,
     ),
 }
-LOSSES = tuple(name for name, problem in PROBLEMS.items() if problem.gradient and not problem.skips)
+LOSSES = ("info_nce", "clip_loss", "nt_xent", "dcl", "sup_con", "siglip_loss", "kde_entropy", "uniformity")
+# Of one size each: what the eight losses do not show.
+OTHERS = tuple(name for name, p in PROBLEMS.items() if name not in (*LOSSES, "kde_value") and not p.skips)
 
 
-def evaluate(problem: Problem, function: Callable[..., Tensor], batches: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def evaluate(problem: Problem, function: Callable[..., Tensor], batches: list[Tensor]) -> Answer:
     """The value, and its gradient by every batch if the problem has one (zeros where it does not depend on one)."""
     if not problem.gradient:
         with torch.no_grad():
@@ -214,16 +243,16 @@ def evaluate(problem: Problem, function: Callable[..., Tensor], batches: list[Te
     return value.detach(), list(gradients)
 
 
-def errors(found: tuple[Tensor, list[Tensor]], truth: tuple[Tensor, list[Tensor]]) -> tuple[float, float | None]:
+def errors(found: Answer, truth: Answer) -> tuple[float, float | None]:
     """|value − truth| / max(1, |truth|), and ‖gradient − truth‖ / ‖truth‖ over all batches (None without a gradient)."""
     value, expected = float(found[0]), float(truth[0])
     value_error = abs(value - expected) / max(1.0, abs(expected))
     if not truth[1]:
         return value_error, None
-    difference = sum(float((f - t).square().sum()) for f, t in zip(found[1], truth[1], strict=True))
+    difference = sum(float((f.double() - t).square().sum()) for f, t in zip(found[1], truth[1], strict=True))
     return value_error, math.sqrt(difference / sum(float(t.square().sum()) for t in truth[1]))
 
 
-def in_double(problem: Problem, batches: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def in_double(problem: Problem, batches: list[Tensor]) -> Answer:
     """The truth: the matrix form in fp64, of the same numbers."""
     return evaluate(problem, problem.matrix, [t.double() for t in batches])

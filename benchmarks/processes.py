@@ -1,10 +1,10 @@
 """A process for each measurement, with a limit on its address space and on the time of each of its steps.
 
 A process that dies or has to be stopped costs the contender that was at work its result, and nobody else: what it had
-reported is kept, and the caller starts again without that contender.
+reported is kept, and the caller starts again without that contender. An illegal access on a GPU ends a process too.
 
-Processes are forked from a server that has imported torch and the contenders and computed nothing, so each is as fresh as a
-new interpreter, half a second to two seconds sooner.
+Processes are forked from a server that has imported torch and computed nothing, so each is as fresh as a new interpreter,
+half a second to two seconds sooner.
 """
 
 from __future__ import annotations
@@ -22,29 +22,32 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTING = 120.0  # seconds until the first word of a process
+Event = tuple[str, Any]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """seconds  of one call
-    memory_mib  that a process may add to the address space it starts with
-    threads  of torch
+    """device      that the process opens
+    seconds     of one call
+    memory_mib  that a process may add to the address space it starts with; None: no limit, as CUDA reserves far more
+    threads     of torch
     """
 
+    device: str
     seconds: float
-    memory_mib: float
+    memory_mib: float | None
     threads: int
 
 
 @dataclass
 class Outcome:
     """events  all that were received, in order
-    ended  "" or how the process ended otherwise: "timeout" or "out of memory" or "died"
-    why  in words
+    ended   "" or how the process ended otherwise: "timeout" or "out of memory" or "died"
+    why     in words
     during  the contender that was at work then
     """
 
-    events: list[tuple[str, Any]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     ended: str = ""
     why: str = ""
     during: str | None = None
@@ -64,15 +67,14 @@ def _context() -> Any:
 
 
 def supervise(
-    task: Callable[..., Iterator[tuple[str, Any]]],
+    task: Callable[..., Iterator[Event]],
     arguments: tuple[Any, ...],
-    options: dict[str, Any],
     limits: Limits,
     report: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Run `task(*arguments, **options)` in a process of its own and gather its events."""
+    """Run `task(device, *arguments)` in a process of its own and gather its events."""
     receiver, sender = _context().Pipe(duplex=False)
-    process = _context().Process(target=_child, args=(sender, task, arguments, options, limits), daemon=True)
+    process = _context().Process(target=_child, args=(sender, task, arguments, limits), daemon=True)
     process.start()
     sender.close()
     outcome, patience, doing = Outcome(), STARTING, "start"
@@ -112,22 +114,26 @@ def _death(exitcode: int | None) -> tuple[str, str]:
     return ("out of memory", f"the process was ended by {word}") if memory else ("died", f"the process ended by {word}")
 
 
-def _child(sender: Connection, task: Any, arguments: tuple, options: dict, limits: Limits) -> None:
+def _child(sender: Connection, task: Any, arguments: tuple, limits: Limits) -> None:
     import torch
+
+    from .device import opened
 
     with open(os.devnull, "w") as nothing:  # peers print as they compile
         os.dup2(nothing.fileno(), 1)
         os.dup2(nothing.fileno(), 2)
     torch.set_num_threads(limits.threads)
-    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    most = held + int(limits.memory_mib * 2**20)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    if limits.memory_mib is not None:
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = held + int(limits.memory_mib * 2**20)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     try:
-        for event in task(*arguments, **options):
-            sender.send(event)
+        with opened(limits.device) as device:
+            for event in task(device, *arguments):
+                sender.send(event)
         sender.send(("done", None))
     except Exception as error:
-        sender.send(("crashed", f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"))
+        sender.send(("crashed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"))
 
 
 def available_mib() -> float:

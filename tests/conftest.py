@@ -30,7 +30,9 @@ def pytest_collection_modifyitems(config, items):
         left_out = every[item.originalname] > MANY and number % 3
         if _is_executed(item):
             left_out = left_out or _is_large(item) or (cases[item.originalname] > FEW and number % ONE_IN)
-        if left_out or _is_for_another_gpu(item) or "dry" in getattr(item, "fixturenames", ()):  # make gpu-check-dry
+        if _parameters(item).get("backend") == "triton":
+            item.add_marker(pytest.mark.gpu)
+        if left_out or _is_for_another_gpu(item):
             item.add_marker(pytest.mark.nightly)
 
 

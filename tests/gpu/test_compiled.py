@@ -11,14 +11,14 @@ import torch
 
 pytest.importorskip("triton")
 
-from benchmarks.static_gpu import compiled as compiling
-from benchmarks.static_gpu import problems
-from benchmarks.static_gpu.compiled import TARGETS, Compiled, launches
-from benchmarks.static_gpu.problems import Case, clip, hard, info_nce, nt_xent, siglip, sup_con
 from jessl_kernels import phi
 from jessl_kernels.problem.exclude import Exclude
 from jessl_kernels.problem.types import Terms
 from jessl_kernels.triton import finalize, rowwise
+from tests.gpu import compiled as compiling
+from tests.gpu import row_problems as problems
+from tests.gpu.compiled import TARGETS, Compiled, launches
+from tests.gpu.row_problems import Case, clip, hard, info_nce, nt_xent, siglip, sup_con
 from tests.gpu.test_launches import noted
 
 HALF, WIDE = (torch.bfloat16, torch.float16), (torch.float32, torch.float64)

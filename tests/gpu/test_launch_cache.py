@@ -12,10 +12,10 @@ pytest.importorskip("triton")
 from triton._C.libtriton import native_specialize_impl
 from triton.backends.nvidia.compiler import CUDABackend
 
-from benchmarks.static_gpu.compiled import TARGETS
 from jessl_kernels.triton import launch_cache
 from jessl_kernels.triton.launch import Pairs, Side
 from jessl_kernels.triton.launch_cache import launch_cached
+from tests.gpu.compiled import TARGETS
 
 PLENTY = torch.zeros(64)
 HALF = torch.zeros(64, dtype=torch.bfloat16)

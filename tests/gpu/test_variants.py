@@ -8,10 +8,10 @@ import torch
 
 pytest.importorskip("triton")
 
-from benchmarks.static_gpu import problems
-from benchmarks.static_gpu.compiled import launches
-from benchmarks.static_gpu.problems import clip, info_nce, nt_xent, siglip, sup_con
 from jessl_kernels.problem.exclude import Exclude
+from tests.gpu import row_problems as problems
+from tests.gpu.compiled import launches
+from tests.gpu.row_problems import clip, info_nce, nt_xent, siglip, sup_con
 
 
 @pytest.mark.parametrize(
