@@ -1,10 +1,9 @@
 """Memory and time of one loss step, value and gradient: this package against the N×N form that everybody writes.
 
-`compare` starts one process for each contender, under a limit on its address space, so that "out of memory" is an error
-of that process, reported as it was raised. Within a process the batch size rises; the peak of resident memory never falls,
-so what was added to it since the start belongs to the size at hand. A contender stops at its first failure.
+`compare` starts a process for each contender and size, under a limit on its address space, so that "out of memory" is an error
+of that process, reported as it was raised, and memory is that of the size alone. A contender stops at its first failure.
 
-    python examples/loss_cost.py '{"contender": "matrix", "loss": "info_nce", "dim": 64, …}'     what `compare` runs
+    python examples/loss_cost.py '{"contender": "matrix", "loss": "info_nce", "dim": 64, …}'     one such process
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from torch import Tensor
 
 SIZES, QUICK_SIZES = (2048, 4096, 8192, 16384, 32768), (1024, 4096, 16384)  # pairs
 LIMIT_GIB, QUICK_LIMIT_GIB = 8, 2
-TIMEOUT = 90  # seconds for all sizes of one contender
+TIMEOUT = 60  # seconds for one size
 CONTENDERS = ("matrix", "package")
 
 
@@ -75,48 +74,52 @@ def compare(loss: str, dim: int, backend: str | None = None, *, quick: bool = Fa
     # A machine with little memory left would kill the process, or others, before a limit of 8 GiB could speak.
     available = psutil.virtual_memory().available / 2**30
     limit = min(QUICK_LIMIT_GIB if quick else LIMIT_GIB, 0.8 * available)
-    job = {"loss": loss, "dim": dim, "backend": backend, "limit_gib": limit, "sizes": QUICK_SIZES if quick else SIZES}
+    job = {"loss": loss, "dim": dim, "backend": backend, "limit_gib": limit}
     costs: dict[str, Any] = {"limit_gib": limit, "timeout_s": TIMEOUT}
-    return costs | {contender: _run_contender(job | {"contender": contender}) for contender in CONTENDERS}
+    sizes = QUICK_SIZES if quick else SIZES
+    return costs | {contender: _rows(job | {"contender": contender}, sizes) for contender in CONTENDERS}
 
 
-def _run_contender(job: dict[str, Any]) -> list[dict[str, Any]]:
-    command = [sys.executable, __file__, json.dumps(job)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
-        output, failure = done.stdout, f"exit {done.returncode}: {(done.stderr.strip().splitlines() or [''])[-1]}"
-        if done.returncode == -9:
-            failure = "out of memory: killed by the system"
-    except subprocess.TimeoutExpired as late:
-        # the lines printed so far come as bytes, text=True or not
-        output = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
-        failure = f"not done after {TIMEOUT} s"
-    rows = [json.loads(line) for line in output.splitlines()]
-    if len(rows) < len(job["sizes"]) and not (rows and "error" in rows[-1]):
-        rows.append({"pairs": job["sizes"][len(rows)], "error": failure})
+def _rows(job: dict[str, Any], sizes: tuple[int, ...]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for pairs in sizes:
+        rows.append({"pairs": pairs, **_measured(job | {"pairs": pairs})})
+        if "error" in rows[-1]:
+            break
     return rows
 
 
-def _work(job: dict[str, Any]) -> None:
-    """Runs in the process of one contender: a JSON line for each size."""
+def _measured(job: dict[str, Any]) -> dict[str, Any]:
+    """What a process of its own printed, or how it ended."""
+    try:
+        done = subprocess.run(
+            [sys.executable, __file__, json.dumps(job)], capture_output=True, text=True, timeout=TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done after {TIMEOUT} s"}
+    if done.returncode == 0:
+        return json.loads(done.stdout)
+    if done.returncode == -9:
+        return {"error": "out of memory: killed by the system"}
+    return {"error": f"exit {done.returncode}: {(done.stderr.strip().splitlines() or [''])[-1]}"}
+
+
+def _work(job: dict[str, Any]) -> dict[str, Any]:
+    """Seconds, memory and value of one contender at one size; or the error that it raised."""
     function, context = _contender(job)
     with context:
         step(function, 256, job["dim"])  # the first call starts threads and reads code: neither is the loss's cost
         limit = int(job["limit_gib"] * 2**30)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         base = peak_memory_mib()
-        for pairs in job["sizes"]:
-            repeats = 3 if pairs <= 8192 else 1  # a step that takes long is hardly a matter of chance
-            try:
-                seconds, values = zip(*(step(function, pairs, job["dim"]) for _ in range(repeats)), strict=True)
-                row = {"seconds": statistics.median(seconds), "peak_mib": peak_memory_mib() - base, "value": values[0]}
-            except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError where memory ends
-                what = " ".join(str(error).split()) or "no further message"
-                memory = isinstance(error, MemoryError) or "memory" in what
-                row = {"error": f"out of memory: {what}" if memory else what}
-            print(json.dumps({"pairs": pairs, **row}), flush=True)
-            if "error" in row:
-                break
+        repeats = 3 if job["pairs"] <= 8192 else 1  # a step that takes long is hardly a matter of chance
+        try:
+            seconds, values = zip(*(step(function, job["pairs"], job["dim"]) for _ in range(repeats)), strict=True)
+        except (RuntimeError, MemoryError) as error:  # torch raises RuntimeError where memory ends
+            what = " ".join(str(error).split()) or "no further message"
+            memory = isinstance(error, MemoryError) or "memory" in what
+            return {"error": f"out of memory: {what}" if memory else what}
+        return {"seconds": statistics.median(seconds), "peak_mib": peak_memory_mib() - base, "value": values[0]}
 
 
 def _contender(job: dict[str, Any]) -> tuple[Callable[..., Tensor], Any]:
@@ -154,4 +157,4 @@ def peak_memory_mib() -> float:
 
 
 if __name__ == "__main__":
-    _work(json.loads(sys.argv[1]))
+    print(json.dumps(_work(json.loads(sys.argv[1]))))
