@@ -26,7 +26,7 @@ CLUSTER_BANDWIDTH = 0.7
 @dataclass(frozen=True)
 class Problem:
     """ours, matrix  take the batches that `batches(N, D)` makes and return a scalar
-    products  matrix products of 2·N²·D flops that the mathematics needs (docs/design.md), gradient included if there is one
+    products  matrix products of 2·N²·D flops that the mathematics needs (docs/cpu.md), gradient included if there is one
     gradient  whether the gradient by every batch is part of the problem
     skips  most of its pairs cannot matter: ours is timed with and without skipping them, and nobody else is
     """

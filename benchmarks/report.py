@@ -179,7 +179,7 @@ def _density(found: list[Row], known: Peaks) -> str:
 
 
 def _memory(found: list[Row]) -> str:
-    """Ours at the largest sizes, beside what docs/design.md promises."""
+    """Ours at the largest sizes, beside what docs/cpu.md promises."""
     chosen = [row for row in found if row.contender == "ours" and row.N >= LARGE and row.D >= 128 and row.peak_mib]
     if not chosen:
         return ""
