@@ -26,7 +26,7 @@ struct Lines {
       mean[most_rows + 16];
   static constexpr int together = V::lanes < 4 ? 4 : V::lanes;  // a vector of rows, four columns
   bool far[most_rows / together + 1];
-  std::int64_t size, n;  // n is 0 where there is no side
+  std::int64_t size, n;  // n is 0 for an absent side
   Lines(SoftmaxSide<Real> side, std::int64_t count, bool with_spread = false)
       : size(count), n(side.factor ? count : 0) {
     const auto fill = [count](Real* line, const Real* given) {
