@@ -68,7 +68,7 @@ class Kernels(Protocol[S]):
 
 
 class Strips(Sweeps):
-    """`Sweeps` of a backend, and its top-k, over a table: of a score, terms, a workspace, whether columns have sums, and needs."""
+    """`Sweeps` of a backend, and its top-k, over a table made from score, terms, workspace, whether columns have sums, needs."""
 
     def __init__(self, table: Callable[[Score, Terms, int, bool, Needs], Kernels[Any]]):
         self.table = table
