@@ -1,8 +1,8 @@
 """Memory and time of one loss step, value and gradient: this package against the N×N form that everybody writes.
 
 `compare` starts one process for each contender, under a limit on its address space, so that "out of memory" is an error
-of that process, reported as it was raised. Within a process the batch size rises; the peak of resident memory never falls,
-so what was added to it since the start belongs to the size at hand. A contender stops at its first failure.
+of that process and is reported as it was raised. Within a process the batch size rises. The peak of resident memory never
+falls, so its growth since the start belongs to the present size. A contender stops at its first failure.
 
     python examples/loss_cost.py '{"contender": "matrix", "loss": "info_nce", "dim": 64, …}'     what `compare` runs
 """
@@ -50,7 +50,7 @@ def info_nce(z1: Tensor, z2: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 
 
 def nt_xent(z1: Tensor, z2: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """SimCLR's loss: one row in 2N − 1."""
+    """SimCLR's loss: find one row among 2N − 1."""
     return F.cross_entropy(*_both_views(z1, z2, scale))
 
 
@@ -72,7 +72,7 @@ MATRIX_FORMS = {"info_nce": info_nce, "clip": info_nce, "nt_xent": nt_xent, "dcl
 
 def compare(loss: str, dim: int, backend: str | None = None, *, quick: bool = False) -> dict[str, Any]:
     """Both contenders' rows, by name, and the limits; a row has pairs, and seconds, peak_mib and value, or an error."""
-    # A machine with little memory left would kill the process, or others, before a limit of 8 GiB could speak.
+    # A machine with little free memory would kill the process, or others, before a limit of 8 GiB takes effect.
     available = psutil.virtual_memory().available / 2**30
     limit = min(QUICK_LIMIT_GIB if quick else LIMIT_GIB, 0.8 * available)
     job = {"loss": loss, "dim": dim, "backend": backend, "limit_gib": limit, "sizes": QUICK_SIZES if quick else SIZES}
@@ -88,7 +88,7 @@ def _run_contender(job: dict[str, Any]) -> list[dict[str, Any]]:
         if done.returncode == -9:
             failure = "out of memory: killed by the system"
     except subprocess.TimeoutExpired as late:
-        # the lines printed so far come as bytes, text=True or not
+        # the lines printed so far are bytes, even with text=True
         output = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
         failure = f"not done after {TIMEOUT} s"
     rows = [json.loads(line) for line in output.splitlines()]
@@ -101,12 +101,12 @@ def _work(job: dict[str, Any]) -> None:
     """Runs in the process of one contender: a JSON line for each size."""
     function, context = _contender(job)
     with context:
-        step(function, 256, job["dim"])  # the first call starts threads and reads code: neither is the loss's cost
+        step(function, 256, job["dim"])  # the first call starts threads and loads code, which are no cost of the loss
         limit = int(job["limit_gib"] * 2**30)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         base = peak_memory_mib()
         for pairs in job["sizes"]:
-            repeats = 3 if pairs <= 8192 else 1  # a step that takes long is hardly a matter of chance
+            repeats = 3 if pairs <= 8192 else 1  # a long step varies little
             try:
                 seconds, values = zip(*(step(function, pairs, job["dim"]) for _ in range(repeats)), strict=True)
                 row = {"seconds": statistics.median(seconds), "peak_mib": peak_memory_mib() - base, "value": values[0]}
@@ -122,7 +122,7 @@ def _work(job: dict[str, Any]) -> None:
 def _contender(job: dict[str, Any]) -> tuple[Callable[..., Tensor], Any]:
     if job["contender"] == "matrix":
         return MATRIX_FORMS[job["loss"]], contextlib.nullcontext()
-    # Only here: the matrix form must not pay for them, and train_two_views imports this file.
+    # Imported only here: the matrix form must not pay for these, and train_two_views imports this file.
     import train_two_views
 
     import jessl_kernels as jk
