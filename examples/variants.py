@@ -84,7 +84,7 @@ def guided_info_nce(
     margin: float = 0.0,
     temperature: float = 0.07,
 ) -> Tensor:
-    """Keys that a guide, another model, finds closer to the query than its own key are no negatives (GISTEmbed, arXiv 2402.16829)."""
+    """No key is a negative that a guide, another model, finds closer to the query than its own (GISTEmbed, arXiv 2402.16829)."""
     g, h = (torch.nn.functional.normalize(z, dim=1) for z in (guide_query, guide_key))
     threshold = (g * h).sum(dim=1) - margin + 1e-6  # scores round: a duplicate of the own key is not closer
     options = {"exclude": jk.Exclude(guide=(g, h, threshold)), "scale": 1 / temperature, "normalize": True}

@@ -20,7 +20,7 @@ LARGE = {"test_gradients_through_close_pairs_wherever_they_lie", "test_log_sum_e
 
 
 def pytest_collection_modifyitems(config, items):
-    """A launch takes the executor 50 ms, so of the largest tables it runs only the cases that differ in their paths in a kernel."""
+    """A launch takes the executor 50 ms, so of the largest tables it runs only cases that take different paths in a kernel."""
     dropped = [item for item in items if _is_repeated(item)]
     config.hook.pytest_deselected(items=dropped)
     items[:] = [item for item in items if not _is_repeated(item)]
