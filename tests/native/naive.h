@@ -1,7 +1,7 @@
 // Problems to solve, and their answers by plain loops in double, from the definitions in csrc/pairwise/problem.h.
 //
-// Each answer has a size, the sum of the absolute values of its terms: in any order of summation, a sum of D products may
-// be off by D + 16 roundings of that size.
+// Each answer has a size, the sum of the absolute values of its terms: in any order of summation, a sum of D products
+// may be off by D + 16 roundings of that size.
 #pragma once
 
 #include <vector>

@@ -188,8 +188,8 @@ FACT(a_transpose_is_zero_beyond_its_rows) {
     }
 }
 
-// Whole numbers, so that every order of summation gives the same exact answer; and memory that ends with the padding, so
-// that the address sanitizer sees a step beyond it.
+// Whole numbers, so that every order of summation gives the same exact answer; and memory that ends with the padding,
+// so that the address sanitizer sees a step beyond it.
 template <class Real>
 void judge_products() {
   Random random{11};

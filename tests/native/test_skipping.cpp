@@ -1,5 +1,5 @@
-// The basis of skipping: bounding volumes, which bound scores, and the spatial sort of points. test_drivers.cpp compares
-// the results of skipping with plain loops.
+// The basis of skipping: bounding volumes, which bound scores, and the spatial sort of points. test_drivers.cpp
+// compares the results of skipping with plain loops.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
