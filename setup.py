@@ -1,8 +1,8 @@
 """Builds jessl_kernels._native with ninja; an extension that cannot be built never stops the install.
 
-The package computes the same without the extension, only slower. So whatever goes wrong here is written to
-jessl_kernels/_native_status.json, and jessl_kernels/native.py reads it: `jk.backends()` can then say what is missing.
-Nothing here imports torch: the native core is compiled without its headers and serves every version of it.
+The package computes the same without the extension, only slower. So a failure here is written to
+jessl_kernels/_native_status.json, and jessl_kernels/native.py reads it: `jk.backends()` can then name the missing part.
+Nothing here imports torch: the native core is compiled without torch headers and serves every version of torch.
 
 CXX, CXXFLAGS and LDFLAGS are honoured. `python setup.py build_ext --inplace` rebuilds only what changed.
 """
@@ -27,7 +27,7 @@ RECORD = "_native_status.json"
 COMPILERS = ("c++", "g++", "clang++")
 
 # Never -march=native: one library serves every processor of its architecture, and wider instructions are chosen at run
-# time. Never -ffast-math: NaN and infinities are answers here, and its start-up code changes rounding for the process.
+# time. Never -ffast-math: NaN and infinities are results here, and its start-up code changes rounding for the process.
 CXXFLAGS = [
     "-std=c++20",
     "-O3",
@@ -43,7 +43,7 @@ SHARED = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin"
 
 
 class NotBuilt(Exception):
-    """The extension could not be built; the message is the reason a user reads."""
+    """The extension could not be built; the message is the reason that a user reads."""
 
 
 class BuildNative(build_ext):
@@ -52,7 +52,7 @@ class BuildNative(build_ext):
     def build_extension(self, ext: Extension) -> None:
         library = Path(self.get_ext_fullpath(ext.name)).resolve()
         library.parent.mkdir(parents=True, exist_ok=True)
-        library.unlink(missing_ok=True)  # an older one must not be packed beside the record of a failure
+        library.unlink(missing_ok=True)  # an older library must not be packed beside the record of a failure
         reason = ""
         try:
             compile_with_ninja(ext, library, Path(self.build_temp).resolve())
@@ -63,7 +63,7 @@ class BuildNative(build_ext):
         library.with_name(RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     def copy_extensions_to_source(self) -> None:
-        """Bring the source tree, which an editable install imports, the record, and take a stale library from it."""
+        """Copy the record to the source tree, which an editable install imports, and remove a stale library from it."""
         for ext in self.extensions:
             in_source = Path(self.get_ext_fullpath(ext.name))
             in_source.unlink(missing_ok=True)
@@ -116,12 +116,12 @@ def compile_with_ninja(ext: Extension, library: Path, work: Path) -> None:
 
 
 def escaped(path: str) -> str:
-    """A path as ninja reads it outside of a command."""
+    """A path, escaped for ninja outside of a command."""
     return re.sub(r"([$ :])", r"$\1", path)
 
 
 def find_compiler() -> list[str]:
-    """The command of CXX, else the first of COMPILERS on the path. CXX is a wish: nothing else is tried beside it."""
+    """The command of CXX, else the first of COMPILERS on the path. If CXX is set, nothing else is tried."""
     wish = shlex.split(os.environ.get("CXX", ""))
     for command in [wish] if wish else [[name] for name in COMPILERS]:
         if found := shutil.which(command[0]):
@@ -131,7 +131,7 @@ def find_compiler() -> list[str]:
 
 
 def first_errors(output: str) -> str:
-    """What the compiler said first, short enough for one line of a report."""
+    """The compiler's first errors, short enough for one line of a report."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     told = [line for line in lines if re.search("error|cannot find|undefined reference", line, re.IGNORECASE)]
     return " | ".join(told[:2] or lines[-2:])

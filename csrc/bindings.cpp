@@ -1,7 +1,7 @@
-// The only file that knows Python: it unpacks arguments, calls the core, and packs what comes back.
+// The only file that knows Python: it unpacks arguments, calls the core, and packs the results.
 //
-// Tensors arrive as addresses. Everything about them (shapes, types, that they are there at all) was checked by
-// jessl_kernels/backends/cpu.py, the only caller.
+// Tensors arrive as addresses. jessl_kernels/backends/cpu.py, the only caller, has checked their shapes, types and
+// presence.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -31,12 +31,12 @@ using namespace jessl;
 
 namespace {
 
-using Address = std::uintptr_t;  // 0 for what is not there
+using Address = std::uintptr_t;  // 0 for an absent tensor
 using AddressPair = std::pair<Address, Address>;
 using PieceArgument = std::tuple<Address, std::int64_t, std::int64_t, std::int64_t>;  // data, rows, two strides
 using BatchArgument = std::tuple<std::vector<PieceArgument>, std::int64_t, std::string>;
 
-// Words of the schema, in the order of the enumerations.
+// The words of the schema, in the order of the enumerations.
 template <class Enum>
 Enum named(const std::string& word, std::initializer_list<const char*> words) {
   int place = 0;
@@ -77,7 +77,7 @@ Batch batch(const BatchArgument& a) {
   return batch;
 }
 
-// A problem, and what it points into.
+// A problem, and the memory that it points into.
 struct OwnedProblem {
   Problem problem;
   std::vector<std::int64_t> diagonals, keep;
@@ -123,8 +123,8 @@ std::unique_ptr<OwnedProblem> owned_problem(const BatchArgument& x, const BatchA
   return owned;
 }
 
-// What a loss of rows says beside the scores: its terms, of negatives and of positives; which pairs are positives;
-// whether rows are normalized, and columns summed too; and what negatives are joined by.
+// The parts of a loss of rows beside the scores: the terms of negatives and of positives; which pairs are positives;
+// whether rows are normalized and columns summed too; and the log-sum-exps that are added to the negatives.
 using TermsArgument = std::tuple<std::string, std::vector<double>, bool>;
 using PositivesArgument = std::tuple<std::optional<std::int64_t>, Address, Address, Address, Address, Address>;
 using RowArgument = std::tuple<TermsArgument, TermsArgument, PositivesArgument, bool, bool, Address>;
@@ -145,9 +145,9 @@ RowProblem row_problem(const OwnedProblem& owned, const RowArgument& a) {
           at<const void>(also)};
 }
 
-// Run f(a null pointer of the real type, options) without the interpreter's lock; it looks for signals now and then,
-// and a KeyboardInterrupt comes back as itself. Returns the number that f returns, if it does, and the tiles it
-// computed: looked at beforehand, scored, taken back to the embeddings.
+// Runs f(a null pointer of the real type, options) without the interpreter's lock. It checks for signals now and then,
+// and raises a KeyboardInterrupt. Returns the number that f returns, if any, and the tiles that f computed: looked at
+// beforehand, scored, taken back to the embeddings.
 template <class F>
 auto unlocked(bool wide, int threads, std::int64_t workspace, F&& f) {
   Work work;
@@ -177,8 +177,8 @@ auto unlocked(bool wide, int threads, std::int64_t workspace, F&& f) {
 // x, y, scale, row_bias, col_bias; and the columns of Y whose gradient y holds.
 using GradientsArgument = std::tuple<Address, Address, Address, Address, Address, std::int64_t, std::int64_t>;
 
-// Cleared, since the core adds to them; by as many threads as that is worth, which takes an eighth of the time of
-// adding.
+// Clears the gradients, because the core adds to them, on as many threads as pay. Clearing takes an eighth of the time
+// of adding.
 template <class Real>
 Gradients<Real> gradients(const Problem& p, const Options& options, const GradientsArgument& a) {
   const auto cleared = [&options]<class T>(T* to, std::int64_t rows, std::int64_t D) {
@@ -197,7 +197,7 @@ Gradients<Real> gradients(const Problem& p, const Options& options, const Gradie
           .columns = {first, end}};
 }
 
-// Addresses in the order of the pointers of a structure of row_loss.h, which they become by std::bit_cast.
+// Addresses in the order of the pointers of a structure of row_loss.h; std::bit_cast turns them into it.
 using SideArgument = std::array<Address, 8>;
 using SlopesArgument = std::array<Address, 4>;
 using GivenArgument = std::array<Address, 3>;

@@ -1,4 +1,4 @@
-// What this extension was built with, and what the processor it runs on can do: the native half of `jk.backends()`.
+// The compiler of this extension, and the abilities of the processor it runs on: the native half of `jk.backends()`.
 #pragma once
 
 #include <string>
@@ -38,8 +38,8 @@ inline std::string architecture() {
 #endif
 }
 
-// The level the compiler was free to use everywhere. A plain build says "portable" on x86-64 (SSE2, which every such
-// processor has); anything higher means that CXXFLAGS raised the floor, and the library may stop on an older machine.
+// The level that the compiler could use everywhere. A plain build is "portable" on x86-64 (SSE2, which every such
+// processor has). Anything higher means that CXXFLAGS raised the floor, and the library may crash on an older machine.
 inline std::string simd_build() {
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
   return "avx512";

@@ -49,7 +49,7 @@ def info_nce(z1: Tensor, z2: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 
 
 def nt_xent(z1: Tensor, z2: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """SimCLR's loss: one row in 2N − 1."""
+    """SimCLR's loss: find one row among 2N − 1."""
     return F.cross_entropy(*_both_views(z1, z2, scale))
 
 
@@ -71,7 +71,7 @@ MATRIX_FORMS = {"info_nce": info_nce, "clip": info_nce, "nt_xent": nt_xent, "dcl
 
 def compare(loss: str, dim: int, backend: str | None = None, *, quick: bool = False) -> dict[str, Any]:
     """Both contenders' rows, by name, and the limits; a row has pairs, and seconds, peak_mib and value, or an error."""
-    # A machine with little memory left would kill the process, or others, before a limit of 8 GiB could speak.
+    # A machine with little free memory would kill the process, or others, before a limit of 8 GiB takes effect.
     available = psutil.virtual_memory().available / 2**30
     limit = min(QUICK_LIMIT_GIB if quick else LIMIT_GIB, 0.8 * available)
     job = {"loss": loss, "dim": dim, "backend": backend, "limit_gib": limit}
@@ -108,7 +108,7 @@ def _work(job: dict[str, Any]) -> dict[str, Any]:
     """Seconds, memory and value of one contender at one size; or the error that it raised."""
     function, context = _contender(job)
     with context:
-        step(function, 256, job["dim"])  # the first call starts threads and reads code: neither is the loss's cost
+        step(function, 256, job["dim"])  # the first call starts threads and loads code, which are no cost of the loss
         limit = int(job["limit_gib"] * 2**30)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         base = peak_memory_mib()
@@ -125,7 +125,7 @@ def _work(job: dict[str, Any]) -> dict[str, Any]:
 def _contender(job: dict[str, Any]) -> tuple[Callable[..., Tensor], Any]:
     if job["contender"] == "matrix":
         return MATRIX_FORMS[job["loss"]], contextlib.nullcontext()
-    # Only here: the matrix form must not pay for them, and train_two_views imports this file.
+    # Imported only here: the matrix form must not pay for these, and train_two_views imports this file.
     import train_two_views
 
     import jessl_kernels as jk

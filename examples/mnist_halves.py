@@ -33,7 +33,7 @@ class Digits(NamedTuple):
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickles numpy arrays and nothing else: a pickle can otherwise run any code of its author's."""
+    """Unpickles numpy arrays and nothing else, because a pickle can otherwise run any code of its author."""
 
     # The file was written before numpy moved `core` to `_core`; both spellings name the same function.
     _ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype")} | {

@@ -31,7 +31,7 @@ def hard_negative_loss(
 def focal_info_nce(
     query: torch.Tensor, key: torch.Tensor, *, gamma: float = 2.0, temperature: float = 0.07
 ) -> torch.Tensor:
-    """InfoNCE in which pairs that are found already count less (focal loss, arXiv 1708.02002): a join that has no name here.
+    """InfoNCE in which pairs that are found already count less (focal loss, arXiv 1708.02002): a join without a name.
 
     −(1 − p)^γ log p with log p = −softplus(N − P), the share of the positive among all keys.
     """

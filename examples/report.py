@@ -26,7 +26,7 @@ COLORS["trained encoder"] = COLORS["package"]
 
 
 def probe_halves(train: Tensor, test: Tensor, train_labels: Tensor, test_labels: Tensor) -> dict[str, float]:
-    """Test accuracy of a linear probe on both halves' columns (N, 2F), and on the top half's alone (N, F)."""
+    """Test accuracy of a linear probe on both halves' columns (N, 2F), and on the top half's columns (N, F)."""
     half = train.shape[1] // 2
     return {
         "both halves": probe(train, test, train_labels, test_labels),
@@ -35,7 +35,7 @@ def probe_halves(train: Tensor, test: Tensor, train_labels: Tensor, test_labels:
 
 
 def probe(train: Tensor, test: Tensor, train_labels: Tensor, test_labels: Tensor) -> float:
-    """Accuracy of logistic regression on standardised columns; the same steps and penalty whatever the columns are."""
+    """Accuracy of logistic regression on standardised columns, with the same steps and penalty for all columns."""
     mean, spread = train.mean(0), train.std(0)
     # A pixel lit in a handful of digits would be blown up to values in the hundreds.
     spread = spread.clamp_min(0.01 * spread.max().item())
@@ -57,7 +57,7 @@ def probe(train: Tensor, test: Tensor, train_labels: Tensor, test_labels: Tensor
 
 @torch.no_grad()
 def measure(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, float]:
-    """What the package says of unit embeddings of two views (N, dim): information, entropy, geometry, retrieval."""
+    """The package's measures of unit embeddings of two views (N, dim): information, entropy, geometry, retrieval."""
     values: dict[str, Any] = {
         # ≤ I(view 1; view 2), whichever loss trained the scores; ≤ log K, K the number of candidates
         "info_nce_bound": math.log(len(z1)) - jk.info_nce(z1, z2, temperature=temperature, symmetric=True),
@@ -78,7 +78,7 @@ def log_sphere_area(dim: int) -> float:
 
 
 def environment() -> dict[str, Any]:
-    """What the numbers depend on beside the settings."""
+    """The environment, on which the numbers depend beside the settings."""
     return {
         "jessl_kernels": jk.__version__,
         "torch": torch.__version__,
@@ -89,7 +89,7 @@ def environment() -> dict[str, Any]:
 
 
 def chance(settings: dict[str, Any]) -> float | None:
-    """The loss of scores that are all equal: the log of the number of candidates. SigLIP is no such choice."""
+    """The loss of equal scores, the log of the number of candidates; None for SigLIP, which chooses among none."""
     pairs = settings["batch_size"]
     candidates = {"info_nce": pairs, "clip": pairs, "nt_xent": 2 * pairs - 1, "dcl": 2 * pairs - 2}
     return math.log(candidates[settings["loss"]]) if settings["loss"] in candidates else None
@@ -262,7 +262,7 @@ def _draw_memory(axes: Any, cost: dict[str, Any]) -> None:
 
 def _draw_seconds(axes: Any, cost: dict[str, Any]) -> None:
     longest = max((row["seconds"] for _, row in _rows(cost) if "error" not in row), default=1.0)
-    _draw_cost(axes, cost, "seconds", failure_height=2 * longest)  # a failure took no time that means anything
+    _draw_cost(axes, cost, "seconds", failure_height=2 * longest)  # the time of a failure means nothing
     axes.set_ylim(top=5 * longest)
     axes.set_title("time of one loss step, value and gradient")
     axes.yaxis.set_major_formatter(lambda seconds, _: f"{seconds:g} s")

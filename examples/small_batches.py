@@ -38,7 +38,7 @@ class SogCLR:
 
 
 def flat_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
-    """e^{d − sg(d)}, d = N − P: always 1, with the gradient of d, which no log flattens (arXiv 2107.01152)."""
+    """e^{d − sg(d)}, d = N − P: its value is always 1; its gradient is that of d, which no log flattens (arXiv 2107.01152)."""
 
     def join(N, P, spread, n_pos, n_neg):
         d = N[0] - P
@@ -49,14 +49,14 @@ def flat_nce(z1: Tensor, z2: Tensor, *, temperature: float = 0.1) -> Tensor:
 
 
 def debiased(z1: Tensor, z2: Tensor, *, prior: float = 0.1, temperature: float = 0.5) -> Tensor:
-    """Of the negatives a share τ⁺ is of the row's own class, and taken off their mean (arXiv 2007.00224, eq. 8).
+    """A share τ⁺ of the negatives is of the row's own class, and is subtracted from their mean (arXiv 2007.00224, eq. 8).
 
     g = max((mean_j e^{s_ij} − τ⁺ e^{s_ip}) / (1 − τ⁺), e^{−1/τ}) in logarithms; the loss is log(1 + n g e^{−s_ip}).
     """
 
     def join(N, P, spread, n_pos, n_neg):
         mean = N[0] - n_neg.log()
-        share = (P - mean).exp() * prior  # what is taken off, of the mean
+        share = (P - mean).exp() * prior  # the share that is subtracted from the mean
         left = torch.where(share < 1, torch.log1p(-share.clamp(max=1 - 1e-6)), -math.inf)
         log_g = (mean + left - math.log1p(-prior)).clamp(min=-1 / temperature)
         return softplus(n_neg.log() + log_g - P)
@@ -73,7 +73,7 @@ def spectral(z1: Tensor, z2: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Each on batches of 16 of 64 samples, twice over: SogCLR's estimates settle."""
+    """Each loss on batches of 16 of 64 samples, for two epochs, in which SogCLR's estimates settle."""
     generator = torch.Generator().manual_seed(0)
     items = torch.randn(64, 16, generator=generator)
     sogclr = SogCLR(64)

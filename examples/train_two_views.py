@@ -1,9 +1,9 @@
 """Train an encoder on two views of MNIST digits, with a batch whose N×N form takes 4 GiB.
 
 The top and the bottom half of a digit are its two views. A contrastive loss asks which of N bottom halves belongs to
-a top half, and the reverse. All that helps to answer is what the two halves share, the digit and the hand that wrote
-it, so the encoders learn the digits without ever seeing a label. More candidates make the question harder: with K of
-them the bound log K − loss on the mutual information of the views cannot pass log K. Hence the large batch.
+a top half, and the reverse. Only the digit and the handwriting, which the two halves share, help to answer, so the
+encoders learn the digits without ever seeing a label. More candidates make the question harder: with K of them the
+bound log K − loss on the mutual information of the views cannot pass log K. So the batch is large.
 
     python examples/train_two_views.py                    the full run: some minutes on two cores, results in runs/
     python examples/train_two_views.py --loss nt_xent     another loss (siglip needs --lr 1e-3); --help lists every option
@@ -50,17 +50,17 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 WARMUP_STEPS = 5
-SAVE_EVERY = 5  # steps between checkpoints: what a power cut can cost
+SAVE_EVERY = 5  # steps between checkpoints, the most that a power cut can cost
 console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
 
 
 class UserError(Exception):
-    """Something the user can put right; printed without a traceback."""
+    """An error that the user can correct; printed without a traceback."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What determines the result of a run; a checkpoint is continued only under the same."""
+    """The settings that determine the result of a run; a checkpoint is continued only with equal ones."""
 
     loss: str
     batch_size: int
@@ -112,7 +112,7 @@ class TwoViews(nn.Module):
 
 
 def shifted(view: Tensor, reach: int = 1) -> Tensor:
-    """Each half digit (n, 392) moved at random by up to `reach` pixels each way: its position says nothing of its other half."""
+    """Each half digit (n, 392) moved at random by up to `reach` pixels each way, so that its position gives nothing away."""
     rows, columns = mnist_halves.ROWS, mnist_halves.COLUMNS
     padded = F.pad(view.view(-1, rows, columns), (reach,) * 4)
     moves = torch.randint((2 * reach + 1) ** 2, (len(view),))
@@ -138,13 +138,13 @@ def learning_rate(step: int, settings: Settings) -> float:
 
 
 class Run:
-    """Model, optimizer, step and history: all that a checkpoint holds, beside the state of the random generator."""
+    """Model, optimizer, step and history; a checkpoint holds these and the state of the random generator."""
 
     def __init__(self, settings: Settings, path: Path) -> None:
         self.settings, self.path = settings, path
         torch.manual_seed(settings.seed)
         self.model = TwoViews(settings)
-        # The scale is one number that must travel far in a few steps; weight decay would pull it to 1.
+        # The scale is one number that must change a lot in a few steps; weight decay would pull it to 1.
         scalars = [self.model.log_scale, self.model.bias]
         weights = [*self.model.top.parameters(), *self.model.bottom.parameters()]
         self.optimizer = torch.optim.AdamW(
@@ -175,7 +175,7 @@ class Run:
         try:
             state = torch.load(self.path, weights_only=True)
             theirs, ours = state["settings"], asdict(self.settings)
-        except Exception as error:  # torch.load raises whatever the damaged file makes it raise
+        except Exception as error:  # torch.load raises all kinds of errors for a damaged file
             kind = type(error).__name__
             raise UserError(f"{self.path} cannot be read as a checkpoint ({kind}); --no-resume starts anew") from error
         if theirs != ours:
@@ -196,7 +196,7 @@ class Run:
 
 
 def train(run: Run, images: Tensor, stop: Callable[[], bool]) -> None:
-    """Train to the last step, or until `stop` says so; a checkpoint is saved in both cases."""
+    """Train to the last step, or until `stop` returns True; a checkpoint is saved in both cases."""
     settings, model = run.settings, run.model
     with progress_bar(run) as show:
         while run.step < settings.steps and not stop():
@@ -248,7 +248,7 @@ def progress_bar(run: Run) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C asks to stop after the current step, where the state is whole; a second Ctrl-C stops at once."""
+    """Ctrl-C stops after the current step, when the state is consistent; a second Ctrl-C stops at once."""
     asked = False
 
     def ask(signum: int, frame: Any) -> None:
@@ -285,7 +285,7 @@ def evaluate(
     )
     probed = {"pixels": report.probe_halves(train_pixels, test_pixels, train_set.labels, test_set.labels)}
     measured = {}
-    untrained = Run(run.settings, run.path).model  # the same seed: the very weights that training started from
+    untrained = Run(run.settings, run.path).model  # the same seed gives the weights from which training started
     for title, model in (("untrained encoder", untrained), ("trained encoder", run.model)):
         features, _, _ = encode(model, train_set.images)
         test_features, z1, z2 = encode(model, test_set.images)
@@ -295,7 +295,7 @@ def evaluate(
 
 
 def memory_ceiling_mib(batch_size: int) -> float:
-    """What training may hold: 768 MiB for torch, the data and its unpacking, and 16 KiB a pair. Linear, not N²."""
+    """The memory that training may hold: 768 MiB for torch, the data and its unpacking, and 16 KiB a pair. Linear, not N²."""
     return 768 + batch_size * 16 / 1024
 
 
@@ -373,7 +373,7 @@ def main(
 
 
 def check_choices(loss: str, backend: str | None) -> None:
-    """Complain of unknown names before any work."""
+    """Refuse unknown names before any work."""
     if loss not in LOSSES:
         raise UserError(f"--loss is {loss}, must be one of {', '.join(LOSSES)}")
     try:

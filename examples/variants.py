@@ -2,7 +2,7 @@
 
     python examples/variants.py
 
-Every backend takes them but for `guided_info_nce`, which "chunked" and "reference" compute.
+Every backend computes them, except `guided_info_nce`, which only "chunked" and "reference" compute.
 """
 
 import torch
@@ -27,7 +27,7 @@ def smoothed_info_nce(query: Tensor, key: Tensor, *, smoothing: float = 0.1, tem
 def hardness_weighted_info_nce(
     query: Tensor, key: Tensor, *, strength: float = 1.0, temperature: float = 0.07
 ) -> Tensor:
-    """Negatives at s + a·sg(s): the harder one is the more it weighs, and its score keeps the slope of s."""
+    """Negatives at s + a·sg(s): a harder negative weighs more, and its score keeps the slope of s."""
 
     def join(N, P, spread, n_pos, n_neg):
         scaled = N[0] / (1 + strength)
@@ -38,7 +38,7 @@ def hardness_weighted_info_nce(
 
 
 def weighted_info_nce(query: Tensor, key: Tensor, weight: Tensor, *, temperature: float = 0.07) -> Tensor:
-    """Keys that weigh w_j as negatives, and 1 as positives: the bias log w_j moves both, and is taken off the positive again."""
+    """Keys with weight w_j as negatives and 1 as positives: the bias log w_j moves both, and is subtracted from the positive."""
     bias = weight.log()
 
     def join(N, P, spread, n_pos, n_neg, own):
@@ -49,13 +49,13 @@ def weighted_info_nce(query: Tensor, key: Tensor, weight: Tensor, *, temperature
 
 
 def corrected_info_nce(query: Tensor, key: Tensor, probability: Tensor, *, temperature: float = 0.07) -> Tensor:
-    """Keys weighed by 1 / q_j, as those that are sampled often are negatives often (the log q correction of two-tower models)."""
+    """Keys weighted by 1 / q_j, because frequent keys are frequent negatives (the log q correction of two-tower models)."""
     bias = -probability.log()
     return jk.row_loss(query, key, join="softplus", positives=0, col_bias=bias, scale=1 / temperature, normalize=True)
 
 
 def dclw(z1: Tensor, z2: Tensor, *, sigma: float = 0.5, temperature: float = 0.1) -> Tensor:
-    """DCL whose positives weigh w_i = 2 − e^{⟨z1_i, z2_i⟩/σ} / mean (arXiv 2110.06848, eq. 7)."""
+    """DCL whose positives have weights w_i = 2 − e^{⟨z1_i, z2_i⟩/σ} / mean (arXiv 2110.06848, eq. 7)."""
     cosine = torch.nn.functional.cosine_similarity(z1, z2).detach()
     weight = (2 - (cosine / sigma).softmax(dim=0) * len(z1)).repeat(2)
 
@@ -67,8 +67,8 @@ def dclw(z1: Tensor, z2: Tensor, *, sigma: float = 0.5, temperature: float = 0.1
 
 
 def batched_info_nce(query: Tensor, key: Tensor, *, temperature: float = 0.07) -> Tensor:
-    """B problems of N rows, (B, N, D), as one: pairs of different problems are out. Their scores are made all the same, B times
-    as many, so that many small problems gain and few large ones had better be called one by one."""
+    """B problems of N rows, (B, N, D), as one: pairs of different problems are excluded. Their scores are computed all the same,
+    B times as many, so many small problems gain, and a few large ones should be called one by one."""
     problem = torch.arange(len(query), device=query.device).repeat_interleave(query.shape[1])
     apart = jk.Exclude(different=(problem, problem))
     options = {"exclude": apart, "scale": 1 / temperature, "normalize": True}
@@ -84,15 +84,15 @@ def guided_info_nce(
     margin: float = 0.0,
     temperature: float = 0.07,
 ) -> Tensor:
-    """Keys that a guide, another model, finds closer to the query than its own are no negatives (GISTEmbed, arXiv 2402.16829)."""
+    """No key is a negative that a guide, another model, finds closer to the query than its own (GISTEmbed, arXiv 2402.16829)."""
     g, h = (torch.nn.functional.normalize(z, dim=1) for z in (guide_query, guide_key))
-    threshold = (g * h).sum(dim=1) - margin + 1e-6  # scores are rounded, and a duplicate of the own key is none closer
+    threshold = (g * h).sum(dim=1) - margin + 1e-6  # scores round: a duplicate of the own key is not closer
     options = {"exclude": jk.Exclude(guide=(g, h, threshold)), "scale": 1 / temperature, "normalize": True}
     return jk.row_loss(query, key, join="softplus", positives=0, **options)
 
 
 def main() -> None:
-    """Each on two noisy views of 256 items."""
+    """Each loss on two noisy views of 256 items."""
     generator = torch.Generator().manual_seed(0)
     items = torch.randn(256, 32, generator=generator)
     x, y = (items + 0.5 * torch.randn(256, 32, generator=generator) for _ in range(2))

@@ -1,4 +1,4 @@
-"""`python -m jessl_kernels`: what a bug report needs to say about this installation."""
+"""`python -m jessl_kernels`: the facts about this installation that a bug report needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import __version__, backends
 
 
 def report() -> str:
-    """Versions, machine and backends, a line each."""
+    """Versions, machine and backends, one line each."""
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     lines = {
         "jessl_kernels": __version__,
@@ -25,7 +25,7 @@ def report() -> str:
     }
     try:
         computing = str(backends())
-    except ValueError as wrong:  # JESSL_BACKEND or JESSL_SIMD: a report says so and goes on
+    except ValueError as wrong:  # a wrong JESSL_BACKEND or JESSL_SIMD: the report says so and goes on
         computing = str(wrong)
     return "\n".join([*(f"{name:<14} {value}" for name, value in lines.items()), "", computing])
 

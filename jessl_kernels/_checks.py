@@ -1,4 +1,4 @@
-"""How this package refuses an argument: function, argument, what it was, what it must be."""
+"""Checks of arguments. An error names the function, the argument, its value, and the values that it may have."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _describe(value: Any) -> str:
         return f"a tensor of shape {tuple(value.shape)} and dtype {_dtype(value)}"
     if value is None or isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
-    text = " ".join(repr(value).split())  # one line, also of a list of tensors
+    text = " ".join(repr(value).split())  # one line, even for a list of tensors
     return f"a {type(value).__name__}, {text if len(text) <= 60 else text[:57] + '...'}"
 
 
@@ -41,7 +41,7 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def readable(tensor: Tensor) -> bool:
-    """Whether values may be looked at: a plain CPU tensor outside a trace. Reading any other synchronises or breaks the trace."""
+    """Whether values may be read: of a plain CPU tensor outside a trace. Any other read synchronises or breaks the trace."""
     return (
         not torch.compiler.is_compiling()
         and tensor.device.type == "cpu"
@@ -51,12 +51,12 @@ def readable(tensor: Tensor) -> bool:
 
 
 def is_nan(value: float) -> bool:
-    """Whether a float is NaN. math.isnan would refuse the symbol that torch.compile makes of a float that changes."""
+    """Whether a float is NaN. math.isnan would refuse the symbol that torch.compile makes from a changing float."""
     return value != value
 
 
 def is_finite(value: float) -> bool:
-    """Whether a float is neither infinite nor NaN, for such symbols too (of which nothing is asked: they cancel)."""
+    """Whether a float is neither infinite nor NaN. It works for such symbols too, because they cancel."""
     return value - value == 0
 
 
@@ -78,7 +78,7 @@ def integer(function: str, argument: str, value: Any, must: str = "must be an in
 
 
 def _is_number(value: Any) -> bool:
-    # NumPy's float32 is no float of Python's; a compiler's symbol for a float is nothing but one.
+    # NumPy's float32 is not a Python float; a compiler's symbol for a float is one.
     return isinstance(value, (int, float, numbers.Real)) and not isinstance(value, bool)
 
 
@@ -102,7 +102,7 @@ def choice(function: str, argument: str, value: Any, allowed: tuple[str, ...]) -
 
 
 def flag(function: str, argument: str, value: Any) -> bool:
-    """True or False, and nothing that merely counts as one of them."""
+    """True or False, and nothing that is merely truthy or falsy."""
     if not isinstance(value, bool):
         wrong_type(function, argument, value, "must be True or False")
     return value
@@ -111,7 +111,7 @@ def flag(function: str, argument: str, value: Any) -> bool:
 def embeddings(
     function: str, argument: str, value: Any, dims: tuple[int, ...] = (2,), like: tuple[str, Tensor] | None = None
 ) -> Tensor:
-    """A float tensor of embeddings with at least one row and one column, on the device and of the width of `like`, and of its
+    """A float tensor of embeddings with at least one row and one column, with the device and the columns of `like`, and with its
     dtype unless both are cast."""
     if not isinstance(value, Tensor):
         wrong_type(function, argument, value, "must be a float tensor of embeddings, one per row")
@@ -139,14 +139,14 @@ def embeddings(
             )
         if value.device != other.device:
             fail(function, argument, f"on {value.device}", f"must be on {other.device} like {other_name}")
-        meet = is_on(value.device.type) and torch.float64 not in (value.dtype, other.dtype)  # in the dtype of autocast
+        meet = is_on(value.device.type) and torch.float64 not in (value.dtype, other.dtype)  # autocast casts both
         if value.dtype != other.dtype and not meet:
             wrong_type(function, argument, value, f"must be {_dtype(other)} like {other_name}")
     return value
 
 
 def same_shape(function: str, argument: str, value: Tensor, like: tuple[str, Tensor], because: str) -> None:
-    """Two batches whose rows correspond."""
+    """Two batches must have the same shape, because their rows correspond."""
     other_name, other = like
     if value.shape != other.shape:
         fail(
@@ -167,8 +167,8 @@ def scalar(
     at_least: float | None = None,
     inverse: bool = False,
 ) -> float | Tensor:
-    """A number or a float tensor of one element, or with `inverse` 1 over it: a number as the accumulation dtype of `like` holds
-    it, a tensor 0-d in that dtype, unless its own is wider, and with its graph.
+    """A number or a float tensor of one element, or with `inverse` its reciprocal. A number is rounded to the accumulation dtype
+    of `like`. A tensor becomes 0-d in that dtype, or in its own if that is wider, with its graph.
 
     In a trace a number becomes a tensor too, so that a new number needs no new program.
     """
@@ -220,10 +220,9 @@ def wide_scalar(
     above: float | None = None,
     at_least: float | None = None,
 ) -> Tensor:
-    """The same as a 0-d tensor, in fp64 where the device has it.
+    """The same as a 0-d tensor, in fp64 if the device has it.
 
-    In fp64 because the gradient of a bandwidth is a difference of large sums: rounded one by one to fp32 they would leave it a
-    few digits.
+    The gradient of a bandwidth is a difference of large sums: rounded to fp32 they would leave it only a few digits.
     """
     found = scalar(function, argument, value, like, above=above, at_least=at_least)
     if isinstance(found, Tensor) and isinstance(value, Tensor):
@@ -232,7 +231,7 @@ def wide_scalar(
     return torch.full((), float(value), dtype=widest(device), device=device)
 
 
-WITHOUT_FP64 = {"mps"}  # types of devices
+WITHOUT_FP64 = {"mps"}  # device types
 
 
 def widest(device: torch.device) -> torch.dtype:
@@ -241,5 +240,5 @@ def widest(device: torch.device) -> torch.dtype:
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype sums, scores and losses are kept in: fp64 for fp64, fp32 for everything else."""
+    """The dtype of sums, scores and losses: fp64 for fp64, fp32 for everything else."""
     return torch.float64 if dtype == torch.float64 else torch.float32

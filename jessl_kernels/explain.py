@@ -1,4 +1,4 @@
-"""Who would compute a reduction, how, at what cost, and why not somebody else."""
+"""Which backend would compute a reduction, how, at what cost, and why the others decline."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .problem.phi import Phi
 class Explanation:
     """The plan for one reduction; prints as a few lines.
 
-    backend    who computes
-    path       its route, and why that one
+    backend    the backend that computes
+    path       its route, and the reason for it
     gemms      matrix products of 2·N·M·D flops it spends, on the value alone or on value and gradient
     workspace  bytes at most beyond inputs, outputs and a few vectors
-    matrix     bytes of one N×M matrix of scores, which the matrix form keeps three or four of
-    skipping   what becomes of skip_below; "" where it is 0
+    matrix     bytes of one N×M matrix of scores, of which the matrix form keeps three or four
+    skipping   the effect of skip_below; "" if it is 0
     declined   the other backends' reasons
     """
 
@@ -66,20 +66,20 @@ def explain(
     dim: str = "row",
     reduction: str | None = None,
 ) -> Explanation:
-    """What `pairwise_logsumexp` would do with these arguments, or `pairwise_sum` if `psi` is given, or `row_loss` if `join` is;
+    """The plan of `pairwise_logsumexp` for these arguments, of `pairwise_sum` if `psi` is given, or of `row_loss` if `join` is;
     computes nothing.
 
-    reduction    as there; None: "none", and "mean" of a join
-    join         of `row_loss`, of positives named by a shift
+    reduction    as in these functions; None: "none", and "mean" for a join
+    join         as in `row_loss`, for positives named by a shift
 
-    A join of one's own is evaluated between two sweeps, as rows wanted each for itself are (reduction "none"): where one side
-    alone is summed that takes 4 products in place of the 3 of a join that has a name.
+    A join of one's own, and reduction "none", are evaluated between two sweeps. If only one side is summed, this takes 4 products
+    instead of the 3 of a named join.
 
     Other arguments and defaults as in `pairwise_logsumexp`; the losses' reduction is "mean". Anchors, biases and weights are not
-    taken, and change nothing of the plan but for biases, whose spread may give a total a second pass. A gradient is planned for
-    if grad mode is on and x, y or scale requires one.
+    accepted. They do not change the plan, except for biases with a wide range, which may give a total a second pass. A gradient
+    is planned if grad mode is on and x, y or scale requires one.
 
-    Raises ValueError or TypeError naming the argument at fault; NotImplementedError if no backend is willing.
+    Raises ValueError or TypeError naming the argument at fault; NotImplementedError if all backends decline.
 
     >>> print(jk.explain(z, exclude="diagonal", reduction="mean"))
     pairwise_logsumexp over rows of 8192×8192 dot scores, D = 128, float32 on cpu; value and gradient

@@ -1,8 +1,8 @@
 """Training on batches whose activations do not fit: gradient caching (Gao et al. 2021, arXiv 2101.06983).
 
-    1. encode every chunk without a graph                    z = f(x), remembering the random state of each chunk
-    2. the loss on all of z at once, and its gradient        dz = ∂loss/∂z; parameters inside the loss get theirs here
-    3. encode each chunk again with a graph                  f(x).backward(dz), one chunk's activations alive at a time
+    1. encode every chunk without a graph                    z = f(x); remember the random state of each chunk
+    2. the loss on all of z at once, and its gradient        dz = ∂loss/∂z; parameters of the loss get their gradients here
+    3. encode each chunk again with a graph                  f(x).backward(dz), with one chunk's activations at a time
 
 The parameters receive the gradient of the whole batch: d loss/dθ = Σ_chunks (∂z_chunk/∂θ)ᵀ dz_chunk.
 """
@@ -34,16 +34,16 @@ def cached_backward(
     """Add the gradient of `loss(f1(x1), f2(x2), …)` to all parameters, with one chunk's activations in memory at a time.
 
     loss        callable of the embeddings (N, D), one per encoder, to a 0-d tensor; any loss of this package, or your own
-    encoded     pairs (encoder, inputs): a module or function, and what to encode, N rows each: a tensor, a tuple (passed as
-                arguments), a mapping (as keywords: a dict, a tokenizer's BatchEncoding) or a list of N texts, or others. Within
-                tuples and mappings tensors and lists are cut into chunks; None, flags and numbers go to every call as they are.
-                One encoder may stand in several pairs. It must treat rows of different chunks independently: batch normalisation
-                in training mode sees chunks, not the batch, and its gradient is that of another loss; a warning says so
-                where the encoder is a module, its method or a functools.partial of either.
+    encoded     pairs (encoder, inputs): a module or function, and its inputs of N rows: a tensor, a tuple (passed as arguments),
+                a mapping (passed as keywords: a dict, a tokenizer's BatchEncoding) or a list of N texts, or others. Tensors and
+                lists inside tuples and mappings are cut into chunks; None, flags and numbers go to every call unchanged.
+                One encoder may occur in several pairs. It must treat rows of different chunks independently: batch normalisation
+                in training mode sees chunks, not the batch, and its gradient is that of another loss; a warning says so if the
+                encoder is a module, its method or a functools.partial of either.
     chunk_size  rows encoded at once, ≥ 1; or one such number for each pair
-    get_representation   the embeddings (rows, D) in what an encoder returns, where that is no tensor but a dict, a tuple or a
-                ModelOutput: lambda output: output.pooler_output
-    backward    what to call instead of loss.backward(), for mixed precision: lambda loss: scaler.scale(loss).backward()
+    get_representation   a function from an encoder's output, if that is no tensor but a dict, a tuple or a ModelOutput, to its
+                embeddings (rows, D): lambda output: output.pooler_output
+    backward    a function to call instead of loss.backward(), for mixed precision: lambda loss: scaler.scale(loss).backward()
 
     Dropout and other random layers draw the same numbers in both encodings. Buffers, such as running statistics, are updated
     once if the encoder is a module or its method; a function around a module hides them, and they are updated twice.
@@ -130,7 +130,7 @@ def _encode(encoder: Callable[..., Any], part: Any) -> Any:
 
 
 def _checked(function: str, z: Any, part: Any) -> Tensor:
-    """What an encoder made of some rows: a tensor of as many."""
+    """The output of an encoder for some rows: a tensor with as many rows."""
     if not isinstance(z, Tensor):
         must = "must pair inputs with an encoder that returns a tensor, or get_representation must find it"
         wrong_type(function, "encoded", z, must)
@@ -153,7 +153,7 @@ def _sizes(function: str, chunk_size: int | Sequence[int], pairs: int) -> Sequen
 
 
 def _split(function: str, inputs: Any, chunk_size: int) -> list[Any]:
-    """The inputs in chunks of rows, each of the structure of the whole."""
+    """The inputs in chunks of rows, each with the structure of the whole."""
     lengths = list(_lengths(inputs))
     if not lengths:
         must = "must pair each encoder with a tensor, a list of rows, or a tuple or mapping that holds some"
@@ -167,7 +167,7 @@ def _split(function: str, inputs: Any, chunk_size: int) -> list[Any]:
 
 
 def _is_of_rows(value: Any) -> bool:
-    """Whether it is cut along its first dimension: texts and images come in lists."""
+    """Whether a value is cut along its first dimension; texts and images come in lists."""
     if isinstance(value, Tensor):
         return value.dim() > 0
     return isinstance(value, list) and not any(isinstance(entry, Tensor) for entry in value)

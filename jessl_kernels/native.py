@@ -1,7 +1,7 @@
-"""Whether the compiled core is here, and if it is not, why.
+"""Loads the compiled core, or says why it is absent.
 
-The package works without it. `setup.py` leaves a record of how its build went; this module loads the extension, or
-turns that record into the sentence that `jk.backends()` prints.
+The package works without it. `setup.py` leaves a record of its build; this module loads the extension, or turns that record
+into the sentence that `jk.backends()` prints.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class NativeStatus:
 
     available  True if the extension is loaded
     reason     why it is not, as a sentence without a capital or a full stop; "" if it is
-    info       what it was built with and what this processor can run (compiler, SIMD levels, CUDA); {} if not loaded
+    info       the build, and what this processor can run (compiler, SIMD levels, CUDA); {} if not loaded
     """
 
     available: bool
@@ -33,7 +33,7 @@ class NativeStatus:
 
 @cache
 def native_status() -> NativeStatus:
-    """Load the extension once and say how that went. Never raises.
+    """Load the extension once and return its status. Never raises.
 
     >>> native_status().available or native_status().reason != ""
     True
@@ -44,17 +44,17 @@ def native_status() -> NativeStatus:
         if missing.name == _MODULE:
             return NativeStatus(available=False, reason=_why_absent())
         return NativeStatus(available=False, reason=f"the extension does not load: {missing}")
-    except Exception as failure:  # a library of another Python, C++ runtime or architecture fails in many ways
+    except Exception as failure:  # a library for another Python, C++ runtime or architecture fails in many ways
         return NativeStatus(available=False, reason=f"the extension does not load: {failure}")
 
 
 def native() -> Any:
-    """The loaded extension. Call it only where `native_status` says that it is available."""
+    """The loaded extension. Call it only if `native_status` says that it is available."""
     return importlib.import_module(_MODULE)
 
 
 def _why_absent() -> str:
-    """The reason setup.py recorded, for an extension that is not in the package."""
+    """The reason that setup.py recorded for an absent extension."""
     try:
         record = json.loads(_RECORD.read_text(encoding="utf-8"))
         built, reason, file = record["built"], record["reason"], record["file"]

@@ -1,4 +1,4 @@
-"""The one table of backends, dtypes, shapes and batches that the suite is parametrised by, each with the reason it is there."""
+"""The one table of backends, dtypes, shapes and batches that parametrises the suite, with a reason for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHAPES = {
     "2x7-D3": (2, 7, 3),  # rectangular, fewer rows than columns
     "7x2-D1": (7, 2, 1),  # the other way round, one dimension
     "127x129-D64": (127, 129, 64),  # one under and one over a power of two
-    "129x127-D3": (129, 127, 3),  # more rows than a strip has at least
+    "129x127-D3": (129, 127, 3),  # more rows than the shortest strip
     "33x40-D768": (33, 40, 768),  # wide embeddings
 }
 ROWS = {"n1": 1, "n2": 2, "n7": 7, "n129": 129}
@@ -26,7 +26,7 @@ SMALL_WORKSPACE = 3000
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 dtypes = pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
-LEVELS = ("portable", "avx2", "avx512")  # of instructions that the C++ is compiled for
+LEVELS = ("portable", "avx2", "avx512")  # instruction sets of the C++ core
 levels = pytest.mark.parametrize("level", LEVELS)
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 

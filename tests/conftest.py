@@ -1,4 +1,4 @@
-"""Scratch memory of the C++ core holds NaN until it is written to (csrc/cpu/scratch.h), and Triton runs, in every test."""
+"""In every test scratch memory of the C++ core holds NaN until it is written (csrc/cpu/scratch.h), and Triton runs."""
 
 import collections
 import contextlib
@@ -13,20 +13,21 @@ from tests import executor
 
 os.environ["JESSL_POISON"] = "1"  # read once, when the core first takes scratch memory
 
-FEW, ONE_IN = 8, 6  # of a test with more cases than this on the executor every run takes one in so many, the night all
-MANY = 1000  # of which every run takes a third
+# If a test has more than FEW cases on the executor, a run takes one case in ONE_IN, and the nightly run takes all.
+FEW, ONE_IN = 8, 6
+MANY = 1000  # with more cases than this, a run takes a third
 LARGE = {"test_gradients_through_close_pairs_wherever_they_lie", "test_log_sum_exps_hundreds_of_powers_of_two_apart"}
 
 
 def pytest_collection_modifyitems(config, items):
-    """A launch takes the executor 50 ms: of the largest matrix of options it runs those that go another way through a kernel."""
+    """A launch takes the executor 50 ms, so of the largest tables it runs only cases that take different paths in a kernel."""
     dropped = [item for item in items if _is_repeated(item)]
     config.hook.pytest_deselected(items=dropped)
     items[:] = [item for item in items if not _is_repeated(item)]
     cases = collections.Counter(item.originalname for item in items if _is_executed(item))
     every = collections.Counter(item.originalname for item in items)
     for item in items:
-        number = zlib.crc32(item.name.encode())  # a hash, so that a case keeps its place whatever others are added
+        number = zlib.crc32(item.name.encode())  # a hash, so that a case keeps its place when others are added
         left_out = every[item.originalname] > MANY and number % 3
         if _is_executed(item):
             left_out = left_out or _is_large(item) or (cases[item.originalname] > FEW and number % ONE_IN)
@@ -37,7 +38,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _is_for_another_gpu(item) -> bool:
-    """Machine code for one GPU is looked at in every run, for the others at night."""
+    """Machine code for one GPU is checked in every run, that for the others at night."""
     target = _parameters(item).get("target")
     return target not in (None, "sm_90") and item.path.name == "test_compiled.py"
 
@@ -49,7 +50,7 @@ def _is_executed(item) -> bool:
 
 
 def _is_large(item) -> bool:
-    """Rows by the hundred, whose kernels the smaller cases of the same tests run too, or hypothesis' many examples."""
+    """Cases of hundreds of rows, whose kernels smaller cases of the same tests run too, or of many hypothesis examples."""
     options = _parameters(item)
     rows = options.get("n", 0), *options.get("shape", (0,))[:2]
     return max(rows) > 100 or item.path.name == "test_identities.py" or item.originalname in LARGE
@@ -74,7 +75,7 @@ def _parameters(item) -> dict:
 
 @pytest.fixture
 def tf32_allowed():
-    """torch's switch for products of fp32 by tensor cores, on."""
+    """With torch's switch for TF32 products on."""
     before = torch.backends.cuda.matmul.fp32_precision
     torch.backends.cuda.matmul.fp32_precision = "tf32"
     yield
@@ -91,7 +92,7 @@ def at_level(level, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _gpu_in_place(request):
-    """For tests of the triton backend: a GPU, or what stands for one."""
+    """For tests of the triton backend: a GPU, or a pretended one."""
     on_gpu = _parameters(request.node).get("backend") == "triton"
     memories = 1 if "peers" in request.node.path.parts else 2
     with executor.gpu(memories) if on_gpu else contextlib.nullcontext():

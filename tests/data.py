@@ -43,7 +43,7 @@ def clustered(n: int, d: int, seed: int, clusters: int = 8, spread: float = 0.1)
 
 
 def duplicates(n: int, d: int, seed: int) -> Pair:
-    """Every row of x stands there twice, and again in y."""
+    """Every row of x occurs in it twice, and again in y."""
     x = normals((n + 1) // 2, d, seed=seed).repeat(2, 1)[:n]
     return x, x.flip(0)
 
@@ -80,8 +80,8 @@ def converged(
 ) -> Pair:
     """Unit rows whose InfoNCE loss at this temperature is `loss`, up to the rounding to `dtype`: a trained batch.
 
-    y is x with noise, as much as the loss asks for. Raises ValueError if even y = x has a larger loss: with n rows it is
-    about n·e^{−1/temperature}.
+    y is x with the amount of noise that gives this loss. Raises ValueError if even y = x has a larger loss, which is about
+    n·e^{−1/temperature} with n rows.
     """
     x, noise = _unit(normals(n, d, seed=seed)), normals(n, d, seed=seed + 1) / d**0.5
 

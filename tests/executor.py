@@ -1,9 +1,9 @@
-"""A GPU for the tests of the triton backend where there is none: ttsem compiles each launch with Triton's own front end, to
-the intermediate representation that a GPU's code is made from, and executes that on the CPU.
+"""A pretended GPU for the tests of the triton backend. ttsem compiles each launch with Triton's own front end to the intermediate
+representation from which a GPU's code is made, and executes that on the CPU.
 
-It rounds bf16 and TF32 as hardware does, which Triton's interpreter does not, and it is a sanitizer: what is read or written
-outside a tensor, and what two programs of a launch both touch, is an error with kernel and line. While it is in place every
-tensor says that it lies on a CUDA device. Where there is a GPU, tests of the triton backend run on that.
+It rounds bf16 and TF32 as hardware does, which Triton's interpreter does not. It is a sanitizer too: an access outside a tensor,
+or to a place that two programs of a launch touch, is an error with kernel and line. While it is in place every tensor claims to
+lie on a CUDA device. If there is a real GPU, tests of the triton backend run on it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import torch
 from tests import placement
 
 REAL = torch.cuda.is_available()  # asked before anything pretends
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch's deterministic mode wants of cuBLAS
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch's deterministic mode requires this of cuBLAS
 
 
 @contextlib.contextmanager
 def gpu(memories: int = 2) -> Iterator[None]:
-    """memories  of the pretended GPU: 1 where code that is not ours makes tensors without naming a device"""
+    """memories  of the pretended GPU: 1 for foreign code that makes tensors without naming a device"""
     for name in ("triton",) if REAL else ("triton", "ttsem"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
@@ -63,10 +63,10 @@ def _pretended(memories: int) -> Iterator[None]:
 
 @functools.cache
 def _compile_once() -> None:
-    """A kernel's representation is made once for the arguments that it is specialised on, and kept where Triton keeps kernels.
+    """Make a kernel's representation once for each specialisation, and keep it where Triton keeps kernels.
 
-    ttsem parses it at every launch, two thirds of a test's time, and asks for machine code besides, a second a kernel, which
-    tests/gpu look at and nobody runs here. And it spells out each tensor that it asks whether it names a CUDA device.
+    ttsem itself parses it at every launch, two thirds of a test's time. It also requests machine code, a second a kernel, which
+    nobody runs here and tests/gpu checks. And it formats each tensor only to see whether it names a CUDA device.
     """
     import torch
     import triton
@@ -96,15 +96,15 @@ def _compile_once() -> None:
 
 @functools.cache
 def _poison_what_is_masked() -> None:
-    """What a mask keeps from being loaded may be anything on a GPU, unless the load says what: here NaN, or the extreme of an
-    integer, where ttsem has 0."""
+    """On a GPU a masked element without `other` may load as anything. Here it is NaN, or an extreme integer, where ttsem gives
+    0."""
     from ttsem.memory import Memory
 
     read = Memory.load
 
     def load(memory: Memory, addresses: Any, mask: Any, other: Any, dtype: Any) -> Any:
         kind = np.dtype(dtype)
-        if other is None and mask is not None:  # bf16 comes as unsigned numbers, of which the largest is a NaN
+        if other is None and mask is not None:  # bf16 is represented by unsigned numbers; the largest is a NaN
             other = np.nan if kind.kind == "f" else np.iinfo(kind).max if kind.kind == "u" else np.iinfo(kind).min
         return read(memory, addresses, mask, other, dtype)
 

@@ -1,9 +1,9 @@
-"""The executor with the arithmetic of a worse GPU: what the kernels' bars must hold against.
+"""The executor with the arithmetic of a worse GPU, under which the kernels must stay within the yardstick.
 
     last_bits   exp, exp2, log and log2 off by up to 2 ulp, at random: hardware's are approximations; e^x in fp32 is 2^y with
                 y = x·log2 e rounded, as Triton makes it, which is off by 22 ulp at |x| = 88
     flushed     fp32 numbers below 2⁻¹²⁶ are 0: hardware's fast functions, and compilers' defaults
-    truncated   a product's sum is cut off, not rounded, after every 16 terms: what tensor cores have been seen to do
+    truncated   a product's sum is truncated, not rounded, after every 16 terms, as tensor cores were seen to do
     shuffled    the programs of a launch in another order
 
 For use within `executor.gpu()`: they exchange entries of ttsem's table of operations.
@@ -26,7 +26,7 @@ LOG2_E = np.float32(np.log2(np.e))
 
 @contextlib.contextmanager
 def _exchanged(names: list[str], changed: Callable[[np.ndarray], np.ndarray]) -> Iterator[None]:
-    """What these operations return, changed where it is a float of 32 or 64 bits."""
+    """Change the results of these operations if they are floats of 32 or 64 bits."""
     from ttsem.ops import OPS
 
     def around(handler):

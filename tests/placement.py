@@ -1,11 +1,11 @@
-"""Where tensors lie in tests of a backend for GPUs: on the GPU, and where there is none, on a pretended one.
+"""The place of tensors in tests of a backend for GPUs: on the GPU, or on a pretended one if there is none.
 
-Tests make tensors without naming a device. In such a test what they make goes to the GPU, after it was made on the CPU: the
-same numbers everywhere. What the package makes stays where it asked for, so that a device it forgot to name is an error.
+Tests make tensors without naming a device. Here their tensors are made on the CPU and moved to the GPU, so that numbers are the
+same everywhere. Tensors of the package stay on the device that it named, so that a forgotten device is an error.
 
-The pretended GPU has no memory of its own, but a book of what would lie there. An operation on both memories, a host
-tensor handed to a kernel: what a GPU would refuse is refused, so that the suite finds no such thing for the first time there.
-And single numbers that are read, and copies from one to the other, for which the host would wait, are refused to the package.
+The pretended GPU has no memory of its own, but a book of the tensors that would lie there. An operation on both memories, and a
+host tensor handed to a kernel, are refused as on a GPU, so that the suite finds such errors without one. For the package,
+reading a single number and copying between the memories are refused too, because the host would wait.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NUMPY = {Tensor.numpy, Tensor.__array__}
 
 
 class Placed(TorchFunctionMode):
-    """What a test makes goes to `device`."""
+    """Moves the tensors that a test makes to `device`."""
 
     def __init__(self, device: str):
         super().__init__()
@@ -64,7 +64,8 @@ class Placed(TorchFunctionMode):
 
 
 class PretendedlyPlaced(Placed):
-    """The same, entered into the book. Goes inside of what sends every device to the CPU, so that it sees the requests."""
+    """The same, with an entry in the book. It is entered inside the mode that sends every device to the CPU, so that it sees the
+    requested devices."""
 
     def __init__(self, book: Book):
         super().__init__("cuda")
@@ -96,7 +97,7 @@ class PretendedlyPlaced(Placed):
 
 
 class Book(TorchDispatchMode):
-    """Which storage lies in which memory; a tensor that nobody has entered was made before, on the host."""
+    """Records which storage lies in which memory; a tensor without an entry was made before, on the host."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +125,7 @@ class Book(TorchDispatchMode):
         if func.overloadpacket is ATEN.copy_ and {HERE, THERE} <= places:
             _refuse_to_the_package(f"a copy of {tuple(given[0].shape)} between the memories")
         made = func(*args, **(kwargs or {}))
-        # In a backward nobody sees which device was asked for, so that what is made there may be used with either memory.
+        # In a backward the requested device is not visible, so tensors made there may be used with either memory.
         place = THERE if THERE in places else HERE if HERE in places else EITHER
         if func.overloadpacket is ATEN.copy_ or func.overloadpacket is ATEN.set_:
             return made
@@ -141,7 +142,7 @@ class Book(TorchDispatchMode):
 
 
 def _caller(*passed: str) -> str:
-    """The file of the nearest caller outside of torch, of this file and of those whose names end so."""
+    """The file of the nearest caller outside of torch, this file, and files whose names end in `passed`."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         file = frame.f_code.co_filename
@@ -161,7 +162,7 @@ def _makes(func: Any, args: Any) -> bool:
 
 
 def _asked(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """The device that a call asks for, if it does."""
+    """The device that a call names, or None."""
     if kwargs.get("device") is not None:
         return kwargs["device"]
     if func is Tensor.cpu or func is Tensor.cuda:
@@ -177,9 +178,9 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 @contextlib.contextmanager
 def poisoned(*, warn_only: bool) -> Iterator[None]:
-    """Memory that nobody has written to yet holds NaN; torch does that in its deterministic mode.
+    """Memory that nobody has written holds NaN, by torch's deterministic mode.
 
-    warn_only  an operation of which torch has no deterministic form is used all the same
+    warn_only  operations without a deterministic form are used all the same
     """
     torch.use_deterministic_algorithms(True, warn_only=warn_only)
     try:

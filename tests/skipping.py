@@ -1,4 +1,4 @@
-"""What the tests of skipping share: points in clusters, answers at an ε, and a count of the tiles that were computed."""
+"""Shared by the tests of skipping: points in clusters, answers at an ε, and a count of the computed tiles."""
 
 import torch
 

@@ -9,11 +9,11 @@ The formula:
 
 An ulp is that of the output: fp32 for values of bf16 inputs, bf16 for their gradients. Gradients of vectors and scalars
 (biases, temperature) are judged like values, by the gradients' factor. Maximum is compared with maximum, so that neither
-luck in one element matters nor a ruined row hides in a mean; and since a scalar result has no other element to be compared
-with, the matrix form is run several times with random last bits, and its worst counts.
+luck in one element matters nor a ruined row hides in a mean. A scalar result has no other element for comparison, so the matrix
+form is run several times with random last bits, and its worst result counts.
 
-For fp64 inputs there is no better truth at hand. There the runs with random last bits are in fp64 too, and how far they
-fall from the oracle shows how far two good answers may be apart: twice the error of one.
+For fp64 inputs there is no better truth. There the runs with random last bits are in fp64 too. Their distance from the oracle
+shows how far two good answers may be apart: twice the error of one.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Result:
 
 @dataclass
 class Verdict:
-    """What came of a comparison: for each quantity the error as a share of what is allowed, and the failures in words.
+    """The result of a comparison: the error of each quantity as a share of its allowance, and the failures in words.
 
-    share  how many times the allowance counts: 1, or 2 in fp64, where the truth has an error of the same size
+    share  the factor of the allowance: 1, or 2 in fp64, where the truth has an error of the same size
     """
 
     case: str
@@ -74,8 +74,8 @@ def judge(
 ) -> Verdict:
     """Call both functions with the inputs by name, and assert that ours is within the yardstick.
 
-    inputs     float tensors as ours receives them, already rounded; anything else is passed on as it is. The widest
-               tensors are embeddings, whose dtype is the one trained in
+    inputs     float tensors as ours receives them, already rounded; anything else is passed on unchanged. The tensors with
+               the most dimensions are embeddings, whose dtype is that of the training
     seed       of the upstream gradient of results that are no scalars, and of the random last bits
     gradients  False compares values alone
     constants  names of float tensors that get no gradient
@@ -202,7 +202,8 @@ def same_shape(verdict: Verdict, what: str, ours: Tensor, truth: Tensor) -> bool
 
 
 def same_special_values(verdict: Verdict, what: str, ours: Tensor, truth: Tensor, dtype: torch.dtype) -> Tensor:
-    """Where both are finite; a NaN must meet NaN, an infinity the same infinity (the truth as `dtype` would hold it)."""
+    """The places where both are finite. Elsewhere NaN must meet NaN, and an infinity the same infinity, the truth rounded to
+    `dtype`."""
     expected = truth.to(dtype).double()
     usual = expected.isfinite() & ours.isfinite()
     wrong = ~usual & ~((ours == expected) | (ours.isnan() & expected.isnan()))

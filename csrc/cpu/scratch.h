@@ -1,5 +1,5 @@
-// Memory that a call works in: aligned, and NaN at first where JESSL_POISON is set, so that tests see what was read
-// before it was written.
+// Memory that a call works in. It is aligned. With JESSL_POISON set it begins as NaN, so that tests notice a read
+// before the first write.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace jessl {
 
-// Small blocks that a thread has used and will use again: new ones come from the system page by page, which for a batch
+// Small blocks that a thread keeps for its next calls. New memory comes from the system page by page, which for a batch
 // of 64 rows takes longer than its loss.
 class SpareBlocks {
  public:
@@ -63,7 +63,7 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
-  // The next n numbers, from a cache line of their own.
+  // The next n numbers, beginning at a cache line of their own.
   template <class T>
   T* take(std::int64_t n) {
     T* taken = reinterpret_cast<T*>(next_);

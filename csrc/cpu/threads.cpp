@@ -15,10 +15,10 @@ namespace jessl {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto patience = std::chrono::milliseconds(100);  // between two looks at `interrupted`
+constexpr auto patience = std::chrono::milliseconds(100);  // between two calls of `interrupted`
 
-// The tasks in order: phase p of strip b stands between phase 0 of strips b + p and b + p + 1. So while the last tasks
-// of a phase run, others find work in the next strip.
+// The order of the tasks: phase p of strip b comes between phase 0 of strips b + p and b + p + 1. So while the last
+// tasks of a phase run, other threads find work in the next strip.
 class Schedule {
  public:
   explicit Schedule(const Plan& plan) : plan_(plan), segment_(plan.first(0)) {}
@@ -97,7 +97,7 @@ class Team {
   void await(Ready&& ready, int thread) {
     for (int tries = 0; !ready(); ++tries) {
       if (stop_) throw Abandoned{};
-      // A task is tens of microseconds: mostly it is ready before a thread could have slept.
+      // A task takes tens of microseconds: mostly it is ready before a thread could fall asleep.
       if (tries < 1000) continue;
       std::this_thread::yield();
       if (thread == 0) look_up();
@@ -118,7 +118,7 @@ class Team {
   const std::function<void(const Task&, int)>& task_;
   const std::function<void(std::int64_t, int)>& finish_;
   Schedule schedule_;
-  const std::unique_ptr<std::atomic<std::int64_t>[]> through_;  // by phase and segment: strips it has been through
+  const std::unique_ptr<std::atomic<std::int64_t>[]> through_;  // by phase and segment: strips done
   const std::unique_ptr<std::atomic<std::int64_t>[]> left_;     // by strip and phase: tasks not done
   const std::unique_ptr<std::atomic<bool>[]> finished_;
   std::atomic<bool> stop_{false};
@@ -127,13 +127,13 @@ class Team {
   std::exception_ptr failure_;
 };
 
-// The OpenMP runtime that torch has loaded, if it has: its threads are awake, and often still turning after torch's
-// last operation. Threads of our own would wait for them to leave the core, 3 to 5 ms measured, which is a whole call
-// at N = 1024. Null in a forked child, where those threads are gone and the runtime would wait for them for ever.
+// The OpenMP runtime that torch has loaded, if any. Its threads are awake, and often still spin after torch's last
+// operation. Threads of our own would wait for them to leave the core, 3 to 5 ms measured, which is a whole call at
+// N = 1024. Null in a forked child, where those threads are gone and the runtime would wait for them for ever.
 using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
 std::atomic<bool> forked{false};
-// From the moment this is loaded.
+// Registered when this library is loaded.
 [[maybe_unused]] const int watching = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
 Parallel loaded_openmp() {
@@ -155,8 +155,8 @@ void work_in_openmp(Parallel parallel, int threads, Team& team) {
       &region, unsigned(threads), 0);
 }
 
-// Threads that live for this call. One that the system starts only when all tasks are taken is not waited for; who may
-// still touch the team is seen at its door, which outlives the call.
+// Threads that live for this call. A thread that the system starts only when all tasks are taken is not waited for.
+// Such a late thread looks at the door, which outlives the call, before it touches the team.
 void work_in_threads(int threads, Team& team) {
   struct Door {
     std::atomic<int> inside{0};
@@ -171,7 +171,7 @@ void work_in_threads(int threads, Team& team) {
         --door->inside;
       }).detach();
   } catch (const std::exception&) {
-    // The system has no more threads, or memory for them, to give; those that there are do the work.
+    // The system has no more threads, or no memory for them; the existing ones do the work.
   }
   team.work(0);
   door->closed = true;

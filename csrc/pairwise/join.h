@@ -1,11 +1,11 @@
-// Joins: what becomes of a row's sums, and its slopes. The only place that knows them in C++ (problem/join.py in
-// Python).
+// Joins: a row's loss from its sums, and the slopes of that loss. Joins are defined only here in C++ (problem/join.py
+// in Python).
 //
 //   loss_i = f(N_i, P_i, spread_i, n_i)
 //
 //   N       log-sum-exp over the row's negatives, one for each tilt; or their sum of ψ
 //   P       log-sum-exp over its positives, or their sum of ψ
-//   spread  P − mean_p s_ip over its positives; exactly 0 where there is one
+//   spread  P − mean_p s_ip over its positives; exactly 0 for one positive
 //   n       how many positives the row has
 #pragma once
 
@@ -19,8 +19,8 @@ enum class Join { none, softplus, difference, sum, softplus_spread, softplus_cou
 
 inline constexpr int most_join_tilts = 2;
 
-// A join's name, and what is known of it: how many N it takes; whether it takes P, so that a row without positives has
-// loss 0 and slopes 0; whether it takes the spread; and whether its slopes by N are the same whatever N is.
+// A join's name and properties: how many N it takes; whether it takes P, so that a row without positives has loss 0 and
+// slopes 0; whether it takes the spread; and whether its slopes by N are constants.
 struct JoinWord {
   const char* name;
   Join join;

@@ -1,4 +1,4 @@
-// What φ, ψ and the joins ask of a number type, for plain numbers; vector types bring their own.
+// The functions that φ, ψ and the joins need of a number type, for plain numbers. Vector types have their own.
 #pragma once
 
 #include <cmath>
@@ -13,7 +13,7 @@ template <Scalar T>
 T select(bool condition, T a, T b) {
   return condition ? a : b;
 }
-// Of NaN the first argument is returned, as vectors do.
+// With a NaN the first argument is returned, as vectors do.
 template <Scalar T>
 T min(T a, T b) {
   return b < a ? b : a;
@@ -37,7 +37,7 @@ T logistic(T s) {
   return 1 / (1 + std::exp(-s));
 }
 
-// log(1 − e^s) of s < 0: near 0, where e^s is close to 1, without a subtraction of equal numbers; and its slope.
+// log(1 − e^s) of s < 0, and its slope. Near 0, where e^s is close to 1, nothing equal is subtracted.
 template <Scalar T>
 T log1m_exp(T s) {
   return s > T(-0.6931471805599453) ? std::log(-std::expm1(s)) : std::log1p(-std::exp(s));

@@ -1,7 +1,7 @@
-// φ of a score, the ψ that a sum over pairs adds up, and their slopes, for one number or for a vector of them: the only
-// place that knows them in C++.
+// φ of a score, ψ of a sum over pairs, and their slopes, for one number or for a vector. They are defined only here in
+// C++.
 //
-// T is float, double or a vector type. It needs sqrt, min, max and select(mask, a, b), found by its own namespace, and
+// T is float, double or a vector type. It needs sqrt, min, max and select(mask, a, b), found in its own namespace, and
 // comparisons that return a mask.
 #pragma once
 
@@ -23,7 +23,7 @@ JESSL_HOST_DEVICE inline T clamp_value(T u, T low, T high) {
   return min(max(u, low), high);  // in this order a NaN passes: max and min return their first argument then
 }
 
-// A NaN score must stay NaN in the gradient: comparisons alone would make a clean 0 of it.
+// A NaN score must stay NaN in the gradient: comparisons alone would turn it into 0.
 template <class T>
 JESSL_HOST_DEVICE inline T clamp_slope(T u, T low, T high) {
   return select(u < low, T(0), select(high < u, T(0), select(u == u, T(1), u)));
@@ -35,7 +35,7 @@ JESSL_HOST_DEVICE inline T laplace_value(T u) {
   return T(0) - sqrt(T(0) - min(u, T(0)));
 }
 
-// Grows without bound as two points meet; there 0 is in the subdifferential, and is what users of torch.cdist get.
+// The slope grows without bound as two points meet. Where they coincide it is 0, a subgradient, as in torch.cdist.
 template <class T>
 JESSL_HOST_DEVICE inline T laplace_slope(T u) {
   const T root = sqrt(T(0) - min(u, T(0)));
@@ -55,10 +55,10 @@ JESSL_HOST_DEVICE inline T phi_slope(const Phi& phi, T u) {
 }
 
 //   softplus    log(1 + e^s)     slope 1 / (1 + e^{−s})
-//   log1m_exp   log(1 − e^s)     slope −e^s / (1 − e^s), of s < 0
+//   log1m_exp   log(1 − e^s)     slope −e^s / (1 − e^s), for s < 0
 //   step        1 where s > 0    slope 0; a NaN stays
 //
-// Of −inf each is 0, and so is its slope.
+// At −inf each is 0, and so is its slope.
 template <class T>
 T psi_value(Op psi, T s) {
   if (psi == Op::softplus) return softplus(s);

@@ -1,6 +1,5 @@
-"""Who computes. A backend is a module of functions and a list of reasons to decline; the first that has none is taken.
-
-`protocol.py` says what such a module has.
+"""The backends and the choice among them. A backend is a module with functions and a list of reasons to decline a problem; the
+first backend without a reason is taken. `protocol.py` lists the functions.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from .protocol import Backend
 
 _modules: tuple[Backend, ...] = (cpu, triton, chunked, reference)  # by device, and then in order of preference
 BACKENDS: dict[str, Backend] = {module.NAME: module for module in _modules}
-# Bytes a backend may use beyond inputs, outputs and a few vectors, unless it is told. On a GPU each strip or block costs some
-# launches, 0.1 ms in all, so they should be few; on a CPU what is kept had better stay near its caches.
+# The default bytes that a backend may use beyond inputs, outputs and a few vectors. On a GPU each strip or block costs some
+# launches, 0.1 ms in all, so they should be few; on a CPU the workspace should stay near the caches.
 WORKSPACE, WORKSPACE_OF_CPU = 256 << 20, 64 << 20
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `use_backend` sets: a backend's name or None for the first willing one, the workspace in bytes, or None for what is
-    usual on a device, and ε."""
+    """The settings of `use_backend`: a backend's name, or None for the first willing one; the workspace in bytes, or None for the
+    device's default; and ε."""
 
     backend: str | None
     workspace: int | None = None
@@ -62,7 +61,7 @@ def settings() -> Settings:
 
 
 class _Block(contextlib.ContextDecorator):
-    """What `use_backend` returns. One that is dropped before it was entered has set nothing, and says so."""
+    """The block that `use_backend` returns. A block that is dropped before it was entered has set nothing, and warns."""
 
     def __init__(self, name: str | None, workspace: int | None, skip_below: float | None):
         self._asked = name, workspace, skip_below
@@ -89,22 +88,21 @@ class _Block(contextlib.ContextDecorator):
 
 
 def use_backend(name: str | None = None, *, workspace: int | None = None, skip_below: float | None = None) -> _Block:
-    """Within the block, let this backend compute, or none: there is no fallback from a backend asked for by name.
+    """Within the block this backend computes. There is no fallback from a backend that was requested by name.
 
     name       "cpu", "triton", "chunked" or "reference"; None keeps the choice in force
     workspace  bytes a backend may use beyond inputs, outputs and a few vectors (default 64 MiB on a CPU, 256 MiB on a GPU)
-    skip_below ε, 0 <= ε < 1 (default 0: every pair counts): pairs may be left out that are together at most a share ε of
-               the Σ_j e^{s_ij} of their row, and of their column where columns are reduced
+    skip_below ε, 0 <= ε < 1 (default 0: every pair counts): a backend may leave out pairs that are together at most a share ε
+               of the Σ_j e^{s_ij} of their row, and of their column if columns are reduced
 
-    What is None stays as it is outside the block. A backward pass uses the settings of its forward pass; what activation
-    checkpointing computes again, those in force then. Holds for the current thread.
+    An argument of None keeps the setting outside the block. A backward pass uses the settings of its forward pass; a forward
+    that activation checkpointing repeats uses the settings in force then. The block holds for the current thread.
 
-    With skip_below a log-sum-exp comes out low by at most −log(1 − ε) ≈ ε, and the weights p_ij = e^{s_ij − row_i} of its
-    gradient are off by at most 2ε, summed over the row; with an anchor by at most 2ε of what the row's negatives weigh, so that
-    a converged batch keeps its gradient. Rounding comes on top. "cpu" leaves out tiles of up to 192 × 192 pairs, and puts the
-    points into an order in which tiles are compact; it pays where most pairs hardly count: a bandwidth or temperature small
-    against the distances, and points in clusters. The other backends compute all pairs, and so do sums of softplus and
-    top-k.
+    With skip_below a log-sum-exp is low by at most −log(1 − ε) ≈ ε, and the weights p_ij = e^{s_ij − row_i} of its gradient are
+    off by at most 2ε, summed over the row; with an anchor by at most 2ε of the weight of the row's negatives, so that a
+    converged batch keeps its gradient. Rounding comes on top. "cpu" leaves out tiles of up to 192 × 192 pairs, and sorts points
+    so that tiles are compact. That pays if most pairs hardly count: a bandwidth or temperature that is small beside the
+    distances, and points in clusters. The other backends compute all pairs, and so do sums of softplus and top-k.
 
     Raises ValueError if there is no such backend, the workspace is not positive or ε is out of range; TypeError if they are of
     another type.
@@ -118,10 +116,10 @@ def use_backend(name: str | None = None, *, workspace: int | None = None, skip_b
 
 
 def set_backend(name: str | None = None, *, workspace: int | None = None, skip_below: float = 0.0) -> None:
-    """Let this backend compute from here on, in all threads, outside of blocks of `use_backend`: for notebooks, and for scripts
-    that have no place for a block.
+    """This backend computes from here on, in all threads, outside of blocks of `use_backend`: for notebooks, and for scripts
+    without a place for a block.
 
-    Arguments as there; without any, what computes unless somebody asks. It outranks JESSL_BACKEND.
+    Arguments as in `use_backend`; without any, the defaults return. This setting outranks JESSL_BACKEND.
 
     Raises ValueError if there is no such backend, the workspace is not positive or ε is out of range; TypeError if they are of
     another type.
@@ -154,7 +152,7 @@ def _checked(
 
 
 def refusals(problem: Score | RowProblem, *ops: str) -> dict[str, list[str]]:
-    """Every backend's reasons not to compute sums of these words over a problem, by device, and then in order of preference."""
+    """Every backend's reasons to decline sums of these words over a problem, by device, and then in order of preference."""
     return {name: _refusal(name, problem, *ops) for name in BACKENDS}
 
 
@@ -169,8 +167,8 @@ def _refusal(name: str, problem: Score | RowProblem, *ops: str) -> list[str]:
 
 
 def select(function: str, problem: Score | RowProblem, *ops: str) -> str:
-    """The name of the backend that will compute this problem. NotImplementedError quotes every refusal, or that of the backend
-    asked for."""
+    """The name of the backend that will compute this problem. NotImplementedError quotes every refusal, or that of the requested
+    backend."""
     for name in BACKENDS:
         if not _refusal(name, problem, *ops):
             return name
@@ -187,7 +185,7 @@ def select(function: str, problem: Score | RowProblem, *ops: str) -> str:
 
 @dataclass(frozen=True)
 class BackendReport:
-    """Who can compute in this installation, as `jk.backends()` returns it. Prints as a table."""
+    """The backends of this installation, as `jk.backends()` returns them. Prints as a table."""
 
     computing: dict[str, str]
     native: str
@@ -202,9 +200,9 @@ class BackendReport:
 
 
 def backends() -> BackendReport:
-    """What can compute here and, where a part is missing, why.
+    """The available backends and, for absent ones, the reason.
 
-    Raises ValueError if JESSL_BACKEND or JESSL_SIMD asks for what is not there.
+    Raises ValueError if JESSL_BACKEND or JESSL_SIMD names something unavailable.
 
     >>> print(jk.backends())
     cpu        available: C++, tiles in cache, CPU tensors

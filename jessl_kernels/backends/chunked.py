@@ -1,7 +1,7 @@
 """Strips of rows in plain torch: O(N·D) memory plus one strip of scores, on any device.
 
-`strips.py` drives the sweeps, `torch_kernels.py` fills the strips and makes sums and weights of them. Products spent (2·N·M·D
-flops each): sums 1; value and gradient 3 where a row's upstream gradient is known in advance and no column has a sum, else 4.
+`strips.py` runs the sweeps; `torch_kernels.py` fills the strips and makes their sums and weights. Products spent (2·N·M·D flops
+each): 1 for sums; 3 for value and gradient if a row's upstream gradient is known in advance and no column has a sum, else 4.
 """
 
 from __future__ import annotations

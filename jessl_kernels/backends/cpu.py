@@ -1,4 +1,4 @@
-"""C++ on the CPU: tiles of scores that stay in cache, on all of torch's threads; csrc/cpu computes, this module hands it over.
+"""C++ on the CPU: tiles of scores that stay in cache, on all of torch's threads. csrc/cpu computes; this module calls it.
 
     one side, slopes known with the sums   3 products     a strip of scores is kept until its log-sum-exps are known
     both sides, or "none"                  4              one pass for the values, one for the gradients
@@ -6,9 +6,9 @@
     sum of ψ, slopes constant              3, symmetric 1.5
     value alone                            1, symmetric ½
 
-and a product less where scores are kept between two passes. Positives that a row may have several of take passes of their own,
-in the order of their ids, over the tiles that hold any. Sums are taken in an order that depends on the problem alone: the same
-bits on every run and at every number of threads.
+Scores that are kept between two passes save a product. Positives by ids take passes of their own, in the order of their ids, over
+the tiles that hold any. The order of sums depends on the problem alone, so bits are the same on every run and at every number of
+threads.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ DTYPES = {
 PHIS = ("identity", "clamp", "laplace")
 OPS = ("logsumexp", "softplus", "log1m_exp", "step")
 MOST_KEPT, MOST_IDS, MOST_PIECES = 4, 8, 8  # csrc/pairwise/problem.h
-TILE = 192  # rows of the largest; csrc/cpu/tile/tile.h
+TILE = 192  # rows of the largest tile; csrc/cpu/tile/tile.h
 LARGE_ON_MACOS = 1 << 25  # rows · columns · dimensions: 512 × 512 × 128
 FEW_DIMENSIONS = 16  # up to here differences cost no more than an expanded square and its corrections
 
 
 def instruction_set() -> str:
-    """Of those compiled into it, the one in use: the best that the processor runs, or what JESSL_SIMD asks for.
+    """The instruction set in use: the best compiled one that the processor runs, or the one that JESSL_SIMD names.
 
-    Raises ValueError if it asks for what is not there, as every call does.
+    Raises ValueError if JESSL_SIMD names one that is not available; so does every call.
     """
     return _core.simd_level()
 
@@ -73,8 +73,8 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
 
 
 def outrun(problem: Score | RowProblem) -> list[str]:
-    """Why another should compute, unless this one is asked for: Apple's library multiplies by units that no instruction of ours
-    reaches. Where that begins to pay is estimated, not measured: no such machine was there."""
+    """Why another backend should compute, unless this one is requested: Apple's library multiplies with units that our
+    instructions cannot reach. The size from which that pays is estimated, not measured."""
     if sys.platform != "darwin" or MISSING or instruction_set() != "portable":
         return []
     if problem.N * problem.M * problem.D < LARGE_ON_MACOS:
@@ -131,7 +131,7 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
 def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
     native = _Problem.of_score(score)
     share = 0.5 if native.symmetric else 1.0
-    # Slopes are known with the sums but for a factor; "logsumexp" is that of a whole matrix.
+    # For "sum" and "mean" slopes are known with the sums, up to a factor; "logsumexp" is the total of the whole matrix.
     known, whole = reduction in ("sum", "mean"), reduction == "logsumexp"
     if not with_gradient:
         gemms, route = share, "one pass"
@@ -161,7 +161,7 @@ def _skipping(score: Score, op: str) -> str:
 
 
 class _Problem:
-    """Scores as the core takes them, and the tensors they point into, which must live as long."""
+    """Scores as the core takes them, and the tensors that they point into, which must live as long."""
 
     def __init__(
         self,
@@ -212,7 +212,7 @@ class _Problem:
         return _Problem(score, (score.x,), y, score.symmetric and not ranks, skip_below)
 
     def row(self, problem: RowProblem) -> tuple[Any, ...]:
-        """What a loss of rows says beside its scores."""
+        """The parts of a loss of rows beside its scores."""
         p = problem.positives
         positives = (
             p.shift,
@@ -226,7 +226,7 @@ class _Problem:
         return *terms, positives, problem.normalize, problem.cols, self.vector(problem.also)
 
     def side(self, side: SideSums | None) -> list[int]:
-        """The addresses of sums of negatives and of positives, 0 for what is not there."""
+        """The addresses of sums of negatives and of positives; 0 for absent ones."""
         if side is None:
             return [0] * 8
         return [self.vector(t) for sums in side for t in (sums or (None,) * 4)]
@@ -235,7 +235,7 @@ class _Problem:
         return [self.vector(t) for t in side or (None,) * 4]
 
     def vector(self, t: Tensor | None) -> int:
-        """Numbers in the dtype of scores."""
+        """The address of numbers in the dtype of scores."""
         return 0 if t is None else self._pointer(t.detach().resolve_neg().to(self.like.dtype))
 
     def _pointer(self, t: Tensor | None) -> int:
@@ -277,7 +277,7 @@ class _Problem:
 
 
 class _Squares(NamedTuple):
-    """How squares are taken, u below which pairs are far apart, the center they are expanded around, and why."""
+    """How squares are taken, the u below which pairs are far apart, the center of the expansion, and the reason."""
 
     taken: str
     far_apart: float
@@ -289,7 +289,7 @@ class _Out:
     """Gradients for the core to write."""
 
     def __init__(self, native: _Problem, of: RowProblem | Score, needs: Needs):
-        # One empty tensor stands for all that nobody asks for: a small batch takes no longer than ten allocations.
+        # One empty tensor stands for all gradients that are not requested: ten allocations take as long as a small batch.
         like, D, nothing = native.like, of.D, native.like
         columns = needs.y.stop - needs.y.start
         self.grads = Gradients(
@@ -305,7 +305,7 @@ class _Out:
         self.columns = needs.y
 
     def room_for_given(self, problem: RowProblem) -> None:
-        """For gradients of what is given by the row beside the pairs."""
+        """Make room for the gradients of scores and log-sum-exps given for each row."""
         like = self.grads.score
         for name, t in (
             ("score", problem.positives.score),
@@ -326,7 +326,7 @@ class _Out:
 
 
 def _symmetric(problem: RowProblem) -> bool:
-    """Whether s_ij = s_ji, and (i, j) is a negative exactly when (j, i) is, as far as that can be told without reading ids."""
+    """Whether s_ij = s_ji, and (i, j) is a negative exactly when (j, i) is, as far as this is known without reading ids."""
     positives, exclude = problem.positives, problem.exclude
     if problem.y or problem.row_bias is not None or problem.col_bias is not None or positives.index is not None:
         return False

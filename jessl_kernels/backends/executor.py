@@ -1,13 +1,13 @@
-"""A loss of rows in five stages, for backends that are written in Python; the one in C++ has an executor of its own.
+"""A loss of rows in five stages, for backends written in Python; the C++ backend has its own executor.
 
     rows_in   pieces put together, rows divided by their norms, scores of single positives       O(N·D)
-    sums      sweep 1: sums over negatives; over positives in a sweep of their own where rows have several
-    join      the loss of each row, and what arrives at its sums                                  O(N)
-    grads     sweep 2: the same pairs again, weighted, pulled back to the embeddings
+    sums      sweep 1: sums over negatives; a further sweep over positives if a row may have several
+    join      the loss of each row, and the gradients of its sums                                 O(N)
+    grads     sweep 2: the same pairs again, weighted, and taken back to the embeddings
     rows_out  gradients of single positives, and back through the norms                           O(N·D)
 
-A backend supplies the two sweeps (`Sweeps`); it may make both at once where what arrives at a row is known with its sum. The
-stages around them are in `rows.py`.
+A backend supplies the two sweeps (`Sweeps`). It may do both at once if a row's weights are known with its sum. The stages around
+the sweeps are in `rows.py`.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ Weigh = Callable[[slice, Sums], Weights]
 
 
 class Sweeps(Protocol):
-    """What a backend supplies: each function goes over the pairs of a score once. Gradients are added to what is there, which has
+    """The functions that a backend supplies; each goes over the pairs of a score once. Gradients are added to `to`, which has
     room for those that `needs` names."""
 
     def sums(self, score: Score, terms: Terms, cols: bool, workspace: int) -> tuple[Sums, Sums | None]:
-        """Of rows and, if asked for, of columns."""
+        """Sums of rows and, if requested, of columns."""
         ...
 
     def grads(
         self, score: Score, terms: Terms, row: Weights, col: Weights | None, needs: Needs, to: Gradients, workspace: int
     ) -> None:
-        """For these weights of rows and, unless None, of columns."""
+        """Add the gradients for these weights of rows and, unless None, of columns."""
         ...
 
     def at_once(self, score: Score, terms: Terms) -> bool:
-        """Whether `sums_and_grads` takes these terms of this score."""
+        """Whether `sums_and_grads` supports these terms of this score."""
         return False
 
     def sums_and_grads(
@@ -90,7 +90,7 @@ class Executor:
         level = sums.reference[0].masked_fill(sums.total[0] == 0, -torch.inf)
         largest = level.amax()
         largest = torch.where(largest.isinf(), 0.0, largest)
-        share = (level - largest).exp()  # (N,) what a row's total counts, in units of the largest
+        share = (level - largest).exp()  # (N,) the factor of a row's total, relative to the largest
         whole = (share * sums.total[0]).sum()
         grads = Gradients.zeros(sums.total, score, needs)
         if needs.any:
@@ -112,7 +112,7 @@ class Executor:
         return self.sweeps.sums(rows.several, rows.problem.of_positives, rows.problem.cols, workspace)
 
     def _at_once(self, rows: Rows, join: Join, loss: Loss, grads: Gradients, workspace: int) -> RowSums:
-        """Sums of rows alone; gradients by the negatives are added."""
+        """Make the sums of rows and add the gradients of the negatives, in one sweep."""
         problem, (positives, _) = rows.problem, self._positives(rows, workspace)
         weight = loss.of_rows(problem.N, positives, grads.score)
 
@@ -127,7 +127,7 @@ class Executor:
     def _add(
         self, rows: Rows, sums: RowSums, slopes: Slopes, to: Gradients, workspace: int, *, negatives: bool = True
     ) -> None:
-        """Gradients by the negatives, and by positives of rows that may have several; those of single ones `Rows.out` adds."""
+        """Add the gradients of the negatives and of several positives; `Rows.out` adds those of single positives."""
         problem, needs = rows.problem, rows.needs
         if not needs.of_pairs:
             return
@@ -159,7 +159,7 @@ def _slopes(join: Join, loss: Loss, sums: RowSums) -> Slopes:
 
 def _value(join: Join, loss: Loss, sums: RowSums) -> Tensor:
     def of(side: SideSums, weight: Tensor) -> Tensor:
-        # A row of weight 0 counts for nothing, also where its value is infinite.
+        # A row of weight 0 does not count, even if its value is infinite.
         return torch.where(weight == 0, 0.0, weight * values(join, side)).sum()
 
     value = of(sums.row, _weight(loss, sums.row))

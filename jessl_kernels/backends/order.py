@@ -1,5 +1,5 @@
-"""A problem whose rows may have several positives, rows and columns in the order of their ids: so the positives of some rows
-stand within few columns."""
+"""Puts rows and columns in the order of their ids if rows may have several positives, so that a strip's positives lie within few
+columns."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Both = TypeVar("Both", RowSums, Slopes)
 
 
 class Order:
-    """The order, and a problem in it: the given one where rows have one positive at most, or where pairs are kept by the numbers
-    that rows had.
+    """The order, and the problem in it. It is the given problem if rows have at most one positive, or if `exclude.keep` needs the
+    given numbers.
 
-    rows, cols  which row, and which column, stands there now; None where none has moved
+    rows, cols  the row, and the column, that now stands in each place; None if none has moved
     """
 
     def __init__(self, problem: RowProblem):
@@ -45,7 +45,7 @@ class Order:
         def whole(pieces: tuple[Tensor, ...]) -> Tensor:
             return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
-        # A row keeps its own number among the columns if both are sorted alike; else diagonals are told by the numbers they had.
+        # If rows and columns are sorted alike the main diagonal stays; other diagonals become ids, the numbers that rows had.
         kept = tuple(d for d in exclude.diagonals if d == 0 and together)
         moved = tuple((rows + d, cols) for d in exclude.diagonals if d not in kept)
         return replace(
@@ -65,7 +65,7 @@ class Order:
         )
 
     def reach(self) -> tuple[IdPair | None, IdPair | None]:
-        """Of each row the first column that may be a positive and the last + 1; and the rows of each column. None: not known."""
+        """The first column, and the last + 1, that may be a positive of each row; the same for each column. None: not known."""
         row_ids, col_ids = self.problem.positives.row_ids, self.problem.positives.col_ids
         if self.rows is None or row_ids is None or col_ids is None:
             return None, None
@@ -76,21 +76,21 @@ class Order:
         return loss._replace(weights=_taken(loss.weights, self.rows), col_weights=_taken(loss.col_weights, self.cols))
 
     def needs(self, needs: Needs) -> Needs:
-        """Which gradients of the sorted problem those of the given one take: all columns where there are any."""
+        """The gradients that the sorted problem must make: those of all columns if any column is requested."""
         if self.rows is None:
             return needs
         wanted = needs.y.stop > needs.y.start or (needs.x and not self.given.y and not self._together)
         return needs._replace(y=slice(0, self.problem.M if wanted else 0))
 
     def forth(self, both: Both) -> Both:
-        """What is about rows, and columns, by the numbers that they have here."""
+        """Tensors of rows, and of columns, in the new order."""
         return _moved(both, self.rows, self.cols)
 
     def sums_back(self, sums: RowSums) -> RowSums:
         return _moved(sums, *self._places())
 
     def gradients_back(self, made: Gradients, needs: Needs) -> Gradients:
-        """Gradients by the numbers that rows had; needs: of the problem as it was given."""
+        """Gradients in the given order; needs: those of the given problem."""
         if self.rows is None:
             return made
         rows, cols = self._places()
@@ -103,7 +103,7 @@ class Order:
         )  # fmt: skip
 
     def _places(self) -> tuple[Tensor | None, Tensor | None]:
-        """Where each row, and each column, stands now."""
+        """The new place of each row, and of each column."""
         if self.rows is None or self.cols is None:
             return None, None
         rows = _inverse(self.rows)
@@ -114,7 +114,7 @@ T = TypeVar("T", Tensor, Tensor | None)
 
 
 def _taken(t: T, numbers: Tensor | None, dim: int = 0) -> T:
-    """Those with these numbers, in this order; an empty tensor, which stands for none, as it is."""
+    """The entries with these numbers, in this order; an empty tensor, which stands for none, is returned as it is."""
     return t if t is None or numbers is None or not t.numel() else t.detach().index_select(dim, numbers)
 
 

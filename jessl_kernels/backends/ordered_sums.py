@@ -10,20 +10,20 @@ from torch import Tensor
 
 
 def sums_by_number(rows: Tensor, numbers: Tensor, count: int) -> Tensor:
-    """(count, …): for each k the sum of the rows whose number is k, 0 where there is none."""
+    """(count, …): for each k the sum of the rows whose number is k; 0 if there is none."""
     return (one_by_one if rows.device.type == "cpu" else in_pairs)(rows, numbers, count)
 
 
 def one_by_one(rows: Tensor, places: Tensor, count: int) -> Tensor:
-    """On a CPU, where index_add takes one row after the other."""
+    """The sums on a CPU, where index_add adds one row after the other."""
     return rows.new_zeros(count, *rows.shape[1:]).index_add(0, places, rows)
 
 
 def in_pairs(rows: Tensor, places: Tensor, count: int) -> Tensor:
-    """Without atomics, in ⌈log₂ n⌉ steps over the sorted rows: a tree rounds less than one after the other."""
+    """The sums without atomics, in ⌈log₂ n⌉ steps over the sorted rows; a tree rounds less than a sequence."""
     places, order = places.sort(stable=True)
     sums = rows.index_select(0, order)
-    reach = 1  # each row holds the sum of as many rows from itself on, as far as they share its place
+    reach = 1  # each row holds the sum of `reach` rows from itself on, as far as they share its place
     while reach < len(sums):
         shared = _along(places[:-reach] == places[reach:], sums)
         sums[:-reach] += torch.where(shared, sums[reach:], 0.0)  # a copy, so that nothing is read after it was written

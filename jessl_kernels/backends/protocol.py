@@ -1,7 +1,7 @@
-"""What a backend is: a module with these names and functions.
+"""The names and functions of a module that is a backend.
 
-`workspace` is in bytes, beyond inputs, outputs and a few vectors. Results come in the accumulation dtype of the problem. Backends
-that are written in Python have most of this from `executor.py`, and supply the two sweeps over the pairs.
+`workspace` is in bytes, beyond inputs, outputs and a few vectors. Results have the accumulation dtype of the problem. A backend
+written in Python takes most functions from `executor.py`, and supplies the two sweeps over the pairs.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ..problem.types import Gradients, Needs, Plan, RowSums, Slopes
 
 
 class Backend(Protocol):
-    """What every backend has.
+    """A backend.
 
-    NAME, DESCRIPTION  how users select it, and what they are told of it
-    MISSING            why it is not in this installation; empty if it is
+    NAME, DESCRIPTION  the name by which users select it, and its line in `jk.backends()`
+    MISSING            why it is absent from this installation; empty if it is present
     """
 
     @property
@@ -30,15 +30,15 @@ class Backend(Protocol):
     def MISSING(self) -> str: ...
 
     def declines(self, problem: Score | RowProblem, op: str, /) -> list[str]:
-        """Why it cannot sum these words ("logsumexp" or a ψ) over this problem; empty if it can."""
+        """The reasons why it cannot sum this word ("logsumexp" or a ψ) over this problem; empty if it can."""
         ...
 
     def row_sums(self, problem: RowProblem, workspace: int) -> RowSums:
-        """Sums of rows, and of columns where the problem has them."""
+        """Sums of rows, and of columns if the problem has them."""
         ...
 
     def row_grads(self, problem: RowProblem, sums: RowSums, slopes: Slopes, needs: Needs, workspace: int) -> Gradients:
-        """Gradients for what arrives at these sums, which may be over more pairs than the problem's."""
+        """Gradients for the upstream gradients of these sums, which may include other problems' pairs."""
         ...
 
     def row_loss(self, problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
@@ -54,5 +54,5 @@ class Backend(Protocol):
         ...
 
     def plan(self, score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
-        """What it would do, for `jk.explain`."""
+        """The route it would take, for `jk.explain`."""
         ...

@@ -4,13 +4,13 @@
     sum of ψ    N_i = Σ_j ψ(τ s_ij)                 ∂N_i/∂s_ij = τ ψ'(τ s_ij)
     spread      N_i − mean_j s_ij                   ∂/∂s_ij = e^{s_ij − N_i} − 1/n_i       of positives mostly
 
-and the same over columns. With P_ij = ∂loss/∂s_ij, made of the upstream gradients as `Weights` says, and U = φ'(u) ∘ P:
+and the same over columns. With P_ij = ∂loss/∂s_ij, made from the upstream gradients (see `Weights`), and U = φ'(u) ∘ P:
 
     dot      dx = α U y                 dy = α Uᵀ x                 dα = Σ_ij U_ij ⟨x_i, y_j⟩
     sqdist   dx_i = 2α Σ_j U_ij (y_j − x_i)   dy_j = 2α Σ_i U_ij (x_i − y_j)   dα = −Σ_ij U_ij ‖x_i − y_j‖²
     dr = P·1    dc = Pᵀ·1               and dx + dy where y is x.
 
-What becomes of the sums is `executor.py`'s. It computes in fp32 (fp64 for fp64). Squared distances are taken by differences.
+`executor.py` makes the loss from the sums. Computation is in fp32 (fp64 for fp64). Squared distances are taken by differences.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _matrices(score: Score) -> tuple[Tensor, Tensor]:
 
 
 def _sums(s: Tensor, terms: Terms) -> Sums:
-    """Over the columns of a matrix of scores, those that are out −inf."""
+    """Sums over the columns of a matrix of scores, in which excluded pairs are −inf."""
     there = s != -torch.inf
     linear = torch.where(there, s, 0.0).sum(dim=1) if terms.linear else None
     count = there.sum(dim=1).to(s.dtype) if terms.linear else None
@@ -94,7 +94,7 @@ def _sums(s: Tensor, terms: Terms) -> Sums:
         psi = PSIS[terms.op]
         totals = [torch.where(there, psi.value(tilt * s), 0.0).sum(dim=1) for tilt in terms.tilts]
         return Sums(None, torch.stack(totals), linear, count)
-    # Measured from 0 where there is no pair, or one is infinite: differences from their maximum would be NaN.
+    # The reference is 0 if there is no pair, or one is infinite: differences from their maximum would be NaN.
     largest = torch.stack([tilt * s.amax(dim=1) for tilt in terms.tilts])
     largest = torch.where(largest.isinf(), 0.0, largest)
     totals = [(tilt * s - m[:, None]).exp().sum(dim=1) for tilt, m in zip(terms.tilts, largest, strict=True)]
@@ -102,7 +102,7 @@ def _sums(s: Tensor, terms: Terms) -> Sums:
 
 
 def _weighted(s: Tensor, terms: Terms, side: Weights) -> Tensor:
-    """P_ij of one side, for a matrix of scores whose rows it is."""
+    """P_ij of one side, for a matrix of scores whose rows are that side."""
     there = s != -torch.inf
     if side.reference is None:
         psi = PSIS[terms.op]

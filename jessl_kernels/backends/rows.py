@@ -1,8 +1,8 @@
-"""What a loss does to its rows before and after the sweeps, in torch, O(N·D): `rows_in` and `rows_out` of the executor.
+"""The O(N·D) work on rows before and after the sweeps, in torch: `rows_in` and `rows_out` of the executor.
 
     x̂_i = x_i / max(‖x_i‖, 1e−12)        dx_i = (dx̂_i − x̂_i⟨x̂_i, dx̂_i⟩) / ‖x_i‖
 
-and of a row's one positive k with the weight w_i = ∂loss/∂s_ik, u = α t:
+and for the single positive k of a row, with the weight w_i = ∂loss/∂s_ik and u = α t:
 
     dot      dx_i += α w_i φ' y_k          dy_k += α w_i φ' x_i          dα += w_i φ' ⟨x_i, y_k⟩
     sqdist   dx_i += 2α w_i φ' (y_k − x_i) and so on                     dr_i += w_i    dc_k += w_i
@@ -22,7 +22,7 @@ EPS = 1e-12  # the least norm that torch.nn.functional.normalize divides by
 
 
 class Batch:
-    """X or Y as its scores see it: in one piece, divided by norms if that is asked for, in the dtype it was given in."""
+    """X or Y as the scores see it: in one piece, divided by norms if requested, in the given dtype."""
 
     def __init__(self, pieces: tuple[Tensor, ...], normalize: bool, dtype: torch.dtype):
         given = pieces[0].detach() if len(pieces) == 1 else torch.cat([piece.detach() for piece in pieces])
@@ -34,7 +34,7 @@ class Batch:
             self.rows = self._unit.to(given.dtype)
 
     def back(self, gradient: Tensor, columns: slice = slice(None)) -> Tensor:
-        """The gradient by these rows as that by the rows that were given."""
+        """The gradient of the given rows, from that of these rows."""
         if self._norm is None or self._unit is None:
             return gradient
         norm, unit = self._norm[columns], self._unit[columns]
@@ -43,10 +43,10 @@ class Batch:
 
 
 class Rows:
-    """A problem's rows on their way in and out.
+    """The rows of a problem, before and after the sweeps.
 
     negatives  the scores of the pairs that are neither positive nor excluded
-    several    those of the positives, where rows may have several
+    several    the scores of the positives, if a row may have several
     """
 
     def __init__(self, problem: RowProblem):
@@ -56,7 +56,7 @@ class Rows:
         self.score = problem.score(self.x.rows, None if self.y is None else self.y.rows)
         self.negatives = problem.of_negatives_alone(self.score)
         self.several = problem.of_positives_alone(self.score) if problem.positives.several else None
-        self.partner: Tensor | None = None  # (N,) each row's one positive, a column; of rows without one any
+        self.partner: Tensor | None = None  # (N,) the column of each row's positive; any column if it has none
         self._has: Tensor | None = None  # (N,) whether it has one
         if problem.positives.shift is not None or problem.positives.index is not None:
             self._score_partners()
@@ -90,7 +90,7 @@ class Rows:
             self._s = self._s + problem.col_bias.index_select(0, self.partner)
 
     def single_sums(self) -> tuple[Sums | None, Sums | None]:
-        """Of rows, and of columns, that have one positive or none."""
+        """The sums over positives of rows, and of columns, that have at most one positive."""
         problem, positives = self.problem, self.problem.positives
         terms = problem.of_positives
 
@@ -105,12 +105,12 @@ class Rows:
 
         if self.partner is None:
             return sums(positives.score, None), sums(positives.col_score, None)
-        # Where columns have sums each is the partner of one row.
+        # If columns have sums, each column is the partner of one row.
         of_columns = self._s.index_select(0, self.partner.argsort()) if problem.cols else None
         return sums(self._s, self._has), sums(of_columns, None)
 
     def with_also(self, sums: Sums, here: slice = slice(None)) -> Sums:
-        """Sums of the rows `here` over negatives, joined by the log-sum-exps that are given beside the pairs."""
+        """Sums of the rows `here` over negatives, merged with the log-sum-exps given beside the pairs."""
         also = self.problem.also
         if also is None:
             return sums
@@ -119,7 +119,7 @@ class Rows:
         return sums.merged(Sums(also.masked_fill(empty, 0.0)[None], (~empty).to(also.dtype)[None]))
 
     def out(self, grads: Gradients, sums: RowSums, slopes: Slopes) -> Gradients:
-        """The gradients by what was given, from those that the sweeps have added."""
+        """The gradients of the given tensors, from those that the sweeps have added."""
         row, col, positives = slopes.row, slopes.col, self.problem.positives
         if positives.score is not None and row.P is not None:
             grads.score = self._at_scores(positives.score, row.P)
@@ -140,7 +140,7 @@ class Rows:
         return grads
 
     def _at_scores(self, score: Tensor, weight: Tensor) -> Tensor:
-        """What arrives at single positives, of what arrives at their sums."""
+        """The gradients of the scores of single positives, from those of their sums."""
         terms = self.problem.of_positives
         if terms.op == "logsumexp":
             return weight
@@ -167,7 +167,7 @@ class Rows:
             of_y = -of_x
         if grads.x.numel():
             grads.x += of_x
-        if self.y is None and grads.x.numel():  # what partners receive is X's too
+        if self.y is None and grads.x.numel():  # the partners' gradient is X's too
             grads.x += sums_by_number(of_y, self.partner, problem.M)
         elif grads.y.numel():
             grads.y += sums_by_number(of_y, self.partner, problem.M)[self.needs.y]

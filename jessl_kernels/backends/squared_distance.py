@@ -1,8 +1,8 @@
-"""Squared distances: by differences, block by block, and when they may be expanded into a matrix product.
+"""Squared distances: by differences, block by block; and the condition under which they may be a matrix product.
 
 ‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩ around the mean rounds u = −α‖x − y‖² by about ε·α·R², R the radius of the data, however close
-two points are. That is exact enough where it stays below the last bits that matter, or where no two points are close:
-differences, too, round u by ε·|u|.
+two points are. That is exact enough if it is below the last bits that matter, or if no two points are close, because differences
+round u by ε·|u| as well.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 from ..problem.score import Score
 
 BAR = {torch.float32: 2.0**-21, torch.float64: 2.0**-40}  # admitted rounding of u: 8 ulp of 1 in fp32, 4096 in fp64
-CLOSE = 0.25  # of the squared radius
+CLOSE = 0.25  # pairs closer than this share of the squared radius are close
 BLOCK = 4 << 20  # bytes of converted rows held at once
 
 
 def score_radius(score: Score) -> float:
-    """|α|·R², R² the largest ‖x_i − ȳ‖² and ‖y_j − ȳ‖²; NaN or inf where the data are. Reads the data, a block of rows at a time,
-    so it is for CPU tensors."""
+    """|α|·R², R² the largest ‖x_i − ȳ‖² and ‖y_j − ȳ‖²; NaN or inf if the data are. It reads the data, a block of rows at a
+    time, so it is for CPU tensors."""
     mean = center(score, score.dtype)
     most = max(1, BLOCK // (score.D * score.dtype.itemsize))
     radii = [
@@ -33,7 +33,7 @@ def score_radius(score: Score) -> float:
 
 
 def exact_enough(score: Score, score_radius: float, dtype: torch.dtype) -> bool:
-    """Whether an expansion computed in this dtype may stand for the distances of any two points."""
+    """Whether an expansion in this dtype is exact enough for any two points."""
     return score_radius * torch.finfo(dtype).eps <= bar(score)
 
 
@@ -43,7 +43,7 @@ def bar(score: Score) -> float:
 
 
 def far_apart(score: Score, score_radius: float) -> float | None:
-    """u below which pairs are so far apart that an expansion is exact enough for them; None if there is no such number."""
+    """The u below which pairs are far enough apart for an expansion; None if there is none."""
     return -CLOSE * score_radius if score.phi.name == "identity" else None
 
 
@@ -53,7 +53,7 @@ def center(score: Score, dtype: torch.dtype) -> Tensor:
 
 
 def squared_distances(x: Tensor, y: Tensor, out: Tensor) -> Tensor:
-    """‖x_i − y_j‖² by differences, into a block (B, C): exact however small against the spread, at 2D passes over the block."""
+    """‖x_i − y_j‖² by differences, into a block (B, C): exact however close the points are, at 2D passes over the block."""
     out.zero_()
     for x_d, y_d in _dimensions(x, y, out.dtype):
         out += torch.sub(x_d[:, None], y_d[None, :]).square_()

@@ -1,17 +1,17 @@
 """Strips of rows: the sweeps of every backend that keeps scores a strip at a time, over a table of four functions.
 
     for each strip of B rows, over the columns in its reach:
-        settle     t, (B, C), by the library's product: the only N×M object, never all of it at once
-        absorb     sums of its rows; of columns, merged with those of the strips before, in order
-        add_grads  U = φ' ∘ P, (B, C), and what P and U sum to
-                   dX_b += U Y and dY += Uᵀ X_b, by the library; of distances less (U·1) X_b and (Uᵀ·1) Y
+        settle     t, (B, C), by the library's product: the only N×M object, of which one strip exists at a time
+        absorb     sums of the rows; sums of columns, merged with those of earlier strips, in order
+        add_grads  U = φ' ∘ P, (B, C), and sums of P and U
+                   dX_b += U Y and dY += Uᵀ X_b, by the library; for distances minus (U·1) X_b and (Uᵀ·1) Y
         finish     the scores themselves, for top-k
 
-Products of 2·N·M·D flops: 1 for sums and 3 for gradients; 3 for both at once, where only rows have sums, because those of a
-strip's rows are complete when the strip is, and U is made from the same scores. Columns whose gradient nobody wants take none.
-Sums run in a fixed order: the same bits on every run. Nothing here waits for a device.
+Products of 2·N·M·D flops: 1 for sums and 3 for gradients. 3 for both at once if only rows have sums: a row's sum is complete when
+its strip is, and U is made from the same scores. Columns without a requested gradient take no product. Sums run in a fixed order:
+the same bits on every run. Nothing here waits for a device.
 
-`torch_kernels.py` is such a table, triton/strip_kernels.py another; `reference.py` specifies the results.
+`torch_kernels.py` and triton/strip_kernels.py are such tables; `reference.py` specifies the results.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .executor import Sweeps, Weigh
 
 @dataclass
 class Strip:
-    """Where a strip lies. A table keeps with it what it needs, until it settles the next one."""
+    """The rows and columns of a strip. A table adds its own fields, which hold until it settles the next strip."""
 
     rows: slice
     columns: slice
@@ -42,8 +42,8 @@ S = TypeVar("S", bound=Strip)
 class Kernels(Protocol[S]):
     """A table, made for one sweep over one score.
 
-    rows    of a strip
-    narrow  whether strips keep to the columns in their reach: ids are read for it
+    rows    the rows of a strip
+    narrow  whether strips have only the columns in their reach, for which ids are read
     """
 
     score: Score
@@ -53,22 +53,22 @@ class Kernels(Protocol[S]):
     def settle(self, rows: slice, columns: slice) -> S: ...
 
     def absorb(self, strip: S, row: Sums, col: Sums | None) -> None:
-        """Write down the sums of its rows, and add those of its columns to what is there."""
+        """Write the sums of the strip's rows, and add the sums of its columns."""
         ...
 
     def sides(self, row: Weights, col: Weights | None) -> Any:
-        """Weights as `add_grads` takes them; its `part` are those of some rows and columns."""
+        """Weights as `add_grads` takes them; `part` returns those of some rows and columns."""
         ...
 
     def add_grads(self, strip: S, sides: Any, needs: Needs, to: Gradients) -> None:
-        """A strip's share of all gradients. Its scores are spent."""
+        """Add a strip's share of all gradients. Its scores are overwritten."""
         ...
 
     def finish(self, strip: S) -> Tensor: ...
 
 
 class Strips(Sweeps):
-    """`Sweeps` of a backend, and its top-k, by a table: made of score, terms, workspace, whether columns take part, and needs."""
+    """`Sweeps` of a backend, and its top-k, over a table made from score, terms, workspace, whether columns have sums, needs."""
 
     def __init__(self, table: Callable[[Score, Terms, int, bool, Needs], Kernels[Any]]):
         self.table = table
@@ -118,7 +118,7 @@ class Strips(Sweeps):
 
 
 def settled(kernels: Kernels[S]) -> Iterator[S]:
-    """The strips of a sweep, one after the other; where the table narrows them, those that have a pair."""
+    """The strips of a sweep, one after the other; if the table narrows them, only those that have a pair."""
     score = kernels.score
     for first in range(0, score.N, kernels.rows):
         rows = slice(first, min(first + kernels.rows, score.N))
@@ -128,7 +128,7 @@ def settled(kernels: Kernels[S]) -> Iterator[S]:
 
 
 def _sums(score: Score, terms: Terms, n: int, *, zeros: bool) -> Sums:
-    """To be written to; zeros where strips add to it, or may pass by some of it: sums over no pair."""
+    """New sums to write to; zeros if strips add to them, or may skip some of them, which are then sums over no pair."""
     made = Sums.empty(score.x.new_empty(0, dtype=score.dtype), terms, n)
     for t in made:
         if zeros and t is not None:
@@ -137,7 +137,7 @@ def _sums(score: Score, terms: Terms, n: int, *, zeros: bool) -> Sums:
 
 
 def columns_wanted(score: Score, needs: Needs, to: Gradients) -> tuple[slice, Tensor]:
-    """Of which columns a gradient is wanted, and where it goes, first to last."""
+    """The columns whose gradient is requested, from the first to the last, and its target."""
     return (slice(0, score.M), to.x) if score.y is None and needs.x else (needs.y, to.y)
 
 
@@ -150,5 +150,5 @@ def overlap(a: slice, b: slice) -> slice:
 
 
 def within(part: slice, whole: slice) -> slice:
-    """The numbers that a part of something has there."""
+    """A part of `whole`, counted from the beginning of `whole`."""
     return slice(part.start - whole.start, part.stop - whole.start)

@@ -5,20 +5,20 @@ With t_ij = ⟨x_i, y_j⟩ or −‖x_i − y_j‖², the score is s = φ(α t) 
     sums       Σ_j e^{τ s_ij − m_i} with m_i = max_j τ s_ij, or Σ_j ψ(τ s_ij), for each tilt τ; the same over columns
     U          φ' ∘ P, P_ij = Σ_k f_ki e^{τ_k s_ij − m_ki} + spread_i e^{s_ij − m_0i} − mean_i, and the same of columns
 
-A strip's scores are held in one buffer that the next strip reuses. Three ways to fill it, the first that is exact enough:
+A strip's scores are held in one buffer that the next strip reuses. There are three ways to fill it; the first exact one is taken:
 
     product       t by one matrix product, in the accumulation dtype; a square is expanded around the mean,
                   −‖x − y‖² = [2x, −‖x‖², −1]·[y, 1, ‖y‖²]
     fp64 product  the same in double precision, for fp32 and half inputs; α t is then rounded to fp32 once
     differences   ‖x − y‖² one dimension after the other, exact for any bandwidth, 2D elementwise passes; for few dimensions
 
-An expanded square is exact enough for all pairs, or for those far apart (`squared_distance.py`). The second can only be seen
-afterwards, so a plain product is tried first, and done again in fp64 for the strips where some pair is closer than half the
-radius; in high dimension there are none. On devices the radius cannot be read without waiting for them, so squares are taken
-by differences there. Gradients go the way the scores came.
+An expanded square is exact enough for all pairs, or for pairs that are far apart (`squared_distance.py`). Whether pairs are far
+apart is known only afterwards, so a plain product is tried first, and done again in fp64 for strips in which some pair is closer
+than half the radius; in high dimension there are none. On a device the radius cannot be read without waiting, so squares are
+taken by differences. Gradients are made the way the scores were.
 
-Strips are small enough to stay in cache, so the elementwise passes cost little beside the products. That is why the scale is
-multiplied into x before the product, why U comes without it, and why e^{s − m} of the sums stays for U: each is a pass less.
+Strips are small enough to stay in cache, so the elementwise passes cost little beside the products. To save a pass each, the
+scale is multiplied into x before the product, U comes without it, and e^{s − m} of the sums is kept for U.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ CACHED_STRIP = 4 << 20  # bytes: a strip this small stays in the last cache leve
 FEWEST_ROWS = 128  # below this many rows the library's matrix product loses its speed
 FEW_DIMENSIONS = 4  # up to here the 2D passes of differences cost less than a product in fp64
 
-# e^t below the smallest normal number is flushed to 0. Where many weights are subnormal (small temperatures, KDE in high
-# dimension) exp would take 20 to 40 times longer: measured 24.5 ms instead of 0.6 ms for 2²⁰ numbers.
+# e^t below the smallest normal number is flushed to 0. With many subnormal weights (small temperatures, KDE in high dimension)
+# exp would take 20 to 40 times longer: measured 24.5 ms instead of 0.6 ms for 2²⁰ numbers.
 SMALLEST_EXPONENT = {torch.float32: -87.0, torch.float64: -708.0}
 
 
 @dataclass(frozen=True)
 class Filling:
-    """One of the three ways, and the words for it; far_apart: u of a strip whose pairs all lie below may be a plain product."""
+    """One of the three ways, and its description; far_apart: a strip may be a plain product if all its u lie below this."""
 
     dtype: torch.dtype
     differences: bool
@@ -83,12 +83,12 @@ def choose_filling(score: Score) -> Filling:
 
 @dataclass(frozen=True)
 class Buffers:
-    """Which buffers of a strip's size a sweep needs, and how many rows a strip then has.
+    """The buffers of a strip's size that a sweep needs, and the rows that a strip then has.
 
-    t        keep t beside the scores: for φ', for the gradient of the scale of a distance, or because its dtype is another
+    t        keep t beside the scores: for φ', for the gradient of the scale of a distance, or because its dtype differs
     scratch  a second buffer like the scores: for columns, and for several terms
-    rows     of one strip
-    bytes    of all of them together
+    rows     the rows of one strip
+    bytes    the bytes of all buffers together
     """
 
     t: bool
@@ -101,7 +101,7 @@ class Buffers:
         keep_t = filling.dtype != score.dtype or (needs.any and _needs_t(score, needs))
         scratch = cols or len(terms.tilts) > 1 or terms.linear
         row_bytes = score.M * ((1 + scratch) * score.dtype.itemsize + keep_t * filling.dtype.itemsize)
-        # What torch allocates on the way: masks, a converted P, a guide's scores.
+        # Temporary tensors of torch: masks, a converted P, a guide's scores.
         guided = score.exclude.guide is not None
         passing = score.M * (filling.dtype.itemsize + guided * score.dtype.itemsize)
         rows = max(1, workspace // (row_bytes + passing))
@@ -119,7 +119,7 @@ def _needs_t(score: Score, needs: Needs) -> bool:
 class TorchStrip(Strip):
     """One strip.
 
-    dtype    that t was computed in, and U is multiplied in
+    dtype    the dtype in which t was computed and U is multiplied
     scores   (B, C), free to overwrite
     t        (B, C), or None
     scratch  a second buffer like scores, or None
@@ -140,7 +140,7 @@ class Sides(NamedTuple):
     col: Weights | None
 
     def part(self, rows: slice, columns: slice) -> Sides:
-        """Those of a strip, as columns and as rows: (tilts, B, 1) and (tilts, 1, C), spread and mean without the tilts."""
+        """The weights of a strip: of rows (tilts, B, 1), of columns (tilts, 1, C); spread and mean without the tilts."""
         row = Weights(*(None if t is None else t[..., rows, None] for t in self.row))  # pyright: ignore[reportArgumentType]
         if self.col is None:
             return Sides(row, None)
@@ -155,7 +155,7 @@ class TorchKernels:
         self.filling = choose_filling(score)
         buffers = Buffers.plan(score, self.filling, terms, workspace, cols, needs)
         self.rows = buffers.rows
-        self.narrow = readable(score.x) and score.has_sorted_classes()  # on a device reading would mean to wait
+        self.narrow = readable(score.x) and score.has_sorted_classes()  # on a device a read would wait
         self._keep_t = needs.any and _needs_t(score, needs)
         self._center = squared_distance.center(score, self.filling.dtype) if score.kind == "sqdist" else None
         size = self.rows * score.M
@@ -178,7 +178,7 @@ class TorchKernels:
         _write(row, self._sums(strip, 1))
 
     def _sums(self, strip: TorchStrip, dim: int) -> Sums:
-        """Over the columns, or the rows; those over columns come last, and of one tilt spend the scores."""
+        """Sums over the columns, or over the rows. Those over columns are made last: with one tilt they overwrite the scores."""
         s, terms, linear, count = strip.scores, self.terms, None, None
         if terms.linear:
             there = s != -torch.inf
@@ -226,7 +226,7 @@ class TorchKernels:
             of_y[within(here, wanted)] += toward_x[within(here, columns)] * factor
 
     def _pull(self, strip: TorchStrip, u: Tensor, needs: Needs, to: Gradients) -> None:
-        """The gradients of embeddings by products of U, and that of the scale of dot products: Σ_i ⟨x_i, (U Y)_i⟩."""
+        """Add the gradients of embeddings by products of U, and for dot scores that of the scale, Σ_i ⟨x_i, (U Y)_i⟩."""
         score, dot = self.score, self.score.kind == "dot"
         factor, scale = score.scale if dot else 2 * score.scale, needs.scale and dot
         wanted, of_y = columns_wanted(score, needs, to)
@@ -234,7 +234,7 @@ class TorchKernels:
         if length(here) == 0:
             return
         x = self._load(score.x, strip.rows, u.dtype)
-        # Of distances two terms meet that may be equal: they are multiplied when they have.
+        # For distances two terms that may be equal are subtracted first, and multiplied by the factor afterwards.
         left, uy = x * factor if dot else x, torch.zeros_like(x)
         for block in self._blocks(here, u.dtype):
             y, part = self._load(score.keys, block, u.dtype), u[:, within(block, strip.columns)]
@@ -250,7 +250,7 @@ class TorchKernels:
                 continue
             ux = part.T @ left
             if not dot:
-                # A product of its own, which is rounded as that of the matrices is: a pair of equal rows leaves 0.
+                # A separate product, rounded like that of the matrices, so that a pair of equal rows leaves 0.
                 ux = (ux - y[within(at, block)] * part.sum(dim=0)[:, None]) * factor
             target += ux
         if scale:
@@ -270,7 +270,7 @@ class TorchKernels:
             assert p is not None
             return p
         if strip.base is not None:
-            # The sums' own powers, measured from another number where something beside the pairs was joined to them.
+            # The sums' exponentials, with another reference if a log-sum-exp beside the pairs was merged into the sums.
             return s.mul_(row.factor[0] * (strip.base[:, None] - row.reference[0]).exp())
         sides = [side for side in (row, col) if side is not None]
         out = s == -torch.inf if any(side.spread is not None for side in sides) else None
@@ -278,7 +278,7 @@ class TorchKernels:
         p = None
         for left, (side, k) in zip(range(len(terms) - 1, -1, -1), terms, strict=True):
             assert side.reference is not None
-            # The last takes the scores' place, the first the scratch, and what others take is made on the way.
+            # The last term overwrites the scores, the first takes the scratch, and further terms get new tensors.
             room = s if left == 0 else strip.scratch if p is None else torch.empty_like(s)
             q = _powers(s, tilts[k], side.reference[k], out=room)
             if k == 0 and side.spread is not None and side.mean is not None and out is not None:
@@ -294,14 +294,14 @@ class TorchKernels:
         return strip.scores
 
     def _blocks(self, columns: slice, dtype: torch.dtype) -> Iterator[slice]:
-        """Columns whose rows of Y are held at once: one range where loading copies nothing."""
+        """Ranges of columns whose rows of Y are held at once: a single one if loading copies nothing."""
         copies = self._center is not None or self.score.x.dtype != dtype
         most = max(1, BLOCK // (self.score.D * dtype.itemsize)) if copies else columns.stop - columns.start
         for first in range(columns.start, columns.stop, most):
             yield slice(first, min(first + most, columns.stop))
 
     def _load(self, source: Tensor, rows: slice, dtype: torch.dtype) -> Tensor:
-        """Rows of X or Y as products take them: of distances around the mean."""
+        """Rows of X or Y for products; centered for distances."""
         loaded = source[rows].to(dtype)
         return loaded if self._center is None else loaded - self._center.to(dtype)
 
@@ -310,7 +310,7 @@ class TorchKernels:
         return strip
 
     def _scaled_t(self, rows: slice, columns: slice, dtype: torch.dtype) -> TorchStrip:
-        """A strip whose scores are α t still, t having been computed in this dtype."""
+        """A strip whose scores are still α t, with t computed in this dtype."""
         shape = (rows.stop - rows.start, columns.stop - columns.start)
         scores, scratch = (
             None if buffer is None else buffer[: math.prod(shape)].view(shape)
@@ -318,7 +318,7 @@ class TorchKernels:
         )
         assert scores is not None
         if self._t is None or not (self._keep_t or dtype != self.score.dtype):
-            # Rounded as by a sweep that keeps t: weights must come from the scores that were summed, to the last bit.
+            # Rounded as in a sweep that keeps t: weights must come from the very scores that were summed, to the last bit.
             folded = self.score.kind == "dot" and self.score.phi.name == "identity"
             self._fill_t(scores, rows, columns, self.score.scale if folded else None)
             if not folded:
@@ -330,7 +330,7 @@ class TorchKernels:
         return TorchStrip(rows, columns, dtype, scores, t, scratch)
 
     def _fill_t(self, out: Tensor, rows: slice, columns: slice, scale: float | Tensor | None) -> None:
-        """Write scale·t into a block, (B, C), of the dtype to compute in."""
+        """Write scale·t into a block, (B, C), whose dtype is that of the computation."""
         score = self.score
         if self.filling.differences:
             squared_distances(score.x[rows], score.keys[columns], out=out).neg_()
@@ -346,7 +346,7 @@ class TorchKernels:
             right = y if score.kind == "dot" else torch.cat([y, torch.ones_like(y[:, :1]), _squares(y)], dim=1)
             torch.mm(left, right.T, out=out[:, block.start - columns.start : block.stop - columns.start])
         if score.kind == "sqdist" and not score.phi.lipschitz:
-            out.clamp_(max=0.0)  # rounding may leave −‖x − y‖² a little above 0, where √(−u) is NaN
+            out.clamp_(max=0.0)  # rounding may leave −‖x − y‖² slightly above 0, where √(−u) is NaN
 
 
 def _write(to: Sums, found: Sums) -> None:
@@ -356,7 +356,7 @@ def _write(to: Sums, found: Sums) -> None:
 
 
 def _tilted(s: Tensor, tilt: float) -> Tensor:
-    """What a ψ is taken of: where a pair is out −inf for any tilt, of which every ψ makes 0."""
+    """The argument of ψ. Excluded pairs are −inf for any tilt, where every ψ is 0."""
     if tilt == 1:
         return s
     return s * tilt if tilt > 0 else (s * tilt).masked_fill_(s == -torch.inf, -torch.inf)
@@ -369,7 +369,7 @@ def _powers(s: Tensor, tilt: float, base: Tensor, out: Tensor | None) -> Tensor:
 
 
 def _finite(largest: Tensor) -> Tensor:
-    # Where every score of a row is −inf (or one is +inf) differences from its maximum would be NaN; from 0 they are right.
+    # If every score of a row is −inf (or one is +inf), differences from its maximum would be NaN; from 0 they are right.
     return torch.where(largest.isinf(), 0.0, largest)
 
 

@@ -1,18 +1,18 @@
-"""Triton on the GPU: fused kernels over tiles, or kernels around products of the library's; `jessl_kernels/triton` computes.
+"""Triton on the GPU: fused kernels over tiles, or kernels around the library's products; `jessl_kernels/triton` computes.
 
 Products of 2·N·M·D flops, value and gradient:
 
-    fused: bf16 and fp16 of at most 256 dimensions, fp32 of 128 where torch's switch allows TF32; no N×M object, not even a strip
-        one side, upstream known      4      sums and Σ e^s y_j in one sweep (2), which is the gradient of x; then that of y (2)
-        sums of ψ, upstream known     4      the sum and the gradient of x (2), that of y (2)
-        symmetric                     3      sums (1), rows and columns of U at once (2); of several positives a row, in two parts
-        both sides, or "none"         5      sums of both in one sweep (1), gradient of x (2), of y (2)
-    fused: distances in at most 16 dimensions: no product, differences in registers
-    blocks: half precision and TF32 in more dimensions; U is kept, a block at a time
+    fused: bf16 and fp16 up to 256 dimensions, fp32 up to 128 if torch's switch allows TF32; no N×M object, not even a strip
+        one side, upstream known      4      sums and the gradient of x, Σ e^s y_j, in one sweep (2); the gradient of y (2)
+        sums of ψ, upstream known     4      sums and the gradient of x (2); the gradient of y (2)
+        symmetric                     3      sums (1), rows and columns of U at once (2); several positives a row: in two parts
+        both sides, or "none"         5      sums of both in one sweep (1), the gradients of x (2) and of y (2)
+    fused: distances in up to 16 dimensions: no product, differences in registers
+    blocks: half precision and TF32 in more dimensions; one block of U is kept at a time
         one side, both, or "none"     4      sums (1), U (1), and U times y and x, by the library (2)
         symmetric                     2½ to 3
         sums of ψ, upstream known     3
-    strips: everything else; scores are kept, a strip of rows at a time
+    strips: everything else; one strip of scores is kept at a time
         one side, upstream known      3
         both sides, or "none"         4
 
@@ -20,7 +20,7 @@ No atomics; parts are merged in a fixed order: the same bits on every run on the
 it is first needed.
 
     JESSL_SAFE=1       no software pipelining, for a compiler whose pipeliner is suspected
-    JESSL_AUTOTUNE=1   shapes of tiles by timing on the device at hand, kept in ~/.cache/jessl_kernels/shapes.json
+    JESSL_AUTOTUNE=1   tile shapes by timing on the present device, kept in ~/.cache/jessl_kernels/shapes.json
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NAME = "triton"
 DESCRIPTION = "Triton, fused tiles or kernels around the library's products, CUDA tensors"
 MISSING = "" if importlib.util.find_spec("triton") else "not installed (pip install triton)"
 
-MOST_ROWS = 2**31 - 2**20  # the end of a tile, or of a range of columns, is a 32-bit number too
+MOST_ROWS = 2**31 - 2**20  # the end of a tile, or of a range of columns, must fit 32 bits too
 MOST_OFFSETS = 64  # diagonals, and kept diagonals: the kernels unroll them
 
 
@@ -65,7 +65,7 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
 
 
 def _on_its_device(function: str) -> Callable[..., Any]:
-    """This function of jessl_kernels/triton. Triton launches on the current device, which need not be that of the embeddings."""
+    """A function of jessl_kernels/triton on the embeddings' device: Triton launches on the current one, which may be another."""
 
     def run(problem: Score | RowProblem, *args: Any) -> Any:
         with torch.cuda.device_of(problem.x if isinstance(problem, Score) else problem.x[0]):

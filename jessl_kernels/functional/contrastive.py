@@ -2,7 +2,7 @@
 over the negatives, and P, the positive's score.
 
 "lse minus the positive" subtracts two nearly equal numbers exactly when training works. So the positive is left out of N, and the
-loss is log(1 + e^{N − P}), which comes out without that subtraction.
+loss is log(1 + e^{N − P}), which needs no such subtraction.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..problem.types import Terms
 from .ids import found, partners_of
 from .rows import check_options, expanded
 
-SAME_ID_OF_SIGLIP = ("sum", "ignore")  # a mean over positives has no place in a sum of terms
+SAME_ID_OF_SIGLIP = ("sum", "ignore")  # a sum of terms has no mean over positives
 
 
 def clip_loss(
@@ -39,9 +39,9 @@ def clip_loss(
 
     image, text  (N, D) float tensors; row i of both belong together
     logit_scale  the multiplier itself, float or 0-d tensor, ≥ 0: pass `model.logit_scale.exp()`; a tensor receives its gradient
-    ids          (N,) integers, or None: pairs of one id are one item (several captions of an image); below 0: none
-    same_id      what rows of one id are to each other: positives, "mean" or "sum", or "ignore", as in `info_nce`
-    normalize    divide each row by its norm first; False, as CLIP models return unit vectors
+    ids          (N,) integers, or None: pairs of one id are one item (several captions of an image); below 0: no id
+    same_id      rows of one id are positives of each other, by "mean" or "sum", or "ignore" each other, as in `info_nce`
+    normalize    divide each row by its norm first; the default is False, because CLIP models return unit vectors
     reduction    "mean" over pairs, "sum", or "none": (N,)
 
     Returns fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
@@ -120,10 +120,10 @@ def siglip_loss(
     image, text  (N, D) float tensors; row i of both belong together
     logit_scale  the multiplier itself, float or 0-d tensor, ≥ 0: pass `model.logit_scale.exp()`; a tensor receives its gradient
     logit_bias   float or 0-d tensor; a tensor receives its gradient
-    ids          (N,) integers, or None: pairs of one id are one item; below 0: none
-    same_id      what rows of one id are to each other: "sum": positives, each a term softplus(−s_ip); or, but for the row's own
-                 partner, "ignore"
-    normalize    divide each row by its norm first; False, as such models return unit vectors
+    ids          (N,) integers, or None: pairs of one id are one item; below 0: no id
+    same_id      "sum": rows of one id are positives of each other, each with a term softplus(−s_ip); "ignore": they are left
+                 out, except for the row's own partner
+    normalize    divide each row by its norm first; the default is False, because such models return unit vectors
     reduction    "mean": the sum over all N² pairs divided by N, as in the paper; "sum"; "none": (N,), one per image
 
     Returns fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
@@ -154,7 +154,7 @@ def siglip_loss(
 def _two_views(
     function: str, z1: Tensor, z2: Tensor, temperature: float | Tensor, join: str, normalize: bool, reduction: str
 ) -> Tensor:
-    """A loss of z = [z1; z2], each row's partner its other view."""
+    """A loss of z = [z1; z2], in which each row's partner is its other view."""
     check_options(function, reduction, normalize=normalize)
     embeddings(function, "z1", z1)
     embeddings(function, "z2", z2, like=("z1", z1))
@@ -170,7 +170,7 @@ def _two_views(
 
 
 def _image_text(function: str, image: Tensor, text: Tensor, logit_scale: float | Tensor) -> float | Tensor:
-    """Both towers checked; the scale."""
+    """Check both towers; returns the scale."""
     embeddings(function, "image", image)
     embeddings(function, "text", text, like=("image", image))
     same_shape(function, "text", text, ("image", image), "row i of both belong together")

@@ -20,7 +20,7 @@ from .rows import log_of, unit
 KERNELS = ("gaussian", "laplace", "vmf")
 ESTIMATORS = ("loo", "resubstitution", "plugin", "plugin_normalized")
 RULES = ("scott", "silverman")
-SMALLEST = 1e-154  # bandwidth: 1 over its square is a finite double
+SMALLEST = 1e-154  # the smallest bandwidth h for which 1/h² is a finite double
 Bandwidth = float | Tensor | Literal["scott", "silverman"]
 
 
@@ -112,14 +112,14 @@ def kde_entropy(
         return -_log_density(kernel_of, z, None, None, leave_one_out=estimator == "loo", reduction="mean").to(dtype)
     if estimator == "plugin" and widest(z.device) != torch.float64:
         fail(function, "estimator", "'plugin'", f"must be another on {z.device}, which has no fp64")
-    points = z.double() if estimator == "plugin" else z  # densities beyond fp32 would make 0 · inf of gradients
+    points = z.double() if estimator == "plugin" else z  # densities beyond fp32 would give gradients of 0 · inf
     log_density = _log_density(kernel_of, points, None, log_weights, leave_one_out=estimator == "loo")
     if estimator == "plugin":
         return -(log_density.exp() * log_density).sum()
     if estimator == "plugin_normalized":
         return -(log_density.softmax(dim=0) * log_density).sum().to(dtype)
     assert log_weights is not None
-    # A point of weight 0 counts for nothing, also where its density is 0.
+    # A point of weight 0 does not count, even if its density is 0.
     share = log_weights.exp()
     return -torch.where(share == 0, 0.0, share * log_density).sum().to(dtype)
 
@@ -133,12 +133,12 @@ def _log_density(
     leave_one_out: bool = False,
     reduction: str = "none",
 ) -> Tensor:
-    """log p̂ at each query, or their mean, in fp64, as numbers of one size are subtracted; data None: the queries."""
+    """log p̂ at each query, or their mean, in fp64, because numbers of equal size are subtracted; data None: the queries."""
     if data is not None:
         (query,), (data,) = as_scored((query,), (data,), "sqdist")
     query, data = kernel.place(query), None if data is None else kernel.place(data)
     count = len(query if data is None else data)
-    # Exponents of −‖x − y‖² and of κ would not survive half precision.
+    # The exponents of −‖x − y‖² and of κ would lose their digits in half precision.
     with without_autocast(query.device):
         row = pairwise_logsumexp(
             query,
@@ -191,7 +191,7 @@ def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_wei
         choice(function, "bandwidth", bandwidth, RULES)
         h = bandwidth_by_rule(bandwidth, data, log_weights)
         if readable(data):
-            # Seen in the data: the deviation of a constant is seldom 0, but the rounding of its mean.
+            # A constant is found in the data: its computed deviation is seldom 0, because its mean is rounded.
             counted = data.detach() if log_weights is None else data.detach()[log_weights.detach() > -torch.inf]
             constant = (h == 0).logical_or(counted.amin(dim=0) == counted.amax(dim=0)).nonzero().flatten().tolist()
             if constant:
@@ -234,7 +234,7 @@ def bandwidth_by_rule(rule: str, data: Tensor, log_weights: Tensor | None = None
 
 
 def _log_weights(function: str, weights: Tensor | None, data: Tensor) -> Tensor | None:
-    """log w_j of weights divided by their sum, in fp64: 1 − w_i is what is left where one point has nearly all the weight."""
+    """log w_j of weights divided by their sum, in fp64, because 1 − w_i cancels if one point has nearly all the weight."""
     if weights is None:
         return None
     if not isinstance(weights, Tensor) or not weights.dtype.is_floating_point:

@@ -13,7 +13,7 @@ from .rows import log_of
 def uniformity(z: Tensor, *, t: float | Tensor = 2.0) -> Tensor:
     """log mean_{i≠j} exp(−t‖z_i − z_j‖²) (Wang and Isola, arXiv 2005.10242, eq. 3), in O(N·D) memory.
 
-    z  (N, D) float tensor, N ≥ 2; the paper's are unit vectors, which is up to the caller
+    z  (N, D) float tensor, N ≥ 2; the paper uses unit vectors; nothing is normalised here
     t  float or 0-d tensor, > 0; a tensor receives its gradient
 
     The smaller, the more evenly the points lie on the sphere; it is minus the Rényi-2 entropy up to a constant.
@@ -35,7 +35,7 @@ def uniformity(z: Tensor, *, t: float | Tensor = 2.0) -> Tensor:
 def alignment(x: Tensor, y: Tensor, *, power: float = 2.0) -> Tensor:
     """mean_i ‖x_i − y_i‖^power (Wang and Isola, arXiv 2005.10242, eq. 2).
 
-    x, y   (N, D) float tensors; row i of both belong together; the paper's are unit vectors, which is up to the caller
+    x, y   (N, D) float tensors; row i of both belong together; the paper uses unit vectors; nothing is normalised here
     power  float > 0
 
     Returns a 0-d tensor in fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
@@ -53,6 +53,6 @@ def alignment(x: Tensor, y: Tensor, *, power: float = 2.0) -> Tensor:
     if power == 2:
         return difference.square().sum(dim=1).mean()
     distance = torch.linalg.vector_norm(difference, dim=1)
-    # Where points coincide d^power has no derivative, for power < 1 an infinite one; like the norm's own it is taken as 0.
+    # Where points coincide d^power has no derivative, or an infinite one for power < 1; it is set to 0, as that of the norm.
     met = distance == 0
     return distance.masked_fill(met, 1.0).pow(power).masked_fill(met, 0.0).mean()

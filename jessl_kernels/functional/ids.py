@@ -1,4 +1,4 @@
-"""Ids in place of a diagonal: rows that are one item are positives of each other, or no negatives."""
+"""Ids instead of a diagonal: rows that are one item are positives of each other, or at least not negatives."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..problem.types import Terms
 from .rows import averaged
 
 OWN_INDEX = Positives(shift=0)  # row i's partner is column i
-OWN = 1 << 62  # ids from here on stand for rows that have none
+OWN = 1 << 62  # ids from here on are given to rows without an id
 
 
 class Partners(NamedTuple):
-    """Which columns are positives, which are left out, and the join and the sum over positives that go with them."""
+    """Which columns are positives, which are excluded, and the join and the sum over positives that go with them."""
 
     positives: Positives = OWN_INDEX
     exclude: Exclude = NOTHING
@@ -29,8 +29,8 @@ class Partners(NamedTuple):
 
 
 PARTNERS = Partners()
-# What rows of one id are to each other, and the join that makes it a cross entropy: with targets shared evenly among them, or of
-# finding any of them.
+# The values of `same_id` for positives, and their joins: a cross entropy with targets shared evenly among rows of one id, or a
+# cross entropy of finding any of them.
 JOINS = {"mean": "softplus_spread", "sum": "softplus"}
 SAME_ID = (*JOINS, "ignore")
 
@@ -43,7 +43,7 @@ def partners_of(
     others: Tensor | None = None,
     further: int = 0,
 ) -> Partners:
-    """Partners of a cross entropy; a row without an id has its own key alone.
+    """Partners of a cross entropy; a row without an id has only its own key.
 
     ids      (N,), unchecked, or None
     like     the rows, and their name
@@ -67,10 +67,10 @@ def partners_of(
 
 
 def _all_different(ids: Tensor, others: Tensor | None) -> bool:
-    """Whether it can be seen that ids say no more than the diagonal, which costs less."""
+    """Whether ids are known to say no more than the diagonal, which costs less."""
     if not readable(ids):
         return False
-    known = [i for i in ids.tolist() if i >= 0]  # of a small batch faster than torch's sorts by a tenth of a loss
+    known = [i for i in ids.tolist() if i >= 0]  # for a small batch faster than torch's sorts, by a tenth of a loss
     different = set(known)
     return len(different) == len(known) and (others is None or different.isdisjoint(others.tolist()))
 
@@ -87,9 +87,9 @@ def found(
     both: bool = False,
     also: Tensor | None = None,
 ) -> Tensor:
-    """The cross entropy of finding each row's partners among keys, and among what is given beside them.
+    """The cross entropy of finding each row's partners among keys, and among given scores or sums beside them.
 
-    both   half of it, and half that of finding each key's partners among the rows
+    both   average it with the cross entropy of finding each key's partners among the rows
     """
     problem = problem_of(
         (x,),

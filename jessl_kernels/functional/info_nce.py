@@ -36,12 +36,12 @@ def info_nce(
 
     query, positive  (N, D) float tensors; row i of both belong together
     negatives        (M, D) shared by all queries, or (N, M, D), a set for each; None, or none (0, D), for the batch alone
-    ids              (N,) integers below 2⁶², or None: rows of one id are one item; below 0: none, the row has its own key alone
-    negative_ids     (M,) integers: the same of shared negatives; None: they are of no item of the batch
-    same_id          what keys of a query's id are to it. Positives: "mean", whose targets are shared evenly,
-                     log Σ_j e^s − mean_p s_ip, or "sum", any of which will do, log Σ_j e^s − log Σ_p e^s (MIL-NCE, arXiv
-                     1912.06430). "ignore": neither positive nor negative, but for its own key
-    negatives_mask   (N, M) bools, or None: which of a query's own set of negatives are there; the others are padding
+    ids              (N,) integers below 2⁶², or None: rows of one id are one item; below 0: no id, the row has only its own key
+    negative_ids     (M,) integers: the ids of shared negatives; None: they are no items of the batch
+    same_id          the role of keys with a query's id. They are positives with "mean", where targets are shared evenly,
+                     log Σ_j e^s − mean_p s_ip, and with "sum", where any of them will do, log Σ_j e^s − log Σ_p e^s (MIL-NCE,
+                     arXiv 1912.06430). With "ignore" they are neither positive nor negative, except for the query's own key
+    negatives_mask   (N, M) bools, or None: True for the real negatives of a query's own set; the others are padding
     in_batch         count the other queries' keys as negatives; False needs `negatives`, and same_id="ignore" for ids
     temperature      float or 0-d tensor, > 0; a tensor receives its gradient
     symmetric        average with the loss of finding each key's query among the batch's queries (negatives play no part in it)
@@ -98,7 +98,7 @@ def _without_batch(
     normalize: bool,
     reduction: str,
 ) -> Tensor:
-    """The loss with shared negatives in place of the other keys; without any yet each query finds its own key, at no loss."""
+    """The loss with shared negatives instead of the other keys; without negatives each query finds its own key, at loss 0."""
     q, p, *n = prepare(query, positive, *(() if negatives is None else (negatives,)), normalize=normalize)
     own = scaled(rowwise_dot(q, p), scale)
     if not n:
@@ -119,7 +119,7 @@ def _sets(
     reduction: str,
 ) -> Tensor:
     """The loss with a set of negatives for each query: (N, M) scores, no larger than the input (N, M, D)."""
-    if mask is not None:  # whatever padding holds, a NaN too, must not reach a product
+    if mask is not None:  # the content of the padding, which may be NaN, must not reach a product
         negatives = torch.where(mask.unsqueeze(2), negatives, 0.0)
     q, p, n = prepare(query, positive, negatives, normalize=normalize)
     scores = scaled(rowwise_dot(q.unsqueeze(1), n), scale)
@@ -132,7 +132,7 @@ def _sets(
 
 
 def _logsumexp(scores: Tensor) -> Tensor:
-    """Over the second dimension; −inf, with the gradient 0, for a row without any."""
+    """The log-sum-exp over the second dimension; −inf, with the gradient 0, for a row without scores."""
     none = (scores == -torch.inf).all(dim=1)
     return scores.masked_fill(none.unsqueeze(1), 0.0).logsumexp(dim=1).masked_fill(none, -torch.inf)
 

@@ -22,11 +22,11 @@ from ..problem.phi import LAPLACE, Phi
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a density needs to know of its kernel.
+    """A density kernel.
 
-    kind, phi, scale  the score whose exponential the kernel is
+    kind, phi, scale  the score whose exponential is the kernel
     log_normaliser    the logarithm of its integral, 0-d
-    place             what happens to points before they are compared
+    place             a function of the points before they are compared
     """
 
     kind: str
@@ -64,10 +64,10 @@ def log_sphere_area(D: int) -> float:
 def log_hyp0f1_of_half_square(b: float, concentration: Tensor) -> Tensor:
     """log ₀F₁(; b; κ²/4), the mean of e^{κ x₁} over the unit sphere of dimension 2b; 0-d like κ, differentiable.
 
-    Up to κ = 2000 by its series Σ_k (κ²/4)^k Γ(b) / (k! Γ(b + k)), all of whose terms are positive: a log-sum-exp of 2048
-    terms, the largest near k = κ/2. Above, by the uniform expansion of I_ν(κ), ν = b − 1 (DLMF 10.41.3), whose first
-    omitted term is below 1e-13 there. Both are computed in fp64, on the host where the device has none, and selected without
-    looking at κ.
+    Up to κ = 2000 it is the series Σ_k (κ²/4)^k Γ(b) / (k! Γ(b + k)), all of whose terms are positive: a log-sum-exp of 2048
+    terms, the largest near k = κ/2. Above, it is the uniform expansion of I_ν(κ), ν = b − 1 (DLMF 10.41.3), whose first
+    omitted term is below 1e-13 there. Both are computed in fp64, on the host if the device has none, and selected without
+    reading κ.
     """
     kappa = concentration.to(
         "cpu" if widest(concentration.device) != torch.float64 else concentration.device, torch.float64
@@ -93,10 +93,10 @@ def log_hyp0f1_of_half_square(b: float, concentration: Tensor) -> Tensor:
 
 
 def _widths(h: Tensor, data: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-    """1/h² for the exponent, Σ_d log h_d, and the division of the points that widths of their own need."""
+    """1/h² for the exponent, Σ_d log h_d, and the division of the points if each dimension has its own width."""
     if h.dim() == 0:
         return h.square().reciprocal(), data.shape[1] * h.log(), lambda z: z
-    # Centred first: a mean far from 0, divided by a small width, would take the last digits of every difference with it.
+    # Centred first: a mean far from 0, divided by a small width, would cost every difference its last digits.
     return (
         h.new_ones((), dtype=widest(h.device)),
         h.log().sum(),

@@ -30,15 +30,15 @@ def retrieval_metrics(
 
     x, y   (N, D) and (M, D) float tensors; normalise them first for cosines
     k      ranks to report, ints ≥ 1
-    ids    (N,) and (M,) integers: rows of equal ids are partners, so that a row may have several (five captions an image) or,
-           if its id is negative or stands on one side alone, none; None: row i of both are partners, and N = M
-    ties   what a negative counts that scores as the partner does, up to rounding: "worst" as above it, so that collapsed
-           embeddings, whose scores are all equal, have recall 0 and not 1; "mean" as half above it; "best" as below it
-    average_precision   mean average precision too, in one more sweep for each partner that a row has at most, a number that is
-                        read and waited for: not in a trace
+    ids    (N,) and (M,) integers: rows of equal ids are partners. A row may have several (five captions an image), or none, if
+           its id is negative or occurs on one side only. None: row i of both are partners, and N = M
+    ties   a negative that scores like the partner, up to rounding, counts as above it for "worst", so that collapsed
+           embeddings, whose scores are all equal, have recall 0 and not 1; as half above it for "mean"; as below it for "best"
+    average_precision   mean average precision too, in further sweeps, as many as the most partners of a row; that number is
+                        read from the device, so this is not for a trace
 
-    A row's rank is 1 + the number of negatives that score above the best of its partners; rows without a partner count nowhere,
-    and where no row has one the metrics are NaN. Returns 0-d tensors by name:
+    A row's rank is 1 + the number of negatives that score above its best partner. Rows without a partner do not count; if no
+    row has a partner, the metrics are NaN. Returns 0-d tensors by name:
 
         x_to_y/recall@k, y_to_x/recall@k   share of rows whose rank is at most k
         …/mean_rank, …/median_rank         of these ranks; of an even number of rows the lower median
@@ -95,12 +95,12 @@ class _Queries:
             self.has = place.squeeze(1) >= 0
             self.best = best.squeeze(1).masked_fill(~self.has, 0.0)
         norm, of_keys = (torch.linalg.vector_norm(z, dim=1, dtype=self.best.dtype) for z in (x, keys))
-        # Two scores that should be equal are sums in another order; those of a row of zeros are equal to the last bit.
+        # Scores that should be equal may be sums in different orders; those of a row of zeros are equal to the last bit.
         limits = torch.finfo(self.best.dtype)
         self.rounding = (16 * limits.eps * norm * of_keys.amax()).clamp_min(limits.tiny)
 
     def mean(self, of_rows: Tensor) -> Tensor:
-        """Over the rows that have a partner."""
+        """The mean over the rows that have a partner."""
         return of_rows.where(self.has, 0.0).sum() / self.has.sum()
 
     def rank(self, score: Tensor, ties: str) -> Tensor:
@@ -113,12 +113,12 @@ class _Queries:
         return pairwise_sum(self.x, self.keys, psi="step", row_bias=-threshold, exclude=self.partners)
 
     def average_precision(self, ties: str) -> Tensor:
-        """(N,) mean over a row's partners of their place among the partners, over their rank among all."""
+        """(N,) the mean over a row's partners of (place among the partners) / (rank among all)."""
         scores = self._scores_of_partners()
         total = torch.zeros_like(self.best)
         for p, score in enumerate(scores):
             there = score > -torch.inf
-            # Of partners that score alike the earlier is the higher.
+            # Among partners with equal scores the earlier one ranks higher.
             place = sum((other >= score if q <= p else other > score).to(total.dtype) for q, other in enumerate(scores))
             rank = self.rank(score.masked_fill(~there, 0.0), ties) - 1 + place
             total += torch.where(there, place / rank, 0.0)
@@ -126,7 +126,7 @@ class _Queries:
         return total / count  # pyright: ignore[reportOperatorIssue]
 
     def _scores_of_partners(self) -> list[Tensor]:
-        """As many (N,) scores as a row has partners at most; −inf where it has fewer."""
+        """(N,) scores, as many as the most partners of a row; −inf for rows with fewer."""
         if self.ids is None:
             return [self.best]
         own, others = self.ids

@@ -1,4 +1,4 @@
-"""What losses do to rows before and after the reduction, in O(N·D)."""
+"""The O(N·D) work of losses on rows, before and after the reduction."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 def prepare(*batches: Tensor, normalize: bool) -> tuple[Tensor, ...]:
-    """Embeddings as their scores will see them: unit rows if asked for, in the dtype autocast asks for.
+    """Embeddings as their scores will see them: unit rows if requested, in the dtype of autocast.
 
-    Positives are computed from these too: a positive and the negatives it stands against must come from the same numbers.
+    Positives are computed from these too, because a positive and its negatives must come from the same numbers.
     """
     seen, _, to_normalize = scored(batches, (), "dot", normalize)
     return tuple(unit(z) for z in seen) if to_normalize else seen
@@ -36,7 +36,7 @@ def scaled(row: Tensor, scale: float | Tensor) -> Tensor:
 
 
 def log_of(count: int, like: Tensor) -> float | Tensor:
-    """The logarithm of a number of rows; in a trace a tensor, as a compiler would make a new program for each new float."""
+    """The logarithm of a number of rows; in a trace a tensor, because a compiler makes a new program for each new float."""
     if not torch.compiler.is_compiling():
         return math.log(count)
     return torch.full((), count, dtype=like.dtype, device=like.device).log()
@@ -50,7 +50,7 @@ def expanded(number: float | Tensor, x: Tensor) -> Tensor:
 
 
 def averaged(sides: Any, reduction: str) -> Tensor:
-    """The sum of both sides' halves: of each pair where rows are wanted, else they are summed already."""
+    """Half the sum of both sides: of each pair for `reduction="none"`; otherwise both sides are summed already."""
     return sides[0] + sides[1] if reduction == "none" else sides
 
 

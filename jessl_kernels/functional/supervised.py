@@ -12,7 +12,7 @@ from ..problem.exclude import DIAGONAL, ids_like
 from ..problem.row_loss import Positives
 from .rows import check_options
 
-FORMS = {"out": "softplus_spread", "in": "softplus_count"}  # where the mean over positives stands, and the join that is
+FORMS = {"out": "softplus_spread", "in": "softplus_count"}  # the place of the mean over positives, and its join
 NO_POSITIVE = ("skip", "zero")
 
 
@@ -31,16 +31,16 @@ def sup_con(
 ) -> Tensor:
     """Supervised contrastive loss (SupCon, arXiv 2004.11362, eq. 2 and 3).
 
-    With s_ij = ⟨z_i, z_j⟩ / temperature, P(i) the other rows of i's label, in nats and O(N·D) memory:
+    With s_ij = ⟨z_i, z_j⟩ / temperature and P(i) the other rows of i's label, in nats and O(N·D) memory:
 
         "out"   loss_i = log Σ_{a≠i} exp(s_ia) − mean_{p∈P(i)} s_ip
         "in"    loss_i = log Σ_{a≠i} exp(s_ia) − log mean_{p∈P(i)} exp(s_ip)
 
-    features     (N, D), or (N, V, D): V views of each of N items, all with the item's label; dimensions after D are one with it
-    labels       (N,) integers; a negative one is none: the row has no positive, its views neither, and stays a negative of others
-    keys         (M, D), or None, or none (0, D): further rows to be found that have no loss of their own, such as a queue's
-    key_labels   (M,) integers: theirs
-    in_batch     find the other rows of the batch; False finds keys alone
+    features     (N, D), or (N, V, D): V views of each of N items, all with the item's label; further dimensions are joined to D
+    labels       (N,) integers; a negative label is none: the row and its views have no positive, but are negatives of others
+    keys         (M, D), or None, or empty (0, D): further candidates without a loss of their own, such as a queue's keys
+    key_labels   (M,) integers: the labels of the keys
+    in_batch     find the other rows of the batch; False finds only keys
     temperature  float or 0-d tensor, > 0; a tensor receives its gradient
     form         "out" (the paper's choice) or "in"
     no_positive  rows that are alone with their label: "skip" leaves them out of the mean, "zero" counts them as 0
@@ -59,7 +59,7 @@ def sup_con(
     choice(function, "form", form, tuple(FORMS))
     choice(function, "no_positive", no_positive, NO_POSITIVE)
     embeddings(function, "features", features, dims=(2, 3, 4, 5))
-    if features.dim() > 3:  # a map of each view: its dimensions are one
+    if features.dim() > 3:  # a map for each view: its dimensions are joined
         features = features.flatten(2)
     labels = ids_like(function, "labels", labels, len(features), ("features", features), ", one per row of features")
     scale = scalar(function, "temperature", temperature, ("features", features), above=0, inverse=True)
@@ -92,7 +92,7 @@ def sup_con(
 
 
 def _labels_of_keys(function: str, rows: Tensor, keys: Tensor | None, key_labels: Tensor | None) -> Tensor | None:
-    """The labels of keys, both checked; None without keys, as a queue is before its first step."""
+    """The labels of keys, both checked; None without keys, as for a queue before its first step."""
     if keys is None:
         if key_labels is not None:
             fail(function, "key_labels", "given", "must be None without keys")

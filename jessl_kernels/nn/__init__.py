@@ -1,4 +1,4 @@
-"""Modules: the losses with what they hold, and queues of keys from earlier batches."""
+"""Modules: the losses with their parameters, and queues of keys from earlier batches."""
 
 from .losses import CLIP, DCL, InfoNCE, KDEEntropy, NTXent, SigLIP, SupCon, Uniformity
 from .queue import Queue

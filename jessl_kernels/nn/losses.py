@@ -1,7 +1,7 @@
-"""The losses as modules, with their temperature, scale, bias or bandwidth as learnable parameters if asked for.
+"""The losses as modules, with a temperature, scale, bias or bandwidth that can be learnt.
 
-Positive parameters are learnt as logarithms, so that no step of an optimiser can make them negative. What a module computes
-stands in `jessl_kernels.functional`, under the name its docstring gives.
+Positive parameters are learnt as logarithms, so that no step of an optimiser can make them negative. The function of each module
+is in `jessl_kernels.functional`; its docstring names it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class InfoNCE(_Temperature):
     def forward(
         self, query: Tensor, positive: Tensor, negatives: Tensor | None = None, **given: Tensor | None
     ) -> Tensor:
-        """(N, D), (N, D) and, if any, (M, D) or (N, M, D) → loss; ids=, negative_ids= and negatives_mask= as in `info_nce`."""
+        """(N, D), (N, D) and optionally (M, D) or (N, M, D) → loss; ids=, negative_ids= and negatives_mask= as in `info_nce`."""
         return F.info_nce(query, positive, negatives, temperature=self.temperature, **given, **self.options)
 
 
@@ -127,7 +127,7 @@ class CLIP(nn.Module):
     those of CLIP and open_clip, is that logarithm, and is loaded.
 
     logit_scale  the multiplier at the start, > 0 (CLIP: 1/0.07)
-    max_scale    the largest multiplier used, > 0: a step of an optimiser beyond it is taken back at the next call
+    max_scale    the largest multiplier used, > 0: if a step of an optimiser exceeds it, the next call clamps the parameter
     learnable    learn log_logit_scale
     same_id, normalize, reduction   as in `clip_loss`
 
@@ -167,14 +167,14 @@ class CLIP(nn.Module):
         """(N, D), (N, D) and, if any, (N,) → loss."""
         if not self.log_logit_scale.requires_grad:
             return F.clip_loss(image, text, self.logit_scale, ids=ids, **self.options)
-        # Beyond the limit the clamp above has no gradient, under torch 2.15 not even at it, and a parameter there would stay.
+        # Beyond the limit the clamp above has no gradient (in torch 2.15 not even at the limit), so a parameter would stay there.
         with torch.no_grad():
             self.log_logit_scale.clamp_(max=math.log(self.max_scale))
         return F.clip_loss(image, text, self.log_logit_scale.exp(), ids=ids, **self.options)
 
 
 class SigLIP(nn.Module):
-    """`siglip_loss` with SigLIP's learnable scale, held as its logarithm, and bias; a state dict of open_clip's has both.
+    """`siglip_loss` with SigLIP's learnable scale, held as its logarithm, and bias; a state dict of open_clip has both.
 
     logit_scale, logit_bias  their values at the start (SigLIP: 10 and −10)
     learnable                learn log_logit_scale and logit_bias
@@ -217,7 +217,7 @@ class SigLIP(nn.Module):
 
 
 class KDEEntropy(nn.Module):
-    """`kde_entropy` with a held, possibly learnable width; of one number, and of points that count alike.
+    """`kde_entropy` with a held, possibly learnable width, which is one number; all points have equal weight.
 
     bandwidth      a number, or "scott" or "silverman" (then nothing is held); None with kernel="vmf"
     concentration  a number > 0 for kernel="vmf"
@@ -292,7 +292,7 @@ class Uniformity(nn.Module):
 
 
 def _printed(module: Any, learnt: str, **numbers: Any) -> str:
-    """What a module is made with, for its repr: numbers as they are in force, and the function's options."""
+    """A module's arguments for its repr: the numbers in force, and the function's options."""
     held = getattr(module, learnt, None)
     shown = {name: _number(v) if isinstance(v, Tensor) else repr(v) for name, v in numbers.items()}
     shown["learnable"] = repr(isinstance(held, nn.Parameter))
@@ -311,7 +311,7 @@ def _load_logit_scale(module: nn.Module, state_dict: dict[str, Any], prefix: str
 
 
 def _options(module: nn.Module, reduction: str, **flags: bool) -> dict[str, Any]:
-    """What a module passes on at every call, checked where it is made and not where it is first used."""
+    """The options that a module passes on at every call, checked when the module is made."""
     check_options(type(module).__name__, reduction, **flags)
     return {"reduction": reduction, **flags}
 

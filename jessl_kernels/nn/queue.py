@@ -13,17 +13,17 @@ class Queue(nn.Module):
     """The last keys of earlier batches, first in first out, which never require a gradient (MoCo, arXiv 1911.05722; with labels
     cross-batch memory, arXiv 1912.06798).
 
-    size    how many keys it holds, > 0
-    dim     columns of a key, > 0
-    labels  hold a label, or an id, of each key too
+    size    the number of keys it holds, > 0
+    dim     the columns of a key, > 0
+    labels  hold a label, or an id, for each key too
 
-    Keys and labels are buffers, which follow `to(device)` and dtype; they and how far the queue is filled stand in the
-    `state_dict`. To torch.compile it is a graph break. Batches need not divide its size; of a larger one it keeps the last keys.
+    Keys and labels are buffers, which follow `to(device)` and dtype. The `state_dict` holds them and how far the queue is filled.
+    A queue is a graph break for torch.compile. Batches need not divide its size; it keeps the last keys of a larger batch.
 
     Raises ValueError or TypeError naming the argument at fault.
 
     >>> queue = jk.nn.Queue(4096, query.shape[1])
-    >>> loss = jk.info_nce(query, positive, queue.keys)      # in the first step there is none
+    >>> loss = jk.info_nce(query, positive, queue.keys)      # in the first step there are none
     >>> queue.enqueue(positive)
     """
 
@@ -41,28 +41,28 @@ class Queue(nn.Module):
         self.register_buffer("held", torch.zeros(size, dim, dtype=dtype))
         of_keys = torch.full((size,), -1) if flag("Queue", "labels", labels) else None
         self.register_buffer("held_labels", of_keys)
-        self._next, self._filled = 0, 0  # numbers of the host: a device need not be waited for
+        self._next, self._filled = 0, 0  # on the host, so that nothing waits for a device
 
     @property
     def keys(self) -> Tensor:
-        """(n, dim) the keys that are there, in no particular order; a copy, which later batches do not write to."""
+        """(n, dim) the present keys, in no particular order; a copy, which later batches do not overwrite."""
         return self._there(self.held)
 
     @property
     def labels(self) -> Tensor:
-        """(n,) their labels."""
+        """(n,) the labels of the keys."""
         if self.held_labels is None:
             fail("Queue", "labels", "asked for", "are not held: make it with labels=True")
         return self._there(self.held_labels)
 
-    @torch.compiler.disable()  # how far it is filled would be a new program in every step
+    @torch.compiler.disable()  # the filled length would give a new program in every step
     def _there(self, of_keys: Tensor) -> Tensor:
         return of_keys[: self._filled].clone()
 
     @torch.compiler.disable()
     @torch.no_grad()
     def enqueue(self, keys: Tensor, labels: Tensor | None = None) -> None:
-        """Put the keys of a batch, (N, dim), in place of the oldest; and with labels (N,) integers, theirs.
+        """Put the keys of a batch, (N, dim), in place of the oldest; with labels, also the (N,) integers of these keys.
 
         Raises ValueError or TypeError naming the argument at fault.
         """

@@ -1,18 +1,18 @@
 """Sums over pairs as operators: an eager path through autograd.Function, a registered one for compile, export and fake tensors.
 
-Six operators, each a backend's function behind a flat schema:
+There are six operators, each a backend's function behind a flat schema:
 
     row_sums    a problem → sums of its rows, and of its columns           value only
-    row_grads   sums, and what arrives at them → gradients                 by recomputation
-    attach      values made of sums → the same, with the gradient that `row_grads` makes of what arrives at them
-    row_loss    a loss whose join has a name, in one call                  and its gradients, made in the forward pass
-    total       scores → log ΣΣ e^s                                        and its gradients, made in the forward pass
+    row_grads   sums, and their upstream gradients → gradients             by recomputation
+    attach      values made from sums → the same values; `row_grads` makes their gradient
+    row_loss    a loss whose join has a name, in one call                  with gradients, made in the forward pass
+    total       scores → log ΣΣ e^s                                        with gradients, made in the forward pass
     top_k       scores → values, indices
 
     eager           the operators on real tensors
     autograd        their backward formulas, and the eager functions
     library         schemas and shapes
-    gather_scatter  rows taken and summed by their numbers, which top-k needs for its gradient
+    gather_scatter  rows gathered and summed by their numbers, for the gradient of top-k
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def row_sums(problem: RowProblem, who: Who) -> types.RowSums:
 def row_grads(
     problem: RowProblem, sums: types.RowSums, slopes: types.Slopes, flags: Sequence[bool], who: Who
 ) -> list[Tensor | None]:
-    """Gradients of the tensors that `flags` names, in the order of `tensors_of`; without a gradient of their own."""
+    """Gradients of the tensors that `flags` marks, in the order of `tensors_of`; they have no gradient themselves."""
     words, tensors = words_of(problem), tensors_of(problem)
     parts, arriving = eager.from_sums(sums, problem), eager.from_slopes(slopes, sums)
     if is_real(*tensors):
@@ -68,7 +68,7 @@ def row_grads(
 
 
 def attach(values: Sequence[Tensor], problem: RowProblem, sums: types.RowSums, who: Who) -> Sequence[Tensor]:
-    """The values of rows and of columns, `eager.SLOPES` of each, with their gradient by the problem's tensors."""
+    """The values of rows and of columns, `eager.SLOPES` of each, attached to the graph of the problem's tensors."""
     words, tensors = words_of(problem), tensors_of(problem)
     parts = eager.from_sums(sums, problem)
     if is_real(*tensors):
@@ -110,13 +110,13 @@ def top_k(problem: RowProblem, k: int, who: Who) -> tuple[Tensor, Tensor]:
 
 
 def _differentiable(problem: RowProblem, tensors: Tensors) -> tuple[Tensors, tuple[bool, ...]]:
-    """The tensors that may have a gradient, and which of them somebody will ask for one."""
+    """The tensors that may have a gradient, and flags for those that require one."""
     inputs, on = tensors[: len(problem.x) + len(problem.y) + SINGLE], torch.is_grad_enabled()
     return inputs, tuple([on and t is not None and t.requires_grad for t in inputs])
 
 
 def _plain(function: str, problem: RowProblem, who: Who, inputs: Tensors, flags: Sequence[bool], *given: Any) -> Tensor:
-    """A backend's value, under a node of autograd that keeps its gradients if somebody will ask for one."""
+    """A backend's value, under a node of autograd that keeps its gradients if any is required."""
     there = [t for t in inputs if t is not None]
 
     def make() -> tuple[Tensor, list[Tensor | None]]:
@@ -124,7 +124,7 @@ def _plain(function: str, problem: RowProblem, who: Who, inputs: Tensors, flags:
         found = in_pieces(len(problem.x), len(problem.y), inputs, eager.from_gradients(made, problem), flags)
         return value, [gradient for gradient, t in zip(found, inputs, strict=True) if t is not None]
 
-    # A tangent of forward mode needs no gradient, and must be refused as well.
+    # A tangent of forward mode requires no gradient, but must be refused as well.
     wanted = True in flags or forward_ad._current_level >= 0
     return WithGradients.apply(make, *there) if wanted else make()[0]
 

@@ -1,8 +1,8 @@
 """Derivatives of the operators, shared by the eager functions here and the registered operators of `library.py`.
 
-`row_loss` and `total` bring their gradients along as outputs, and their backward only multiplies them by the arriving number.
-`attach` gives sums that are at hand the gradient that another sweep over the pairs makes of what arrives at them. Nothing here
-has a second derivative, and saying so is part of the formulas: see `_no_second_derivative`.
+`row_loss` and `total` return their gradients as further outputs, and their backward only multiplies them by the upstream
+gradient. `attach` passes the upstream gradients of existing sums to another sweep over the pairs. Nothing here has a second
+derivative, and a request for one is refused: see `_no_second_derivative`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ REAL = (Tensor, torch.nn.Parameter)
 
 
 def is_real(*tensors: Tensor | None) -> bool:
-    """Whether backends can be called with them: outside of a trace, and of no subclass that stands for something else."""
+    """Whether backends can be called with these tensors: not in a trace, and not of a subclass that stands for something else."""
     return not torch.compiler.is_compiling() and all(t is None or (type(t) in REAL and not t.is_meta) for t in tensors)
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
-    """Real, and outside of torch.func, whose transforms want functions of another form."""
+    """Whether tensors are real and outside of torch.func, whose transforms need functions of another form."""
     return is_real(*tensors) and not torch._C._are_functorch_transforms_active()
 
 
@@ -50,10 +50,10 @@ def no_jvp(ctx: Any, *tangents: Any) -> Any:
 
 
 class _Once(Function):
-    """A function that is differentiated in reverse, once at most, and says so."""
+    """A function that is differentiable once, in reverse mode, and raises otherwise."""
 
     def __init_subclass__(cls) -> None:
-        # Function.apply asks for the signature of forward at every call, which takes 20 µs unless it stands there.
+        # Function.apply looks up the signature of forward at every call, which takes 20 µs unless it is stored here.
         cls.forward.__signature__ = inspect.signature(cls.forward)
 
     @staticmethod
@@ -66,11 +66,10 @@ class _Once(Function):
 
 
 class WithGradients(_Once):
-    """A value that brings the gradients of some tensors along. `make` returns it and them, None where nobody asked; of tensors
-    that are there.
+    """A value with the gradients of some tensors. `make` returns both, with None for a gradient that is not requested.
 
-    What `RowLoss` is under torch.func, in a third of its time: with gradients that need not be outputs, and a forward that need
-    not be told apart from its setup.
+    `RowLoss` does the same under torch.func in three times the time: there gradients must be outputs, and forward must be
+    separate from its setup.
     """
 
     @staticmethod
@@ -79,11 +78,11 @@ class WithGradients(_Once):
         ctx.save_for_backward(*tensors, *gradients)
         return value
 
-    setup_context = Function.setup_context  # none: forward has the context
+    setup_context = Function.setup_context  # the default: forward takes the context
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple:
-        saved = ctx.saved_tensors  # once: activation checkpointing lets nobody unpack them twice
+        saved = ctx.saved_tensors  # once: activation checkpointing forbids to unpack them twice
         tensors, gradients = saved[: len(saved) // 2], saved[len(saved) // 2 :]
         made = gradients if _is_one(upstream) else _times(upstream, gradients, tensors, rounded=True)
         return None, *(
@@ -93,7 +92,7 @@ class WithGradients(_Once):
 
 
 def made_setup(ctx: Any, words: Words, tensors: Tensors, flags: Sequence[bool], output: tuple[Tensor, ...]) -> None:
-    """Of an operator whose outputs are a value and its gradients."""
+    """The setup of an operator whose outputs are a value and its gradients."""
     ctx.words, ctx.flags, ctx.there = words, tuple(flags), [t is not None for t in tensors]
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(*tensors[: words.differentiable], *output[1:])
@@ -112,23 +111,23 @@ def _like(made: Sequence[Tensor | None], inputs: Sequence[Tensor | None]) -> lis
 
 
 def _is_one(upstream: Tensor) -> bool:
-    """Whether gradients need no product and may be handed out as they are: `loss.backward()` of a batch whose pages, new from
-    the system, would take longer to touch than its loss. Not asked of a GPU, which would have to be waited for."""
+    """Whether the upstream gradient is 1, as in `loss.backward()`, so that gradients are returned unchanged: touching new pages
+    for a product takes longer than a small loss. A GPU's value is not read, because that would wait."""
     plain = type(upstream) is Tensor and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
     return plain and upstream.device.type == "cpu" and not _is_transformed(upstream) and upstream.item() == 1.0
 
 
 def _is_transformed(upstream: Tensor) -> bool:
-    """Whether it is one of torch.func's tensors, or of `is_grads_batched`, of which torch takes no item and no `out`."""
+    """Whether it is a tensor of torch.func or of `is_grads_batched`, for which torch supports neither item nor `out`."""
     return torch._C._are_functorch_transforms_active() or is_legacy_batchedtensor(upstream)
 
 
 def _times(
     upstream: Tensor, gradients: Sequence[Tensor | None], tied: Sequence[Tensor | None], *, rounded: bool = False
 ) -> Sequence[Tensor | None]:
-    """upstream · g; tied to the tensors that the g came from where somebody wants a second derivative, and must be refused.
+    """upstream · g. With grad mode on it stays in the graph of the tensors `tied`, so that a second derivative can be refused.
 
-    rounded  results are in the dtypes of `tied`, by one launch each
+    rounded  results have the dtypes of `tied`, by one launch each
     """
     there = [g for g in gradients if g is not None]
     if torch.is_grad_enabled():
@@ -143,9 +142,9 @@ def _times(
 
 
 class _Scaled(_Once):
-    """upstream · g for the gradients g made in the forward pass; the tensors they were made from come last, tied into the graph.
+    """upstream · g for the gradients g made in the forward pass; the last arguments are their origins, which stay in the graph.
 
-    Out of place, so that a second backward through a retained graph finds the same bits.
+    It is out of place, so that a second backward through a retained graph gives the same bits.
     """
 
     @staticmethod
@@ -158,7 +157,7 @@ def _scaled(upstream: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
 
 
 class RowLoss(_Once):
-    """tensors  of the problem, and the weights of rows and of columns"""
+    """tensors  those of the problem, then the weights of rows and of columns"""
 
     @staticmethod
     def forward(words: Words, loss: LossWords, who: Who, flags: tuple[bool, ...], *tensors: Tensor | None) -> tuple:
@@ -192,7 +191,7 @@ class Total(_Once):
 
 
 class RowSums(_Once):
-    """Which have no gradient of their own: `attach` gives it to what is made of them."""
+    """Sums without a gradient: `attach` gives one to the values made from them."""
 
     @staticmethod
     def forward(words: Words, who: Who, *tensors: Tensor | None) -> tuple[Tensor, ...]:
@@ -204,7 +203,7 @@ class RowSums(_Once):
 
 
 class RowGrads(_Once):
-    """slopes, sums and the tensors of the problem, in this order."""
+    """Takes slopes, sums and the tensors of the problem, in this order."""
 
     @staticmethod
     def forward(words: Words, who: Who, flags: tuple[bool, ...], *tensors: Tensor | None) -> tuple[Tensor, ...]:
@@ -213,7 +212,7 @@ class RowGrads(_Once):
 
 
 class TopK(_Once):
-    """Whose places have no gradient; from the values at them `pairwise_topk` makes others, which have."""
+    """Values and indices without a gradient; `pairwise_topk` computes the values again from the chosen pairs, with one."""
 
     @staticmethod
     def forward(words: Words, k: int, who: Who, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -240,7 +239,7 @@ def attach_setup(
 def attach_backward(
     ctx: Any, upstream: Sequence[Tensor], flags: Sequence[bool], grads: Callable[..., tuple[Tensor, ...]]
 ) -> list[Tensor | None]:
-    """One gradient for each tensor of the problem that may have one; `grads` makes them, of slopes, sums and tensors."""
+    """One gradient for each tensor of the problem that may have one; `grads` makes them from slopes, sums and tensors."""
     saved = ctx.saved_tensors
     sums, tensors = saved[: 2 * eager.SIDE], saved[2 * eager.SIDE :]
     made = grads(ctx.words, ctx.who, tuple(flags), upstream, sums, tensors)
@@ -249,9 +248,9 @@ def attach_backward(
 
 
 class Attach(_Once):
-    """Values that were made of sums, unchanged; what arrives at them goes on to the problem that was summed.
+    """Values that were made from sums, unchanged; their upstream gradients go on to the problem that was summed.
 
-    values, sums and the tensors of the problem, in this order."""
+    It takes values, sums and the tensors of the problem, in this order."""
 
     @staticmethod
     def forward(words: Words, who: Who, *tensors: Tensor | None) -> tuple[Tensor, ...]:

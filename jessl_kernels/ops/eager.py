@@ -1,6 +1,6 @@
-"""The operators on real tensors: a backend's function behind words and tensors, its results as flat tuples of tensors.
+"""The operators on real tensors: a backend's function behind words and tensors, with flat tuples of tensors as results.
 
-Optional results are empty tensors, so that each function returns as many as its schema says.
+Optional results are empty tensors, so that each function returns as many tensors as its schema.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SLOPES = 4  # tensors of a `SideSlopes`
 
 
 class Who(NamedTuple):
-    """Who computes, and in how many bytes of workspace."""
+    """The backend that computes, and its workspace in bytes."""
 
     backend: str
     workspace: int
 
 
 class LossWords(NamedTuple):
-    """A `Loss` without its tensors, which come behind those of the problem."""
+    """A `Loss` without its tensors, which follow those of the problem."""
 
     join: str
     reduction: str
@@ -46,7 +46,7 @@ def row_sums(words: Words, who: Who, tensors: Tensors) -> tuple[Tensor, ...]:
 def row_grads(
     words: Words, who: Who, flags: Sequence[bool], tensors: Tensors, sums: Sequence[Tensor], slopes: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """Gradients, as `from_gradients` has them, of the tensors that `flags` names."""
+    """Gradients, in the order of `from_gradients`, of the tensors that `flags` marks."""
     problem = together(words, tensors)
     arguments = to_sums(sums), to_slopes(slopes), needs_of(problem, flags)
     return from_gradients(run("row_grads", who, problem, *arguments), problem)
@@ -79,13 +79,13 @@ def score_of(problem: RowProblem) -> Score:
 
 
 def run(function: str, who: Who, problem: RowProblem | Score, *args: Any) -> Any:
-    # Autocast was decided when the problem was made; inside a backend it would only lower the precision of its products.
+    # Autocast was applied when the problem was made; inside a backend it would only lower the precision of products.
     with without_autocast(problem.device):
         return getattr(BACKENDS[who.backend], function)(problem, *args, who.workspace)
 
 
 def needs_of(problem: RowProblem, flags: Sequence[bool]) -> Needs:
-    """From one flag for each tensor that may have a gradient, in the order of `tensors_of`."""
+    """The needs, from one flag for each tensor that may have a gradient, in the order of `tensors_of`."""
     pieces = len(problem.x) + len(problem.y)
     x, y = flags[: len(problem.x)], flags[len(problem.x) : pieces]
     columns = slice(0, 0)
@@ -98,7 +98,7 @@ def needs_of(problem: RowProblem, flags: Sequence[bool]) -> Needs:
 
 
 def from_gradients(made: Gradients, problem: RowProblem) -> tuple[Tensor, ...]:
-    """x, y, scale, row_bias, col_bias, score, col_score, also. That of the scale in its own dtype."""
+    """x, y, scale, row_bias, col_bias, score, col_score, also. The gradient of the scale has its own dtype."""
     scale = made.scale
     if scale.numel():
         scale = scale.to(problem.scale.dtype if isinstance(problem.scale, Tensor) else problem.dtype)
@@ -106,10 +106,10 @@ def from_gradients(made: Gradients, problem: RowProblem) -> tuple[Tensor, ...]:
 
 
 def in_pieces(x: int, y: int, tensors: Tensors, made: Sequence[Tensor], flags: Sequence[bool]) -> list[Tensor | None]:
-    """Gradients one for each tensor that may have one: those of the x and y pieces are views. None where nobody asked."""
+    """One gradient for each tensor that may have one; those of the x and y pieces are views. None if not requested."""
     found: list[Tensor | None] = []
     for whole, pieces, from_first in ((made[0], range(x), True), (made[1], range(x, x + y), False)):
-        first, begun = 0, from_first  # the first row of y's is that of the first piece that is wanted
+        first, begun = 0, from_first  # y's gradient begins with the first requested piece
         for k in pieces:
             rows = tensors[k].shape[0]  # pyright: ignore[reportOptionalMemberAccess]
             begun = begun or flags[k]
@@ -124,7 +124,7 @@ def _view(whole: Tensor, first: int, rows: int) -> Tensor:
         return whole
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or type(whole) is not Tensor:
         return whole.narrow(0, first, rows)
-    # By way of `.data` each counts its own versions: who writes to one gradient does not spoil another for autograd.
+    # Through `.data` each view counts its own versions: a write to one gradient does not invalidate another for autograd.
     return whole.data[first : first + rows]
 
 

@@ -1,10 +1,10 @@
-"""Rows taken by their numbers, and the transpose: rows summed by numbers. Each differentiates the other.
+"""Rows gathered by their numbers, and the transpose: rows summed by numbers. Each is the derivative of the other.
 
     gather_rows  (n, …)      rows[places]
     scatter_sum  (count, …)  for each k the sum of the rows whose place is k
 
-The same bits on every run. index_select and index_add compute the same, and on a CPU they do it here; but on a GPU the one's
-gradient and the other's value are added up in the order in which threads arrive, as they are in what a compiler makes of them.
+Results have the same bits on every run. On a CPU index_select and index_add compute them. On a GPU, and in compiled code, the
+gradient of the former and the value of the latter are added in the order in which threads arrive, so these functions sort first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def gather_rows(rows: Tensor, places: Tensor) -> Tensor:
 
 
 def scatter_sum(rows: Tensor, places: Tensor, count: int) -> Tensor:
-    """For each k < count the sum of the rows whose place is k, 0 where there is none."""
+    """For each k < count the sum of the rows whose place is k; 0 if there is none."""
     if _is_eager_on_cpu(rows):
         return one_by_one(rows, places, count)
     if is_real(rows):
@@ -70,7 +70,7 @@ def _scatter_sum_backward(ctx: Any, *upstream: Tensor) -> tuple:
 
 
 class _GatherRows(Function):
-    """Beside the operator: torch.func differentiates no operator with a backward of its own, and forward mode gives it 0."""
+    """The operator for torch.func, which cannot differentiate an operator with its own backward (forward mode would give 0)."""
 
     forward = staticmethod(_gather_rows)
     setup_context = staticmethod(_gather_rows_setup)
@@ -86,7 +86,7 @@ class _ScatterSum(Function):
 
 
 def _register(name: str, arguments: str, run: Any, fake: Any, backward: Any, setup: Any) -> None:
-    # Operators, so that a compiler neither sees the number of steps nor makes atomics of them.
+    # Registered as operators, so that a compiler neither sees the number of steps nor turns them into atomics.
     op = torch.library.custom_op(f"jessl_kernels::{name}", run, mutates_args=(), schema=f"({arguments}) -> Tensor")
     op.register_fake(fake)
     op.register_autograd(backward, setup_context=setup)

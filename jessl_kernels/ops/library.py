@@ -1,4 +1,4 @@
-"""The operators under a schema, for compile, export, fake and meta tensors: the same functions, and the shapes they return."""
+"""The operators under a schema, for compile, export, fake and meta tensors: the same functions, and their results' shapes."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def _register(name: str, arguments: str, results: str, run: Callable, fake: Call
 
 
 def _distinct(outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What nobody asked for may be one empty tensor, which outputs of an operator must not be."""
+    """Outputs as distinct tensors: those not requested may be one empty tensor, which outputs of an operator must not be."""
     return tuple(output if output.numel() else output.new_empty(0) for output in outputs)
 
 
 def _row_sums(*args: Any) -> list[Tensor]:
     words, tensors, who = _apart(args)
-    # Copies: of single positives some are the same tensor, or one that was given, which outputs of an operator must not be.
+    # Copies: with single positives some outputs are one tensor, or an input, which outputs of an operator must not be.
     return [part.clone() for part in eager.row_sums(words, Who(*who), tensors)]
 
 
@@ -101,7 +101,7 @@ def _total(*args: Any) -> tuple[Tensor, ...]:
 
 
 def _made_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-    words, tensors, (*_, flags, _, _) = _apart(inputs)  # last come a backend and a workspace
+    words, tensors, (*_, flags, _, _) = _apart(inputs)  # the last two are a backend and a workspace
     autograd.made_setup(ctx, words, tensors, flags, output)
 
 
@@ -117,7 +117,7 @@ def _made_backward(ctx: Any, *upstream: Tensor) -> tuple:
 
 
 def _to_arguments(ctx: Any, made: list[Tensor | None], values: list[Tensor] | None = None) -> tuple:
-    """One gradient for each argument of a schema, a list of them for a list; `values`: of what comes after the problem."""
+    """One gradient for each argument of a schema, a list for a list; `values`: gradients of the arguments after the problem."""
     none: list[Any] = [[None] * len(need) if isinstance(need, (list, tuple)) else None for need in ctx.needs_input_grad]
     asked = [gradient for gradient, is_there in zip(made, ctx.there, strict=False) if is_there]
     none[0][: len(asked)] = asked

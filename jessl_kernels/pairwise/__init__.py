@@ -1,11 +1,11 @@
-"""Sums over pairs whose scores are never stored. Arguments are checked here, autocast and the backend settled.
+"""Sums over pairs whose scores are never stored. Arguments are checked here; autocast and the backend are settled.
 
 reductions  log-sum-exp, sum of ψ and top-k, over rows, columns or both
 row_loss    losses of rows: a named join in one call, or sums and gradients apart
-sums        sums that can be merged, and the gradient of what is made of them
+sums        sums that can be merged, with gradients
 joined      a join evaluated in torch
 positives   which pairs are positives
-arguments   what they share
+arguments   checks of the shared arguments
 """
 
 from .reductions import pairwise_logsumexp, pairwise_sum, pairwise_topk

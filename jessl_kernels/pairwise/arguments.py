@@ -1,4 +1,4 @@
-"""The arguments that all sums over pairs share, checked: what they ask for as a problem, and who will compute it."""
+"""The arguments that all sums over pairs share, checked and turned into a problem; and the choice of the backend."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Pieces = tuple[Tensor, ...]
 
 
 def who(function: str, problem: RowProblem) -> Who:
-    """The backend that will compute this problem, and its workspace. NotImplementedError if none is willing."""
+    """The backend that will compute this problem, and its workspace. NotImplementedError if all decline."""
     ops = dict.fromkeys((problem.negatives.op, problem.of_positives.op))
     return Who(select(function, problem, *ops), settings().workspace_on(problem.x[0].device))
 
@@ -45,8 +45,8 @@ def pieces_of(
 
 
 def as_scored(x: Pieces, y: Pieces, kind: str) -> tuple[Pieces, Pieces]:
-    """Embeddings in the dtype that autocast asks for; those of squared distances, which would lose everything to it, stay as they
-    are, or meet in fp32."""
+    """Embeddings in the dtype of autocast. Those of squared distances, which would lose all their digits, keep their dtype, or
+    fp32 if two dtypes meet."""
     every = (*x, *y)
     if kind == "dot":
         every = under_autocast(*every)
@@ -67,7 +67,7 @@ def score_fields(
     col_bias: Any,
     exclude: Any,
 ) -> dict[str, Any]:
-    """The fields of a problem that say what becomes of a pair, checked."""
+    """The fields of a problem that define the score of a pair, checked."""
     choice(function, "kind", kind, KINDS)
     return {
         "kind": kind,
@@ -81,14 +81,14 @@ def score_fields(
 
 
 def unit(z: Tensor, *, rounded: bool = True) -> Tensor:
-    """Each row (last dimension) divided by its norm; computed in fp32 at least, and rounded once to the dtype of z unless another
-    is to follow."""
+    """Each row (last dimension) divided by its norm, in fp32 at least; `rounded`: rounded once to the dtype of z, which is left
+    out if another rounding follows."""
     wide = torch.nn.functional.normalize(z.to(accumulation_dtype(z.dtype)), dim=-1)
     return wide.to(z.dtype) if rounded else wide
 
 
 def phi_of(function: str, phi: Any, kind: str) -> Phi:
-    """φ by its name, or as it is."""
+    """φ by its name, or the given Phi."""
     if isinstance(phi, str):
         choice(function, "phi", phi, tuple(PHIS))
         if phi == "clamp":
@@ -105,12 +105,12 @@ def phi_of(function: str, phi: Any, kind: str) -> Phi:
 
 
 def psi_of(function: str, name: str, psi: Any, *, or_logsumexp: bool = False) -> str:
-    """The name of what is summed over pairs."""
+    """The name of the ψ, or "logsumexp", that is summed over pairs."""
     return choice(function, name, psi, (*(("logsumexp",) if or_logsumexp else ()), *PSIS))
 
 
 def vector(function: str, name: str, value: Any, like: Tensor, length: int) -> Tensor | None:
-    """A bias, an anchor or weights: one number per row or column, in the accumulation dtype; the graph is kept."""
+    """A bias, an anchor or weights: one number per row or column, in the accumulation dtype, with its graph."""
     if value is None:
         return None
     if not isinstance(value, Tensor) or not value.dtype.is_floating_point:

@@ -1,4 +1,4 @@
-"""A join evaluated in torch, between the two sweeps: one that has no name, or one whose rows are wanted each for itself."""
+"""A join evaluated in torch, between the two sweeps: one without a name, or one with `reduction="none"`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..problem.join import JOINS, Join
 from ..problem.row_loss import Loss
 from .sums import SumsOfColumns, SumsOfRows
 
-# Rows evaluated at a time: fewer than torch gives to a second thread, whose share would change the last bits.
+# Rows evaluated at a time: so few that torch uses one thread, because a second thread's share would change the last bits.
 CHUNK = 1 << 14
 
 Evaluate = Callable[..., Tensor]
 
 
 def join_of(join: str | Evaluate) -> Evaluate:
-    """A join by its name as the function that a user's is."""
+    """A named join as a function with the arguments of a user's join."""
     if not isinstance(join, str):
         return join
     named: Join = JOINS[join]
@@ -28,7 +28,7 @@ def join_of(join: str | Evaluate) -> Evaluate:
 
 
 def joined(sums: SumsOfRows, join: Evaluate, loss: Loss, params: tuple) -> Any:
-    """The loss of rows, and of columns where these were summed."""
+    """The loss of rows, and of columns if these were summed."""
     sides: list[tuple[SumsOfRows | SumsOfColumns, Tensor | None, tuple]] = [(sums, loss.weights, params)]
     if sums.raw.col is not None:
         sides.append((sums.cols, loss.col_weights, params))
@@ -41,13 +41,13 @@ def joined(sums: SumsOfRows, join: Evaluate, loss: Loss, params: tuple) -> Any:
 def _side(
     sums: SumsOfRows | SumsOfColumns, weights: Tensor | None, params: tuple, join: Evaluate, loss: Loss
 ) -> Tensor:
-    """Each row's loss, or what their sum comes to."""
+    """Each row's loss, or their reduction."""
     rows = sums.N[0].shape[0]
     P, spread, n_pos = sums.of_positives() or (None, None, None)
-    # Of a join that has a name nobody asks how many negatives there are.
+    # A named join does not use the number of negatives.
     n_neg = None if loss.join else sums.n_neg
     parts = []
-    # In a trace all at once: a number of chunks would be a graph for each number of rows.
+    # A trace takes all rows at once: with chunks there would be a graph for each number of rows.
     firsts, step = ((0,), rows) if torch.compiler.is_compiling() else (range(0, rows, CHUNK), CHUNK)
     for first in firsts:
         count = min(step, rows - first)
@@ -60,7 +60,7 @@ def _side(
         _check(part, count)
         if positives is not None and (not loss.join or JOINS[loss.join].positives):
             part = torch.where(positives > 0, part, 0.0)
-        if weights is not None:  # a row of weight 0 counts for nothing, also where its value is infinite
+        if weights is not None:  # a row of weight 0 does not count, even if its value is infinite
             weight = _part(weights, rows, first, count)
             part = torch.where(weight == 0, 0.0, weight * part)
         parts.append(part if loss.reduction == "none" else part.sum())
@@ -76,7 +76,7 @@ def _side(
 
 
 def _part(value: Any, rows: int, first: int, count: int) -> Any:
-    """A value's share of some rows, if it has one number for each."""
+    """The part of a value for some rows, if it has one number for each row."""
     one_for_each = isinstance(value, Tensor) and value.shape == (rows,)
     return value.narrow(0, first, count) if one_for_each and count != rows else value
 

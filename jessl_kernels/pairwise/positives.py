@@ -1,4 +1,4 @@
-"""Which pairs are positives: a shift, an index, ids on both sides, or their scores; and what is summed over them."""
+"""Which pairs are positives: a shift, an index, ids on both sides, or their scores; and the terms that are summed over them."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ def positives_of(function: str, positives: Any, N: int, M: int, like: Tensor, co
 
 
 def terms_of_positives(of_positives: str) -> Terms:
-    """What is summed over positives; their scores and their number come along."""
+    """The terms of the sums over positives; with the sum of their scores and their number."""
     return Terms(linear=True) if of_positives == "logsumexp" else Terms(of_positives, (-1.0,), linear=True)

@@ -2,7 +2,7 @@
 
     s_ij = φ(u_ij) + r_i + c_j        u_ij = α⟨x_i, y_j⟩ ("dot") or −α‖x_i − y_j‖² ("sqdist"), some pairs excluded
 
-Every estimator of the package is a formula over these, every loss one over `row_loss`.
+Every estimator of the package is a formula over these; every loss is one over `row_loss`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Dim = Literal["row", "col", "both"]
 
 
 class _Side(NamedTuple):
-    """What is asked of rows, or of columns: an anchor and constant weights, either of them possibly None."""
+    """The anchor and the constant weights of rows, or of columns; either may be None."""
 
     anchor: Tensor | None
     weights: Tensor | None
@@ -52,7 +52,7 @@ def pairwise_logsumexp(
     """Log-sum-exp of pairwise scores over rows, columns or both, in O(N·D) memory.
 
         row_i = log Σ_j e^{s_ij}                     without an anchor; −inf for a row without pairs
-        row_i = log(1 + Σ_j e^{s_ij − anchor_i})     with one; 0 for a row without pairs
+        row_i = log(1 + Σ_j e^{s_ij − anchor_i})     with an anchor; 0 for a row without pairs
 
     x            (N, D) float tensor
     y            (M, D) like x; None compares x with itself
@@ -65,12 +65,12 @@ def pairwise_logsumexp(
     col_anchor   (M,), or None: the same for columns
     exclude      `jk.Exclude`, "diagonal" or None: pairs left out of every sum
     dim          "row", "col" or "both"
-    reduction    "none"; "sum", "mean" (over rows, over columns; of "both" their sum); "logsumexp", the total over all pairs
-    weights      (N,) constants w: "sum" is Σ w_i row_i and "mean" is Σ w_i row_i / N; a row of weight 0 counts for nothing
+    reduction    "none"; "sum", "mean" (over rows or columns; for "both" their sum); "logsumexp", the total over all pairs
+    weights      (N,) constants w: "sum" is Σ w_i row_i and "mean" is Σ w_i row_i / N; a row of weight 0 does not count
     col_weights  (M,) constants v, the same for columns
 
     Returns row (N,), col (M,), (row, col) for "both", or a 0-d tensor, in fp32 (fp64 for fp64), in nats. With "sum" or
-    "mean" the gradient is made in the forward pass, which on most routes saves a matrix product: `jk.explain` says.
+    "mean" the gradient is made in the forward pass, which on most routes saves a matrix product (see `jk.explain`).
 
     Raises ValueError or TypeError naming the argument at fault; TypeError for weights that require a gradient.
 
@@ -116,7 +116,7 @@ def pairwise_sum(
     """Σ_j ψ(s_ij) over rows, columns or both, in O(N·D) memory.
 
     psi          "softplus": ψ(s) = log(1 + e^s)
-                 "log1m_exp": ψ(s) = log(1 − e^s) of scores below 0
+                 "log1m_exp": ψ(s) = log(1 − e^s), for scores below 0
                  "step": ψ(s) = 1 for s > 0, else 0; with row_bias = −threshold it counts the scores above each row's threshold
     reduction    "none", "sum" or "mean"
 
@@ -148,12 +148,12 @@ def pairwise_topk(
     exclude: Exclude | str | None = None,
     dim: Dim = "row",
 ) -> Any:
-    """The k largest scores of each row (or column, or both) and where they are, in O(N·(D + k)) memory.
+    """The k largest scores of each row (or column, or both) and their indices, in O(N·(D + k)) memory.
 
-    k            how many, 1 ≤ k ≤ M (N for columns)
+    k            the number of scores, 1 ≤ k ≤ M (N for columns)
 
     The other arguments are those of `pairwise_logsumexp`. Values are sorted in descending order and receive gradients;
-    the order among equal scores is not specified. Where fewer than k pairs are in, the value is −inf and the index −1.
+    the order among equal scores is not specified. If a row has fewer than k pairs, missing values are −inf, indices −1.
 
     Returns (values (N, k) in fp32 or fp64, indices (N, k) int64); for "both" a pair of such pairs, rows first.
 
@@ -170,7 +170,7 @@ def pairwise_topk(
     most = {"row": problem.M, "col": problem.N, "both": min(problem.N, problem.M)}[dim]
     if not 1 <= k <= most:
         fail(function, "k", k, f"must be between 1 and {most}, the number of candidates")
-    # Wide once for both sides, so that their gradients meet before they are rounded to the inputs' dtype.
+    # Widened once for both sides, so that their gradients are added before they are rounded to the inputs' dtype.
     rows, keys = problem.x[0].to(problem.dtype), problem.keys[0].to(problem.dtype)
     found = [_topk(function, problem, k, rows, keys)] if dim != "col" else []
     if dim != "row":
@@ -192,7 +192,7 @@ def problem_of(
 
 
 def _sides(function: str, problem: RowProblem, dim: str, row: tuple, col: tuple) -> tuple[_Side, _Side]:
-    """The anchors and weights of rows and of columns, checked; those of a side that is not reduced must be absent."""
+    """The anchors and weights of rows and of columns, checked; a side that is not reduced must have none."""
     choice(function, "dim", dim, DIMS)
     if 0 in problem.exclude.keep and (row[0] is not None or col[0] is not None):
         must = (
@@ -235,7 +235,7 @@ def _reduce(function: str, problem: RowProblem, dim: str, reduction: str, row: _
 
 
 def _topk(function: str, problem: RowProblem, k: int, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices from the backend, values from the k chosen pairs of each row, so that autograd differentiates those alone."""
+    """Indices from the backend; values from the k chosen pairs of each row, so that autograd differentiates only those."""
     with torch.no_grad():
         values, indices = ops.top_k(problem, k, who(function, problem))
         absent = values == -torch.inf
@@ -247,7 +247,7 @@ def _topk(function: str, problem: RowProblem, k: int, x: Tensor, keys: Tensor) -
     u = problem.scale * t
     s = u
     if problem.phi.name != "identity":
-        # φ works in place and its slope is its own (finite where two points meet), so autograd sees φ(u) + φ'(u)·du.
+        # φ works in place and has a slope of its own (finite where two points meet), so autograd sees φ(u) + φ'(u)·du.
         at = u.detach()
         s = problem.phi(at.clone()) + problem.phi.derivative(at) * (u - at)
     if problem.row_bias is not None:

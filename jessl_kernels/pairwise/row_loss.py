@@ -1,6 +1,6 @@
 """Losses of rows: sums over each row's negatives and positives, a join, and nothing N×M.
 
-`row_loss` is both sweeps in one call, for a join that has a name; `row_sums` and `row_grads` are the two sweeps, for a join of
+`row_loss` does both sweeps in one call, for a join that has a name. `row_sums` and `row_grads` are the two sweeps, for a join of
 one's own and for keys that come block by block.
 """
 
@@ -60,7 +60,7 @@ def row_loss(
         P_i       log Σ_p e^{s_ip} over its positives p
         spread_i  P_i − mean_p s_ip, exactly 0 for one positive
 
-    x, y          (N, D) and (M, D) float tensors, or lists of pieces that follow each other, each with its own need for a
+    x, y          (N, D) and (M, D) float tensors, or lists of pieces that follow each other, any of which may require a
                   gradient; y None compares x with itself
     join          f: a name, or a function of (N, P, spread, n_pos, n_neg, *params) and (rows,) tensors, N a tuple; see below
     positives     an int: row i's positive is column (i + shift) mod M, for N ≤ M; an int64 tensor (N,): column index_i, −1 for
@@ -68,17 +68,17 @@ def row_loss(
                   (N,), or two, (N,) and (M,): the scores of positives that are not among the pairs. They are left out of N.
                   A pair that `exclude` names too is a positive by a shift or an index, and none by ids; with dim="both" an
                   index goes by ids
-    negatives     "logsumexp", or the ψ that is summed in its place: "softplus", "log1m_exp", "step"
-    of_positives  "logsumexp", or the ψ of which Σ_p ψ(−s_ip) stands in its place
-    tilts         floats > 0 that scores are multiplied by in turn
-    params        of a join of one's own: (N,) tensors, which are handed to it in parts, and anything else as it is
-    also          (N,), or None: a further log-sum-exp that each N_i is joined by; of one tilt
+    negatives     "logsumexp", or the ψ that is summed instead: "softplus", "log1m_exp", "step"
+    of_positives  "logsumexp", or the ψ of Σ_p ψ(−s_ip), which is summed instead
+    tilts         floats > 0; scores are multiplied by each in turn
+    params        arguments of a join of one's own: (N,) tensors, which it receives in parts, and anything else unchanged
+    also          (N,), or None: a further log-sum-exp that is added to each N_i; for one tilt
     kind, phi, scale, row_bias, col_bias, exclude   the score, as in `pairwise_logsumexp`
     normalize     divide each row of x and y by its norm first; for dot scores
     dim           "row", or "both": columns have a loss too, of the same positives
     reduction     "mean" over rows (plus that over columns), "mean_counted" over rows that have a positive, "sum", or "none":
                   (N,), or for "both" (N,) and (M,)
-    weights       (N,) constants that rows are multiplied by; col_weights (M,)
+    weights       (N,) constants, the factors of the rows' losses; col_weights (M,)
 
     The names:   "softplus"         log(1 + e^{N − P})             InfoNCE, CLIP, NT-Xent
                  "difference"       N − P                          DCL
@@ -88,9 +88,9 @@ def row_loss(
                  "sum"              N + P                          SigLIP, of sums of softplus
                  "none"             N                              no positives
 
-    A row without positives counts as 0, whatever the join makes of it (which is told P = 0 and n_pos = 1); "none" takes none.
-    With a name, "mean" and "sum" make the gradient in the forward pass; a join of one's own is evaluated between the sweeps,
-    which costs the same products for symmetric and two-sided problems and 4 in place of 3 for others.
+    A row without positives counts as 0, whatever the join returns (it receives P = 0 and n_pos = 1); "none" takes none.
+    With a name, "mean" and "sum" make the gradient in the forward pass. A join of one's own is evaluated between the sweeps,
+    which costs the same products for symmetric and two-sided problems and 4 instead of 3 for others.
 
     Returns fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
 
@@ -153,13 +153,13 @@ def row_sums(
     normalize: bool = False,
     dim: str = "row",
 ) -> SumsOfRows:
-    """The sums of `row_loss`, for a loss that is made of them in torch: one sweep over the pairs, and one for their gradients.
+    """The sums of `row_loss`, for a loss that is made from them in torch: one sweep over the pairs, and one for the gradients.
 
-    negative_spread  sum the scores of the negatives too, for N − mean_j s_ij (label smoothing); of one tilt, 1
+    negative_spread  sum the scores of the negatives too, for N − mean_j s_ij (label smoothing); needs one tilt, 1
 
-    The other arguments are those of `row_loss`. Returns a `SumsOfRows`, whose N, P and spread are (N,) tensors with gradients,
-    and n_pos and n_neg counts; sums of the same rows over other keys are joined by its `merge`. Weights come from the sums
-    themselves, never from a rounded log-sum-exp.
+    The other arguments are those of `row_loss`. Returns a `SumsOfRows`: N, P and spread are (N,) tensors with gradients, n_pos
+    and n_neg are counts, and `merge` adds sums of the same rows over other keys. Weights come from the sums themselves, never
+    from a rounded log-sum-exp.
 
     Raises ValueError or TypeError naming the argument at fault.
 
@@ -181,7 +181,7 @@ def row_sums(
 
 
 class Grads(NamedTuple):
-    """Gradients by the arguments of `row_sums`, in their dtypes; None for what requires none.
+    """Gradients of the arguments of `row_sums`, in their dtypes; None for an argument that requires none.
 
     x, y   one for each piece
     """
@@ -204,10 +204,10 @@ def row_grads(
     spread: Tensor | None = None,
     negative_spread: Tensor | None = None,
 ) -> tuple[Grads, ...]:
-    """The second sweep of a loss of rows: gradients for what arrives at the sums of its rows. What autograd does by itself with
-    the values of `row_sums`, for those who send sums and slopes from process to process.
+    """The second sweep of a loss of rows: gradients for given upstream gradients of its sums. Autograd does this by itself with
+    the values of `row_sums`; this function is for sums and slopes that are sent from process to process.
 
-    sums             of `row_sums`, or merged ones: then each block's weights are those of the whole
+    sums             from `row_sums`, or merged; after a merge each block's weights are those of the whole
     N                (N,), or one for each tilt: ∂loss/∂N_i
     P, spread, negative_spread   (N,): the same for these; None for 0
 
@@ -282,7 +282,7 @@ def problem_of(
     exclude: Exclude | None = None,
     **words: Any,
 ) -> RowProblem:
-    """A problem of dot scores from checked arguments: under autocast, of embeddings in its dtype."""
+    """A problem of dot scores from checked arguments; under autocast its embeddings have autocast's dtype."""
     rows, keys, normalize = scored(x, y, "dot", normalize)
     return RowProblem(
         x=rows,
@@ -303,7 +303,7 @@ def problem_of(
 def scored(
     x: tuple[Tensor, ...], y: tuple[Tensor, ...], kind: str, normalize: bool
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], bool]:
-    """Embeddings as their scores will see them, and whether they are to be normalised still: autocast rounds unit rows."""
+    """Embeddings as their scores will see them, and whether they must still be normalised: autocast rounds unit rows."""
     rows, keys = as_scored(x, y, kind)
     if not normalize or all(seen is given for seen, given in zip((*rows, *keys), (*x, *y), strict=True)):
         return rows, keys, normalize

@@ -41,34 +41,34 @@ class Side:
 
     @property
     def N(self) -> tuple[Tensor, ...]:
-        """Log-sum-exps, or sums of ψ, over the negatives, one (N,) tensor for each tilt; −inf for a row without any."""
+        """Log-sum-exps, or sums of ψ, over the negatives, one (N,) tensor for each tilt; −inf for a row without negatives."""
         return self._value(0).unbind(0)
 
     @property
     def P(self) -> Tensor:
-        """(N,) log-sum-exps, or sums of ψ, over the positives; 0 for a row without any."""
+        """(N,) log-sum-exps, or sums of ψ, over the positives; 0 for a row without positives."""
         return self._there(1, "P", "the problem has no positives")
 
     @property
     def spread(self) -> Tensor:
-        """(N,) P − mean_p s_ip over the positives; exactly 0 where there is one."""
+        """(N,) P − mean_p s_ip over the positives; exactly 0 for one positive."""
         return self._there(2, "spread", "the problem has no positives, or they are summed by a ψ")
 
     @property
     def negative_spread(self) -> Tensor:
-        """(N,) N − mean_j s_ij over the negatives; 0 where there is none."""
+        """(N,) N − mean_j s_ij over the negatives; 0 for a row without negatives."""
         return self._there(3, "negative_spread", "row_sums was not asked for it: negative_spread=True")
 
     @property
     def n_pos(self) -> Tensor:
-        """(N,) how many positives each row has, in the dtype of the sums."""
+        """(N,) the number of positives of each row, in the dtype of the sums."""
         positives = self._side.positives
         if positives is None or positives.count is None:
             fail("row_sums", "n_pos", "asked for", "cannot be counted: the problem has no positives")
         return positives.count
 
     def of_positives(self) -> tuple[Tensor, Tensor | None, Tensor] | None:
-        """P, the spread where there is one, and n_pos; None where the problem has no positives."""
+        """P, the spread or None, and n_pos; None if the problem has no positives."""
         if self._side.positives is None:
             return None
         spread = self._value(2)
@@ -87,10 +87,10 @@ class SumsOfRows(Side):
     of several that were merged.
 
     blocks  the problems that were summed, of the same rows
-    raw     what they were summed to: for each tilt and row a reference and a total, Σ e^s = total · e^reference
-    values  `PER_SIDE` tensors of rows, then of columns; empty ones for what there is not
+    raw     the sums: for each tilt and row a reference and a total, Σ e^s = total · e^reference
+    values  `PER_SIDE` tensors of rows, then of columns; empty tensors for absent ones
 
-    N, P, `spread` and `negative_spread` have gradients: another sweep over the pairs makes them of what arrives there.
+    N, P, `spread` and `negative_spread` have gradients: another sweep over the pairs makes them from their upstream gradients.
     """
 
     blocks: tuple[Block, ...]
@@ -103,19 +103,19 @@ class SumsOfRows(Side):
 
     @property
     def n_neg(self) -> Tensor:
-        """(N,) how many negatives each row has, pairs that a bias of −inf excludes among them; in the dtype of the sums."""
+        """(N,) the number of negatives of each row, with pairs that a bias of −inf excludes; in the dtype of the sums."""
         counts = [_count(block.problem, block.who) for block in self.blocks]
         return torch.stack(counts).sum(dim=0).to(self.raw.row.negatives.total.dtype)
 
     @property
     def cols(self) -> SumsOfColumns:
-        """The same of columns, where `row_sums` was asked for both."""
+        """The sums of columns, if `row_sums` was called for both sides."""
         if self.raw.col is None:
             fail("row_sums", "cols", "asked for", 'were not summed: dim="both"')
         return SumsOfColumns(self, self.raw.col)
 
     def merge(self, *others: SumsOfRows) -> SumsOfRows:
-        """The sums over these pairs and those of the others, which are of the same rows with other keys."""
+        """The sums over these pairs and those of the others, which have the same rows and other keys."""
         blocks, row = _of_rows(self), self.raw.row
         for other in others:
             if not isinstance(other, SumsOfRows):
@@ -143,14 +143,14 @@ class SumsOfRows(Side):
 
 
 class SumsOfColumns(Side):
-    """The same of the columns of a problem."""
+    """Sums over the negatives and the positives of each column of a problem."""
 
     def __init__(self, sums: SumsOfRows, side: SideSums):
         self._sums, self._of_columns = sums, side
 
     @property
     def n_neg(self) -> Tensor:
-        """(M,) how many negatives each column has."""
+        """(M,) the number of negatives of each column."""
         (block,) = self._sums.blocks
         count = _count(replace(block.problem, also=None).transposed(), block.who)
         return count.to(self._of_columns.negatives.total.dtype)
@@ -167,7 +167,7 @@ def _count(problem: RowProblem, chosen: Who) -> Tensor:
     """(N,) negatives of each row."""
     if problem.exclude.guide is None:
         return count_pairs(problem)
-    # A guide leaves out pairs one by one: all others have the score 1, and are counted by the sweep that knows the guide.
+    # A guide excludes pairs one by one: all others get the score 1 and are counted by a sweep that applies the guide.
     ones = problem.x[0].new_ones(problem.N, dtype=problem.dtype)
     scores = {"scale": 0.0, "row_bias": ones, "col_bias": None, "phi": IDENTITY, "kind": "dot", "also": None}
     problem = replace(problem, negatives=Terms("step"), normalize=False, cols=False, **scores)
@@ -184,7 +184,7 @@ def sums_of(function: str, problem: RowProblem) -> SumsOfRows:
 
 
 def _of_rows(sums: SumsOfRows) -> tuple[Block, ...]:
-    """The blocks without sums of columns: these are of other columns in each."""
+    """The blocks without sums of columns, because each block has other columns."""
     return tuple(Block(replace(block.problem, cols=False), block.who) for block in sums.blocks)
 
 

@@ -1,7 +1,7 @@
-"""How many pairs of each row are in, in O((N + M) log M) and without a look at the scores.
+"""Counts the included pairs of each row, in O((N + M) log M) and without the scores.
 
-Pairs are left out by several rules at once, so those that are out are counted by inclusion and exclusion: two rules of equal ids
-hold together where pairs of ids are equal, which is a rule of equal ids again.
+Several rules exclude pairs at once, so excluded pairs are counted by inclusion and exclusion. Two rules of equal ids hold both
+if pairs of ids are equal, which is again a rule of equal ids.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def count_pairs(problem: RowProblem) -> Tensor:
     N, M, device = problem.N, problem.M, problem.x[0].device
     exclude, positives = problem.exclude, problem.positives
     rows, columns = torch.arange(N, device=device), torch.arange(M, device=device)
-    apart: list[IdPair] = []  # pairs of equal ids are out, also where they are kept
+    apart: list[IdPair] = []  # pairs of these equal ids are excluded even if `keep` names them
     if positives.index is not None:
         apart.append((positives.index, columns))
     if positives.row_ids is not None and positives.col_ids is not None:
@@ -33,7 +33,7 @@ def count_pairs(problem: RowProblem) -> Tensor:
             found = found + (-1) ** size * _matching([*exclude.different, *together], N, M, device)
 
     def at(offset: int, pairs: list[IdPair]) -> list[Tensor]:
-        """Of each rule, whether it holds between row i and column i + offset."""
+        """Whether each rule holds between row i and column i + offset."""
         column = (rows + offset).clamp(0, M - 1)
         return [(r == c[column]) & (r >= 0) for r, c in pairs]
 
@@ -51,14 +51,14 @@ def count_pairs(problem: RowProblem) -> Tensor:
         always = torch.zeros_like(out)
         for matches in at(offset, apart):
             always = always | matches
-        counted = there(offset) & ~out & ~always  # by the ids alone it is in
+        counted = there(offset) & ~out & ~always  # the ids alone include it
         is_in = there(offset) & ~always if offset in kept else torch.zeros_like(out)
         found = found - counted.long() + is_in.long()
     return found
 
 
 def _each_once(offsets: tuple[int, ...]) -> list[int]:
-    """Without a hash, which would make a number of a size that a compiler traces as a symbol."""
+    """The distinct offsets, without a hash, which would turn a compiler's symbol for a size into a number."""
     found: list[int] = []
     for offset in offsets:
         if all(offset != other for other in found):
@@ -67,7 +67,7 @@ def _each_once(offsets: tuple[int, ...]) -> list[int]:
 
 
 def _matching(rules: list[IdPair], N: int, M: int, device: torch.device) -> Tensor:
-    """(N,) for how many columns all ids of a row are equal to those of the column, and not negative."""
+    """(N,) the number of columns whose ids are all equal to those of the row, and not negative."""
     if not rules:
         return torch.full((N,), M, dtype=torch.int64, device=device)
     row = col = None
@@ -76,7 +76,7 @@ def _matching(rules: list[IdPair], N: int, M: int, device: torch.device) -> Tens
     for row_ids, col_ids in rules:
         valid_rows, valid_cols = valid_rows & (row_ids >= 0), valid_cols & (col_ids >= 0)
         both = torch.cat([row_ids, col_ids])
-        dense = torch.searchsorted(both.sort().values, both)  # equal where the ids are, below N + M
+        dense = torch.searchsorted(both.sort().values, both)  # equal for equal ids, and below N + M
         mine, theirs = dense[:N], dense[N:]
         if row is not None and col is not None:
             both = torch.cat([row * (N + M) + mine, col * (N + M) + theirs])

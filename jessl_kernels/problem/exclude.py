@@ -1,4 +1,4 @@
-"""Which pairs a reduction leaves out: by diagonals and ids, in O(N + M) memory, and by the scores of a guide."""
+"""The pairs that a reduction excludes: by diagonals and ids, in O(N + M) memory, and by the scores of a guide."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .._checks import fail, integer, wrong_type
 
 IdPair = tuple[Tensor, Tensor]
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-MOST_PAIRS = 3  # of ids: for itself, for the label, and for what must not count as a negative
+MOST_PAIRS = 3  # pairs of ids: for the row itself, for its label, and for rows that must not count as negatives
 
 
 class Guide(NamedTuple):
-    """A second score of each pair, ⟨g_i, h_j⟩; a pair is out where it lies above a threshold of its row, or of its column.
+    """A second score of each pair, ⟨g_i, h_j⟩; a pair is excluded if it lies above a threshold of its row, or of its column.
 
     rows, cols          (N, G), (M, G): g, h, constants
     of_rows, of_cols    (N,), (M,): thresholds, or None
@@ -46,21 +46,21 @@ class Guide(NamedTuple):
 class Exclude:
     """Pairs (i, j) to leave out of a pairwise reduction.
 
-    diagonals  ints; a pair is out if j − i is one of them
-    same       (row_ids, col_ids), or several such pairs; a pair is out if row_ids[i] == col_ids[j] by any of them
-    different  (row_ids, col_ids), or several; a pair is out if row_ids[i] != col_ids[j] by any of them
-    keep       ints; a pair whose j − i is one of them is in, whatever the ids and a guide say (and whatever `diagonals` says)
-    guide      (g, h, threshold), float tensors (N, G), (M, G) and (N,): a pair is out if ⟨g_i, h_j⟩ > threshold_i, constants for
-               autograd. With the scores of another model that are false negatives (GISTEmbed, arXiv 2402.16829); a threshold
-               that is such a score itself wants room for their rounding. It costs a product in each sweep, and "chunked" and
-               "reference" alone compute it
+    diagonals  ints; a pair is excluded if j − i is one of them
+    same       (row_ids, col_ids), or several such pairs; a pair is excluded if row_ids[i] == col_ids[j] by any of them
+    different  (row_ids, col_ids), or several; a pair is excluded if row_ids[i] != col_ids[j] by any of them
+    keep       ints; a pair whose j − i is one of them is included, whatever the ids, a guide or `diagonals` say
+    guide      (g, h, threshold), float tensors (N, G), (M, G) and (N,), constants for autograd: a pair is excluded if
+               ⟨g_i, h_j⟩ > threshold_i. With the scores of another model these pairs are false negatives (GISTEmbed, arXiv
+               2402.16829). If a threshold is such a score itself, leave room for rounding. A guide costs a product in each
+               sweep; only "chunked" and "reference" compute it
 
     Ids are int64 tensors of shape (N,) and (M,), up to three pairs of them. A negative id matches nothing, itself included:
-    under `same` it excludes no pair, under `different` it excludes all of them, which is how padding rows are taken out.
+    under `same` it excludes no pair, under `different` it excludes all of them. So padding rows can be excluded.
 
-    Diagonals count from the first row and column at hand: where rows are one process's share of the columns, or a part of them,
-    say the same by ids. A sum with an `anchor` counts that score itself, so its pair must be out, not kept; `row_loss` leaves
-    its positives out of the negatives by itself, also those that are kept.
+    Diagonals count from the first given row and column. If rows are one process's share of the columns, or a part of them, use
+    ids instead. A sum with an `anchor` counts that score itself, so its pair must be excluded, not kept; `row_loss` leaves its
+    positives out of the negatives by itself, even kept ones.
 
     >>> views = jk.Exclude(diagonals=(0, n, -n))           # SimCLR: neither the row itself nor its other view
     >>> captions = jk.Exclude(same=(ids, ids))             # equal captions, the row's own too, are no negatives of each other
@@ -72,7 +72,7 @@ class Exclude:
     keep: tuple[int, ...] = ()
     guide: Guide | None = None
 
-    if TYPE_CHECKING:  # what may be handed over; what stands there afterwards is tuples
+    if TYPE_CHECKING:  # the accepted arguments; the fields are tuples afterwards
 
         def __init__(
             self,
@@ -92,7 +92,7 @@ class Exclude:
 
     @property
     def symmetric(self) -> bool:
-        """Whether (i, j) is out exactly when (j, i) is, as far as that can be told without reading the ids."""
+        """Whether (i, j) is excluded exactly when (j, i) is, as far as this is known without reading the ids."""
         offsets_mirror = all(set(d) == {-k for k in d} for d in (self.diagonals, self.keep))
         return (
             offsets_mirror and self.guide is None and all(one_tensor(*pair) for pair in (*self.same, *self.different))
@@ -124,7 +124,7 @@ class Exclude:
 
 
 def fill_by_ids(scores: Tensor, pair: IdPair, first_row: int, columns: slice, value: float, *, inside: bool) -> None:
-    """Write `value` where the ids of a block's rows and columns are equal, or, `inside`, where they are not."""
+    """Write `value` where the ids of a block's rows and columns are equal; with `inside`, where they differ."""
     # Negative ids become −1 among rows and −2 among columns, so that plain (in)equality never matches them.
     row_ids = pair[0][first_row : first_row + scores.shape[0]].clamp_min(-1)
     col_ids = pair[1][columns]
@@ -173,8 +173,8 @@ def as_exclude(function: str, exclude: Exclude | str | None, N: int, M: int, dev
 
 def one_tensor(a: Tensor, b: Tensor) -> bool:
     """Whether these are the same ids, without reading them."""
-    # Operators hand over ids as separate objects, so that the same tensor is told by its memory; a tensor without memory, as a
-    # compiler traces it, by its identity alone.
+    # Operators pass ids as separate objects, so equal tensors are recognized by their memory. A tensor without memory, as in a
+    # trace, is recognized by its identity alone.
     if a is b:
         return True
     if torch.compiler.is_compiling() or type(a) is not Tensor or a.is_meta:
@@ -220,7 +220,7 @@ def _is_pair(value: Any) -> bool:
 
 
 def pair_of(function: str, name: str, rows: Tensor, cols: Tensor) -> IdPair:
-    """Ids of both sides; one tensor for both stays one."""
+    """Ids of both sides; a single tensor for both stays a single tensor."""
     row_ids = ids_of(function, name, rows)
     return row_ids, row_ids if cols is rows else ids_of(function, name, cols)
 
@@ -237,7 +237,7 @@ def ids_of(function: str, name: str, ids: Any) -> Tensor:
 
 
 def ids_like(function: str, name: str, ids: Any, length: int, like: tuple[str, Tensor], each: str = "") -> Tensor:
-    """`ids_of` as many rows, on the device of `like`; each: what one of them is for."""
+    """`ids_of` with this length, on the device of `like`; each: the meaning of one id, for the message."""
     found, (other_name, other) = ids_of(function, name, ids), like
     if found.shape != (length,):
         fail(function, name, f"of shape {tuple(found.shape)}", f"must be ({length},){each}")

@@ -1,7 +1,7 @@
-"""A problem as an operator's schema spells it: tensors, those that may have gradients first, and words.
+"""A problem as the arguments of an operator's schema: tensors, of which those that may have gradients come first, and words.
 
-torch.func and compilers see the tensors among a function's arguments alone, so a problem is taken apart before it is handed to
-one, and put together again within.
+torch.func and compilers see only tensors that are arguments of a function, so a problem is taken apart before a call and put
+together again inside.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from .types import Terms
 
 Tensors = tuple[Tensor | None, ...]
 
-# Those of `tensors_of` a problem that are there; which are; and its `Words`. Not one list of optional tensors: torch's operators
-# give the members of such a list no gradient as soon as one is None.
+# The present tensors of `tensors_of`, flags for the present ones, and the `Words`. There is no list of optional tensors, because
+# torch's operators give the members of such a list no gradient as soon as one is None.
 SCHEMA = (
     "Tensor[] tensors, bool[] there, int x, int y, int same, int different, int guide, SymInt[] diagonals, SymInt[] keep, "
     "SymInt? shift, str kind, str phi, float[] phi_parameters, float skip_below, str negatives, float[] tilts, "
     "bool negative_linear, str of_positives, float[] positive_tilts, bool positive_linear, bool normalize, bool cols"
 )
-SINGLE = 6  # of the tensors that may have gradients, those that are no pieces: scale, biases, positives' scores, also
+SINGLE = 6  # tensors that may have gradients and are no pieces: scale, biases, positives' scores, also
 
 
 class Words(NamedTuple):
-    """What of a problem is no tensor. x, y, same, different and guide say how many tensors each has; scale is the number that α
-    is, None where it is a tensor, as always in a schema: a compiler would make a new program for each new number."""
+    """The parts of a problem that are no tensors. x, y, same, different and guide are numbers of tensors. scale is α if it is a
+    number, and None if it is a tensor, as always in a schema: a compiler would make a new program for each new number."""
 
     x: int
     y: int
@@ -57,12 +57,12 @@ class Words(NamedTuple):
 
     @property
     def differentiable(self) -> int:
-        """How many tensors, all in front, may have gradients."""
+        """The number of tensors that may have gradients; they come first."""
         return self.x + self.y + SINGLE
 
 
 def words_of(problem: RowProblem) -> Words:
-    """What of a problem is no tensor."""
+    """The parts of a problem that are no tensors."""
     exclude = problem.exclude
     return Words(
         len(problem.x), len(problem.y), 2 * len(exclude.same), 2 * len(exclude.different), len(exclude.guide or ()),
@@ -74,7 +74,7 @@ def words_of(problem: RowProblem) -> Words:
 
 
 def tensors_of(problem: RowProblem) -> Tensors:
-    """Pieces of X and of Y; scale, biases, positives' scores, `also`; ids that exclude, a guide, an index of positives or ids."""
+    """Pieces of X and of Y; scale, biases, positives' scores, `also`; ids of `exclude`, a guide, positives' index or ids."""
     exclude, positives = problem.exclude, problem.positives
     return (
         *problem.x, *problem.y, problem.scale if isinstance(problem.scale, Tensor) else None, problem.row_bias,
@@ -120,7 +120,7 @@ def together(words: Words, tensors: Tensors) -> RowProblem:
     )
 
 
-ARGUMENTS = len(Words._fields) + 1  # of `SCHEMA`
+ARGUMENTS = len(Words._fields) + 1  # the arguments of `SCHEMA`
 
 
 def to_schema(words: Words, tensors: Tensors) -> tuple:
@@ -137,6 +137,6 @@ def to_schema(words: Words, tensors: Tensors) -> tuple:
 
 
 def from_schema(given: Sequence[Tensor], there: Sequence[bool], *words: Any) -> tuple[Words, Tensors]:
-    """The words and the tensors of a problem in the arguments of `SCHEMA`."""
+    """The words and the tensors of a problem, from the arguments of `SCHEMA`."""
     rest = iter(given)
     return Words(*words), tuple([next(rest) if is_there else None for is_there in there])

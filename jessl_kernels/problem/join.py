@@ -1,14 +1,14 @@
-"""Joins: the scalar function that makes a row's loss of its sums, with its slopes. The only place that knows them in Python.
+"""Joins: the scalar functions that make a row's loss from its sums, with their slopes. Joins are defined only here in Python.
 
     loss_i = f(N_i, P_i, spread_i, n_i)
 
     N       log-sum-exp over the row's negatives, one for each tilt; or their sum of ψ
     P       log-sum-exp over its positives, or their sum of ψ(−s)
-    spread  P − mean_p s_ip over its positives; exactly 0 where there is one
+    spread  P − mean_p s_ip over its positives; exactly 0 for one positive
     n       how many positives the row has
 
-A positive's share of the gradient is f_P·p + f_spread·(p − 1/n) with p = e^{s − P}: the two slopes stay apart until they meet in
-a weight, since once training works f_P is tiny beside f_spread, and added first it would be rounded away.
+The gradient of a positive's score is f_P·p + f_spread·(p − 1/n) with p = e^{s − P}. The two slopes stay apart until the weight is
+made: once training works f_P is tiny beside f_spread, and would be rounded away if they were added first.
 
 To add a join, write `value` and `slopes` and enter it into `JOINS`, into csrc/pairwise/join.h and into triton/words.py, which
 `tests/unit/test_words.py` compares. A loss that names no join is evaluated in torch between its two sweeps.
@@ -30,7 +30,7 @@ from .types import SideSlopes, SideSums
 class Join:
     """A loss of a row's sums.
 
-    name       the key in `JOINS`, by which native backends know it
+    name       the key in `JOINS`, which native backends know
     tilts      how many N it takes
     value      value(N, P, spread, n) → loss; N is a tuple of tensors, all (rows,)
     slopes     slopes(N, P, spread, n) → (f_N, f_P, f_spread); f_N is a tuple, f_P and f_spread may be None for 0
@@ -50,7 +50,7 @@ Logs = tuple[Tensor, ...]
 
 
 def _excess(N: Logs, P: Tensor) -> Tensor:
-    """log(1 + e^{N − P}), the log-sum-exp of all measured from that of the positives, without a subtraction."""
+    """log(1 + e^{N − P}): the log-sum-exp of all pairs minus that of the positives, without that subtraction."""
     return softplus(N[0] - P, threshold=40.0)
 
 
@@ -94,7 +94,7 @@ JOINS = {
 
 
 def arguments(side: SideSums) -> tuple[Logs, Tensor | None, Tensor | None, Tensor | None]:
-    """N, P, spread and n of a side, as joins take them; None for what it has not. Rows without positives have P = 0 and n = 1."""
+    """N, P, spread and n of a side, as joins take them; None for absent ones. Rows without positives have P = 0 and n = 1."""
     logs = side.negatives.values().unbind(0)
     if side.positives is None:
         return logs, None, None, None
@@ -105,7 +105,7 @@ def arguments(side: SideSums) -> tuple[Logs, Tensor | None, Tensor | None, Tenso
     spread = None
     if positives.linear is not None and positives.reference is not None:
         apart = P - positives.linear / positives.count.clamp_min(1)
-        spread = torch.where(positives.count > 1, apart, 0.0)  # one score is its own mean, also in the last digit
+        spread = torch.where(positives.count > 1, apart, 0.0)  # a single score is its own mean to the last digit
     return logs, P, spread, positives.count.clamp_min(1)
 
 
@@ -123,7 +123,7 @@ def slopes(join: Join, side: SideSums, weight: Tensor) -> SideSlopes:
     weight = weight if absent is None else weight.masked_fill(absent, 0.0)
 
     def weighted(slope: Tensor | None) -> Tensor | None:
-        # Where a weight is 0 a slope counts for nothing, also one that is NaN since its row has an infinite score.
+        # With a weight of 0 a slope does not count, even if it is NaN because its row has an infinite score.
         return None if slope is None else torch.where(weight == 0, 0.0, slope * weight)
 
     by_n = [torch.where(weight == 0, 0.0, slope * weight) for slope in of_n]

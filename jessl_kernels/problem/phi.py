@@ -1,10 +1,10 @@
 """φ, the scalar function of a score.
 
-A score is s_ij = φ(u_ij) + r_i + c_j with u_ij = α⟨x_i, y_j⟩ or −α‖x_i − y_j‖². Each φ stands here once, beside its
+A score is s_ij = φ(u_ij) + r_i + c_j with u_ij = α⟨x_i, y_j⟩ or −α‖x_i − y_j‖². Each φ is defined here once, beside its
 derivative, as torch operations on a block of scores. A backend in another language repeats it once, in its own table.
 
-To add a φ, write `value` and `slope`, state the score kinds it makes sense for, and enter it into `PHIS`. Backends that
-do not know its name decline, so it works at once on the backends that are written in torch.
+To add a φ, write `value` and `slope`, state the score kinds it is defined for, and enter it into `PHIS`. Backends that do
+not know its name decline, so it works at once on the backends written in torch.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Phi:
 
 
 def _laplace_slope(u: Tensor) -> Tensor:
-    # d/du −√(−u) = 1 / (2√(−u)) grows without bound as two points meet. The distance has no derivative there; 0 is in its
-    # subdifferential, and is what torch.cdist and scipy users get for coinciding points.
+    # d/du −√(−u) = 1 / (2√(−u)) grows without bound as two points meet. The distance has no derivative there; 0 is a
+    # subgradient, and torch.cdist gives it for coinciding points too.
     root = (-u).sqrt_()
     return torch.where(root > 0, 0.5 / root, torch.zeros_like(root))
 

@@ -1,6 +1,6 @@
-"""A loss of rows: scores, which of them are positives, the sums over both kinds that are wanted, and what becomes of these.
+"""A loss of rows: scores, the positives among them, sums over negatives and over positives, and the loss made from these sums.
 
-Two sweeps over the pairs serve every such loss: one for the sums, one for their gradients. Between them stands a join.
+Two sweeps over the pairs serve every such loss: one for the sums, one for their gradients. A join is evaluated between them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .types import Sums, Terms
 
 
 class Positives(NamedTuple):
-    """Which pairs are positives; they are left out of the negatives. One of these at most is there.
+    """Which pairs are positives, in at most one of these ways; they are left out of the negatives.
 
     shift             row i's positive is column (i + shift) mod M; N ≤ M, and N = M where columns have sums
     index             (N,) int64: row i's positive is column index_i, −1 for none; not where columns have sums
@@ -39,7 +39,7 @@ class Positives(NamedTuple):
 
     @property
     def several(self) -> bool:
-        """Whether a row may have more than one, so that they take a sweep of their own."""
+        """Whether a row may have several positives, which then take a sweep of their own."""
         return self.row_ids is not None
 
 
@@ -49,18 +49,18 @@ SUM_OF_EXPONENTIALS = Terms()
 
 @dataclass(frozen=True, eq=False)
 class RowProblem(OfEmbeddings):
-    """The sums of one loss, unmade.
+    """The sums of one loss, not yet computed.
 
     x             pieces of X: (N_k, D) tensors that follow each other, of one dtype
     y             pieces of Y; () where Y is X
     scale         α, a number or a 0-d tensor
     row_bias, col_bias, exclude, kind, phi, skip_below   as in `Score`; `exclude` need not name the positives
     positives     which pairs are positives
-    negatives     what is summed over the pairs that are neither positive nor excluded
-    of_positives  what is summed over the positives: e^s, or a ψ of s, or with the tilt −1 of −s
-    normalize     rows of X and Y are divided by their norms first; dot scores
+    negatives     the terms summed over the pairs that are neither positive nor excluded
+    of_positives  the terms summed over the positives: e^s, or a ψ of s, or of −s with the tilt −1
+    normalize     rows of X and Y are divided by their norms first; for dot scores
     cols          columns have sums too
-    also          (N,), or None: a further log-sum-exp that each row's negatives, of one tilt, are joined by
+    also          (N,), or None: a further log-sum-exp that is added to each row's negatives, for one tilt
     """
 
     x: tuple[Tensor, ...]
@@ -112,7 +112,7 @@ class RowProblem(OfEmbeddings):
         )
 
     def score(self, x: Tensor, y: Tensor | None) -> Score:
-        """The scores of these embeddings with nothing but `exclude` left out."""
+        """The scores of these embeddings, of which only `exclude` leaves pairs out."""
         return Score(x, y, self.scale, self.row_bias, self.col_bias, self.exclude, self.kind, self.phi, self.skip_below)
 
     def of_negatives_alone(self, score: Score) -> Score:
@@ -129,16 +129,16 @@ class RowProblem(OfEmbeddings):
         return score
 
     def of_positives_alone(self, score: Score) -> Score:
-        """The scores of the positives, where rows may have several."""
+        """The scores of the positives alone, if rows may have several."""
         assert self.positives.row_ids is not None and self.positives.col_ids is not None
         return replace(score, within=(self.positives.row_ids, self.positives.col_ids))
 
 
 class Loss(NamedTuple):
-    """What becomes of the sums.
+    """The loss that is made from the sums.
 
     join       a name in `JOINS`
-    reduction  "sum", "mean" (over rows; the columns' over columns), or "mean_counted" (over those that have a positive)
+    reduction  "sum", "mean" (over rows; for columns over columns), or "mean_counted" (over rows that have a positive)
     factor     multiplies the result
     weights, col_weights   (N,), (M,) constants, or None for 1
     """
@@ -150,7 +150,7 @@ class Loss(NamedTuple):
     col_weights: Tensor | None = None
 
     def of_rows(self, n: int, positives: Sums | None, like: Tensor, *, cols: bool = False) -> Tensor:
-        """(n,) what the loss of each row, or column, is multiplied by in the result; of a dtype and device like this."""
+        """(n,) the factor of each row's, or column's, loss in the result; of the dtype and device of `like`."""
         weights = self.col_weights if cols else self.weights
         weight = like.new_full((n,), self.factor) if weights is None else weights * self.factor
         if self.reduction == "mean":

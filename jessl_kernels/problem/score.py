@@ -1,4 +1,4 @@
-"""What every reduction reduces: a score per pair that is never stored, s_ij = φ(u_ij) + r_i + c_j.
+"""The score of each pair, which is never stored: s_ij = φ(u_ij) + r_i + c_j.
 
     dot      u_ij = α⟨x_i, y_j⟩
     sqdist   u_ij = −α‖x_i − y_j‖²
@@ -21,7 +21,7 @@ KINDS = ("dot", "sqdist")
 
 
 class OfEmbeddings:
-    """What a problem says of its embeddings, and of the number its scores are scaled by."""
+    """Properties of a problem that depend on its embeddings and its scale."""
 
     scale: float | Tensor
 
@@ -53,12 +53,12 @@ class OfEmbeddings:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of scores, sums and gradients while they are made."""
+        """The dtype in which scores, sums and gradients are computed."""
         return accumulation_dtype(self.first.dtype)
 
     @property
     def scale_dtype(self) -> torch.dtype:
-        """The dtype that the gradient of the scale is summed in: that of sums, or fp64 where the scale is."""
+        """The dtype in which the gradient of the scale is summed: that of sums, or fp64 if the scale is fp64."""
         wide = isinstance(self.scale, Tensor) and self.scale.dtype == torch.float64
         return torch.float64 if wide else self.dtype
 
@@ -76,9 +76,9 @@ class Score(OfEmbeddings):
     y          (M, D), or None where y is x
     scale      α, a number or a 0-d tensor
     row_bias   (N,) r, or None; col_bias (M,) c, or None; of the accumulation dtype
-    skip_below ε: what a backend may leave out of a row's (and column's) Σ e^s, as a share of it; 0 for nothing
-    without    ids like those of `exclude.same`, or None: such pairs are out, also those that `exclude` keeps (positives)
-    within     ids likewise: all other pairs are out
+    skip_below ε: the share of a row's (and column's) Σ e^s that a backend may leave out; 0 for none
+    without    ids like those of `exclude.same`, or None: such pairs are excluded even if `exclude` keeps them (positives)
+    within     ids, or None: all pairs of unequal ids are excluded
     """
 
     x: Tensor
@@ -112,7 +112,7 @@ class Score(OfEmbeddings):
 
     @property
     def symmetric(self) -> bool:
-        """Whether s_ij = s_ji, as far as that can be told without reading the ids."""
+        """Whether s_ij = s_ji, as far as this is known without reading the ids."""
         plain = self.y is None and self.row_bias is None and self.col_bias is None and self.exclude.symmetric
         return plain and all(pair is None or one_tensor(*pair) for pair in (self.without, self.within))
 
@@ -144,21 +144,21 @@ class Score(OfEmbeddings):
         return s
 
     def leave_out(self, s: Tensor, first_row: int, columns: slice) -> None:
-        """Write −inf into the entries of a block of scores whose pairs are out."""
+        """Write −inf into the entries of a block of scores whose pairs are excluded."""
         self.exclude.fill(s, first_row, columns, -torch.inf)
         for pair, inside in ((self.without, False), (self.within, True)):
             if pair is not None:
                 fill_by_ids(s, pair, first_row, columns, -torch.inf, inside=inside)
 
     def has_sorted_classes(self) -> bool:
-        """Whether `within` holds ascending ids, so that each row can only meet one contiguous range of columns.
+        """Whether `within` holds ascending ids, so that the pairs of each row lie in one contiguous range of columns.
 
-        Reads the ids, so it is for CPU tensors.
+        It reads the ids, so it is for CPU tensors.
         """
         return self.within is not None and all(bool((ids[1:] >= ids[:-1]).all()) for ids in self.within)
 
     def columns_in_reach(self, first_row: int, end_row: int) -> slice:
-        """With sorted classes, the columns outside of which every pair of these rows is out."""
+        """With sorted classes, the columns outside of which every pair of these rows is excluded."""
         assert self.within is not None
         row_ids, col_ids = self.within
         low = torch.searchsorted(col_ids, row_ids[first_row], side="left")

@@ -1,4 +1,4 @@
-"""What backends are handed beside a problem, and what they hand back."""
+"""The arguments of backends beside a problem, and their results."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .score import OfEmbeddings
 
 
 class Terms(NamedTuple):
-    """What a sweep over the pairs of a score adds up along rows, and along columns.
+    """The terms that a sweep over the pairs of a score sums along rows, and along columns.
 
     op      "logsumexp": Σ_j e^{tilt·s_ij}; else the name of a ψ: Σ_j ψ(tilt·s_ij)
     tilts   one sum for each; above 0 for a log-sum-exp
-    linear  also Σ_j s_ij, and the number of pairs; of one tilt, 1
+    linear  also Σ_j s_ij, and the number of pairs; needs one tilt, 1
     """
 
     op: str = "logsumexp"
@@ -25,9 +25,9 @@ class Terms(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What rows, or columns, were summed to. Two of the same rows over other pairs can be merged.
+    """The sums of rows, or of columns. Sums of the same rows over different pairs can be merged.
 
-    reference  (tilts, n) finite numbers that exponents were measured from: Σ_j e^{tilt·s_ij} = total · e^reference; None for a ψ
+    reference  (tilts, n) finite references of the exponents: Σ_j e^{tilt·s_ij} = total · e^reference; None for a ψ
     total      (tilts, n)
     linear     (n,) Σ_j s_ij, or None
     count      (n,) how many pairs, in the dtype of the sums, or None
@@ -40,21 +40,21 @@ class Sums(NamedTuple):
 
     @staticmethod
     def empty(like: Tensor, terms: Terms, *n: int) -> Sums:
-        """To be written to, of this dtype and device; parts of sums have a dimension more, before n."""
+        """New sums to write to, of this dtype and device; parts of sums have one dimension more, before n."""
         total = like.new_empty(len(terms.tilts), *n)
         linear, count = (like.new_empty(n) if terms.linear else None for _ in range(2))
         return Sums(torch.empty_like(total) if terms.op == "logsumexp" else None, total, linear, count)
 
     def values(self) -> Tensor:
-        """(tilts, n) log-sum-exps, −inf where there is no pair; or sums of ψ."""
+        """(tilts, n) log-sum-exps, −inf for a row without pairs; or sums of ψ."""
         return self.total if self.reference is None else self.total.log() + self.reference
 
     def part(self, here: slice) -> Sums:
-        """Those of some rows."""
+        """The sums of some rows."""
         return Sums(*(None if t is None else t[..., here] for t in self))  # pyright: ignore[reportArgumentType]
 
     def merged(self, other: Sums) -> Sums:
-        """The sums over both, which are over pairs of the same rows."""
+        """The sums over the pairs of both, which have the same rows."""
 
         def plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
             return None if a is None or b is None else a + b
@@ -62,22 +62,22 @@ class Sums(NamedTuple):
         linear, count = plus(self.linear, other.linear), plus(self.count, other.count)
         if self.reference is None or other.reference is None:
             return Sums(None, self.total + other.total, linear, count)
-        # Where there is no pair the reference means nothing, and must not be the larger one.
+        # The reference of a row without pairs is meaningless, and must not be the larger one.
         mine, theirs = (s.reference.masked_fill(s.total == 0, -torch.inf) for s in (self, other))  # pyright: ignore[reportOptionalMemberAccess]
         reference = torch.maximum(mine, theirs)
         reference = torch.where(reference.isinf(), 0.0, reference)
 
         def moved(total: Tensor, level: Tensor) -> Tensor:
-            # One that is infinite stays so, however far below the other's its reference is.
+            # An infinite total stays infinite, however far below the other's its reference is.
             return torch.where(total.isinf(), total, total * (level - reference).exp())
 
         return Sums(reference, moved(self.total, mine) + moved(other.total, theirs), linear, count)
 
 
 class SideSums(NamedTuple):
-    """The sums of a loss's rows, or of its columns: over their negatives, and over their positives unless there are none.
+    """The sums of a loss's rows, or of its columns: over their negatives, and over their positives if there are any.
 
-    Where a row has one positive at most, its sum is e^0 times e^{its score}.
+    If rows have at most one positive, the sum over it is e^0 times e^{its score}.
     """
 
     negatives: Sums
@@ -91,18 +91,18 @@ class SideSums(NamedTuple):
 
 
 class RowSums(NamedTuple):
-    """What a problem is summed to: its rows, and its columns where these are wanted."""
+    """The sums of a problem's rows, and of its columns if requested."""
 
     row: SideSums
     col: SideSums | None = None
 
 
 class SideSlopes(NamedTuple):
-    """What arrives at the sums of rows, or of columns, from above.
+    """The upstream gradients of the sums of rows, or of columns.
 
-    N                (tilts, n) at each log-sum-exp, or sum of ψ, of the negatives
-    P, spread        (n,) at that of the positives, and at P − mean_p s_ip; None for 0
-    negative_spread  (n,) at N − mean_j s_ij of the negatives; None for 0
+    N                (tilts, n) of each log-sum-exp, or sum of ψ, over the negatives
+    P, spread        (n,) of the sum over the positives, and of P − mean_p s_ip; None for 0
+    negative_spread  (n,) of N − mean_j s_ij over the negatives; None for 0
     """
 
     N: Tensor
@@ -112,14 +112,14 @@ class SideSlopes(NamedTuple):
 
 
 class Slopes(NamedTuple):
-    """Of rows, and of columns where these have sums."""
+    """The slopes of rows, and of columns if these have sums."""
 
     row: SideSlopes
     col: SideSlopes | None = None
 
 
 class Weights(NamedTuple):
-    """What the slopes of one side come to, for the pairs of a sweep with these `Terms`:
+    """The weights that the slopes of one side give to the pairs of a sweep with these `Terms`:
 
     P_ij = Σ_k factor_ki e^{tilt_k s_ij − reference_ki} + [the pair is in] (spread_i e^{s_ij − reference_0i} − mean_i)
 
@@ -137,7 +137,7 @@ class Weights(NamedTuple):
 
     @staticmethod
     def of(sums: Sums, tilts: tuple[float, ...], slope: Tensor, spread: Tensor | None = None) -> Weights:
-        """From slopes (tilts, n) at the sums, and (n,) at how far the first lies above the mean of its scores."""
+        """Weights from the slopes (tilts, n) of the sums, and (n,) of the first sum's spread above the mean of its scores."""
         steepness = slope
         if tilts != (1.0,):
             steepness = torch.stack([tilt * of_tilt for tilt, of_tilt in zip(tilts, slope.unbind(0), strict=True)])
@@ -148,17 +148,17 @@ class Weights(NamedTuple):
         if spread is None:
             return Weights(sums.reference, factor)
         assert sums.count is not None
-        several = sums.count > 1  # one score is its own mean, also in the last digit
+        several = sums.count > 1  # a single score is its own mean to the last digit
         of_spread = torch.where(several, spread / sums.total[0], 0.0)
         return Weights(sums.reference, factor, of_spread, torch.where(several, spread / sums.count, 0.0))
 
 
 class Needs(NamedTuple):
-    """Which gradients somebody will use.
+    """The gradients that are requested.
 
-    x       of X; where Y is X, of both
-    y       columns whose gradient is wanted, from the first to the last; an empty slice where none is, or Y is X
-    given   of positives' scores that were given, or of a log-sum-exp beside the pairs
+    x       of X; of both if Y is X
+    y       the columns whose gradient is requested, from the first to the last; an empty slice if there are none, or if Y is X
+    given   of given scores of positives, or of a log-sum-exp beside the pairs
     """
 
     x: bool
@@ -174,7 +174,7 @@ class Needs(NamedTuple):
 
     @property
     def of_pairs(self) -> bool:
-        """Whether there is one that a sweep over the pairs makes."""
+        """Whether a sweep over the pairs makes any of them."""
         return self.x or self.y.stop > self.y.start or self.scale or self.row_bias or self.col_bias
 
 
@@ -183,14 +183,14 @@ NOTHING = Needs(False, slice(0, 0), False, False, False)
 
 @dataclass
 class Gradients:
-    """Gradients of one problem, in its accumulation dtype; an empty tensor where nobody asked.
+    """Gradients of one problem, in its accumulation dtype; an empty tensor for each that is not requested.
 
-    x                   (N, D); where Y is X it holds both halves
-    y                   (columns wanted, D): those of `Needs.y`
+    x                   (N, D); it holds both halves if Y is X
+    y                   (columns of `Needs.y`, D)
     scale               0-d, fp64
     row_bias, col_bias  (N,), (M,)
-    score, col_score    (N,), (M,) of positives' scores that were given
-    also                (N,) of a log-sum-exp that negatives are joined by
+    score, col_score    (N,), (M,) of given scores of positives
+    also                (N,) of a log-sum-exp that was added to the negatives
     """
 
     x: Tensor
@@ -204,7 +204,7 @@ class Gradients:
 
     @staticmethod
     def empty(like: Tensor, problem: OfEmbeddings, needs: Needs) -> Gradients:
-        """To be written to; of a dtype and device like this."""
+        """New gradients to write to, of the dtype and device of `like`."""
         N, M, D = problem.N, problem.M, problem.D
 
         def new(wanted: bool, *shape: int, dtype: torch.dtype = like.dtype) -> Tensor:
@@ -224,7 +224,7 @@ class Gradients:
 
     @staticmethod
     def zeros(like: Tensor, problem: OfEmbeddings, needs: Needs) -> Gradients:
-        """To be added to."""
+        """New gradients to add to."""
         made = Gradients.empty(like, problem, needs)
         for gradient in (made.x, made.y, made.scale, made.row_bias, made.col_bias):
             gradient.zero_()
@@ -235,10 +235,10 @@ class Gradients:
 class Plan:
     """How a backend would compute a problem.
 
-    path       its own words for the route taken, and why that route
+    path       the route in the backend's words, and the reason for it
     gemms      matrix products of 2·N·M·D flops spent on value and gradient
     workspace  bytes beyond inputs, outputs and a few vectors
-    skipping   what it would make of skip_below
+    skipping   the effect of skip_below
     """
 
     path: str

@@ -1,19 +1,19 @@
 """Triton kernels: sums over tiles of scores that never leave the multiprocessor, and the epilogues of strips.
 
 words         scalar functions with a name: φ, ψ, and joins of a row's sums
-tile          jit functions on one tile: t, exclusion, sums, weights. What all kernels share
-fused         kernels that make tiles, use and forget them: sums and gradients in one sweep each
+tile          jit functions on one tile, shared by all kernels: t, exclusion, sums, weights
+fused         kernels that make tiles, use them and forget them: sums and gradients in one sweep each
 score_grad    the kernel that makes the gradients of a block of scores
 epilogue      kernels over a strip of t that the library's product has made
 rowwise       kernels over rows, before and after the sweeps of a loss
 finalize      kernels between its sweeps: parts merged, losses, what arrives at the sums
-shapes        which tile for which problem
-launch_cache  a launch, of what was compiled before for such arguments
+shapes        the shapes of tiles for each problem
+launch_cache  launches of kernels that were compiled before
 launch        from a `Score` to the arguments of the fused kernels
-blocks        the same for blocks of weights, and their products by the library
+blocks        the same for blocks of U, and their products by the library
 strip_kernels the same for strips: products by the library, epilogues between them
-dispatch      which of them a sweep takes, and what becomes of their results
-rows          a loss's rows in and out
+dispatch      chooses the route of a sweep, and multiplies α into its gradients
+rows          the rows of a loss, before and after its sweeps
 row_loss      a loss of rows, stage after stage
 """
 

@@ -1,9 +1,9 @@
-"""Gradients block by block: a kernel makes U of some rows and columns, and the library's products pull it to the embeddings.
+"""Gradients block by block: a kernel makes U of some rows and columns, and the library's products take it to the embeddings.
 
-For what tensor cores multiply (bf16, fp16, fp32 where TF32 is allowed) in more dimensions than stay on the chip. A block of U, in
-the dtype of the embeddings, is all that is kept: it is written once and read twice; and gradients, which every block reads and
-writes, seldom, since it is about as wide as high. 3 products of 2·N·M·D flops, of a symmetric problem 1½ to 2, by the blocks on
-and right of the diagonal.
+This is the route of the dtypes that tensor cores multiply (bf16, fp16, fp32 if TF32 is allowed) in more dimensions than stay on
+the chip. Only a block of U is kept, in the dtype of the embeddings: it is written once and read twice. Every block reads and
+writes gradients; a block is about as wide as high, so that there are few. 3 products of 2·N·M·D flops; 1½ to 2 for a symmetric
+problem, which takes only the blocks on and right of the diagonal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .score_grad import score_grad_block
 
 
 def sizes(score: Score, workspace: int) -> tuple[int, int]:
-    """Rows and columns of a block, whole tiles: as many of each as fit, or all of the fewer and more of the others."""
+    """Rows and columns of a block, in whole tiles: equally many if both fit, else all of the fewer and more of the others."""
     tile = shapes.wide("score_grad", score).rows
     most = max(1, workspace // (score.x.dtype.itemsize * tile * tile))  # tiles
     rows, cols = cdiv(score.N, tile), cdiv(score.M, tile)
@@ -38,10 +38,10 @@ def pull_back(
     score: Score, terms: Terms, sides: Sides, unit: Tensor | None, needs: Needs, into: Gradients, workspace: int,
     psi: Tensor | None = None,
 ) -> None:  # fmt: skip
-    """Add all gradients; weights still lack the factor `unit`, 0-d, unless it is None. With `psi` (N,), 0 before, also
-    Σ_j ψ(tilt s_ij).
+    """Add all gradients. The weights still lack the factor `unit` (0-d), unless it is None. With `psi` (N,), which begins as 0,
+    also add Σ_j ψ(tilt s_ij).
 
-    Of a symmetric problem both sides are the same, and each pair stands for two; unless psi is asked for.
+    In a symmetric problem both sides are equal and each pair stands for two, unless psi is requested.
     """
     problem, shape = Problem.of(score), shapes.wide("score_grad", score)
     half = score.symmetric and psi is None
@@ -59,7 +59,7 @@ def pull_back(
         if half and begin < first:
             continue
         here, there = slice(first, min(score.N, first + rows)), slice(begin, min(score.M, begin + cols))
-        twice = half and begin == first  # each pair of the block is there from both its ends
+        twice = half and begin == first  # the block holds each pair from both its ends
         times = 0.5 if twice else 1.0
         u = room[: here.stop - first, : there.stop - begin]
         down, across = cdiv(len(u), shape.rows), cdiv(u.shape[1], shape.cols)

@@ -1,8 +1,7 @@
-"""Which kernels a sweep takes, and what becomes of their results: gradients with α multiplied in.
+"""Chooses the kernels of a sweep, and multiplies α into their gradients.
 
-fp16 knows no weight below 6e-8: there weights are taken over the largest of a row where rows alone have any, else over the
-largest of all, times 2^HALF_SHIFT on the way through the product. So those of a batch of any size, multiplied by any loss scale,
-keep their digits.
+fp16 has no number below 6e-8. So weights in fp16 are divided by the largest of their row, or by the largest of all if columns
+have weights too, and multiplied by 2^HALF_SHIFT for the product. They keep their digits at any batch size and any loss scale.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from ..problem.types import Gradients, Needs, Plan, Sums, Terms, Weights
 from . import blocks, launch, shapes, strip_kernels
 from .launch import NO_SUMS, Problem, Pulled, Sides, one_part
 
-# Weights in fp16 are kept 2^13 times larger: what is below 4e-9 of a row's largest is lost, not below 6e-5.
+# Weights in fp16 are kept 2^13 times larger: only weights below 4e-9 of a row's largest are lost, instead of those below 6e-5.
 HALF_SHIFT = 13
 
 
 class Routes(Strips):
-    """`Sweeps` of the executor, by the route that a score takes: if not that of strips, one of its own."""
+    """`Sweeps` of the executor: by strips, or by the other route that a score takes."""
 
     def sums(self, score: Score, terms: Terms, cols: bool, workspace: int) -> tuple[Sums, Sums | None]:
         if shapes.route(score) == "strips":
@@ -56,7 +55,7 @@ top_k = SWEEPS.top_k
 
 
 def parts(score: Score, terms: Terms, cols: bool, workspace: int, reach: IdPair | None = None) -> tuple[Sums, Sums]:
-    """Sums of rows, and of columns or nothing of them, unmerged; where both are the same, one object. reach: see `Pairs`."""
+    """Unmerged sums of rows, and of columns or NO_SUMS; one object for both in a symmetric problem. reach: see `Pairs`."""
     if shapes.route(score) == "strips":
         row, col = SWEEPS.sums(score, terms, cols, workspace)
         return one_part(row), NO_SUMS if col is None else one_part(col)
@@ -66,7 +65,8 @@ def parts(score: Score, terms: Terms, cols: bool, workspace: int, reach: IdPair 
 
 
 class Sweep(NamedTuple):
-    """A sweep for gradients. reach: of each row the first column that may be in and the last + 1; of_columns: of each column."""
+    """A sweep for gradients. reach: the first column, and the last + 1, that may hold pairs of each row; of_columns: the same
+    for each column."""
 
     score: Score
     terms: Terms
@@ -109,7 +109,7 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str,
 
 
 def attends(score: Score) -> bool:
-    """Whether a row's gradient is its softmax times y, so that the sweep for the sums can make it."""
+    """Whether a row's gradient is its softmax times y, which the sweep for the sums can make."""
     return score.kind == "dot" and score.phi.name == "identity" and not score.symmetric
 
 
@@ -123,7 +123,7 @@ def _pull(
             to.x += found.embedding
         if found.bias is not None:
             to.row_bias += found.bias
-        if found.scale is not None:  # of a symmetric problem each pair is there from both its ends
+        if found.scale is not None:  # a symmetric problem counts each pair from both its ends
             to.scale += found.scale.sum(dtype=torch.float64) * (0.5 if score.symmetric else 1.0)
     wanted = needs.y.stop > needs.y.start
     if score.symmetric or not (wanted or needs.col_bias or (needs.x and score.y is None)):
@@ -141,7 +141,7 @@ def _pull(
 def _pulled(
     score: Score, terms: Terms, row: Weights | None, col: Weights | None, workspace: int, **options: Any
 ) -> Pulled:
-    """What is pulled, α and what weights in fp16 lack multiplied in."""
+    """The pulled gradients, times α and the factor that fp16 weights lack."""
     sides, unit = scaled(score, row, col)
     found = launch.pull(Problem.of(score), sides, terms, workspace, **options).merged()
     factor = launch.scale_of(score) * (2 if score.kind == "sqdist" else 1)
@@ -155,7 +155,7 @@ def _pulled(
 def scaled(
     score: Score, row: Weights | None, col: Weights | None, *, by_row: bool = True
 ) -> tuple[Sides, Tensor | None]:
-    """Weights over what they are multiplied by later, in fp16; of each row, (N,), if rows alone have any, else 0-d."""
+    """Weights divided by a unit in fp16, and that unit: of each row, (N,), if only rows have weights, else 0-d. None: no unit."""
     if score.x.dtype != torch.float16:
         return Sides.of(row, col), None
     by_row = by_row and row is not None and col is None and row.reference is not None
@@ -175,7 +175,7 @@ def scaled(
 
 
 def _of_both(row: Weights, col: Weights) -> Weights:
-    """Of a symmetric problem: s_ij = s_ji, so what arrives by columns arrives at the same rows."""
+    """The sum of both sides' weights in a symmetric problem: s_ij = s_ji, so column weights are weights of the same rows."""
     factor, spread = col.factor, col.spread
     if row.reference is not None and col.reference is not None:
         apart = torch.where(factor == 0, 0.0, row.reference - col.reference).exp()

@@ -1,12 +1,12 @@
-"""Kernels over a strip: B rows of t, all M columns, made by the library's product. A program takes BM rows and one range.
+"""Kernels over a strip: B rows of t with all M columns, made by the library's product. A program takes BM rows and one range.
 
     settle      −‖x_i − y_j‖² from ⟨x_i, y_j⟩, in place; by differences in tiles with close points, which it flags
-    score_grad  U of the strip, times what t is multiplied by, and its sums; of distances, without the close pairs
+    score_grad  U of the strip, times the factor of t, and sums of U; without the close pairs of distances
     close       gradients through the close pairs, by differences, in flagged tiles
-    finish      the scores themselves, in place
+    finish      the scores, in place
 
-Sums of a strip's scores are made by `fused.row_sums`. What is summed over rows, or columns, comes in parts, each number by one
-program; parts are merged in their order. `backends/strips.py` drives them, by way of `strip_kernels.py`.
+`fused.row_sums` sums a strip's scores. Sums over rows or columns come in parts, each number from one program; parts are merged in
+their order. `backends/strips.py` runs these kernels through `strip_kernels.py`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .tile import bases_of, differences, of_strip, pulled, scores_of, side_of, s
 from .words import phi_slope
 
 SIZES = ["first_row", "last_row", "M"]
-DIMS_PER_PROGRAM = tl.constexpr(16)  # that a program of `close` takes: they come one after the other
+DIMS_PER_PROGRAM = tl.constexpr(16)  # a program of `close` takes them one after the other
 FLAGS_PER_LOAD = tl.constexpr(512)  # flags read at a time
 
 
 @triton.jit
 def add(target, at, values, mask):
-    """To what is there. No other program touches it."""
+    """Add values to the target. No other program may touch these places."""
     tl.store(target + at, tl.load(target + at, mask=mask, other=0.0) + values, mask=mask)
 
 
@@ -33,17 +33,17 @@ def settle(
     strip, x, y, x_squares, y_squares, close_above, flags, first_row, last_row, M,
     D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """x_squares, y_squares  ‖x_i − c‖², ‖y_j − c‖² for the center c that the products were taken around
-    flags (row tiles, column tiles)  1 where a pair may be close, else 0
+    """x_squares, y_squares  ‖x_i − c‖², ‖y_j − c‖² for the center c of the products
+    flags (row tiles, column tiles)  1 if a pair may be close, else 0
     """
-    across = tl.cdiv(M, BN)  # one axis of programs: the others end at 65,535
+    across = tl.cdiv(M, BN)  # one axis of programs, because the other axes end at 65,535
     i = first_row + tl.program_id(0) // across * BM + tl.arange(0, BM)
     j = tl.program_id(0) % across * BN + tl.arange(0, BN)
     inside = (i < last_row)[:, None] & (j < M)[None, :]
     product = of_strip(strip, first_row, last_row, i, j, M, 0.0)
     DTYPE: tl.constexpr = strip.dtype.element_ty
     t = 2.0 * product - vector(x_squares, i, last_row)[:, None] - vector(y_squares, j, M)[None, :]
-    # Whatever is not known to be far, NaN included.
+    # Pairs that are not known to be far, NaN included.
     any_close = tl.max((inside & ~(t <= tl.load(close_above))).to(tl.int32))
     tl.store(flags + tl.program_id(0), any_close.to(tl.int8))
     if any_close > 0:
@@ -57,12 +57,12 @@ def score_grad(
     BM: tl.constexpr, BN: tl.constexpr, OP: tl.constexpr, TILTS: tl.constexpr, PHI: tl.constexpr,
     LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
-    """U times α, of distances times 2α, into u_strip; and sums, each of which may be None:
+    """Write U times α (2α for distances) to u_strip; and sums, each of which may be None:
 
-    bias_row (ranges, B)     of P; bias_col (row tiles, M) the same
-    u_row, u_col             of u_strip
-    scale (ranges, B), fp64  Σ_j U_ij t_ij, close pairs too
-    close_above  t of close pairs lies above, whose u_strip is 0; None for products
+    bias_row (ranges, B)     sums of P over columns; bias_col (row tiles, M) sums of P over rows
+    u_row, u_col             the same sums of u_strip
+    scale (ranges, B), fp64  Σ_j U_ij t_ij, with close pairs
+    close_above  pairs with t above it are close, and their u_strip is 0; None for products
     """
     tile, part = tl.program_id(0), tl.program_id(1)
     first = first_row + tile * BM
@@ -76,7 +76,7 @@ def score_grad(
     rows, bases = side_of(row, i - first_row, last_row - first_row, lse_range, TILTS), bases_of(lse_range, TILTS)
     of_bias = tl.zeros([BM], DTYPE)
     of_u = tl.zeros([BM], DTYPE)
-    of_scale = tl.zeros([BM], tl.float64)  # it cancels
+    of_scale = tl.zeros([BM], tl.float64)  # fp64, because its terms cancel
     begin = part * columns_each
     for start in range(begin, tl.minimum(begin + columns_each, M), BN):
         j = start + tl.arange(0, BN)
@@ -117,11 +117,11 @@ def close(
     D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, COLS: tl.constexpr,
     OP: tl.constexpr, TILTS: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
-    """Add 2α Σ_j U_ij (y_j − x_i) of the close pairs to target (B, D), or with COLS 2α Σ_i U_ij (x_i − y_j) of columns
+    """Add 2α Σ_j U_ij (y_j − x_i) over the close pairs to target (B, D); or, with COLS, 2α Σ_i U_ij (x_i − y_j) of columns
     begin … end − 1 to target (end − begin, D).
 
-    A program owns the rows of target that it adds to, BM of them, or BN with COLS, and DIMS_PER_PROGRAM of their columns; it goes
-    from flagged tile to flagged tile.
+    A program owns BM rows of the target (BN with COLS) and DIMS_PER_PROGRAM of their dimensions. It goes from one flagged tile to
+    the next.
     """
     DTYPE: tl.constexpr = strip.dtype.element_ty
     alpha = tl.load(scale).to(DTYPE)
@@ -142,7 +142,7 @@ def close(
             start = (owner if COLS else at) * BN
             i = first + tl.arange(0, BM)
             j = start + tl.arange(0, BN)
-            # Out of range is far, and weighs nothing.
+            # Pairs out of range are far and have the weight 0.
             t = of_strip(strip, first_row, last_row, i, j, M, float("-inf"))
             is_close = ~(t <= limit)
             s = scores_of(tl.where(is_close, t, 0.0), alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
@@ -155,7 +155,7 @@ def close(
             if PHI != "identity":
                 u *= phi_slope(t * alpha, PHI, LOW, HIGH)
             u *= 2.0 * alpha
-            # A point is close to itself, and mostly excluded.
+            # A point is close to itself, but that pair is mostly excluded.
             if tl.max((u != 0).to(tl.int32)) > 0:
                 for d in range(begin_d, tl.minimum(begin_d + DIMS_PER_PROGRAM, D)):
                     if COLS:
@@ -172,7 +172,7 @@ def finish(
     strip, scale, pairs, first_row, last_row, M,
     BM: tl.constexpr, BN: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
-    across = tl.cdiv(M, BN)  # one axis of programs: the others end at 65,535
+    across = tl.cdiv(M, BN)  # one axis of programs, because the other axes end at 65,535
     first = first_row + tl.program_id(0) // across * BM
     start = tl.program_id(0) % across * BN
     i = first + tl.arange(0, BM)

@@ -1,7 +1,7 @@
-"""What becomes of a row's sums, each in one launch; O(N) work, of no weight but in launches. Parts are merged in a fixed order.
+"""The O(N) work between the sweeps, in one launch each, because only the launches cost time. Parts are merged in a fixed order.
 
-merge_sums     sums over all pairs from those over parts of them
-finalize_rows  the same; of them the loss of each row, f(N, P, spread, n), and what arrives at them, as a share of a weight
+merge_sums     sums over all pairs, from sums over parts of them
+finalize_rows  the same; then the loss of each row, f(N, P, spread, n), and the gradients of the sums, as shares of the weight
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def merge_linear(parts, i, count, stride, inside, BLOCK: tl.constexpr, PARTS_PER
 
 @triton.jit
 def level_of_part(reference, total):
-    """A part without pairs says nothing by its reference, and must not have the largest; an infinite one has, or it might be
-    multiplied by 0."""
+    """The reference of a part for merging: −∞ for a part without pairs, so that it is not the largest; +∞ for an infinite part,
+    which might otherwise be multiplied by 0."""
     return tl.where(total == 0, float("-inf"), tl.where(total == float("inf"), total, reference))
 
 
@@ -35,7 +35,7 @@ def level_of_part(reference, total):
 def merge_exponentials(
     reference, total, also, i, count, stride, inside, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr
 ):
-    """Reference and total of rows i, of parts (count, stride), and of the log-sum-exps `also` (stride,) unless None."""
+    """Reference and total of rows i over parts (count, stride) and, unless None, the log-sum-exps `also` (stride,)."""
     DTYPE: tl.constexpr = total.dtype.element_ty
     most = tl.full([BLOCK], float("-inf"), DTYPE)
     sums = tl.zeros([BLOCK], DTYPE)
@@ -52,7 +52,7 @@ def merge_exponentials(
         base = base_of(now)
         sums = sums * exp(most - base) + tl.sum(found * exp(level - base[None, :]), axis=0)
         most = now
-    # Of a column that lies far below the largest score of its tile, which it was measured from.
+    # A column that lies far below its tile's largest score, from which it was measured, gets a nearer reference.
     low = (sums > 0) & (sums < 1)
     base = base_of(most)
     nearer = base + tl.log(tl.where(low, sums, 1.0))
@@ -61,7 +61,7 @@ def merge_exponentials(
 
 @triton.jit
 def merged(parts, k, also, i, count, n, inside, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr):
-    """Reference and total of tilt k of rows i, of n; a ψ has no reference, in whose place the total stands again."""
+    """Reference and total of tilt k of rows i, of n rows. A ψ has no reference: the total is returned in its place."""
     skip = k * count.to(tl.int64) * n
     if parts.reference is None:
         total = merge_linear(parts.total + skip, i, count, n, inside, BLOCK, PARTS_PER_LOAD)
@@ -78,8 +78,8 @@ def merge_sums(
     first, parts, made, count, N, stride, TILTS: tl.constexpr, ADD: tl.constexpr, BLOCK: tl.constexpr,
     PARTS_PER_LOAD: tl.constexpr,
 ):  # fmt: skip
-    """Sums of parts, count of them, to sums, a tilt's stride after those of the one before; ADD: to what is there. first is any
-    tensor of the parts."""
+    """Merge `count` parts into sums, where each tilt lies a stride after the one before; ADD: add to the sums that are there.
+    first is any tensor of the parts."""
     for start in range(tl.program_id(0) * BLOCK, N, tl.num_programs(0) * BLOCK):
         i = start + tl.arange(0, BLOCK)
         inside = i < N
@@ -112,7 +112,7 @@ def merge_sums(
 
 @triton.jit
 def first_reference(parts, k, count, N, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr):
-    """Of tilt k the reference of the first row, as what all are measured from."""
+    """The reference of the first row for tilt k: the common reference of all rows."""
     row = tl.zeros([BLOCK], tl.int32)
     reference, _ = merged(parts, k, None, row, count, N, row == 0, BLOCK, PARTS_PER_LOAD)
     least = tl.max(reference)
@@ -121,14 +121,14 @@ def first_reference(parts, k, count, N, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.
 
 @triton.jit
 def zero(target, programs):
-    """All places of a range of references, or of losses, but those that the programs write."""
+    """Write 0 to all places of a range of references, or of losses, that no program writes."""
     k = tl.arange(0, 2 * MAX_PROGRAMS)
     tl.store(target + k, 0.0, mask=k >= programs)
 
 
 @triton.jit
 def weighted(slope, weight):
-    """Where a weight is 0 a slope counts for nothing, also one that is NaN since its row has an infinite score."""
+    """slope · weight; 0 for a weight of 0, even if the slope is NaN because its row has an infinite score."""
     return tl.where(weight == 0, 0.0, slope * weight)
 
 
@@ -139,22 +139,23 @@ def finalize_rows(
     SECOND: tl.constexpr, OP: tl.constexpr, TILTS: tl.constexpr, POSITIVE_OP: tl.constexpr, POSITIVE_TILT: tl.constexpr,
     JOIN: tl.constexpr, BLOCK: tl.constexpr, PARTS_PER_LOAD: tl.constexpr,
 ):  # fmt: skip
-    """The loss of rows first … first + rows − 1 of N, whose parts these are; columns are SECOND, after rows.
+    """The loss of rows first … first + rows − 1 of N, from the parts of their sums. SECOND: these are columns, after the rows.
 
-    negatives             `Sums` of so many parts (count)
-    positives             the same of what may be several a row, of one tilt; or positive (N,), scores of one a row, that of row i
-                          in i − roll; rows with a negative index (N,) have none. None of it where there are no positives
-    also (N,)             log-sum-exps that negatives are joined by; or None
-    weights (N,), weight  of each row, None for 1; 0-d, of all of them
+    negatives             `Sums` of `count` parts
+    positives             the same of several positives a row, of one tilt; or positive (N,), the score of one positive a row, of
+                          row i at i − roll; rows with a negative index (N,) have none. All are None without positives
+    also (N,)             log-sum-exps that are added to the negatives; or None
+    weights (N,), weight  of each row, None for 1; of the whole loss, 0-d
 
-    Written are, each unless it is None, and all but the losses as shares of the weight:
+    Results, each of which may be None; all but the losses are shares of the weight:
 
-    to_negatives, to_positives   `launch.Side`s (…, N): what arrives at a sum as `Weights` says, and what it is rescaled to
-    pair (N,)        ∂loss/∂positive_i where that stands, on top of what is `before`
+    to_negatives, to_positives   `launch.Side`s (…, N): the weights of each sum, and their rescaled factors
+    pair (N,)        ∂loss/∂positive_i in the place of positive_i, plus `before`
     of_also (N,)     ∂loss/∂also_i
-    losses, counted  (2 MAX_PROGRAMS,), of each program's rows the sum of their losses and how many have positives, and zeros
-    lse_range        for `tile.bases_of`: how far the references of each program's rows lie from the first row's of origin, sums
-                     of origin_rows rows, origins of them; then that. Without an origin it is there already
+    losses, counted  (2 MAX_PROGRAMS,), the sum of the losses of each program's rows, and how many have positives; else 0
+    lse_range        for `tile.bases_of`: how far the references of each program's rows lie from the common reference, and that
+                     reference. It is the first row's of origin, `origins` parts of sums of origin_rows rows; without an origin
+                     it is in lse_range already
     """
     DTYPE: tl.constexpr = negatives.total.dtype.element_ty
     program, programs = tl.program_id(0), tl.num_programs(0)
@@ -203,7 +204,7 @@ def finalize_rows(
             if POSITIVE_OP == "logsumexp":
                 P = tl.where(many > 0, level + tl.log(of_level), 0.0)
                 linear = merge_linear(positives.linear, here, positives_count, rows, inside, BLOCK, PARTS_PER_LOAD)
-                spread = tl.where(many > 1, P - linear / n, 0.0)  # one score is its own mean, also in the last digit
+                spread = tl.where(many > 1, P - linear / n, 0.0)  # a single score is its own mean to the last digit
         at_pair = tl.where(i < roll, i - roll + N, i - roll)
         if positive is not None:
             score = tl.load(positive + at_pair, mask=inside, other=0.0)

@@ -1,15 +1,15 @@
-"""Kernels that make tiles of scores, use and forget them. A program takes BM rows and what they meet of one range of columns.
+"""Kernels that make tiles of scores, use them and forget them. A program takes BM rows and one range of columns.
 
-    row_sums   of each tilt m_i and Σ_j e^{tilt s_ij − m_i}, or Σ_j ψ(tilt s_ij), of its range, with ATTEND also
-               O_i = Σ_j e^{s_ij − m_i} y_j; and the same sums over its rows for each column: 1 product of 2·N·M·D flops, 2 with
-               ATTEND. Or of a strip, whose t the library's product has made
+    row_sums   m_i and Σ_j e^{tilt s_ij − m_i} for each tilt, or Σ_j ψ(tilt s_ij), over its range; the same sums over its rows
+               for each column; with ATTEND also O_i = Σ_j e^{s_ij − m_i} y_j. 1 product of 2·N·M·D flops, 2 with ATTEND. It
+               also sums a strip, whose t the library's product has made
     pull       Σ_j U_ij y_j, or Σ_j U_ij (y_j − x_i) for distances; also Σ_j ψ(tilt s_ij): 2 products
 
-A product of at most BD dimensions keeps its rows of x on the chip, and so can be pulled; of more of them sums alone are made.
-Distances are taken by differences, for D ≤ 16, and spend no product.
-Each program writes numbers that are its own, which `finalize.py` merges in a fixed order: no atomics, the same bits
-on every run. Where a sum is over columns the caller transposes the problem. Sizes are not specialised on: one compiled variant
-serves batches of any length.
+Up to BD dimensions a program keeps its rows of x on the chip, so that gradients can be pulled; in more dimensions only sums are
+made. Distances are taken by differences, for D ≤ 16, without a product.
+Each program writes numbers of its own, and `finalize.py` merges them in a fixed order: no atomics, the same bits on every run.
+For sums over columns the caller transposes the problem. Sizes are not specialised on: one compiled variant serves batches of any
+length.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def row_sums(
     TILTS: tl.constexpr, ATTEND: tl.constexpr, SHIFT: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr,
     HIGH: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """Parts of sums: row of ranges of columns, for rows first_part … N − 1, col of the row tiles of this launch. Either may have
-    no linear; a col without a total is not there. KIND "strip": x is a strip of t from first_row on.
+    """Parts of sums: `row` over ranges of columns, for rows first_part … N − 1; `col` over the row tiles of this launch. Either
+    may lack `linear`; a `col` without a total is absent. KIND "strip": x is a strip of t from first_row on.
 
-    With ATTEND, of one tilt, pulled_part (ranges, N, D), and mean_part (ranges, N) Σ_j e^{s_ij − m_i} t_ij or None: from weights
-    that are not rounded, since it cancels.
+    With ATTEND, for one tilt: pulled_part (ranges, N, D), and mean_part (ranges, N) = Σ_j e^{s_ij − m_i} t_ij or None. mean_part
+    is made from unrounded weights, because it cancels.
     """
     tile, part = tl.program_id(0), tl.program_id(1)
     tiles = tl.num_programs(0).to(tl.int64)
@@ -131,9 +131,9 @@ def pull(
     columns_each, D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, KIND: tl.constexpr,
     OP: tl.constexpr, TILTS: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """Of rows first_row … last_row − 1 of the N, R in number: pulled_part (ranges, R, D), bias_part Σ_j P_ij and scale_part
-    Σ_j U_ij t_ij, (ranges, R). psi_part (ranges, R) Σ_j ψ(tilt s_ij) of one tilt, for which the gradient need not wait. All but
-    the first may be None. row, col: `launch.Side`s."""
+    """Gradients of the R rows first_row … last_row − 1 of N: pulled_part (ranges, R, D); bias_part = Σ_j P_ij and scale_part =
+    Σ_j U_ij t_ij, (ranges, R). psi_part (ranges, R) = Σ_j ψ(tilt s_ij) of one tilt, if the gradient does not depend on that sum.
+    All parts but pulled_part may be None. row, col: `launch.Side`s."""
     tile, part = tl.program_id(0), tl.program_id(1)
     first = first_row + tile * BM
     i = first + tl.arange(0, BM)
@@ -163,7 +163,7 @@ def pull(
         if PHI != "identity":
             u *= phi_slope(t * alpha, PHI, LOW, HIGH)
         if scale_part is not None:
-            of_scale += tl.sum(u * t, axis=1)  # from weights that are not rounded, since it cancels
+            of_scale += tl.sum(u * t, axis=1)  # from unrounded weights, because it cancels
         if KIND == "dot":
             acc = tl.dot(u.to(y_tile.dtype), y_tile, acc)
         else:

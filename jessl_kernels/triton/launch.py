@@ -1,7 +1,7 @@
 """From a `Score` to the arguments of a kernel, and from the parts that programs wrote to the result.
 
-A launch spreads over ranges of columns where row tiles alone would leave processors idle; the parts of the ranges are merged
-in order. So the bits of a result depend on the device's number of processors, and on nothing else.
+A launch is split into ranges of columns if row tiles alone would leave processors idle; the parts of the ranges are merged in
+order. So the bits of a result depend on the device's number of processors and on nothing else.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .launch_cache import ALIGNED_BYTES, launch_cached
 from .shapes import Shape
 
 MAX_PROGRAMS = tile.MAX_PROGRAMS.value
-PROGRAMS_EACH = 4  # programs a processor should have to choose from
-ROWS = 128  # that a program of the kernels over rows takes at a time
-ONE_STAGE = {"num_stages": 1}  # nothing multiplies: there is no pipeline to fill
+PROGRAMS_EACH = 4  # programs for each processor
+ROWS = 128  # rows that a program of the kernels over rows takes at a time
+ONE_STAGE = {"num_stages": 1}  # without products there is no pipeline to fill
 SAFE = os.environ.get("JESSL_SAFE") == "1"  # no software pipelining: for a compiler whose pipeliner is suspected
 TYPES = {torch.float32: triton.language.float32, torch.float64: triton.language.float64}
 
@@ -38,12 +38,11 @@ T = TypeVar("T", Tensor, Tensor | None)
 class Pairs(NamedTuple):
     """Biases and exclusion, as the kernels take them.
 
-    Triton compiles anew for ints that are 1 or multiples of 16, wherever it may; a diagonal d is passed as 4d + 2, never
-    either.
+    Triton compiles a variant for ints that are 1 or multiples of 16. A diagonal d is passed as 4d + 2, which is neither.
 
-    same, different, without, within   pairs of ids of rows and of columns, the latter two of one pair or none
-    first, last  (N,) int64, non-decreasing, or None: all that the ids leave in of row i are among columns first_i … last_i − 1. A
-                 hint, which lets the fused kernels pass by tiles
+    same, different, without, within   pairs of ids of rows and of columns; the latter two hold one pair or none
+    first, last  (N,) int64, non-decreasing, or None: the ids exclude all pairs of row i outside of columns first_i … last_i − 1.
+                 A hint, by which the fused kernels skip tiles
     """
 
     row_bias: Tensor | None
@@ -58,8 +57,8 @@ class Pairs(NamedTuple):
     last: Tensor | None = None
 
 
-# Sums of parts of the pairs, unmerged, are `Sums` too: (tilts, parts, n), linear and count (parts, n). A reference may be −∞
-# where a part has no pairs.
+# Unmerged sums over parts of the pairs are `Sums` too: (tilts, parts, n), linear and count (parts, n). The reference of a part
+# without pairs may be −∞.
 NO_SUMS = Sums(None, None)  # pyright: ignore[reportArgumentType]
 
 
@@ -68,7 +67,7 @@ def one_part(sums: Sums) -> Sums:
 
 
 class Side(NamedTuple):
-    """`Weights` of rows, or of columns, as kernels take them: all None where a side has none.
+    """`Weights` of rows, or of columns, as kernels take them; all None for a side without weights.
 
     rescaled  (tilts, n) the factor over e^{reference − base}, for `tile.weights_of`; None unless both sides share exponentials
     """
@@ -98,7 +97,7 @@ NO_SIDE = Side()
 
 
 class Sides(NamedTuple):
-    """lse_range  where both sides share exponentials, how far their references lie apart: see `tile.bases_of`"""
+    """lse_range  the distances of the references, if both sides share exponentials: see `tile.bases_of`"""
 
     row: Side = NO_SIDE
     col: Side = NO_SIDE
@@ -106,7 +105,7 @@ class Sides(NamedTuple):
 
     @staticmethod
     def of(row: Weights | None, col: Weights | None) -> Sides:
-        """They share exponentials if both are there, and nothing but sums of exponentials arrives."""
+        """Both sides share exponentials if both exist and have weights of log-sum-exps without a spread."""
         one, other = Side.of(row), Side.of(col)
         if row is None or col is None or row.reference is None or row.spread is not None or col.spread is not None:
             return Sides(one, other)
@@ -132,8 +131,7 @@ class Sides(NamedTuple):
 
 
 class Pulled(NamedTuple):
-    """Parts of what `pull` sums over columns: Σ U y or Σ U (y − x), (ranges, R, D), and Σ ψ(tilt s), Σ P and Σ U t,
-    (ranges, R)."""
+    """Parts of the sums of `pull` over columns: Σ U y or Σ U (y − x), (ranges, R, D); Σ ψ(tilt s), Σ P and Σ U t, (ranges, R)."""
 
     embedding: Tensor
     psi: Tensor | None = None
@@ -141,14 +139,14 @@ class Pulled(NamedTuple):
     scale: Tensor | None = None
 
     def merged(self) -> Pulled:
-        """The same of all columns."""
+        """The sums over all columns."""
         embedding, *others = self
         return Pulled(merged(embedding), *(None if part is None else merged(part) for part in others))
 
 
 @dataclass
 class Problem:
-    """A score with its tensors contiguous and aligned, and what every kernel is told of it."""
+    """A score with its tensors contiguous and aligned, and the arguments that all kernels take of it."""
 
     score: Score
     x: Tensor
@@ -162,7 +160,7 @@ class Problem:
         exclude = score.exclude
         x = aligned(score.x)
         y = x if score.y is None else aligned(score.y)
-        # A diagonal that misses the matrix is dropped: it might not even fit into 32 bits.
+        # A diagonal outside of the matrix is dropped, because it might not fit into 32 bits.
         diagonals, keep = (
             tuple(sorted({4 * d + 2 for d in ds if -score.N < d < score.M})) for ds in (exclude.diagonals, exclude.keep)
         )
@@ -186,13 +184,13 @@ class Problem:
 
 
 def scale_of(problem: Score | RowProblem) -> Tensor:
-    """α as kernels read it: 0-d, where the embeddings are."""
+    """α as kernels read it: 0-d, on the device of the embeddings."""
     alpha, x = problem.scale, problem.x if isinstance(problem, Score) else problem.x[0]
     return alpha.detach() if isinstance(alpha, Tensor) else x.new_full((), alpha, dtype=torch.float64)
 
 
 def aligned(x: T) -> T:
-    """Element after element from an address that vector loads take: one at a time a tile costs too many registers."""
+    """A contiguous tensor at an address that allows vector loads: single loads would cost a tile too many registers."""
     if x is None:
         return x
     x = x.contiguous()
@@ -200,7 +198,7 @@ def aligned(x: T) -> T:
 
 
 def cdiv(count: int, each: int) -> int:
-    """How many of `each` it takes; triton.cdiv takes 3 µs."""
+    """count / each, rounded up; triton.cdiv takes 3 µs."""
     return -(-count // each)
 
 
@@ -218,7 +216,7 @@ def processors(device: torch.device) -> int:
 
 
 def ranges(problem: Problem, shape: Shape, rows: int, most: int | None = None) -> tuple[int, int]:
-    """How many ranges of columns, and how many columns each has."""
+    """The number of ranges of columns, and the columns of each."""
     tiles = cdiv(rows, shape.rows)
     wanted = cdiv(PROGRAMS_EACH * processors(problem.x.device), tiles)
     wanted = max(1, min(wanted, cdiv(problem.score.M, shape.cols), most or wanted))
@@ -229,7 +227,7 @@ def ranges(problem: Problem, shape: Shape, rows: int, most: int | None = None) -
 def sum_parts(
     problem: Problem, terms: Terms, cols: bool, workspace: int, shape: Shape | None = None
 ) -> tuple[Sums, Sums]:
-    """Of rows, and of columns or nothing of them, in parts."""
+    """Sums of rows, and of columns or NO_SUMS, in parts."""
     score = problem.score
     shape = shape or tune.chosen(
         "both" if cols else "sums",
@@ -237,7 +235,7 @@ def sum_parts(
         lambda shape: sum_parts(problem, terms, cols, workspace, shape),
         len(terms.tilts),
     )
-    # Column parts are numbers for each row tile and column, so rows are launched a block of tiles at a time.
+    # Column parts hold numbers for each row tile and column, so row tiles are launched a block at a time.
     tiles = cdiv(score.N, shape.rows)
     numbers = len(terms.tilts) * (1 + (terms.op == "logsumexp")) + 2 * terms.linear
     most = max(1, workspace // (numbers * score.M * score.dtype.itemsize)) if cols else tiles
@@ -247,7 +245,7 @@ def sum_parts(
     for first in range(0, tiles, most):
         here = min(most, tiles - first)
         col = Sums.empty(like, terms, here, score.M) if cols else NO_SUMS
-        if cols and problem.pairs.first is not None:  # columns that a tile of rows passes by have no sum there
+        if cols and problem.pairs.first is not None:  # columns that a tile of rows skips have no sum there
             for part in col[1:]:
                 if part is not None:
                     part.zero_()
@@ -264,7 +262,7 @@ def sum_parts(
 
 
 def merge(parts: Sums, to: Sums | None = None, *, add: bool = False) -> Sums:
-    """The sums over all parts, written there, or added to what is there."""
+    """The sums over all parts, written to `to`, or added to it."""
     tilts, count, n = parts.total.shape
     to = to or Sums(*(None if t is None else t.new_empty(*t.shape[:-2], n) for t in parts))  # pyright: ignore[reportArgumentType]
     grid, options = over_rows(n, count)
@@ -275,7 +273,7 @@ def merge(parts: Sums, to: Sums | None = None, *, add: bool = False) -> Sums:
 
 
 def over_rows(rows: int, parts: int) -> tuple[tuple[int], dict[str, int]]:
-    """Programs of a kernel that takes rows in turn, each in so many parts, and its constants."""
+    """The grid and the constants of a kernel over rows, each of which has this many parts."""
     return (min(cdiv(rows, ROWS), MAX_PROGRAMS),), {
         "BLOCK": ROWS,
         "PARTS_PER_LOAD": 4 if parts <= 4 else 32,
@@ -284,8 +282,8 @@ def over_rows(rows: int, parts: int) -> tuple[tuple[int], dict[str, int]]:
 
 
 def attend(problem: Problem, mean: bool, shift: int, workspace: int, shape: Shape | None = None) -> tuple[Sums, Pulled]:
-    """Parts of sums, Σ_j e^{s_ij − reference_i} y_j, and where the mean is wanted the same of t_ij, as a scale. Weights are
-    2^shift times larger on the way through the product."""
+    """Parts of the sums and of Σ_j e^{s_ij − reference_i} y_j; with `mean` also of Σ_j e^{s_ij − reference_i} t_ij, as `scale`.
+    Weights are 2^shift times larger in the product."""
     score, terms = problem.score, Terms()
     shape = shape or tune.chosen("attend", score, functools.partial(attend, problem, mean, shift, workspace))
     count, each = ranges(problem, shape, score.N, most=parts_within(problem, workspace))
@@ -304,7 +302,7 @@ def pull(
     problem: Problem, sides: Sides, terms: Terms, workspace: int, *, psi: bool = False, bias: bool = False,
     scale: bool = False, rows: slice | None = None, shape: Shape | None = None,
 ) -> Pulled:  # fmt: skip
-    """What U of some rows, or of all, sums to over ranges of columns."""
+    """The sums of U over ranges of columns, for some rows or for all."""
     score = problem.score
     kernel = "pull psi" if psi else "pull" if sides.lse_range is None else "pull both scale" if scale else "pull both"
     shape = shape or tune.chosen(
@@ -338,7 +336,7 @@ def constants(terms: Terms) -> dict[str, Any]:
 
 
 def parts_within(problem: Problem, workspace: int) -> int:
-    """Ranges whose parts of a gradient fit into the workspace, one at least: that one is the result."""
+    """The number of ranges whose parts of a gradient fit into the workspace; at least one, which is the result itself."""
     return 1 + workspace // (problem.score.N * problem.score.D * problem.score.dtype.itemsize)
 
 
@@ -348,7 +346,7 @@ def merged(parts: Tensor) -> Tensor:
 
 
 def together(sweeps: list) -> Tensor:
-    """(parts, …) of all sweeps."""
+    """The sum of several sweeps' (parts, …), as one part; a single sweep's parts unchanged."""
     if len(sweeps) == 1:
         return sweeps[0]
     whole, *others = map(merged, sweeps)
@@ -363,4 +361,4 @@ def product(a: Tensor, b: Tensor, wide: torch.dtype, out: Tensor | None = None) 
         return torch.mm(a, b, out=out)
     if a.is_cuda and (torch.version.cuda or torch.version.hip):
         return torch.mm(a, b, out_dtype=wide) if out is None else torch.mm(a, b, out_dtype=wide, out=out)
-    return torch.mm(a.to(wide), b.to(wide), out=out)  # kernels executed on the CPU, whose library has no such product
+    return torch.mm(a.to(wide), b.to(wide), out=out)  # executed on the CPU, whose library has no such product

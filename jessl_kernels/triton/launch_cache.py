@@ -1,5 +1,5 @@
-"""A kernel's launch. Triton searches what it has compiled at every one, in about 25 µs, which is longer than many a kernel takes;
-here what was found is kept by what the search depends on."""
+"""Launches of kernels. Triton searches its compiled kernels at every launch, in about 25 µs, which is longer than many kernels
+run. Here the result of the search is kept, by everything that the search depends on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from triton.compiler import CompiledKernel
 
-ALIGNED_BYTES = 16  # code for addresses that are multiples of it loads whole vectors
+ALIGNED_BYTES = 16  # code for addresses that are multiples of 16 loads whole vectors
 
 _found: dict[tuple, tuple[CompiledKernel, list[Any]]] = {}
 
@@ -17,19 +17,19 @@ _found: dict[tuple, tuple[CompiledKernel, list[Any]]] = {}
 def launch_cached(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
     """kernel[grid](*args, **constants) on the current device and stream.
 
-    args       all parameters that are no constants, in order; the first is a tensor on the current device
-    constants  the kernel's, and Triton's options: warps, stages
+    args       all parameters that are not constants, in order; the first is a tensor on the current device
+    constants  the kernel's constants, and Triton's options: warps, stages
 
-    Triton's settings for debugging reach a kernel only if they are there before its first launch.
+    Triton's settings for debugging reach a kernel only if they are set before its first launch.
     """
-    if torch.version.hip is not None:  # whose code also depends on how many bytes a tensor has
+    if torch.version.hip is not None:  # on AMD code also depends on the bytes of a tensor
         kernel[grid](*args, **constants)
         return
     key = (kernel.fn, args[0].device, *constants.items(), *map(_kind, args))
     known = _found.get(key)
     if known is not None:
         compiled, last = known
-        compiled[(*grid, 1, 1)](*args, *last)  # it wants three numbers of programs at least
+        compiled[(*grid, 1, 1)](*args, *last)  # it needs at least three numbers of programs
         return
     compiled = kernel[grid](*args, **constants)
     if isinstance(compiled, CompiledKernel):
@@ -37,7 +37,7 @@ def launch_cached(kernel: Any, grid: tuple[int, ...], *args: Any, **constants: A
 
 
 def _kind(arg: Any) -> Any:
-    """What of an argument code is specialised on, or more: nothing that differs in it shares code."""
+    """The properties of an argument that code is specialised on, or finer: arguments that differ in them share no code."""
     if type(arg) is int:
         return arg == 1, arg % 16 == 0, -(2**31) <= arg < 2**31
     if isinstance(arg, Tensor):

@@ -1,17 +1,17 @@
-"""A loss of rows in the five stages of `backends/executor.py`, by kernels, in few launches.
+"""A loss of rows in the five stages of `backends/executor.py`, by kernels and in few launches.
 
     rows_in   normalize_and_score          sums   row_sums, whose parts stay unmerged
     join      finalize_rows                grads  pull, or the routes of `dispatch.py`
     rows_out  rows_backward
 
-What arrives at a row's sums is made as a share of the loss's weight, by which only the finished gradient is multiplied. So no
-half-precision weight depends on the number of rows. Three sweeps may make more than their own:
+The gradient of a row's sum is stored as a share of the loss's weight. Only the finished gradient is multiplied by that weight, so
+no half-precision weight depends on the number of rows. In three cases one sweep does the work of two:
 
-    of rows alone, by a softmax  the sweep for the sums leaves the gradient of x, up to what arrives
-    of a ψ, what arrives known   the sweep for the gradient of x makes the sums
-    symmetric                    U + Uᵀ in one sweep, for each row is a column as well
+    rows alone, of a softmax     the sweep for the sums also makes the gradient of x, up to a factor of each row
+    ψ with constant slopes       the sweep for the gradient of x also makes the sums
+    symmetric                    one sweep makes U + Uᵀ, because each row is a column as well
 
-fp16, which knows no share below 6e-8, and what is not fused take the sweeps of `dispatch.py` in the middle.
+fp16, which has no share below 6e-8, and problems that are not fused take the sweeps of `dispatch.py` in the middle.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def row_loss(problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> t
 
 
 class _Run:
-    """One loss on its way.
+    """One loss while it is computed.
 
-    rows                its rows in, and out
-    negatives           the scores of what is neither positive nor excluded; several those of positives, where rows have several
-    weight, counted     0-d, of each row; and what that is divided by, (2 MAX_PROGRAMS,) numbers to add up, or None
-    to_rows, to_cols    what arrives at the sums over negatives, as shares of the weight
-    to_several, …       at those over positives
-    pair, col_pair      (N,), (M,) at single positives, or at given scores
+    rows                its rows, in and out
+    negatives           the scores of the negatives; several: those of the positives, if a row may have several
+    weight, counted     the weight of each row, 0-d; and its divisor, the sum of (2 MAX_PROGRAMS,) numbers, or None
+    to_rows, to_cols    the weights of the sums over negatives, as shares of the loss's weight
+    to_several, …       the weights of the sums over several positives
+    pair, col_pair      (N,), (M,) gradients of the scores of single positives, or of given scores
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class _Run:
         return dispatch.parts(self.negatives, self.problem.negatives, self.problem.cols, self.workspace)
 
     def join(self, row: Sums, col: Sums) -> None:
-        """Losses, and what arrives at the sums."""
+        """Make the losses, and the gradients of the sums."""
         problem = self.problem
         of_rows = of_cols = NO_SUMS
         if self.several is not None:
@@ -129,7 +129,7 @@ class _Run:
             self.finalize(col, of_cols, self.to_cols, self.to_several_cols, slice(0, problem.M), second=True)
 
     def sides(self, n: int) -> tuple[Side, Side]:
-        """Room for what arrives at the sums over negatives, and over several positives."""
+        """Room for the gradients of the sums over negatives and over several positives."""
         terms, new = self.problem.negatives, self.losses.new_empty
         tilts, lse = len(terms.tilts), terms.op == "logsumexp"
         shared = lse and (self.problem.cols or self.negatives.symmetric)
@@ -170,10 +170,10 @@ class _Run:
     def _counted(self, total: Tensor) -> Tensor:
         return total if self.counted is None else total / self.counted.sum().clamp_min(1)
 
-    # Sweeps for gradients: by fused kernels, and by all others.
+    # Sweeps for gradients: by fused kernels, or by the other routes.
 
     def _sweeps(self) -> list[Sweep]:
-        """Over the negatives, and over positives where rows have several. Of a symmetric problem each row is a column as well."""
+        """Sweeps over the negatives, and over several positives. In a symmetric problem each row is a column as well."""
         problem, score, several = self.problem, self.negatives, self.several
         sides = Sides(self.to_rows, self.to_rows if score.symmetric else self.to_cols, self.lse_range)
         found = [Sweep(score, problem.negatives, sides, None, None)]
@@ -217,14 +217,14 @@ class _Run:
             made.scale = (found.scale.double() * share).sum()
 
     def _along_rows(self, found: list[Pulled], made: Gradients) -> None:
-        """From what each sweep pulled along rows; along columns too, where these are rows."""
+        """Gradients from the sums that each sweep pulled along rows; along columns too, if Y is X."""
         needs, sweeps = self.needs, self._sweeps()
         if needs.row_bias:
             made.row_bias = launch.merged(launch.together([each.bias for each in found]))
         for sweep, each in zip(sweeps, found, strict=True):
             if each.scale is not None:
                 of_pairs = each.scale.sum(dtype=torch.float64)
-                # Of a symmetric problem each pair is there from both its ends.
+                # A symmetric problem counts each pair from both its ends.
                 of_pairs = of_pairs * 0.5 if sweep.score.symmetric else of_pairs
                 made.scale = made.scale + of_pairs if made.scale.numel() else of_pairs
         if not self.problem.y:
@@ -238,7 +238,7 @@ class _Run:
 
     def _along_columns(self, y: Rows, made: Gradients) -> None:
         needs, here = self.needs, self.needs.y
-        if self.negatives.x.dtype == torch.float16:  # whose weights are taken over the largest
+        if self.negatives.x.dtype == torch.float16:  # its weights are divided by the largest
             of_columns = NOTHING._replace(y=here)
             into = Gradients.zeros(self.losses, self.problem, of_columns)
             self._add(self._sweeps(), of_columns, into)
@@ -253,7 +253,7 @@ class _Run:
             made.y = self._out(y, here, parts if rows is not None else parts[:, here].contiguous())
 
     def _known(self) -> bool:
-        """Whether what arrives at a sum of ψ is known before that is, so that its sweep can make gradients."""
+        """Whether the gradient of a sum of ψ is known before that sum, so that one sweep makes sums and gradients."""
         terms, loss = self.problem.negatives, self.loss.join
         alone = bool(self.problem.y) and not self.problem.cols and self.several is None and len(terms.tilts) == 1
         return alone and terms.op != "logsumexp" and loss in words.CONSTANT and self.rows.index is None
@@ -293,7 +293,7 @@ class _Run:
         made.scale, made.row_bias, made.col_bias = into.scale, into.row_bias, into.col_bias
 
     def _add(self, sweeps: list[Sweep], needs: Needs, into: Gradients) -> None:
-        """Gradients by the routes of `dispatch.py`, α multiplied in."""
+        """Add gradients by the routes of `dispatch.py`, with α multiplied in."""
         for sweep in sweeps:
             half = sweep.score.x.dtype == torch.float16
             if shapes.route(sweep.score) == "blocks" and not half:
@@ -303,7 +303,7 @@ class _Run:
                 dispatch.SWEEPS.grads(sweep.score, sweep.terms, row, col, needs, into, self.workspace)
 
     def _weigh(self, here: slice, sums: Sums) -> Weights:
-        """What arrives at the sums of some rows, as shares of the weight."""
+        """The weights of the sums of some rows, as shares of the loss's weight."""
         self.finalize(one_part(sums), NO_SUMS, self.to_rows, NO_SIDE, here, losses=False)
         reference, factor = self.to_rows.reference, self.to_rows.factor
         assert factor is not None
@@ -314,14 +314,14 @@ class _Run:
     def _out(
         self, rows: Rows, here: slice, parts: Tensor, *, scaled: bool = False, of_parts: Tensor | None = None
     ) -> Tensor:
-        """The gradient of some rows as they were given, from what sweeps left."""
+        """The gradient of some rows as they were given, from the parts that sweeps left."""
         if rows is self.rows.y or self.rows.y is None:
             parts = self._with_indexed(parts, here, scaled)
         weighted = parts, self.pair, self.weight, self.counted
         return self.rows.out(rows, here, *weighted, scaled=scaled, of_parts=of_parts, to_rows=self.to_rows)
 
     def _with_indexed(self, parts: Tensor, here: slice, scaled: bool) -> Tensor:
-        """With what arrives at columns that an index names, a row's partner or that of several; sums by numbers, in a fixed order
+        """Add the gradients of columns that an index names as partners; several rows may share one. The sums have a fixed order,
         also on a GPU."""
         index, problem = self.rows.index, self.problem
         if index is None:
@@ -340,18 +340,18 @@ class _Run:
         return whole[None]
 
     def _at_partners(self) -> Tensor:
-        """(N,) what arrives at α t of each row and its partner."""
+        """(N,) the gradient of α t of each row and its partner."""
         assert self.pair is not None and self.rows.raw is not None
         if self.problem.phi.name == "identity":
             return self.pair
         return self.pair * self.problem.phi.derivative((self.rows.raw * self.scale).to(self.dtype))
 
     def _finish(self, made: Gradients) -> None:
-        """The other gradients: of partners too, and times the weight."""
+        """Finish the other gradients: add those of partners, and multiply by the weight."""
         needs, of_all = self.needs, self._of_all
         if self.rows.partners and self.pair is not None:
             if needs.scale and self.rows.raw is not None:
-                made.scale = made.scale + (self._at_partners().double() * self.rows.raw).sum()  # fp64, since it cancels
+                made.scale = made.scale + (self._at_partners().double() * self.rows.raw).sum()  # fp64: it cancels
             if needs.row_bias:
                 made.row_bias = made.row_bias + self.pair
             if needs.col_bias:
@@ -369,7 +369,7 @@ class _Run:
             made.also = of_all(self.of_also)
 
     def _of_all(self, shares: Tensor) -> Tensor:
-        """What shares of the weight come to."""
+        """Shares of the weight, times the weight."""
         return shares * self._counted(self.weight).to(shares.dtype)
 
 

@@ -1,4 +1,4 @@
-"""A loss's rows on their way in and out, by the kernels of `rowwise.py`: normalised and scored, and their gradients back."""
+"""The rows of a loss before and after its sweeps, by the kernels of `rowwise.py`: normalised and scored; and their gradients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import rowwise, shapes
 from .launch import ONE_STAGE, TYPES, Side, aligned, cdiv, phi_of
 from .launch_cache import launch_cached
 
-ELEMENTS = 2048  # of a tile of rows, 8 a thread
+ELEMENTS = 2048  # elements of a tile of rows, 8 a thread
 WIDEST = 1024  # dimensions that a program holds at a time
 NONE = None, None, None, 0  # no piece
 
@@ -22,9 +22,9 @@ NONE = None, None, None, 0  # no piece
 class Rows:
     """Rows of X or of Y.
 
-    pieces  as they were given, in order and aligned
-    unit    as scores see them, in one tensor: divided by their norms, where that is asked for
-    norms   of each piece, or none
+    pieces  the given tensors, in order and aligned
+    unit    all rows as scores see them, in one tensor: divided by their norms if the loss normalizes
+    norms   the norms of each piece, or none
     """
 
     pieces: list[Tensor]
@@ -51,10 +51,10 @@ class Rows:
 class Prepared:
     """The rows of a problem as its scores see them, and the scores of single positives.
 
-    x, y           its rows; y None where they are x
+    x, y           the rows; y is None if it is x
     scale          0-d, fp64
-    raw, positive  (N,) t of each row and its partner, and their score; None where there are none
-    shift, index   which those are
+    raw, positive  (N,) t of each row and its partner, and their score; None without partners
+    shift, index   which columns the partners are
     """
 
     def __init__(self, problem: RowProblem, scale: Tensor):
@@ -70,7 +70,7 @@ class Prepared:
         self._normalize_and_score()
 
     def _normalize_and_score(self) -> None:
-        """Rows beside their partners where they stand so, in two batches or in two views; else each where it is."""
+        """Handle rows and their partners in one launch if they stand in matching places of two batches or views; else apart."""
         problem = self.problem
         N, biased = problem.N, problem.row_bias is not None or problem.col_bias is not None
         views = self.shift * 2 == N == 2 * len(problem.x[0]) and not problem.y and not biased and self.index is None
@@ -122,7 +122,7 @@ class Prepared:
         self, rows: Rows, here: slice, parts: Tensor, pair: Tensor | None, weight: Tensor, counted: Tensor | None, *,
         scaled: bool, of_parts: Tensor | None = None, to_rows: Side | None = None,
     ) -> Tensor:  # fmt: skip
-        """The gradient of some rows as they were given: see `rowwise.rows_backward`. pair (N,): what arrives at the scores of
+        """The gradient of some rows as they were given: see `rowwise.rows_backward`. pair (N,): the gradient of the scores of
         positives."""
         problem, tile = self.problem, _tile(self.problem.D)
         out = parts.new_empty(parts.shape[1:])
@@ -148,6 +148,6 @@ class Prepared:
 
 def _tile(D: int) -> dict[str, int]:
     wide = min(shapes.padded(D), WIDEST)
-    # With the limit NVIDIA's assembler does not spill a few registers to make room for another program.
+    # The limit keeps NVIDIA's assembler from spilling a few registers to make room for another program.
     limit = {} if torch.version.hip else {"maxnreg": 255}
     return {"BM": ELEMENTS // wide, "BD": wide, "num_warps": 8, **ONE_STAGE, **limit}

@@ -1,6 +1,6 @@
-"""What a loss does to rows before and after its sweeps, each in one launch; O(N·D) work, of no weight but in launches.
+"""The O(N·D) work of a loss before and after its sweeps, in one launch each, because only the launches cost time.
 
-normalize_and_score  rows of two batches that belong together: divided by their norms, and the scores of the pairs
+normalize_and_score  divides rows of two batches by their norms, and scores each row with its partner
 rows_backward        the gradient of the rows as they were given, from the parts that a sweep left
 """
 
@@ -31,7 +31,7 @@ def divide_by_norm(z, norm):
 
 @triton.jit
 def partner_of(index, i, count, shift, M):
-    """The column that row i pairs with; −1 for none, and beyond the end."""
+    """The column of row i's partner; −1 for none, and beyond the end."""
     if index is None:
         k = i - (M - shift)
         k = tl.where(k < 0, k + M, k)
@@ -46,11 +46,11 @@ def normalize_and_score(
     D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, NORMALIZE: tl.constexpr, BESIDE: tl.constexpr, TWICE: tl.constexpr,
     KIND: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """a (rows, D), rows a_first … of its unit, which is None where nobody wants a copy. b and all that is for it may be None;
-    with BESIDE it is (rows, D) like a, else (M, D), normalised before, and `partner_of` tells which of its rows.
+    """a (rows, D) becomes rows a_first … of a_unit, which is None if no copy is wanted. b and its other arguments may be None.
+    With BESIDE, b is (rows, D) like a; otherwise it is (M, D) and normalised already, and `partner_of` names its rows.
 
-    raw, positive (rows,)  t of each row and its partner, and the score, φ(α t) plus biases: of rows as their scores will see
-                           them, rounded to the dtype of a; with TWICE b's rows follow a's, and have the same
+    raw, positive (rows,)  t of each row and its partner, and the score φ(α t) plus biases, from rows rounded to the dtype of a,
+                           as the sweeps see them; with TWICE b's rows follow a's in raw and positive, with the same numbers
     """
     i = tl.program_id(0) * BM + tl.arange(0, BM)
     k = partner_of(index, i, rows, shift, M)
@@ -94,7 +94,7 @@ def of_partner(
     other, unit, k, i, pair, raw, at, N, first, alpha, D: tl.constexpr, BD: tl.constexpr, KIND: tl.constexpr, PHI: tl.constexpr,
     LOW: tl.constexpr, HIGH: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """What rows i receive of their partners k, none where that is negative; pair and raw stand `at`, for all N pairs."""
+    """The gradient of rows i through their partners k; 0 for a negative k. pair and raw hold all N pairs, those of i `at`."""
     weight = vector(pair, at, N)
     if PHI != "identity":
         weight *= phi_slope(vector(raw, at, N) * alpha, PHI, LOW, HIGH)
@@ -111,15 +111,15 @@ def rows_backward(
     end, rows, count, N, M, shift, D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, NORMALIZE: tl.constexpr,
     SCALED: tl.constexpr, KIND: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of rows begin … end − 1 of X, or of Y, into out, which begins with row first_row, as do the parts.
+    """Write the gradient of rows begin … end − 1 of X, or of Y, to out, which begins with row first_row, as do the parts.
 
-    parts (count, rows, D)       what a sweep summed; unless SCALED it lacks α, of distances 2α. Where there are of_parts
-                                 (count, rows) each counts e^{of_part − reference}, and all times the factor of to_rows, a Side
-    weight, counted              0-d, of all; over the sum of (2 MAX_PROGRAMS,) numbers unless that is None
-    ahead (M, D), behind (N, D)  rows of Y with which x_i pairs, `partner_of` i, and of X with which y_i does, in i − shift, times
-                                 pair (N,), of whose t raw (N,) tells
-    unit, given, norm            all rows as their scores saw them; those begin … end − 1 before they were divided by their norms,
-                                 and these
+    parts (count, rows, D)       sums of a sweep; unless SCALED they lack the factor α (2α for distances). With of_parts
+                                 (count, rows) each part is multiplied by e^{of_part − reference} and by the factor of to_rows,
+                                 a Side
+    weight, counted              0-d, the weight of the loss; divided by the sum of `counted`, (2 MAX_PROGRAMS,), unless None
+    ahead (M, D), behind (N, D)  Y, whose row `partner_of` i pairs with x_i; and X, whose row i − shift pairs with y_i; times the
+                                 gradients pair (N,); raw (N,) holds their t
+    unit, given, norm            all rows as the sweeps saw them; rows begin … end − 1 before normalisation, and their norms
     """
     i = begin + (tl.program_id(0) * BM + tl.arange(0, BM)).to(tl.int64)
     given_at, here, inside = i - begin, i - first_row, i < end

@@ -1,6 +1,6 @@
-"""The kernel that makes U of a block of scores, a tile for each program, from the embeddings: 1 product of 2·D flops a pair.
+"""The kernel that makes U of a block of scores from the embeddings, one tile a program: 1 product of 2·D flops a pair.
 
-What it sums over rows and columns is merged by `blocks.py` in a fixed order.
+`blocks.py` merges its sums over rows and columns in a fixed order.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import triton.language as tl
 from .tile import bases_of, products, scores_of, side_of, weights_of
 from .words import phi_slope, psi_of
 
-# Rows of tiles that programs next to each other stay in, so that L2 serves what they share.
+# Neighbouring programs stay within this many rows of tiles, so that they find shared rows in L2.
 GROUP_ROWS = tl.constexpr(8)
 
 
@@ -21,11 +21,11 @@ def score_grad_block(
     last_col, N, M, ld, D: tl.constexpr, BD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, OP: tl.constexpr,
     TILTS: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
-    """U of rows and columns first … last − 1 into u_block (rows, ld), and sums, each of which may be None:
+    """Write U of rows and columns first … last − 1 to u_block (rows, ld), and sums, each of which may be None:
 
-    psi_row (column tiles, rows)      of ψ(tilt s) of one tilt, where a sum of it is what U belongs to
-    bias_row, the same                of P
-    bias_col (row tiles, columns)     of P
+    psi_row (column tiles, rows)      sums of ψ(tilt s), of one tilt, if U is the gradient of such a sum
+    bias_row (column tiles, rows)     sums of P
+    bias_col (row tiles, columns)     sums of P
     scale_part (column tiles, rows)   Σ_j U_ij t_ij
     """
     down, across = tl.cdiv(last_row - first_row, BM), tl.cdiv(last_col - first_col, BN)
@@ -48,7 +48,7 @@ def score_grad_block(
         tl.store(bias_col + by_col, tl.sum(u, axis=0), mask=j < last_col)
     if PHI != "identity":
         u *= phi_slope(t * alpha, PHI, LOW, HIGH)
-    if scale_part is not None:  # of weights that are not rounded: it cancels
+    if scale_part is not None:  # from unrounded weights, because it cancels
         tl.store(scale_part + by_row, tl.sum(u * t, axis=1), mask=i < last_row)
     at = (i - first_row).to(tl.int64)[:, None] * ld + (j - first_col)[None, :]
     tl.store(u_block + at, u, mask=inside)

@@ -1,4 +1,4 @@
-"""Which tile for which problem: a table, so that every shape that ships is one that was compiled and looked at."""
+"""The shapes of tiles for each problem: a table, so that every shape that ships was compiled and inspected."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 
 from ..problem.score import Score
 
-LEAST_TILE = 16  # rows, and columns, that a product takes
-FEW_DIMENSIONS = 16  # up to here distances are taken by differences, in the fused kernels
+LEAST_TILE = 16  # the fewest rows, and columns, of a product
+FEW_DIMENSIONS = 16  # up to here the fused kernels take distances by differences
 
 
 class Shape(NamedTuple):
-    """BM rows, BN columns, and how a program is run.
+    """BM rows, BN columns, and the launch options of a program.
 
-    registers  NVIDIA's assembler may give each thread so many; else it spills a few to make room for one program more
+    registers  the most registers of a thread; with None NVIDIA's assembler may spill a few to make room for another program
     """
 
     rows: int
@@ -27,12 +27,12 @@ class Shape(NamedTuple):
     registers: int | None = None
 
 
-# By the padded dimension. "sums" keeps a tile of x, "attend" and "pull" a tile of the result too, in registers. The elements of
-# TF32 take twice the room of bf16's, and in 256 dimensions no shape has all it needs on every GPU.
+# Keys are padded dimensions. "sums" keeps a tile of x in registers, "attend" and "pull" also a tile of the result. TF32 elements
+# take twice the room of bf16 elements, and in 256 dimensions no shape fits every GPU.
 SUMS = {D: Shape(128, 64, 8, 3) for D in (16, 32, 64, 128)} | {256: Shape(64, 64, 4, 2, 255)}
 PULL = {16: Shape(64, 32, 4, 3, 255), 32: Shape(64, 32, 4, 3, 255), 64: Shape(64, 32, 4, 3, 224), 128: Shape(64, 32, 4, 2, 255),
         256: Shape(64, 32, 8, 2, 255)}  # fmt: skip
-# Many ways of leaving pairs out take registers too.
+# Many kinds of exclusion take registers too.
 SUMS_CROWDED = SUMS | {64: Shape(64, 64, 8, 2, 255), 128: Shape(64, 64, 8, 2, 255), 256: Shape(64, 64, 8, 2, 255)}
 PULL_CROWDED = PULL | {64: Shape(32, 32, 4, 2), 128: Shape(32, 16, 4, 2), 256: Shape(32, 32, 8, 2, 255)}
 PULL_HOPPER_CROWDED = PULL_CROWDED | {256: Shape(64, 16, 8, 2, 255)}
@@ -48,8 +48,8 @@ PULL_TF32 = {
 }
 SUMS_TF32_CROWDED = SUMS_TF32 | {64: Shape(64, 64, 8, 2), 128: Shape(64, 64, 8, 2)}
 PULL_TF32_CROWDED = PULL_TF32 | {128: Shape(32, 32, 4, 2)}
-# Four of Hopper's warps multiply together (wgmma), so that its tiles may be larger. The fastest on an H200 of those that spill
-# nothing, for half precision and scores with nothing but a few diagonals left out; "both" has columns too, "pull both" two sides.
+# Four of Hopper's warps multiply together (wgmma), so its tiles may be larger. These are the fastest on an H200 among those that
+# spill nothing, for half precision and scores with a few excluded diagonals; "both" sums columns too, "pull both" has two sides.
 HOPPER = {
     "sums": {16: Shape(64, 128, 4, 3), 32: Shape(64, 128, 4, 3), 64: Shape(128, 64, 4, 3), 128: Shape(128, 64, 8, 3),
              256: Shape(128, 64, 8, 3)},
@@ -66,10 +66,10 @@ HOPPER = {
     "pull psi": {16: Shape(64, 64, 4, 3), 32: Shape(64, 64, 4, 3), 64: Shape(64, 64, 4, 3), 128: Shape(64, 64, 4, 3),
                  256: Shape(64, 32, 4, 3)},
 }  # fmt: skip
-# In more dimensions a tile is made of chunks of 128 bytes of its rows; for a block of U always.
+# In more dimensions a tile is made from chunks of 128 bytes of its rows; a block of U always is.
 CHUNK = 128
 WIDE = Shape(128, 64, 8, 2)
-WIDE_SMALL = Shape(64, 64, 8, 2, 255)  # where two exponentials, or many ways of leaving pairs out, take registers too
+WIDE_SMALL = Shape(64, 64, 8, 2, 255)  # if two exponentials, or many kinds of exclusion, take registers too
 HOPPER_WIDE = {"sums": Shape(128, 128, 8, 4), "both": Shape(128, 64, 8, 3), "score_grad": Shape(128, 64, 8, 3)}
 DIFFERENCES = Shape(16, 32, 4, 1, 128)
 DIFFERENCES_WIDE = Shape(16, 32, 4, 1, 255)  # in fp64
@@ -78,12 +78,12 @@ STRIP_WIDE = Shape(16, 64, 8, 1, 255)  # in fp64
 
 
 def padded(D: int) -> int:
-    """D as tensor cores want it: a power of 2, at least 16."""
+    """D rounded up for tensor cores: a power of 2, at least 16."""
     return max(16, 1 << (D - 1).bit_length())
 
 
 def route(score: Score) -> str:
-    """Who makes gradients: "fused" kernels, "blocks" of U, or "strips" of scores, which then make the values too."""
+    """The kernels that make gradients: "fused", "blocks" of U, or "strips" of scores, which also make the values."""
     if score.kind == "sqdist":
         return "fused" if score.D <= FEW_DIMENSIONS else "strips"
     if score.x.dtype not in (torch.bfloat16, torch.float16) and not tf32(score.x.dtype):
@@ -92,7 +92,7 @@ def route(score: Score) -> str:
 
 
 def strip(score: Score) -> Shape:
-    """Of the kernels over strips."""
+    """The shape of the kernels over strips."""
     return STRIP_WIDE if score.dtype == torch.float64 else STRIP
 
 
@@ -101,20 +101,21 @@ def _on_chip(score: Score) -> bool:
 
 
 def tf32(dtype: torch.dtype) -> bool:
-    """Whether torch's own switch lets products of this dtype be made of 11 bits; AMD's have no such mode."""
+    """Whether torch's switch allows products of this dtype with 11 bits (TF32); AMD has no such mode."""
     able = dtype == torch.float32 and torch.version.hip is None
     return able and torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 @functools.cache
 def hopper(device: torch.device) -> bool:
-    """Whether it multiplies with wgmma, which later GPUs do not have."""
+    """Whether the device multiplies with wgmma, which later GPUs do not have."""
     here = device.type == "cuda" and torch.cuda.is_available() and torch.version.hip is None
     return here and torch.cuda.get_device_capability(device)[0] == 9
 
 
 def of(kernel: str, score: Score, tilts: int = 1) -> Shape:
-    """For "sums" of rows or "both" sides, "attend", or "pull": with "both" sides, for the "scale" too, or with sums of "psi"."""
+    """The shape of a kernel: "sums" (of rows), "both" (of both sides), "attend", "pull", "pull both", "pull both scale" or
+    "pull psi"."""
     crowded = tilts > 1 or _crowded(score)  # several tilts take registers too
     if score.kind == "sqdist":
         return DIFFERENCES_WIDE if score.dtype == torch.float64 else DIFFERENCES
@@ -134,7 +135,7 @@ def of(kernel: str, score: Score, tilts: int = 1) -> Shape:
 
 
 def wide(kernel: str, score: Score) -> Shape:
-    """Of tiles made a chunk of dimensions at a time: "sums", "both", or "score_grad"."""
+    """The shape of tiles that are made a chunk of dimensions at a time: "sums", "both", or "score_grad"."""
     if hopper(score.x.device) and _plain(score):
         return HOPPER_WIDE[kernel]
     return WIDE_SMALL if kernel == "score_grad" or _crowded(score) else WIDE
@@ -155,23 +156,23 @@ def _crowded(score: Score) -> bool:
 
 
 def _ids(score: Score) -> int:
-    """How many pairs of ids leave out something."""
+    """The number of pairs of ids that exclude something."""
     further = (score.without is not None) + (score.within is not None)
     return len(score.exclude.same) + len(score.exclude.different) + further
 
 
 def chunk(score: Score) -> int:
-    """Dimensions that a tile is made of at a time, where it is not made of all."""
+    """The dimensions of a chunk, if a tile is not made from all of them at once."""
     return min(padded(score.D), CHUNK // score.x.dtype.itemsize)
 
 
 def held(score: Score) -> int:
-    """Dimensions of a row that the fused kernels hold at a time."""
+    """The dimensions of a row that the fused kernels hold at a time."""
     return padded(score.D) if score.kind == "sqdist" or _on_chip(score) else chunk(score)
 
 
 def around(kernel: str, score: Score) -> list[Shape]:
-    """What `tune.py` tries beside the table: its neighbours, and all of a few sizes."""
+    """The shapes that `tune.py` tries beside the table's: its neighbours, and all of a few sizes."""
     table = of(kernel, score)
     if score.kind == "sqdist":
         sizes = (16, 32), (32, 64), (4, 8), (1,)

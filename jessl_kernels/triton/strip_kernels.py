@@ -1,8 +1,8 @@
-"""The table of `backends/strips.py` by the kernels of `epilogue.py`: t of B rows by the library's product, and kernels around it.
+"""The table of `backends/strips.py` with the kernels of `epilogue.py` around t of B rows, the library's product.
 
-For products in fp32 and fp64, which tensor cores do not make, for distances in more than 16 dimensions, and for the largest
-scores. Squares are expanded around the mean of Y, ‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩, where that is exact enough for pairs that lie
-apart; others are taken by differences, in the tiles that have some. U comes with its factor, as a kernel multiplies for nothing.
+Strips serve fp32 and fp64, which tensor cores do not multiply, distances in more than 16 dimensions, and top-k. Squares are
+expanded around the mean of Y, ‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩. Tiles with pairs too close for that are taken by differences. U
+includes its factor, because a multiplication in a kernel is free.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .tile import STRIP_ALIGNED
 
 
 def sizes(score: Score, workspace: int, *, gradient: bool) -> tuple[int, int]:
-    """Rows of a strip, and the elements from one to the next.
+    """Rows of a strip, and the elements from one row to the next.
 
-    Whole tiles, if there is room for one: so the sweep for values and that for gradients, whose strips differ, have the same
-    tiles, and in each a distance is taken in the same way.
+    A strip holds whole tiles, if there is room for one. So the sweeps for values and for gradients, whose strips differ, have the
+    same tiles, and take each distance in the same way.
     """
     ld, tile = cdiv(score.M, STRIP_ALIGNED.value) * STRIP_ALIGNED.value, shapes.strip(score).rows
     rows = workspace // (ld * score.dtype.itemsize * (1 + gradient))
@@ -42,7 +42,7 @@ class TritonStrip(Strip):
 
 
 class GradSums(NamedTuple):
-    """What `epilogue.score_grad` sums P and U to, in parts; None where nobody asks."""
+    """Sums of P and U by `epilogue.score_grad`, in parts; None if not requested."""
 
     bias_row: Tensor | None
     bias_col: Tensor | None
@@ -54,9 +54,9 @@ class GradSums(NamedTuple):
 class TritonKernels:
     """The table of one sweep.
 
-    x, y         what the products take: the embeddings, for distances around the mean of y, in the dtype of the products
-    close_above  0-d: t above which pairs are so close that their distance is taken by differences; None for products
-    flags        of tiles with such pairs, of the strip at hand
+    x, y         the factors of the products: the embeddings, centered for distances, in the dtype of the products
+    close_above  0-d: pairs with t above it are so close that their distance is taken by differences; None for products
+    flags        the present strip's tiles with such pairs
     """
 
     def __init__(self, score: Score, terms: Terms, workspace: int, cols: bool, needs: Needs):
@@ -83,7 +83,7 @@ class TritonKernels:
         self._x_squares = self.x.square().sum(dim=1)
         self._y_squares = self._x_squares if score.y is None else self.y.square().sum(dim=1)
         radius = torch.maximum(self._x_squares.amax(), self._y_squares.amax())
-        # TF32 keeps 10 bits: then a product is exact enough for small radii, and no distance is large enough otherwise.
+        # TF32 keeps 10 bits: a product is exact enough for small radii only; otherwise all pairs count as close.
         tf32 = shapes.tf32(score.dtype)
         eps = 2.0**-11 if tf32 else torch.finfo(score.dtype).eps
         harmless = (self.problem.scale.abs() * radius).double() * eps <= squared_distance.bar(score)
@@ -150,7 +150,7 @@ class TritonKernels:
         if needs.x:
             dx = to.x[rows].addmm_(u, self.y)
             if sums.u_row is not None:
-                # A product of its own, which is rounded as that of the matrices is: a pair of equal rows leaves 0.
+                # A separate product, rounded like that of the matrices, so that a pair of equal rows leaves 0.
                 dx -= x * merged(sums.u_row)[:, None]
                 self._close(strip, sides, dx, slice(0, self.score.M), COLS=False)
         if length(columns) > 0:
@@ -160,7 +160,7 @@ class TritonKernels:
                 self._close(strip, sides, of_y, columns, COLS=True)
 
     def _close(self, strip: TritonStrip, sides: Sides, target: Tensor, columns: slice, *, COLS: bool) -> None:
-        """Add what products lack, of pairs that are close."""
+        """Add the gradients of close pairs, which the products lack."""
         across = cdiv(columns.stop, self.shape.cols) - columns.start // self.shape.cols
         owners = across if COLS else self._tiles(strip)
         launch_cached(

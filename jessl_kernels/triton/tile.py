@@ -1,12 +1,12 @@
-"""One tile of scores, (BM, BN): how it is made, reduced and turned into weights. Every kernel is written over these.
+"""Functions on one tile of scores, (BM, BN): they make it, reduce it and turn it into weights. All kernels use them.
 
     t_ij   ⟨x_i, y_j⟩, or −‖x_i − y_j‖²
-    s_ij   φ(α t_ij) + r_i + c_j, −inf where the pair is excluded or out of range
-    P_ij   what arrives at s_ij: of rows as `problem.types.Weights` says, and of columns the same
+    s_ij   φ(α t_ij) + r_i + c_j; −inf if the pair is excluded or out of range
+    P_ij   ∂loss/∂s_ij, from the weights of rows and of columns: see `problem.types.Weights`
     U_ij   φ'(α t_ij) P_ij
 
-Scores are in nats: with log2 e folded into α they would round once more, all of a row in the same direction, which the
-gradient of a small temperature shows. `backends/reference.py` specifies all of it.
+Scores are in nats: with log2 e folded into α all scores of a row would be rounded once more, in the same direction, which
+shows in the gradient at a small temperature. `backends/reference.py` is the specification.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import triton.language as tl
 
 from .words import exp, phi_of, psi_slope, tilted
 
-# How far rows and columns of a tile may lie apart to share one exponential. It would not overflow up to 80; but where s − m is
-# large its rounding shows in the weight, 2e-6 at 44.
+# The largest distance of log-sum-exps at which rows and columns share one exponential. Up to 80 it would not overflow, but the
+# rounding of a large s − m shows in the weight: 2e-6 at 44.
 MAX_LSE_GAP = tl.constexpr(22.0)
 MIN_SUM = tl.constexpr(2.0**-32)  # e^−22
 MAX_PROGRAMS = tl.constexpr(256)
@@ -26,7 +26,7 @@ STRIP_ALIGNED = tl.constexpr(16)  # elements
 
 @triton.jit
 def rows_of(source, i, mask, first, D: tl.constexpr, BD: tl.constexpr):
-    """BD columns from `first` on of rows i of a contiguous matrix of D columns; zeros beyond them, and of masked rows."""
+    """BD columns, from `first` on, of rows i of a contiguous matrix of D columns; zeros beyond them and in masked rows."""
     d = first + tl.arange(0, BD)
     at = source + i.to(tl.int64)[:, None] * D + d[None, :]
     inside = mask[:, None]
@@ -37,7 +37,7 @@ def rows_of(source, i, mask, first, D: tl.constexpr, BD: tl.constexpr):
 
 @triton.jit
 def store_rows(target, at, mask, first, rows, D: tl.constexpr, BD: tl.constexpr):
-    """BD columns from `first` on of rows `at`, in 64 bits, of a contiguous matrix."""
+    """Store BD columns, from `first` on, of rows `at` (64 bits) of a contiguous matrix."""
     d = first + tl.arange(0, BD)
     tl.store(target + at[:, None] * D + d[None, :], rows, mask=mask[:, None] & (d < D)[None, :])
 
@@ -53,8 +53,8 @@ def products(x, y, i, j, N, M, D: tl.constexpr, BD: tl.constexpr):
 
 @triton.jit
 def strip_at(first_row, i, j, M):
-    """Where t of these rows and columns stands in a strip from first_row on. Each of its rows begins at a multiple of 16, as
-    Triton can see: so it loads whole vectors."""
+    """The place of t of these rows and columns in a strip from first_row on. Each row begins at a multiple of 16 elements, which
+    Triton can see, so that it loads whole vectors."""
     return (i - first_row).to(tl.int64)[:, None] * (tl.cdiv(M, STRIP_ALIGNED) * STRIP_ALIGNED) + j[None, :]
 
 
@@ -67,7 +67,7 @@ def of_strip(strip, first_row, last_row, i, j, M, other):
 
 @triton.jit
 def column_of(source, i, count, d, D: tl.constexpr, DTYPE: tl.constexpr):
-    """Column d of rows i of a contiguous (count, D) matrix, in the dtype to compute in."""
+    """Column d of rows i of a contiguous (count, D) matrix, in the dtype of the computation."""
     return tl.load(source + i.to(tl.int64) * D + d, mask=i < count, other=0.0).to(DTYPE)
 
 
@@ -96,9 +96,9 @@ def pulled(u, x, y, i, j, d, N, M, D: tl.constexpr, DTYPE: tl.constexpr):
 
 @triton.jit
 def scores_of(t, alpha, first_i, first_j, N, M, pairs, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
-    """The scores of the tile whose first row and column these are.
+    """The scores of the tile that begins at this row and column.
 
-    What only some tiles need stands in a branch of its own, on the scores: a mask that passes through one costs more.
+    Steps that only some tiles need are branches on the scores: a mask that passes through a branch costs more.
     """
     BM: tl.constexpr = t.shape[0]
     BN: tl.constexpr = t.shape[1]
@@ -134,7 +134,7 @@ def scores_of(t, alpha, first_i, first_j, N, M, pairs, PHI: tl.constexpr, LOW: t
 
 @triton.jit
 def column_range(pairs, first_i, begin, end, N, BM: tl.constexpr, BN: tl.constexpr):
-    """Of the columns begin … end − 1 those that the tile of rows from first_i on may meet, whole tiles."""
+    """The part of the columns begin … end − 1 that may hold pairs of the tile of rows from first_i on, in whole tiles."""
     if pairs.first is not None:
         begin = tl.maximum(begin, tl.load(pairs.first + first_i).to(tl.int32) // BN * BN)
         end = tl.minimum(end, tl.load(pairs.last + tl.minimum(first_i + BM, N) - 1).to(tl.int32))
@@ -143,7 +143,7 @@ def column_range(pairs, first_i, begin, end, N, BM: tl.constexpr, BN: tl.constex
 
 @triton.jit
 def ids_agree(pair, i, j, N, M):
-    """Whether rows i and columns j have the same id, which is not negative: (BM, BN)."""
+    """Whether rows i and columns j have the same non-negative id: (BM, BN)."""
     row, col = ids(pair[0], i, N), ids(pair[1], j, M)
     return (row[:, None] == col[None, :]) & (row >= 0)[:, None]
 
@@ -155,14 +155,14 @@ def ids(source, i, count):
 
 @triton.jit
 def base_of(largest):
-    """What exponents are measured from: the largest score, or 0 where there is none or it is infinite."""
+    """The reference of exponents: the largest score, or 0 if there is none or it is infinite."""
     return tl.where((largest == float("-inf")) | (largest == float("inf")), tl.zeros_like(largest), largest)
 
 
 @triton.jit
 def absorbed(largest, total, s):
-    """Running row sums, total = Σ e^{s − base}, with a tile's scores taken in; also e = e^{s − base} and by how much the
-    sums before shrank."""
+    """Add a tile's scores to running row sums, total = Σ e^{s − base}. Also returns e = e^{s − base} and the factor by which
+    earlier sums shrank."""
     now = tl.maximum(largest, tl.max(s, axis=1))
     base = base_of(now)
     e = exp(s - base[:, None])
@@ -172,22 +172,22 @@ def absorbed(largest, total, s):
 
 @triton.jit
 def level_of(largest):
-    """What is written down as the reference of a part of a sum: −∞ where there was no pair, else what `base_of` says."""
+    """The stored reference of a part of a sum: −∞ if it has no pair, else that of `base_of`."""
     return tl.where(largest == float("inf"), tl.zeros_like(largest), largest)
 
 
 @triton.jit
 def absorbed_storing_columns(largest, total, s, reference, sums, j, M):
-    """The same for rows; for columns j reference and total of this tile alone are stored. Rows out of range must hold −inf.
+    """The same for rows. For columns j, reference and total of this tile alone are stored. Rows out of range must hold −inf.
 
-    e^{s − base} of the rows serves columns too, times e^{base − most}, unless a column lies far below the largest row, or
-    that is infinite, where base is 0 and e may overflow.
+    The rows' e^{s − base} serves columns too, times e^{base − most}. It does not if a column lies far below the largest row, or
+    if the largest row is infinite: base is then 0 and e may overflow.
     """
     now, total, e, _ = absorbed(largest, total, s)
     base = base_of(now)
     most = base_of(tl.max(now))
     of_cols = tl.sum(e * tl.where(now == float("-inf"), 0.0, exp(base - most))[:, None], axis=0)
-    # Each branch stores what it has found: two vectors of columns that outlive it would take registers that there are not.
+    # Each branch stores its own result: two vectors of columns that outlive the branch would need too many registers.
     if (tl.min(of_cols) >= MIN_SUM) & (tl.max(now) < float("inf")):
         tl.store(reference + j, tl.zeros_like(of_cols) + most, mask=j < M)
         tl.store(sums + j, of_cols, mask=j < M)
@@ -200,7 +200,7 @@ def absorbed_storing_columns(largest, total, s, reference, sums, j, M):
 
 @triton.jit
 def for_each(TILTS: tl.constexpr, BM: tl.constexpr, value: tl.constexpr, DTYPE: tl.constexpr):
-    """A vector of this value for each tilt."""
+    """One vector of this value for each tilt."""
     made = ()
     for _ in tl.static_range(len(TILTS)):
         made = made + (tl.full([BM], value, DTYPE),)
@@ -209,8 +209,8 @@ def for_each(TILTS: tl.constexpr, BM: tl.constexpr, value: tl.constexpr, DTYPE: 
 
 @triton.jit
 def side_of(side, i, count, lse_range, TILTS: tl.constexpr):
-    """What `weights_of` wants of rows i: of each tilt factor, reference, and factor over e^{reference − base}; spread and mean.
-    Zeros for what is not there."""
+    """The arguments of `weights_of` for rows i: factors, references, and factors over e^{reference − base}, each for every tilt;
+    spread and mean. Absent ones are 0."""
     none = tl.zeros(i.shape, tl.float32)
     factors, references, rescaled = (), (), ()
     for k in tl.static_range(len(TILTS)):
@@ -227,8 +227,8 @@ def side_of(side, i, count, lse_range, TILTS: tl.constexpr):
 
 @triton.jit
 def bases_of(lse_range, TILTS: tl.constexpr):
-    """One reference for each tilt, and whether all others lie near it; of one side alone nobody asks. The range holds how far
-    some rows, and some columns, lie from them, MAX_PROGRAMS times each, and then them."""
+    """A common reference for each tilt, and whether all other references lie near it; needed only with two sides. lse_range holds
+    2 MAX_PROGRAMS distances, of the rows and of the columns of each program, and then the common references."""
     bases = ()
     near = True
     for k in tl.static_range(len(TILTS)):
@@ -240,10 +240,10 @@ def bases_of(lse_range, TILTS: tl.constexpr):
 
 @triton.jit
 def weights_of(s, row, col, rows, cols, shared, OP: tl.constexpr, TILTS: tl.constexpr):
-    """P of a tile, given what `side_of` says of its rows and columns. A side without a factor counts for nothing.
+    """P of a tile, from `side_of` its rows and of its columns. A side without a factor contributes nothing.
 
-    One exponential for each tilt serves rows and columns where all references lie near each other. What a spread adds nearly
-    cancels: it is taken off in fp32, before P is rounded to the dtype of the embeddings.
+    One exponential for each tilt serves rows and columns if all references lie near each other. The two parts of a spread nearly
+    cancel, so they are subtracted in fp32, before P is rounded to the dtype of the embeddings.
     """
     f, r, f_rescaled, row_spread, row_mean = rows
     g, c, g_rescaled, col_spread, col_mean = cols
@@ -269,7 +269,7 @@ def weights_of(s, row, col, rows, cols, shared, OP: tl.constexpr, TILTS: tl.cons
                 term += within_mean(s, e * row_spread[:, None], row_mean[:, None])
                 term += within_mean(s, of_cols * col_spread[None, :], col_mean[None, :])
         elif near:
-            # s is at most any reference: no factor overflows, and where e^{s − base} underflows so does the weight.
+            # s is at most any reference: no factor overflows, and if e^{s − base} underflows, so does the weight.
             term = exp(tilted_s - bases[k]) * (f_rescaled[k][:, None] + g_rescaled[k][None, :])
         else:
             term = f[k][:, None] * exp(tilted_s - r[k][:, None]) + g[k][None, :] * exp(tilted_s - c[k][None, :])
@@ -282,5 +282,5 @@ def weights_of(s, row, col, rows, cols, shared, OP: tl.constexpr, TILTS: tl.cons
 
 @triton.jit
 def within_mean(s, share, mean):
-    """How far a pair's share lies above the mean of its row; 0 for a pair that is out."""
+    """A pair's share minus the mean of its row; 0 for an excluded pair."""
     return tl.where(s > float("-inf"), share - mean, 0.0)

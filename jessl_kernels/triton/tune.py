@@ -1,8 +1,8 @@
-"""Tile shapes by timing instead of by the table, where JESSL_AUTOTUNE=1 asks for it.
+"""Tile shapes by timing instead of by the table, with JESSL_AUTOTUNE=1.
 
-The table of `shapes.py` was made by looking at compiled code. This tries the shapes around it on the device at hand, once for
-each kernel, dtype and padded dimension, on the first problem that is large enough to tell them apart; and keeps what it found
-in a file, for later processes. The order of sums, so the last bits of a result, goes with the shape.
+The table of `shapes.py` was made by reading compiled code. This module times the shapes around it on the present device, once
+for each kernel, dtype and padded dimension, on the first problem that is large enough to tell them apart. It keeps its choices
+in a file for later processes. The order of sums, and so the last bits of a result, depends on the shape.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from . import shapes
 from .shapes import Shape
 
 ENABLED = os.environ.get("JESSL_AUTOTUNE") == "1"
-FEWEST = 2048  # rows, and columns: below, a launch costs as much as what the shape saves
+FEWEST = 2048  # rows, and columns: below, a launch costs as much as a better shape saves
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jessl_kernels" / "shapes.json"
 
 
@@ -43,7 +43,7 @@ def chosen(kernel: str, score: Score, run: Callable[[Shape], object], tilts: int
 
 
 def _name(kernel: str, score: Score) -> str:
-    """What a choice is good for."""
+    """The kernel, device and problem that a choice holds for."""
     device = torch.cuda.get_device_name(score.x.device)
     sides = " symmetric" if score.symmetric else ""
     dtype = "tf32" if shapes.tf32(score.x.dtype) else str(score.x.dtype).removeprefix("torch.")
@@ -51,7 +51,7 @@ def _name(kernel: str, score: Score) -> str:
 
 
 def _fastest(candidates: list[Shape], run: Callable[[Shape], object]) -> Shape:
-    """By median time. The first is the table's, which fits; of the others some may not."""
+    """The fastest by median time. The first is the table's, which fits; some others may not fit."""
     times: dict[Shape, float] = {}
     for shape in candidates:
         try:
@@ -71,7 +71,7 @@ def _kept() -> dict[str, Shape]:
 
 
 def _keep() -> None:
-    """Beside what other processes have found meanwhile; written aside and moved, so that nobody reads half a file."""
+    """Write the choices together with those of other processes. A new file is moved into place, so nobody reads half of one."""
     CACHE.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=CACHE.parent, delete=False) as file:
         json.dump(_kept() | _known(), file, indent=2)

@@ -4,7 +4,7 @@
     Σ_j ψ(tilt s_ij)         problem/psi.py
     loss = f(N, P, spread, n)   problem/join.py, which says what each means
 
-Kernels are compiled with the name of a word; a name that stands nowhere here is declined by the backend.
+Kernels are compiled with the name of a word. The backend declines a name that is not defined here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LOG_RATIO = tl.constexpr(
 
 @triton.jit
 def exp(x):
-    """As `tl.exp`, which in fp32 spends three more instructions on subnormal results; here they are 0."""
+    """Like `tl.exp`, which in fp32 spends three more instructions on subnormal results; here these are 0."""
     if x.dtype == tl.float64:
         e = tl.exp(x)
     else:
@@ -51,7 +51,7 @@ def atanh_ratio(z):
 
 @triton.jit
 def softplus(s):
-    """log(1 + e^s), which keeps its digits where that is tiny: log(1 + e) / e is a polynomial in fp32, to 1 ulp."""
+    """log(1 + e^s), with all digits even if it is tiny: log(1 + e) / e is a polynomial in fp32, to 1 ulp."""
     e = exp(-tl.abs(s))
     if s.dtype == tl.float64:
         ratio = atanh_ratio(e / (2.0 + e)) / (2.0 + e)
@@ -70,7 +70,7 @@ def sigmoid(s):
 
 @triton.jit
 def one_minus_exp(s):
-    """1 − e^s for s < 0, which keeps its digits near 0, where a power series has them: −s (1 + s/2 (1 + s/3 (…)))."""
+    """1 − e^s for s < 0. Near 0 a power series keeps its digits: −s (1 + s/2 (1 + s/3 (…)))."""
     series = tl.zeros_like(s)
     for k in tl.static_range(1, 18):
         series = 1.0 + s * (1.0 / (19 - k)) * series
@@ -89,11 +89,11 @@ def phi_of(u, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
 
 @triton.jit
 def phi_slope(u, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
-    """Of a φ that is not the identity."""
+    """φ'(u) of a φ that is not the identity."""
     if PHI == "clamp":
         low, high = tl.full([], LOW, u.dtype), tl.full([], HIGH, u.dtype)
         slope = tl.where(u != u, u, tl.where((u >= low) & (u <= high), 1.0, 0.0).to(u.dtype))
-    else:  # laplace: φ(u) = −√(−u); where two points meet 0 is a subgradient
+    else:  # laplace: φ(u) = −√(−u); 0 is a subgradient where two points meet
         root = tl.sqrt(-u)
         slope = tl.where(root > 0, 0.5 / root, tl.zeros_like(root))
     return slope
@@ -108,7 +108,7 @@ def tilted(s, TILT: tl.constexpr):
 
 @triton.jit
 def psi_of(s, PSI: tl.constexpr, TILT: tl.constexpr):
-    """ψ(tilt s), 0 for a pair that is out."""
+    """ψ(tilt s); 0 for an excluded pair."""
     u = tilted(s, TILT)
     if PSI == "softplus":
         value = softplus(u)
@@ -125,7 +125,7 @@ def psi_of(s, PSI: tl.constexpr, TILT: tl.constexpr):
 
 @triton.jit
 def psi_slope(s, PSI: tl.constexpr, TILT: tl.constexpr):
-    """ψ'(tilt s), 0 for a pair that is out."""
+    """ψ'(tilt s); 0 for an excluded pair."""
     u = tilted(s, TILT)
     if PSI == "softplus":
         slope = sigmoid(u)
@@ -140,7 +140,7 @@ def psi_slope(s, PSI: tl.constexpr, TILT: tl.constexpr):
 
 @triton.jit
 def join_value(N, P, spread, n, JOIN: tl.constexpr):
-    """f of the sums of rows, N one for each tilt."""
+    """f of the sums of rows; N has one for each tilt."""
     if JOIN == "none":
         value = N[0]
     elif JOIN == "difference":
@@ -160,7 +160,7 @@ def join_value(N, P, spread, n, JOIN: tl.constexpr):
 
 @triton.jit
 def join_slopes(N, P, spread, n, JOIN: tl.constexpr):
-    """∂f by each N, by P and by the spread."""
+    """The derivatives of f by each N, by P and by the spread."""
     none = tl.zeros_like(N[0])
     one = none + 1.0
     of_spread = none

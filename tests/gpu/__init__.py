@@ -1,1 +1,1 @@
-"""What can be proved of GPU code without a GPU, beside its values: those the suite has, on the triton backend (`executor.py`)."""
+"""Tests of GPU code without a GPU, beyond its values, which the suite tests on the triton backend (`executor.py`)."""

@@ -1,4 +1,4 @@
-"""Every kernel for every GPU: it compiles, fits, and consists of what it should."""
+"""Every kernel compiles for every GPU, fits, and contains the expected instructions."""
 
 import contextlib
 import dataclasses
@@ -22,15 +22,15 @@ from tests.gpu.row_problems import Case, clip, hard, info_nce, nt_xent, siglip, 
 from tests.gpu.test_launches import noted
 
 HALF, WIDE = (torch.bfloat16, torch.float16), (torch.float32, torch.float64)
-WIDTHS = (5, 64, 128, 256)  # one that is padded, and each row of the tables of shapes
+WIDTHS = (5, 64, 128, 256)  # a padded one, and rows of the tables of shapes
 IDS = torch.arange(4096)
-CLASSES = Exclude(diagonals=(0,), same=(IDS, IDS))  # SupCon's negatives: few enough ways out for the plain shapes
+CLASSES = Exclude(diagonals=(0,), same=(IDS, IDS))  # SupCon's negatives: so few exclusions that the plain shapes serve
 EVERYTHING = Exclude(diagonals=(0, 7, -7), same=(IDS, IDS), keep=(1,))
 BOTH_IDS = Exclude(diagonals=(0, 7, -7), same=(IDS, IDS), different=(IDS, IDS))  # symmetric: nothing is kept
 
 
 def small(exclude: Exclude, N: int = 256) -> Exclude:
-    """The same of fewer rows."""
+    """The same exclusion for fewer rows."""
     ((row_ids, col_ids),) = exclude.same
     return dataclasses.replace(exclude, same=(row_ids[:N], col_ids[:N]))
 
@@ -188,7 +188,7 @@ BLOCKS_TF32 = {
         lambda: problems.problem(torch.float32, 256),
     ),
 }
-# Whole losses: sweeps that sum more at a time than those above, and the kernels of rows around them.
+# Whole losses: sweeps with more sums at a time than those above, and the kernels of rows around them.
 LOSSES: dict[str, Case] = {
     **{f"clip-D{D}": clip(torch.bfloat16, D) for D in WIDTHS[1:]},
     **{f"nt_xent-D{D}": nt_xent(torch.bfloat16, D) for D in WIDTHS[1:]},
@@ -236,7 +236,7 @@ def compiled(target: str, case: Case) -> list[Compiled]:
 
 
 def sweeps(target: str, case: Case) -> list[Compiled]:
-    """Without the kernels of rows, which a loss takes around its sweeps."""
+    """The compiled sweeps of a loss, without the kernels of rows around them."""
     return [kernel for kernel in compiled(target, case) if kernel.name not in ROWWISE]
 
 
@@ -292,7 +292,7 @@ def test_whole_losses_fit(case, target):
 
 @pytest.fixture
 def sweeps_alone():
-    """The kernels of rows, of which a few cases say all, are not compiled."""
+    """The kernels of rows are not compiled, because a few cases cover them."""
     with contextlib.ExitStack() as stack:
         for module, name in itertools.product((rowwise, finalize), ROWWISE):
             if hasattr(module, name):
@@ -318,10 +318,10 @@ def test_sweeps_of_whole_losses_of_tf32_fit(case, target, sweeps_alone, tf32_all
 EXPONENTIALS = {
     # The sums of a sweep, which take one more for each row and tile; then gradients, which take no other.
     "one side": ((problems.one_sided, lambda D: problems.problem(torch.bfloat16, D)), (1, 1)),
-    # Columns have exponentials of their own where they lie far below a tile's largest row; and gradients two, in another branch
-    # than the one, where log-sum-exps lie far apart.
+    # Columns far below a tile's largest row have exponentials of their own. If log-sum-exps lie far apart, gradients take two, in
+    # a separate branch.
     "both sides": ((problems.both_sided, lambda D: problems.problem(torch.bfloat16, D)), (2, 3, 3)),
-    # softplus and its slope share theirs.
+    # softplus and its slope share one exponential.
     "ψ": ((siglip(torch.bfloat16, 64)[0], lambda D: siglip(torch.bfloat16, D)[1]()), (1, 1)),
 }
 
@@ -330,8 +330,8 @@ EXPONENTIALS = {
 @pytest.mark.parametrize("D", WIDTHS[2:])
 @pytest.mark.parametrize("sides", EXPONENTIALS)
 def test_a_score_costs_one_exponential_for_each_branch_of_a_sweep(target, D, sides, monkeypatch, sweeps_alone):
-    """In 256 dimensions a gradient costs two, where warps multiply alone (mma.sync): half of them share the dimensions of the
-    result, and each needs all weights. Counted without software pipelining, which on some targets writes the loop's body twice.
+    """In 256 dimensions a gradient costs two if warps multiply alone (mma.sync): warps share the dimensions of the result, and
+    each half needs all weights. Counted without software pipelining, which on some targets writes the loop's body twice.
     """
     monkeypatch.setattr("jessl_kernels.triton.launch.SAFE", True)
     (what, problem), expected = EXPONENTIALS[sides]

@@ -1,4 +1,4 @@
-"""Addresses beyond 2³¹ elements, by execution: `far`, in processes of its own, since the interpreter is chosen at import."""
+"""Addresses beyond 2³¹ elements, by execution: `far` runs in its own processes, because the interpreter is chosen at import."""
 
 import mmap
 import re

@@ -1,4 +1,4 @@
-"""What was compiled for some arguments is launched again for those that Triton would launch it for, and for no others."""
+"""A compiled kernel is launched again for those arguments for which Triton would launch it, and for no others."""
 
 import itertools
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ class Named(torch.Tensor):
 
 TENSORS = [
     PLENTY,
-    PLENTY[1:],  # at an address that no vector load takes
+    PLENTY[1:],  # at an address that allows no vector load
     PLENTY[4:],
     torch.nn.Parameter(PLENTY),
     PLENTY.as_subclass(Named),
@@ -60,7 +60,7 @@ def test_what_can_only_be_a_constant_is_refused_as_an_argument(argument):
 
 
 class Compiled:
-    """What Triton hands back for a launch, and takes others."""
+    """A compiled kernel as Triton returns it from a launch; it can be launched again."""
 
     def __init__(self) -> None:
         self.launches: list[tuple] = []

@@ -1,4 +1,4 @@
-"""Grids that a GPU accepts, at every size: reductions over meta tensors, whose launches are noted instead of run."""
+"""Grids are within a GPU's limits at every size: reductions over meta tensors, whose launches are recorded and not run."""
 
 import contextlib
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from jessl_kernels.problem.score import Score
 from jessl_kernels.problem.types import Needs, SideSlopes, Slopes, Terms
 from jessl_kernels.triton import dispatch, launch
 
-MOST = (2**31 - 1, 65_535, 65_535)  # programs along each axis, of CUDA
+MOST = (2**31 - 1, 65_535, 65_535)  # CUDA's limits of programs along each axis
 WORKSPACE = 1 << 30  # strips of many rows, and large blocks
 SIZES = [(1, 1), (300, 300), (70_000, 70_000), (3, 5_000_000), (5_000_000, 3)]
 ROUTES = {
@@ -36,7 +36,7 @@ ROUTES = {
 
 
 class Launched(NamedTuple):
-    """A launch as it was asked for; constants are all that a kernel is compiled with."""
+    """A requested launch; constants are everything that the kernel is compiled with."""
 
     kernel: str
     grid: tuple[int, ...]
@@ -73,7 +73,7 @@ def needs_of(problem: RowProblem, *, scale: bool = True, biases: bool = True) ->
 
 
 def reduced(route: str, N: int, M: int, processors: int, symmetric: bool = False) -> list[Launched]:
-    """The launches of sums, their gradients and losses of them, each with every gradient."""
+    """The launches of sums, of their gradients and of losses, each with every gradient."""
     kind, dtype, D = ROUTES[route]
     with torch.device("meta"):
         x, y = torch.empty(N, D, dtype=dtype), () if symmetric else (torch.empty(M, D, dtype=dtype),)
@@ -114,7 +114,7 @@ def test_a_symmetric_problem_is_within_them_too(route):
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_kernels_are_compiled_with_the_same_constants_at_every_size(route):
-    """So what `test_compiled.py` says of shared memory and registers holds for all of them."""
+    """So the limits that `test_compiled.py` checks, of shared memory and registers, hold at all sizes."""
 
     def compiled(
         one: Launched,
@@ -200,7 +200,7 @@ WHOLE = {  # name: the problem's fields, join, whether y is given, launches of o
 @pytest.mark.parametrize("loss", WHOLE)
 @pytest.mark.parametrize("N", [1000, 70_000])
 def test_a_whole_loss_takes_few_launches_at_every_size(loss, N):
-    """20 µs each on the host, for which the device waits in batches of up to 16,384 rows."""
+    """A launch takes the host 20 µs, for which the device waits in batches of up to 16,384 rows."""
     fields, join, two, ours, of_torch = WHOLE[loss]
     with torch.device("meta"):
         x, y = (torch.empty(N, 64, dtype=torch.bfloat16) for _ in range(2))
@@ -223,7 +223,7 @@ def test_a_whole_loss_takes_few_launches_at_every_size(loss, N):
 
 
 def test_columns_without_a_gradient_cost_no_tiles():
-    """Of a queue, which follows the keys."""
+    """A queue follows the keys, and has no gradient."""
     N, M = 1000, 70_000
     with torch.device("meta"):
         x, keys, queue = (torch.empty(n, 64, dtype=torch.bfloat16) for n in (N, N, M - N))
@@ -242,7 +242,7 @@ def test_columns_without_a_gradient_cost_no_tiles():
 
 
 def test_kernels_are_handed_aligned_rows_wherever_a_batch_begins():
-    """Others would be read element by element, by other code than what `test_compiled.py` looks at."""
+    """Unaligned rows would be read element by element, by code that `test_compiled.py` does not check."""
     whole = torch.randn(7 * 20 + 1, dtype=torch.float32).bfloat16()
     score = Score(whole[1:].view(7, 20), None, torch.ones(()), None, None, Exclude((0,)), "dot", phi.IDENTITY)
     assert score.x.data_ptr() % 16 == 2

@@ -1,4 +1,4 @@
-"""The kernels hold the suite's bars on a GPU with worse arithmetic, and their bits do not depend on the order of programs."""
+"""The kernels stay within the yardstick on a GPU with worse arithmetic, and bits do not depend on the order of programs."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ from tests.unit import test_reductions as suite
 from tests.yardstick import evaluate, judge
 
 on_triton = pytest.mark.parametrize("backend", ["triton"])
-# One draw: of "near fp32" every third or fourth exceeds the bar, by up to a fifth.
+# One draw. Of "near fp32" every third or fourth draw exceeds the bar, by up to a fifth.
 LAST_BITS = functools.partial(perturbed.last_bits, 1)
 WORSE = {"last bits": LAST_BITS, "flushed": perturbed.flushed, "truncated": perturbed.truncated}
 # name: (score, dtype, what, dim, exclusion, shape)
@@ -55,7 +55,7 @@ def test_worse_arithmetic_stays_within_the_yardstick(backend, problem, worse):
         suite.judge_on(backend, "worse arithmetic", ours, truth, inputs)
 
 
-# name: (loss, dtype, dimensions, temperature, whether rows are divided by their norms): the ways that losses of known upstream go
+# name: (loss, dtype, dimensions, temperature, whether rows are normalized): the routes of losses with a known upstream gradient
 LOSSES = {
     "attended": ("info_nce", torch.bfloat16, 24, 0.07, True),
     "attended, unit rows": ("info_nce", torch.bfloat16, 24, 0.07, False),
@@ -75,7 +75,7 @@ LOSSES = {
 
 
 def loss_both_ways(case, n):
-    """Its scalars are among the inputs: all are learnt."""
+    """A case's loss and its oracle; all scalars are inputs that are learnt."""
     loss, dtype, D, temperature, normalize = case
     _, _, names, scalars = losses.LOSSES[loss]
     rows = data.pairs("random", n, D, seed=0, dtype=torch.float64)
@@ -112,7 +112,7 @@ def last_to_arrive(out):
 
 @on_triton
 def test_programs_come_in_another_order_while_shuffled(backend):
-    """Else the tests below would say nothing."""
+    """Otherwise the tests below would prove nothing."""
     out = torch.empty(1, dtype=torch.int32)
 
     def last() -> int:
@@ -147,13 +147,13 @@ def test_the_order_of_programs_changes_no_bit(backend, problem):
 @on_triton
 @pytest.mark.parametrize("case", LOSSES.values(), ids=LOSSES)
 def test_the_order_of_programs_changes_no_bit_of_a_loss(backend, case):
-    ours, _, inputs = loss_both_ways(case, 150)  # more rows than a program of any kernel takes
+    ours, _, inputs = loss_both_ways(case, 150)  # more rows than one program of any kernel
     assert_that_no_order_changes_a_bit(backend, ours, inputs, workspace=100_000)  # room for parts of several ranges
 
 
 @triton.jit
 def powers_and_products(source, powers, product, K: tl.constexpr):
-    """2^x of 16 numbers, as kernels make e^x, and what 16 rows of K numbers, which begin with those, have for products."""
+    """2^x of 16 numbers, as kernels make e^x; and the products of 16 rows of K numbers that begin with these."""
     i, k = tl.arange(0, 16), tl.arange(0, K)
     tl.store(powers + i, tl.exp2(tl.load(source + i)))
     rows = tl.load(source + i[:, None] * K + k[None, :])
@@ -163,7 +163,7 @@ def powers_and_products(source, powers, product, K: tl.constexpr):
 @on_triton
 @pytest.mark.parametrize("worse", WORSE.values(), ids=WORSE)
 def test_each_of_them_changes_something_and_only_while_it_lasts(backend, worse):
-    """Else the tests above would say nothing."""
+    """Otherwise the tests above would prove nothing."""
     source = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
     source[0, :16] = torch.linspace(-1, -140, 16)  # 2^−140 is subnormal
 

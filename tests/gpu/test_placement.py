@@ -1,4 +1,4 @@
-"""The pretended GPU refuses what a GPU would: two memories in one operation, a host tensor for a kernel."""
+"""The pretended GPU refuses, as a GPU does, two memories in one operation and a host tensor for a kernel."""
 
 import numpy
 import pytest
@@ -57,13 +57,13 @@ BEFORE = torch.ones(16)
 
 @pytest.mark.usefixtures("gpu")
 def test_a_device_that_the_package_forgets_to_name_is_refused(monkeypatch):
-    """Numbers that were made on the host go unnoticed on the CPU, and are an address that no kernel may read on a GPU."""
+    """Numbers made on the host work unnoticed on the CPU; on a GPU they are an address that no kernel may read."""
     x, partners = rows().bfloat16(), torch.tensor([1, 0, 3, 2])
 
     def loss() -> torch.Tensor:
         return jk.row_loss(x, join="softplus", positives=partners, exclude="diagonal")
 
-    # Compiled under another name, since what a file of the tests makes is moved.
+    # Compiled under another file name, because tensors that test files make are moved.
     forgetful = eval(compile("lambda arange: lambda *a, device, **k: arange(*a, **k)", "package.py", "eval"))
     with jk.use_backend("triton"):
         loss()
@@ -107,10 +107,10 @@ def test_afterwards_nothing_is_pretended():
 
 
 def test_on_a_gpu_the_same_mode_moves_instead():
-    """Any other device will do to see it."""
+    """Any other device serves to show it."""
     with placement.Placed("meta"):
         assert torch.ones(2).is_meta
         assert torch.ones(2, device="cpu").device.type == "cpu"
         assert torch.randn(2, generator=torch.Generator().manual_seed(0), requires_grad=True).is_meta
         assert rows().is_meta
-        assert not jk.nn.NTXent(learnable=True).log_temperature.is_meta  # what the package makes stays where it asked
+        assert not jk.nn.NTXent(learnable=True).log_temperature.is_meta  # the package's tensors stay in place

@@ -1,4 +1,4 @@
-"""The executor reports what a GPU forgives: faults planted in small kernels, each of which must stop its test."""
+"""The executor reports faults that a GPU forgives: each fault planted in a small kernel must stop its test."""
 
 import pytest
 import torch
@@ -21,14 +21,14 @@ def _gpu_in_place():
 
 @triton.jit
 def copied(source, target, read, written, BLOCK: tl.constexpr):
-    """Elements of one program from source to target, as many as are said to be there."""
+    """One program copies elements from source to target, as many as the arguments say."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tl.store(target + i, tl.load(source + i, mask=i < read, other=0.0), mask=i < written)
 
 
 @triton.jit
 def copied_from_before(source, target, back, BLOCK: tl.constexpr):
-    """From some elements before the source on."""
+    """Copy from some elements before the source."""
     i = tl.arange(0, BLOCK)
     tl.store(target + i, tl.load(source - back + i))
 
@@ -55,14 +55,14 @@ def added_to(target, count, BLOCK: tl.constexpr):
 
 @triton.jit
 def gaps(target, count, BLOCK: tl.constexpr):
-    """Every element but the last."""
+    """Write every element but the last."""
     i = tl.arange(0, BLOCK)
     tl.store(target + i, i.to(tl.float32), mask=i < count - 1)
 
 
 @triton.jit
 def added_up(source, target, count, BLOCK: tl.constexpr):
-    """A sum that takes lanes beyond the end for 0."""
+    """A sum that assumes 0 in lanes beyond the end."""
     i = tl.arange(0, BLOCK)
     tl.store(target, tl.sum(tl.load(source + i, mask=i < count)))
 
@@ -93,7 +93,7 @@ def test_two_programs_that_write_one_place_are_a_race():
 
 
 def test_a_program_that_reads_what_another_writes_is_a_race():
-    """In the order in which the executor runs them the values would be right."""
+    """In the executor's order of programs the values would be right."""
     with pytest.raises(KernelFault, match=r"program instances .* both touch"):
         handed_on[(3,)](torch.zeros(4), BLOCK=1)
 

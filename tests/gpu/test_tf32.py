@@ -1,4 +1,4 @@
-"""fp32 in the fused kernels, where torch's switch for matrix products allows TF32."""
+"""fp32 in the fused kernels, if torch's switch for matrix products allows TF32."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ LOSSES = {
 
 
 def pairs(d: int) -> dict[str, torch.Tensor]:
-    """Numbers of 8 bits, which TF32 holds: a product of two is exact in fp32."""
+    """Numbers of 8 bits, which TF32 holds exactly; a product of two is exact in fp32."""
     generator = torch.Generator().manual_seed(d)
     made = (torch.randn(70, d, generator=generator, dtype=torch.float64) for _ in range(2))
     return {name: F.normalize(z, dim=1).bfloat16().float() for name, z in zip("xy", made, strict=True)}

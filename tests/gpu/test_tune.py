@@ -1,4 +1,4 @@
-"""Shapes by timing: every shape that may be chosen computes what it should, and what is chosen is kept. No clock runs here."""
+"""Shapes by timing: every shape that may be chosen gives right results, and choices are kept. No clock runs here."""
 
 import json
 from unittest import mock
@@ -31,7 +31,7 @@ def score(rows: int = N, kind: str = "dot", dtype: torch.dtype = torch.bfloat16)
 
 @pytest.fixture
 def tuned(tmp_path, monkeypatch):
-    """Switched on, with a cache of its own, for a device that is named and does not capture."""
+    """Autotuning switched on, with a cache of its own, for a device that has a name and does not capture."""
     monkeypatch.setattr(tune, "ENABLED", True)
     monkeypatch.setattr(tune, "CACHE", tmp_path / "below" / "shapes.json")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
@@ -42,7 +42,7 @@ def tuned(tmp_path, monkeypatch):
 
 
 def timed(seconds: dict[Shape, float]) -> mock._patch:
-    """Each launch tells its shape; what is not in the table of seconds does not fit."""
+    """Each launch takes the seconds of its shape in the table; a shape that is absent does not fit."""
 
     def bench(run, return_mode):
         shape = run()
@@ -118,7 +118,7 @@ def test_neighbours_of_the_table_are_tried_for_every_kernel(D, hopper, monkeypat
     [*((kernel, "dot") for kernel in KERNELS), ("both", "sqdist"), ("pull", "sqdist"), ("pull both scale", "sqdist")],
 )
 def test_tiles_of_every_size_that_may_be_chosen_give_the_same(backend, kernel, kind):
-    """Of several tiles both ways, the last ones cut. Warps and stages are the compiler's business: the executor has none."""
+    """Several tiles both ways, with partial last ones. Warps and stages concern only the compiler: the executor has none."""
     generator = torch.Generator().manual_seed(1)
     x, y = (torch.randn(n, 5, generator=generator).bfloat16() for n in (150, 135))
     problem = Problem.of(Score(x, y, torch.tensor(0.3), None, None, Exclude(), kind, phi.IDENTITY))
@@ -156,6 +156,6 @@ def test_tiles_of_every_size_that_may_be_chosen_give_the_same(backend, kernel, k
 
     for shape in {one[:2]: one for one in shapes.around(kernel, problem.score)}.values():
         for a, one in zip(ours(shape), truth, strict=False):
-            # Weights meet a product in bf16; a sum of the scale's cancels.
+            # Weights are rounded to bf16 for a product, and the sum for the scale cancels.
             bar = 2.0**-7 if one.dim() == 2 else 1e-5 if kernel == "pull both scale" else 1e-6
             assert float((a - one).abs().max()) <= bar * float(one.abs().max()), shape

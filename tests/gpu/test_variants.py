@@ -52,12 +52,12 @@ def test_few_variants_of_whole_losses_are_compiled_too(loss, dtype):
     assert_few_variants(whole)
 
 
-# What divides a number of rows decides how it is read, and around a tile's edge how many tiles there are.
+# The divisors of a number of rows decide how rows are read; around a tile's edge the number of tiles changes.
 SIZES = sorted({*range(1, 18), *range(16, 300, 16), *range(17, 300, 29), 31, 33, 63, 65, 127, 129, 255, 257, 299, 300})
 
 
 def assert_few_variants(call: Callable[[int], object]) -> None:
-    """Of each kernel, over batches of 1 to 300 rows: a last batch of another length must not wait for a compiler."""
+    """Few variants of each kernel, over batches of 1 to 300 rows: a shorter last batch must not wait for a compiler."""
 
     def variants(sizes: list[int]) -> dict[str, int]:
         with launches("sm_90") as found:
@@ -65,6 +65,6 @@ def assert_few_variants(call: Callable[[int], object]) -> None:
                 call(N)
         return {name: len({k.key for k in found if k.name == name}) for name in {k.name for k in found}}
 
-    once = variants([300])  # a kernel may serve rows and columns, which differ in what they ask for
+    once = variants([300])  # a kernel may serve rows and columns, which differ in their requests
     for name, number in variants(SIZES).items():
         assert number <= 3 * once.get(name, 1), f"{name}: {number} variants, {once.get(name)} at one size"

@@ -59,7 +59,7 @@ def test_slopes_that_are_called_constant_are():
 def test_a_psi_is_that_of_python(psi, tilt, dtype):
     with executor.gpu():
         s = torch.linspace(-30, 30, COUNT, dtype=torch.float64)
-        if psi == "log1m_exp":  # of numbers below 0 alone, dense near 0
+        if psi == "log1m_exp":  # defined below 0; dense near 0
             s = -(torch.linspace(-16, 3.5, COUNT, dtype=torch.float64).exp()) / tilt
         s = s.to(dtype)
         s[0] = -torch.inf

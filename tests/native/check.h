@@ -1,4 +1,4 @@
-// What a test of the core needs: a list of facts, and a check that says which numbers broke one.
+// The tools of the core's tests: a list of facts, and a check that prints the numbers that broke one.
 #pragma once
 
 #include <atomic>

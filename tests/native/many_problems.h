@@ -19,7 +19,7 @@ inline constexpr int fewer = 3;  // they slow the core down five to twenty times
 inline constexpr int fewer = 1;
 #endif
 
-// A number of problems in which every property meets every other, mostly small; the same ones on every run.
+// Mostly small problems in which all properties are combined; the same ones on every run.
 inline std::vector<Shape> shapes(std::uint64_t seed, int count, bool dot_without_phi_only = false) {
   Random random{seed};
   const std::int64_t sizes[] = {1, 2, 7, 97, 193}, dimensions[] = {1, 7, 32, 97, 192};
@@ -60,7 +60,7 @@ inline std::vector<Shape> large_shapes() {
   return all;
 }
 
-// With an ε far below their rounding, so that plain loops remain the truth although tiles fall.
+// The same with an ε far below their rounding, so that plain loops remain the truth although tiles are skipped.
 inline std::vector<Shape> skipping_shapes() {
   std::vector<Shape> all = {{600, 600, 2, true}, {500, 450, 3}, {700, 300, 20}};
   for (Shape& s : all) s.kind = Kind::sqdist;
@@ -106,8 +106,8 @@ std::vector<Real> as(const Answers& v) {
   return out;
 }
 
-// Call solve(options) at every level on each number of threads: the same bits, and what judge(result, words) says of
-// them.
+// Calls solve(options) at every level on each number of threads; checks that bits are equal, and calls
+// judge(result, words).
 template <class Solve, class Judge>
 void at_every_level(const Shape& shape, Solve&& solve, Judge&& judge) {
   std::vector<Level> all = levels();

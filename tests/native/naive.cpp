@@ -244,7 +244,7 @@ NaiveGradients Given<Real>::gradients(Op op, bool with_columns, bool with_anchor
       const bool sum = op == Op::softplus;
       const double of_row = g * (sum ? logistic_of(s) : std::exp(s - row[i].value));
       const double of_col = h * (sum ? logistic_of(s) : std::exp(s - col[j].value));
-      // What a weight may be off by, as a share of it: its score and its log-sum-exp, rounded, and φ'.
+      // The relative error of a weight: the rounding of its score, of its log-sum-exp, and of φ'.
       const double row_off = errors_[i * M + j] + (sum ? 1 : row[i].size),
                    col_off = errors_[i * M + j] + (sum ? 1 : col[j].size);
       // Weights below 4e-19 of their sum, or below the smallest float, may be 0 (csrc/cpu/tile/score_grad.h).
@@ -268,7 +268,7 @@ NaiveGradients Given<Real>::gradients(Op op, bool with_columns, bool with_anchor
       }
       out.scale.value += U * t, out.scale.size += U_size * t_size;
     }
-  // Each pair of a symmetric problem stands at (i, j) and at (j, i), with both its weights at either place.
+  // Each pair of a symmetric problem occurs as (i, j) and as (j, i), both times with both its weights.
   if (problem.symmetric) out.scale.value /= 2;
   return out;
 }

@@ -1,7 +1,7 @@
 // Problems to solve, and their answers by plain loops in double, from the definitions in csrc/pairwise/problem.h.
 //
-// Beside each answer stands its size, the sum of the absolute values that go into it: D + 16 roundings of that size are
-// what a sum of D products may be off by, in any order.
+// Each answer has a size, the sum of the absolute values of its terms: in any order of summation, a sum of D products
+// may be off by D + 16 roundings of that size.
 #pragma once
 
 #include <vector>
@@ -38,14 +38,14 @@ enum : unsigned {
 
 std::string words(const Shape&);
 
-// A number and what its error is measured by.
+// A number, and the size by which its error is measured.
 struct Sized {
   double value = 0, size = 0;
   void add(double term, double errors) { value += term, size += std::abs(term) * errors; }
 };
 using Answers = std::vector<Sized>;
 
-// Upstream gradients; col empty where no column asks. `anchor` and `weight` are for strips.
+// Upstream gradients; col is empty if columns have none. `anchor` and `weight` are for strips.
 struct UpstreamGradients {
   std::vector<double> row, col, anchor;
 };
@@ -80,7 +80,7 @@ class Given {
   double errors(std::int64_t i, std::int64_t j) const { return errors_[i * M + j]; }
   Answers row_values(Op) const;
   Answers col_values(Op) const;
-  // Log-sum-exps or sums decide what a score's weight is; with an anchor a row's share of it.
+  // Log-sum-exps or sums decide the weight of a score; with an anchor they decide a row's share of it.
   NaiveGradients gradients(Op, bool with_columns, bool with_anchor) const;
   double tolerance(const Sized&) const;
 

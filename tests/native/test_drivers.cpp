@@ -9,7 +9,7 @@
 namespace jessl::test {
 namespace {
 
-// Everything a driver may write. What is not wanted stays empty, and its pointer null.
+// Everything that a pass may write. Parts that are not requested stay empty, and their pointers null.
 template <class Real>
 struct Written {
   std::vector<Real> row, col, x, y, row_bias, col_bias, score;
@@ -27,7 +27,7 @@ struct Written {
   }
 };
 
-// Gradients that somebody asks for: all, or some of them.
+// The requested gradients: all, or some of them.
 template <class Real>
 Written<Real> wanted(const Given<Real>& g, std::uint64_t which) {
   Written<Real> w;
@@ -58,7 +58,7 @@ void compare_gradients(const Given<Real>& g, const std::string& what, const Writ
         ", truth ", truth.scale.value, ", allowed ", g.tolerance(truth.scale));
 }
 
-// A problem of rows, and of columns if asked for, without positives; a loss that adds them up with these weights.
+// A problem of rows, and of columns if requested, without positives; and a loss that adds them up with these weights.
 RowProblem plain(const Problem& p, Op op, bool columns) {
   RowProblem problem{p, {}, {}, {}};
   problem.negatives.op = op;
@@ -70,7 +70,7 @@ Loss weighted(const std::vector<Real>& rows, const std::vector<Real>& columns) {
   return {*join_of("none"), Reduction::sum, 1, rows.data(), columns.empty() ? nullptr : columns.data()};
 }
 
-// Sums as references and totals, which come back as values.
+// Sums as references and totals, returned as values.
 template <class Real>
 struct Summed {
   std::vector<Real> reference, total;
@@ -127,7 +127,7 @@ void judge_gradients(const Shape& shape, std::uint64_t seed) {
       const NaiveGradients truth = g.gradients(op, columns, false);
       const auto g_row = as<Real>(g.upstream.row), g_col = as<Real>(g.upstream.col);
       Summed<Real> rows = sums_of(as<Real>(row), op), cols = sums_of(as<Real>(col), op);
-      // Of a symmetric problem what arrives at rows arrives at columns too.
+      // In a symmetric problem the upstream gradients of rows are those of columns too.
       const bool apart = columns && !g.problem.symmetric;
       const RowProblem problem = plain(g.problem, op, apart);
       const auto solve = [&](const Options& options) {

@@ -1,4 +1,4 @@
-// Embeddings on their way in: every bf16 and fp16 pattern, strides, the center; and products against plain loops.
+// Loading of embeddings: every bf16 and fp16 pattern, strides, the center; and products against plain loops.
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -188,8 +188,8 @@ FACT(a_transpose_is_zero_beyond_its_rows) {
     }
 }
 
-// Whole numbers, so that every order of summation gives the same answer, exactly; and memory that ends where padding
-// does, so that the address sanitizer sees a step beyond it.
+// Whole numbers, so that every order of summation gives the same exact answer; and memory that ends with the padding,
+// so that the address sanitizer sees a step beyond it.
 template <class Real>
 void judge_products() {
   Random random{11};

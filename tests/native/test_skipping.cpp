@@ -1,5 +1,5 @@
-// What skipping rests on: bounding volumes, which bound scores, and the spatial sort of points. test_drivers.cpp holds
-// what comes out against plain loops.
+// The basis of skipping: bounding volumes, which bound scores, and the spatial sort of points. test_drivers.cpp
+// compares the results of skipping with plain loops.
 #include <algorithm>
 #include <cmath>
 #include <numeric>

@@ -1,5 +1,5 @@
-// The order of tasks that threads.h promises. What tasks write here is not atomic where the promise is that they follow
-// each other: the thread sanitizer then sees whether they do.
+// The order of tasks that threads.h promises. Tasks that must follow each other write non-atomic variables, so that the
+// thread sanitizer sees whether they do.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -172,7 +172,7 @@ FACT(an_interruption_stops_within_a_second_and_is_asked_for_on_the_calling_threa
   }
 }
 
-// The calling thread waits for another, whose task is long: it must look up more than once meanwhile.
+// The calling thread waits for another thread's long task, and must check for interrupts more than once meanwhile.
 FACT(an_interruption_is_asked_for_while_the_calling_thread_waits) {
   std::atomic<int> asked{0}, most{0};
   const Interrupted count = [&] {
@@ -192,7 +192,7 @@ FACT(an_interruption_is_asked_for_while_the_calling_thread_waits) {
 FACT(no_interruption_needs_to_be_given) {
   int tasks = 0;
   const auto task = [&](const Task&, int) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(60));  // long enough to look up between them
+    std::this_thread::sleep_for(std::chrono::milliseconds(60));  // long enough for a check between them
     ++tasks;
   };
   run({.strips = 4, .segments = 1, .phases = 1, .slots = 2}, 1, {}, task, [](std::int64_t, int) {});

@@ -107,7 +107,7 @@ FACT(a_total_is_that_of_plain_loops_in_one_pass_and_in_two) {
           return most + std::log(sum);
         };
         everywhere([&](const Options& options, const std::string& where) {
-          Matrix dx(N * D);  // holds what x receives as y too
+          Matrix dx(N * D);  // holds the gradient of x as y too
           double dscale = 0;
           const Gradients<double> out{dx.data(), nullptr, &dscale};
           const double value = total<double>(p, options, &out);
@@ -141,7 +141,7 @@ FACT(a_total_of_nothing_is_minus_infinity_with_no_gradient) {
 
 namespace {
 
-// A kind of problem: its batches, what is a positive and what is out, and the words of its loss.
+// A kind of problem: its batches, its positives and exclusions, and the words of its loss.
 struct Case {
   const char* words;
   std::int64_t N, M;  // M is 0 where Y is X
@@ -336,7 +336,7 @@ void judge_case(const Case& c, std::int64_t D, bool normalize) {
 
 }  // namespace
 
-// A small batch of 16 dimensions is copied once, of fewer each tile.
+// A small batch of 16 dimensions is copied once; with fewer dimensions each tile is copied.
 FACT(losses_of_rows_are_those_of_plain_loops) {
   for (const Case& c : cases())
     for (const bool normalize : {false, true}) judge_case(c, 6, normalize && c.kind == Kind::dot);

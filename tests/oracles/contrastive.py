@@ -1,7 +1,7 @@
 """Losses that find each row's partner, one number per row.
 
-Where −log softmax is meant, it is log(1 + Σ e^{s − s_positive}) over the rivals: lse − s_positive would lose, even in fp64,
-what is left of the loss on a batch that has converged.
+−log softmax is computed as log(1 + Σ e^{s − s_positive}) over the rivals: on a converged batch lse − s_positive would lose the
+small loss even in fp64.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def dcl(z1: Tensor, z2: Tensor, *, temperature: float | Tensor = 0.1, normalize:
 
 
 def _two_views(z1: Tensor, z2: Tensor, temperature: float | Tensor, normalize: bool) -> tuple[Tensor, Tensor]:
-    """The scores of [z1; z2] with itself, and where each row's other view stands."""
+    """The scores of [z1; z2] with itself, and the place of each row's other view."""
     z = torch.cat([z1, z2])
     z = unit_embeddings(z) if normalize else z
     return inner_products(z, z) / temperature, torch.arange(len(z)).roll(len(z1))
@@ -110,11 +110,11 @@ def sup_con(
     positive = (label[:, None] == label[None, :]) & ~itself
     count = positive.sum(dim=1)
     lse_positive = logsumexp(s, ~positive).masked_fill(count == 0, 0.0)
-    # The denominator measured from the positives in it: log Σ_{a∈A} e^{s_ia} − log Σ_{p∈P} e^{s_ip}.
+    # The denominator minus its positives: log Σ_{a∈A} e^{s_ia} − log Σ_{p∈P} e^{s_ip}.
     excess = logsumexp(s, itself | positive, anchor=lse_positive)
     if form == "out":
-        # How far the positives' log-sum-exp lies above their mean. Of one positive both are its score: 0, and no gradient
-        # left over from adding and subtracting it.
+        # The positives' log-sum-exp minus their mean. With one positive both are its score: the difference is 0, and no
+        # gradient is left over.
         above_mean = lse_positive - torch.where(positive, s, 0.0).sum(dim=1) / count.clamp_min(1)
         rows = excess + torch.where(count > 1, above_mean, 0.0)
     else:

@@ -1,4 +1,4 @@
-"""What is measured of representations: alignment, uniformity, retrieval."""
+"""Measures of representations: alignment, uniformity, retrieval."""
 
 from __future__ import annotations
 

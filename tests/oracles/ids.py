@@ -27,7 +27,7 @@ def found(s: Tensor, alike: Tensor, own: Tensor, same_id: str) -> Tensor:
 
 
 def _beyond(s: Tensor, positive: Tensor, no_rival: Tensor) -> tuple[Tensor, Tensor]:
-    """log Σ over all minus that over positives, and how far the latter lies above their mean: 0 for one, to the last digit."""
+    """log Σ over all minus log Σ over positives; and the latter minus the positives' mean, exactly 0 for one positive."""
     count = positive.sum(dim=1)
     of_positives = logsumexp(s, ~positive).masked_fill(count == 0, 0.0)
     above_mean = of_positives - torch.where(positive, s, 0.0).sum(dim=1) / count.clamp_min(1)

@@ -1,4 +1,4 @@
-"""What a matrix form loses in training: the places where an oracle rounds when asked to.
+"""The rounding of a matrix form in training: the places where an oracle rounds on request.
 
 By default nothing is rounded. Inside `matrix_form(dtype)` an oracle that is given fp32 tensors behaves like the matrix form
 written with care in mixed precision: fp32 scores and softmax, embeddings normalised in fp32 and rounded to `dtype`, the
@@ -20,7 +20,7 @@ HALF = (torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Rounding:
-    """dtype  that of the embeddings; seed  None, or where the random last bits of the scores come from."""
+    """dtype  that of the embeddings; seed  None, or the seed of the random last bits of the scores."""
 
     dtype: torch.dtype
     seed: int | None
@@ -33,8 +33,8 @@ _rounding: ContextVar[Rounding | None] = ContextVar("rounding", default=None)
 def matrix_form(dtype: torch.dtype, seed: int | None = None) -> Iterator[None]:
     """Round as training in `dtype` does.
 
-    With a seed, the last bits of unit rows and scores are random too (Monte Carlo arithmetic, Parker 1997): a result that
-    comes out exact by luck does not do so again.
+    With a seed, the last bits of unit rows and scores are random too (Monte Carlo arithmetic, Parker 1997), so that a result
+    that is exact by luck is not so again.
     """
     token = _rounding.set(Rounding(dtype, seed))
     try:

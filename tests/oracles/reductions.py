@@ -3,7 +3,7 @@
     dot      u_ij = α⟨x_i, y_j⟩            s_ij = φ(u_ij) + r_i + c_j
     sqdist   u_ij = −α‖x_i − y_j‖²
 
-Excluded pairs are (N, M) bool matrices, True where a pair is out.
+Excluded pairs are (N, M) bool matrices, True for an excluded pair.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def excluded(
     different: Ids = None,
     keep: Sequence[int] = (),
 ) -> Tensor:
-    """(N, M) bool, True where the pair is out: by its diagonal j − i or by its ids, unless that diagonal is kept."""
+    """(N, M) bool, True for an excluded pair: by its diagonal j − i or by its ids, unless that diagonal is kept."""
     offset = torch.arange(M)[None, :] - torch.arange(N)[:, None]
     out = torch.zeros(N, M, dtype=torch.bool)
     for diagonal in diagonals:
@@ -86,7 +86,7 @@ def _match(row_ids: Tensor, col_ids: Tensor) -> Tensor:
 
 
 def logsumexp(s: Tensor, out: Tensor | None = None, *, dim: int = 1, anchor: Tensor | None = None) -> Tensor:
-    """log Σ e^s over the pairs that are in, or log(1 + Σ e^{s − anchor}); dim=1 per row, dim=0 per column."""
+    """log Σ e^s over the included pairs, or log(1 + Σ e^{s − anchor}); dim=1 per row, dim=0 per column."""
     if out is not None:
         s = s.masked_fill(out, -torch.inf)
     empty = (s == -torch.inf).all(dim=dim)
@@ -105,7 +105,7 @@ def logsumexp(s: Tensor, out: Tensor | None = None, *, dim: int = 1, anchor: Ten
 
 
 def total_logsumexp(s: Tensor, out: Tensor | None = None) -> Tensor:
-    """log Σ_ij e^{s_ij} over all pairs that are in."""
+    """log Σ_ij e^{s_ij} over all included pairs."""
     return logsumexp(s.reshape(1, -1), None if out is None else out.reshape(1, -1))[0]
 
 
@@ -115,13 +115,13 @@ def softplus(s: Tensor) -> Tensor:
 
 
 def softplus_sum(s: Tensor, out: Tensor | None = None, *, dim: int = 1) -> Tensor:
-    """Σ log(1 + e^s) over the pairs that are in."""
+    """Σ log(1 + e^s) over the included pairs."""
     terms = softplus(s)
     return (terms if out is None else terms.masked_fill(out, 0.0)).sum(dim=dim)
 
 
 def topk(s: Tensor, out: Tensor | None = None, *, k: int = 1, dim: int = 1) -> tuple[Tensor, Tensor]:
-    """The k largest scores per row (dim=1) or column (dim=0) and their places; where fewer are in, −inf and −1."""
+    """The k largest scores per row (dim=1) or column (dim=0) and their places; missing ones are −inf and −1."""
     if out is not None:
         s = s.masked_fill(out, -torch.inf)
     values, indices = (s if dim == 1 else s.T).topk(k, dim=1)

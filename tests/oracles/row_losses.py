@@ -85,7 +85,7 @@ def row_loss(
     normalize: bool = False,
     columns: bool = False,
 ) -> Tensor:
-    """(N,) each row's loss, or with `columns` (M,) each column's. positive, out: (N, M) bool, which pairs are so."""
+    """(N,) each row's loss, or with `columns` (M,) each column's. positive, out: (N, M) bool masks of pairs."""
     if normalize:
         x, y = unit_embeddings(x), None if y is None else unit_embeddings(y)
     s = score(x, y, kind=kind, phi=phi, scale=scale, row_bias=row_bias, col_bias=col_bias)

@@ -1,9 +1,9 @@
 """The peers' loss modules, imported without the packages around them.
 
 `import open_clip` and `import lightly.loss` run package files that import torchvision, timm, transformers and more, whose
-compiled operators must match the torch that is installed; the losses themselves need torch alone. So each package on the
-way to a loss module is entered into `sys.modules` as a bare one, which has the real one's path and runs none of its code.
-What is tested is the installed file, unchanged. An absent peer is an ImportError here: these suites do not skip.
+compiled operators must match the installed torch; the losses themselves need only torch. So each package on the way to a
+loss module is entered into `sys.modules` as a bare package with the real path, and none of its code runs. The tested file is
+the installed one, unchanged. An absent peer is an ImportError here: these suites do not skip.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ with _stand_in_for_torchvision():
     NTXentLoss = _loss_module("lightly.loss.ntx_ent_loss", *_LIGHTLY).NTXentLoss
     DCLLoss = _loss_module("lightly.loss.dcl_loss", *_LIGHTLY).DCLLoss
 
-# These two import torch (and tqdm, scikit-learn) alone.
+# These two import only torch (and tqdm, scikit-learn).
 from info_nce import info_nce  # noqa: E402
 from pytorch_metric_learning import losses as metric_learning  # noqa: E402
 

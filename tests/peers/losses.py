@@ -21,7 +21,7 @@ N, D = 24, 7
 @dataclass(frozen=True)
 class Comparison:
     """peer     the published mean loss, called with inputs and options by name
-    function  what it is called in `tests.oracles.contrastive` and in the package
+    function  its name in `tests.oracles.contrastive` and in the package
     inputs    float tensors that receive gradients
     options   everything else
     """
@@ -48,7 +48,7 @@ def _with_negatives(mode: str) -> Callable[..., Tensor]:
 
 
 def _self_supervised(symmetric: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """NT-Xent of pytorch_metric_learning, every row with one positive; not symmetric, it looks for keys alone."""
+    """NT-Xent of pytorch_metric_learning, in which every row has one positive; if not symmetric, it only searches for keys."""
     losses = installed.metric_learning
     return lambda x, y, t: losses.SelfSupervisedLoss(losses.NTXentLoss(t), symmetric=symmetric)(x, y)
 

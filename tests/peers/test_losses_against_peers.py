@@ -1,4 +1,4 @@
-"""The package and its peers, directly: what a user sees who exchanges one for the other."""
+"""The package against its peers directly, as a user sees who exchanges one for the other."""
 
 import math
 
@@ -21,7 +21,7 @@ def near(actual, expected, rtol=1e-11):
 
 
 def same_value_and_gradients(ours, peer, inputs, upstream):
-    """Both called with the same leaves by name; upstream is the gradient that their output receives."""
+    """Call both with the same leaves by name; upstream is the gradient of their output."""
     results = []
     for function in (ours, peer):
         leaves = {name: t.clone().requires_grad_() for name, t in inputs.items()}

@@ -1,4 +1,4 @@
-"""The oracles are what others published: losses of four packages, densities and normalisers of scikit-learn and scipy."""
+"""The oracles agree with published code: losses of four packages, densities and normalisers of scikit-learn and scipy."""
 
 import math
 

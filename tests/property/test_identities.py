@@ -1,4 +1,4 @@
-"""Identities that hold for every shape and value, drawn by hypothesis: they need no oracle."""
+"""Identities that hold for every shape and value, which hypothesis draws; they need no oracle."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What nobody asked for is not computed: no gradient without grad mode, none of a constant, nothing twice in a backward."""
+"""Only requested results are computed: no gradient without grad mode, none of a constant, nothing twice in a backward."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.skipping import Counting
 
 N, D = 400, 24  # some tiles each way
 
-# Of two batches; those of known upstream, whose gradients are made in the forward pass.
+# Losses of two batches with a known upstream gradient, so that gradients are made in the forward pass.
 LOSSES = {
     "info_nce": jk.info_nce,
     "clip_loss": lambda x, y: jk.clip_loss(x, y, 10.0, normalize=True),
@@ -96,7 +96,7 @@ def test_the_gradient_of_a_constant_has_no_place_to_be_written_to(loss, constant
 
 @needs_extension
 def test_scores_are_made_once_where_half_of_the_workspace_holds_them(core):
-    """3,840 rows fill it; that the batch is copied besides, into the workspace too, changes nothing."""
+    """3,840 rows fill it; a copy of the batch in the workspace changes nothing."""
     views = normals(2, 1920, 64, seed=0).float().requires_grad_()
     jk.nt_xent(views[0], views[1])
     assert core.tiles[1] == 20 * 21 // 2

@@ -1,4 +1,4 @@
-"""Under autocast towers and queues of different dtypes meet in its dtype; outside of it they are refused by name."""
+"""Under autocast towers and queues of different dtypes get its dtype; outside of it they are refused by name."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def batch(seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return normals(N, D, seed=seed).to(dtype).requires_grad_()
 
 
-# Of two batches that may differ in dtype.
+# Losses of two batches that may differ in dtype.
 MEETING = {
     "info_nce": jk.info_nce,
     "a queue": lambda x, y: jk.info_nce(x, x.flip(0), y),
@@ -26,7 +26,7 @@ MEETING = {
     "pairwise_logsumexp": lambda x, y: jk.pairwise_logsumexp(x, y, reduction="mean"),
     "pairwise_topk": lambda x, y: jk.pairwise_topk(x, y, k=2)[0].sum(),
 }
-# What autocast leaves in fp32.
+# Functions that autocast leaves in fp32.
 WIDE = {
     "kde_log_density": lambda x, y: jk.kde_log_density(x, y, bandwidth=1.0).sum(),
     "distances": lambda x, y: jk.pairwise_logsumexp(x, y, kind="sqdist", reduction="mean"),
@@ -68,7 +68,7 @@ def test_elsewhere_and_in_fp64_they_are_refused_by_name(name):
 
 
 def test_retrieval_compares_scores_of_one_rounding():
-    """Under autocast negatives are rounded scores, and so must positives be, or ties would go either way."""
+    """Under autocast negatives are rounded scores. Positives must be rounded too, or ties would be decided by rounding."""
     z = torch.nn.functional.normalize(batch(0).detach(), dim=1)
     with torch.autocast("cpu", torch.bfloat16):
         found = jk.retrieval_metrics(z, z, k=1)

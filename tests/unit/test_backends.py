@@ -1,4 +1,4 @@
-"""Selection, settings and what the package says about itself."""
+"""Selection of backends, settings, and the reports of the package about itself."""
 
 import gc
 import os
@@ -114,7 +114,7 @@ def test_compiled_code_follows_use_backend():
 
 
 def test_settings_are_not_an_attribute_of_their_class():
-    """Dynamo of torch 2.11 would read that one, and compiled code would not follow use_backend."""
+    """Dynamo of torch 2.11 would read the class's attribute, and compiled code would not follow use_backend."""
     from jessl_kernels.backends import _local
 
     assert "settings" not in vars(type(_local)) and _local.settings is None

@@ -1,4 +1,4 @@
-"""What the cpu backend promises beside its numbers: the same bits always, torch's thread count, levels that can be forced."""
+"""Promises of the cpu backend beside its numbers: the same bits always, torch's thread count, levels that can be forced."""
 
 import math
 import threading
@@ -21,7 +21,7 @@ from tests.yardstick import judge
 if not native_status().available:
     pytest.skip(native_status().reason, allow_module_level=True)
 
-# Work enough for 8 threads, and 8 strips. Products never read rows of 24 where they stand, as they do in 32 dimensions.
+# Enough work for 8 threads, and 8 strips. Products never read rows of 24 dimensions in place, as they do rows of 32.
 N, D = 700, 24
 TASKS = Path("/proc/self/task")
 LOSSES = {
@@ -84,7 +84,7 @@ def test_bits_are_the_same_from_several_python_threads_at_once(loss):
 
 
 def run_times():
-    """Nanoseconds that each thread of this process has run so far, by its number."""
+    """The nanoseconds that each thread of this process has run so far, by its number."""
     return {task.name: int((task / "schedstat").read_text().split()[0]) for task in TASKS.iterdir()}
 
 
@@ -220,7 +220,7 @@ def test_ids_beyond_32_bits_exclude_what_small_ones_do(beyond):
     for name in ("same", "different"):
 
         def row_lse(shift, name=name):
-            # Even ids move, to where those equal to odd ones in 32 bits are.
+            # Even ids move to numbers that are equal to odd ids in 32 bits.
             r, c = (torch.where((ids > 0) & (ids % 2 == 0), ids + shift, ids) for ids in (rows, cols))
             return jk.pairwise_logsumexp(x, y, exclude=jk.Exclude(**{name: (r, c)}))
 
@@ -231,12 +231,12 @@ def test_ids_equal_in_their_low_32_bits_are_not_equal():
     rows, cols = torch.tensor([3, 3 + 2**32]), torch.tensor([3 + 2**32, 3])
     s = torch.eye(2)
     row = jk.pairwise_logsumexp(s, s.clone(), exclude=jk.Exclude(same=(rows, cols)))
-    torch.testing.assert_close(row, torch.tensor([1.0, 1.0]))  # of each row the diagonal is left
+    torch.testing.assert_close(row, torch.tensor([1.0, 1.0]))  # the diagonal is left of each row
 
 
 def test_keys_that_begin_where_the_queries_do_may_be_larger():
     z = torch.randn(300, 64, generator=torch.Generator().manual_seed(0)) * 0.1
-    z[100:] *= 1000  # scores of several hundred, where those of the queries among themselves are below 1
+    z[100:] *= 1000  # scores of several hundred, while those of the queries among themselves are below 1
     truth = oracle.logsumexp(z[:100].double() @ z.double().T)
     torch.testing.assert_close(jk.pairwise_logsumexp(z[:100], z), truth.float())
 
@@ -262,7 +262,7 @@ def test_more_pairs_than_31_bits_can_count():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_subnormal_numbers_are_as_before_after_a_call(threads):
-    """While weights are made they are flushed (tests/native/test_drivers.cpp)."""
+    """They are flushed while weights are made (tests/native/test_drivers.cpp)."""
     torch.set_num_threads(threads)
     jk.kde_entropy(torch.randn(300, 2, requires_grad=True), bandwidth=0.05).backward()
     many = torch.full((100_000,), 1e-38)

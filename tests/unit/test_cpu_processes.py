@@ -1,4 +1,4 @@
-"""The cpu backend and its process: OpenMP, fork, Ctrl-C. Each in a fresh process, which may end as it likes."""
+"""The cpu backend and its process: OpenMP, fork, Ctrl-C. Each test has a fresh process, which may end in any way."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ pytestmark = [
 
 
 def run(code: str) -> dict:
-    """The JSON that a fresh process prints last."""
+    """The last JSON line of a fresh process."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -51,7 +51,7 @@ def test_log_density_integrates_learnable_widths_and_weights(backend, dtype, wid
 def test_entropy_estimators(backend, dtype, width, estimator):
     z, _ = data.pairs("random", 33, 4, seed=0, dtype=dtype)
     inputs = {"z": z, **width_inputs(width, 4, dtype)}
-    # "plugin" returns fp64 for its range; its last bits are those of the log densities it is made from.
+    # "plugin" returns fp64 for its range, but its precision is that of the log densities from which it is made.
     precision = torch.float64 if dtype == torch.float64 else torch.float32
     with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
         judge(
@@ -96,12 +96,12 @@ def test_bandwidth_rules_are_constants_for_autograd(rule, weighted):
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
 @pytest.mark.parametrize("constant", [0.1, 3.3, 1e5])
 def test_a_bandwidth_rule_refuses_a_dimension_that_does_not_vary(constant, weighted):
-    """The deviation of a constant is seldom 0: its mean is rounded, and the bandwidth would be that rounding."""
+    """The computed deviation of a constant is seldom 0, because its mean is rounded; the bandwidth would be that rounding."""
     z = data.normals(1000, 3, seed=0).float()
     z[:, 1] = constant
     weights = torch.linspace(0.0, 2.0, 1000) if weighted else None
     if weighted:
-        z[0, 1] = 0.0  # which has weight 0
+        z[0, 1] = 0.0  # this point has weight 0
     with pytest.raises(
         ValueError, match="bandwidth is 'scott', must be a number: dimension 1 of the data does not vary"
     ):
@@ -116,7 +116,7 @@ def test_a_bandwidth_rule_passes_nan_on():
 
 @cases.backends
 def test_leave_one_out_where_one_point_has_nearly_all_the_weight(backend):
-    """The others' share, 2e-9 here, is gone once the weights are divided by their sum in fp32."""
+    """The others' share, 2e-9 here, vanishes if the weights are divided by their sum in fp32."""
     inputs = {
         "z": data.normals(3, 2, seed=0).float(),
         "weights": torch.tensor([1e-9, 1.0, 1e-9]),
@@ -256,7 +256,7 @@ def test_alignment_of_coinciding_points_is_0_with_a_finite_gradient(power):
 
 @pytest.mark.parametrize("c", [1.0, 0.1, 0.01])
 def test_the_er_bound_holds_with_q_of_z2_given_z1_and_not_as_it_is_often_printed(c):
-    """I(Z1; Z2) ≥ H(Z2) + E log q(Z2|Z1). With q(Z1|Z2) it bounds nothing: rescaling Z1 makes it as large as one likes.
+    """I(Z1; Z2) ≥ H(Z2) + E log q(Z2|Z1). With q(Z1|Z2) it bounds nothing: a rescaled Z1 makes it arbitrarily large.
 
     Z2 ~ N(0, 1), Z1 = c (Z2 + noise/2), q the exact conditional: I = ½ log 5 for every c.
     """
@@ -274,7 +274,7 @@ def test_the_er_bound_holds_with_q_of_z2_given_z1_and_not_as_it_is_often_printed
 
 @pytest.mark.parametrize("backend", ["cpu", "chunked", "reference"])
 def test_plugin_of_isolated_points_has_a_gradient_of_0(backend):
-    """A density of 1e56 is beyond fp32, and e^L (1 + L) times the 0 of a sum of one term would be NaN."""
+    """A density of 1e56 exceeds fp32, so e^L (1 + L) times the gradient 0 of a one-term sum would be NaN."""
     z = torch.randn(32, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     with jk.use_backend(backend):
         entropy = jk.kde_entropy(z, bandwidth=0.05, estimator="plugin")

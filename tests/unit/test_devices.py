@@ -1,4 +1,4 @@
-"""No host synchronisation, no mixing of devices, nothing added in the order in which threads of a GPU arrive.
+"""No host synchronisation, no mixing of devices, and no sum in the order in which threads of a GPU arrive.
 
 Every public function on fake CUDA tensors and on meta tensors.
 """
@@ -136,7 +136,7 @@ def test_value_and_gradient_on_meta_tensors(name):
 
 
 class InFp32(TorchDispatchMode):
-    """Refuses a tensor of fp64, which MPS has not."""
+    """Refuses tensors of fp64, which MPS does not have."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
@@ -158,8 +158,8 @@ def test_a_device_without_fp64_is_asked_for_none(backend, name, monkeypatch):
             _calls("cpu", True)[name]()
 
 
-# Of what torch.use_deterministic_algorithms names, those that a loss might dispatch; in place too. index_put adds in order on
-# CUDA, but not in what a compiler makes of it. An embedding's gradient is not on that list, and torch 2.11 has atomics in it.
+# The operators named by torch.use_deterministic_algorithms that a loss might dispatch; in place too. index_put adds in order on
+# CUDA, but not in compiled code. An embedding's gradient is not on that list, but uses atomics in torch 2.11.
 UNORDERED = {
     *("index_add", "index_copy", "index_put", "index_reduce", "put", "scatter", "scatter_add", "scatter_reduce"),
     *("bincount", "cumprod", "cumsum", "embedding_dense_backward", "histc", "kthvalue", "logcumsumexp", "median"),
@@ -167,7 +167,7 @@ UNORDERED = {
 
 
 class InOrder(TorchDispatchMode):
-    """Refuses operators that on CUDA add in the order in which threads arrive. Sums of integers are the same in any."""
+    """Refuses operators that on CUDA add in the order in which threads arrive; sums of integers are the same in any order."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         unordered = func.overloadpacket.__name__.rstrip("_").removeprefix("_unsafe_") in UNORDERED
@@ -187,7 +187,7 @@ def test_neither_value_nor_gradient_is_added_up_in_the_order_of_arrival(name):
 )
 def test_nor_do_the_backends_of_gpus_add_anything_so(loss, backend, monkeypatch):
     monkeypatch.setattr(gather_scatter, "_is_eager_on_cpu", lambda rows: False)
-    # As on a GPU, which in a backward nothing names.
+    # As on a GPU: in a backward nothing names the device.
     monkeypatch.setattr(gather_scatter, "one_by_one", ordered_sums.in_pairs)
     monkeypatch.setattr(ordered_sums, "one_by_one", ordered_sums.in_pairs)
     call = _calls(None if backend == "triton" else "cpu", True)[loss]  # None: the GPU's, real or pretended

@@ -1,4 +1,4 @@
-"""What the docstrings and the README tell a user to type runs, and prints what they say."""
+"""The examples of the docstrings and of the README run, and print what is written there."""
 
 import doctest
 import re
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import jessl_kernels as jk
 
 ROOT = Path(__file__).parents[2]
-# What these print depends on the machine.
+# The output of these depends on the machine.
 VARYING = ("backends", "explain")
 DOCUMENTED = [getattr(jk, name) for name in jk.__all__ if callable(getattr(jk, name)) and name not in VARYING]
 DOCUMENTED += [getattr(jk.nn, name) for name in jk.nn.__all__] + [jk.phi.clamp]

@@ -51,7 +51,7 @@ NOT_LIKE_THE_FIRST = {
     "dtype": (TypeError, torch.ones(6, 4, dtype=torch.float64)),
     "device": (ValueError, torch.ones(6, 4, device="meta")),
 }
-# Two batches whose rows correspond must have equally many.
+# Two batches whose rows correspond must have equally many rows.
 PAIRED = [
     (f, a)
     for f, a in EMBEDDINGS
@@ -267,7 +267,7 @@ def test_a_bandwidth_whose_square_has_no_inverse(bandwidth):
         jk.kde_entropy(X, bandwidth=torch.tensor([1.0, 1.0, 1e-200, 1.0], dtype=torch.float64))
 
 
-# Everything that concerns one function alone: function, arguments, exception, message.
+# Errors of a single function: function, arguments, exception, message.
 SINGLE = [
     (
         "info_nce",

@@ -1,4 +1,4 @@
-"""Bad input to modules and to what is no loss: `Exclude`, `phi.clamp`, `use_backend`, `cached_backward`."""
+"""Bad input to modules and to functions that are no losses: `Exclude`, `phi.clamp`, `use_backend`, `cached_backward`."""
 
 import inspect
 
@@ -21,7 +21,7 @@ def entered(**arguments):
     return jk.use_backend(**arguments).__enter__()
 
 
-# name: (what has the signature, how to call it, the arguments of a call that works)
+# name: (the object with the signature, how to call it, the arguments of a call that works)
 CALLS = {
     **{name: (getattr(nn, name), getattr(nn, name), {}) for name in nn.__all__},
     "KDEEntropy": (nn.KDEEntropy, nn.KDEEntropy, {"bandwidth": 1.0}),

@@ -39,7 +39,7 @@ def run(data: Path, out: Path, *options: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.nightly
 def test_a_resumed_run_reports_and_ends_with_the_weights_of_an_uninterrupted_one(data, tmp_path):
-    # Trained without a pause to step 6, and only to step 5, as an interrupted run leaves it.
+    # One run trains without a pause to step 6; another stops at step 5, as if interrupted.
     script = f"""
 import sys; sys.path.insert(0, {str(EXAMPLES)!r})
 import train_two_views as job, mnist_halves

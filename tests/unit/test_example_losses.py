@@ -1,5 +1,5 @@
-"""The losses of examples/variants.py and examples/small_batches.py against their dense forms, in fp64. Their sums are tested on
-every backend elsewhere; here tensors of the host alone are at hand."""
+"""The losses of examples/variants.py and examples/small_batches.py against their dense forms, in fp64. Other files test their
+sums on every backend; here all tensors are on the host."""
 
 import importlib.util
 import math
@@ -95,7 +95,7 @@ def dense_spectral(x, y):
     return -2 * s.diagonal().mean() + s[~OWN].square().mean()
 
 
-# name: (the example's, its dense form)
+# name: (the example's loss, its dense form)
 LOSSES = {
     "smoothed": (
         lambda x, y: variants.smoothed_info_nce(x, y, smoothing=0.2, temperature=T),

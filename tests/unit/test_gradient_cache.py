@@ -122,7 +122,7 @@ def test_batch_norm_that_sees_the_whole_batch_or_is_frozen_is_no_matter():
 
 
 class Text(nn.Module):
-    """Embeds texts by the number of their letters, and returns what transformers' models do."""
+    """Embeds texts by their number of letters, and returns an output like those of transformers' models."""
 
     def __init__(self, returned):
         super().__init__()

@@ -59,12 +59,12 @@ def test_log_sum_exps(backend, dtype, dim, reduction):
 @pytest.mark.parametrize("join", ["softplus", "softplus_spread"])
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_a_loss_whose_positives_are_kept(backend, join, reduction):
-    """By shift, and by ids, which are put in order: a guide goes with its rows."""
+    """Positives by shift, and by ids, which reorder rows: a guide must follow its rows."""
     inputs, guide = problem()
     out = left_out(guide)
     ids, col_ids = torch.arange(N) % 7, torch.arange(M) % 7
     positive = torch.eye(N, M, dtype=torch.bool) if join == "softplus" else ids[:, None] == col_ids
-    # By ids a positive is one only if `exclude` leaves it in.
+    # A pair of equal ids is a positive only if `exclude` includes it.
     positive = positive if join == "softplus" else positive & ~out
     partners = 0 if join == "softplus" else (ids, col_ids)
 
@@ -113,7 +113,7 @@ def test_counts_sums_of_steps_and_top_k(backend):
 def test_counts_are_those_of_the_sums_under_autocast_too(backend):
     x, y = torch.randn(200, 4), torch.randn(300, 4)
     g, h = data.normals(200, 3, seed=1).float(), data.normals(300, 3, seed=2).float()
-    guide = g, h, (g * h[:200]).sum(dim=1) + 1e-3  # of which bf16 has another opinion
+    guide = g, h, (g * h[:200]).sum(dim=1) + 1e-3  # bf16 would decide otherwise
     sums = jk.row_sums(x, y, exclude=jk.Exclude(guide=guide))
     with jk.use_backend(backend), torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(jk.row_sums(x, y, exclude=jk.Exclude(guide=guide)).n_neg, sums.n_neg)
@@ -125,7 +125,7 @@ def test_others_decline_by_name_and_chunked_computes():
     exclude = jk.Exclude(guide=guide)
     chosen = jk.explain(**inputs, exclude=exclude, reduction="mean")
     assert chosen.backend == "chunked" and chosen.declined["cpu"] == ["a guide is not compiled into it"]
-    assert chosen.gemms == 2  # the guide's is one
+    assert chosen.gemms == 2  # one of them is the guide's
     with jk.use_backend("cpu"), pytest.raises(NotImplementedError, match=r"cannot run .* a guide is not"):
         jk.pairwise_logsumexp(**inputs, exclude=exclude)
 

@@ -1,4 +1,4 @@
-"""What training scripts hand over as numbers, labels and queues means what they mean by it."""
+"""Numbers, labels and queues have the meaning that training scripts intend, in every form in which scripts pass them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Ids in place of a diagonal: partners that are several, keys with labels, and sets of negatives with padding."""
+"""Ids instead of a diagonal: several partners, keys with labels, and sets of negatives with padding."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ SAME_ID = ("mean", "sum", "ignore")
 
 
 def some_ids(n: int, seed: int) -> torch.Tensor:
-    """Of which some are alone, some are shared, and some say that there is none."""
+    """Ids of which some are unique, some are shared, and some are negative (no id)."""
     return torch.randint(-2, 12, (n,), generator=torch.Generator().manual_seed(seed))
 
 
@@ -132,7 +132,7 @@ def test_sup_con_finds_keys(backend, dtype, in_batch):
             lambda **k: oracle.sup_con(in_batch=in_batch, **k),
             inputs,
             seed=0,
-            floors={"features": 0.5 / N, "keys": 0.5 / N},  # what pulls and what pushes may cancel
+            floors={"features": 0.5 / N, "keys": 0.5 / N},  # pulling and pushing terms may cancel
         )
 
 
@@ -164,7 +164,7 @@ def test_padding_of_a_set_of_negatives_counts_for_nothing(backend, in_batch, pad
 
 
 def test_an_anchor_whose_own_pair_is_kept_is_refused():
-    """It would count twice: as the anchor, and in the sum."""
+    """The pair would count twice: as the anchor, and in the sum."""
     x, ids = torch.eye(4), torch.arange(4)
     exclude, anchor = jk.Exclude(same=(ids, ids), keep=(0,)), torch.ones(4)
     for options in ({"anchor": anchor}, {"col_anchor": anchor, "dim": "col"}):
@@ -175,7 +175,7 @@ def test_an_anchor_whose_own_pair_is_kept_is_refused():
 
 @cases.backends
 def test_a_positive_that_is_excluded_and_kept_counts_once(backend):
-    """Equal captions are no negatives, and the row's own pair, which `keep` names too, is its positive and nothing else."""
+    """Equal captions are no negatives. The row's own pair, which `keep` names too, is only its positive."""
     x, y = data.pairs("random", N, D, seed=0)
     ids = some_ids(N, seed=1)
     s = 5.0 * x.double() @ y.double().T
@@ -184,7 +184,7 @@ def test_a_positive_that_is_excluded_and_kept_counts_once(backend):
         for exclude in (jk.Exclude(same=(ids, ids)), jk.Exclude(same=(ids, ids), keep=(0,))):
             rows = jk.row_loss(x, y, join="softplus", positives=0, scale=5.0, exclude=exclude, reduction="none")
             torch.testing.assert_close(rows.double(), truth, rtol=1e-5, atol=1e-5)
-        unlabelled = torch.where(ids < 0, 100 + torch.arange(N), ids)  # so that every row's own pair is out
+        unlabelled = torch.where(ids < 0, 100 + torch.arange(N), ids)  # so that every row's own pair is excluded
         anchored = jk.pairwise_logsumexp(
             x, y, scale=5.0, anchor=5.0 * (x * y).sum(dim=1), exclude=jk.Exclude(same=(unlabelled, unlabelled))
         )

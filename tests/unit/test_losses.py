@@ -12,7 +12,7 @@ from tests.oracles.row_losses import row_loss as rows_of
 from tests.yardstick import judge
 
 N, D = 33, 16
-LOSS_SCALE = 2.0**12  # what a GradScaler does for fp16, whose smallest number is 6e-8
+LOSS_SCALE = 2.0**12  # as a GradScaler scales for fp16, whose smallest number is 6e-8
 TEMPERATURES = pytest.mark.parametrize("temperature", [0.5, 0.07, 0.01])
 reductions = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 
@@ -95,7 +95,7 @@ def test_losses_and_gradients(backend, dtype, loss, temperature, batch):
 @TEMPERATURES
 @pytest.mark.parametrize("batch", ["random", "clustered"])
 def test_losses_on_cpu_where_the_workspace_holds_a_strip(dtype, loss, temperature, batch):
-    """Where it does not, as above, one-sided losses take two passes; here the scores of a strip are kept."""
+    """With a smaller workspace, as above, one-sided losses take two passes; here the scores of a strip are kept."""
     judge_loss("cpu", loss, *data.pairs(batch, N, D, seed=0, dtype=dtype), temperature, workspace=None)
 
 
@@ -120,7 +120,7 @@ def test_converged_batches_where_training_spends_its_time(backend, dtype, loss, 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 @pytest.mark.parametrize(("temperature", "level"), [(0.07, 0.2), (0.07, 0.01), (0.03, 1e-4)])
 def test_converged_half_batches_of_unit_rows(backend, dtype, temperature, level):
-    """Without normalisation, whose rounding to half would hide what the reduction loses."""
+    """There is no normalisation, whose rounding to half precision would hide the errors of the reduction."""
     x, y = data.converged(N, 64, temperature=temperature, loss=level, seed=0, dtype=dtype)
     inputs = {"z1": x, "z2": y, "temperature": number(temperature, dtype)}
     with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
@@ -145,9 +145,9 @@ def test_four_thousand_dimensions(backend, dtype):
 @pytest.mark.parametrize("temperature", [10.0, 0.005])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_hostile_batches_and_extreme_temperatures(backend, loss, batch, temperature, dtype):
-    # Where all rows are equal every gradient is a sum of terms that cancel to 0; the size of those terms counts then. A
-    # scalar sums those of all rows, each times an upstream gradient of 0.8 in the mean; and equal rows are rounded equally, so
-    # that their errors do not average out.
+    # If all rows are equal, every gradient is a sum of terms that cancel to 0, so errors are judged by the size of the terms. A
+    # scalar sums the terms of all rows, each times an upstream gradient of 0.8 in the mean; equal rows are rounded equally, so
+    # their errors do not average out.
     n = 20
     of_rows = 0.8 * n
     terms = {"logit_scale": of_rows, "logit_bias": of_rows, "temperature": of_rows * temperature**-2}
@@ -161,7 +161,7 @@ def test_hostile_batches_and_extreme_temperatures(backend, loss, batch, temperat
 
 
 def test_lse_minus_the_positive_is_what_the_anchor_avoids():
-    """The counter-example, kept: on a converged bf16 batch the difference of two bf16-scored terms ruins the gradient."""
+    """The counter-example: on a converged bf16 batch the difference of two terms with bf16 scores ruins the gradient."""
     x, y = data.converged(256, 64, temperature=0.05, loss=1e-3, seed=0, dtype=torch.bfloat16)
     names = {"x": x, "y": y}
 

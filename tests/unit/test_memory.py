@@ -1,4 +1,4 @@
-"""Memory is a property to test: the process may grow by inputs, gradients, a few vectors and the workspace, and no N×N."""
+"""The process may grow by inputs, gradients, a few vectors and the workspace, but by no N×N matrix."""
 
 import json
 import subprocess
@@ -71,7 +71,7 @@ def test_loss_and_gradient_stay_under_400_mib(problem, backend, rows):
 
 
 def formula(rows: int, dimensions: int, tensors: float) -> float:
-    """`tensors` inputs and gradients of floats, 16 vectors of rows and of columns, and the workspace."""
+    """The bytes of `tensors` inputs and gradients of floats, 16 vectors of rows and of columns, and the workspace."""
     return tensors * rows * dimensions * 4 + 16 * (rows + rows) * 4 + WORKSPACE
 
 
@@ -82,7 +82,7 @@ def test_reductions_need_16_vectors_and_the_workspace_beyond_inputs_and_gradient
 
 
 def test_half_precision_is_converted_tile_by_tile():
-    """Two bytes for each number of an input, four for its gradient, and two more for that in the dtype of the input."""
+    """Two bytes for each number of an input, four for its gradient, and two for the gradient in the input's dtype."""
     assert growth("both, bf16", 4096, dimensions=4096) < formula(4096, 4096, 4)
 
 
@@ -112,10 +112,10 @@ def test_strips_and_tiles_of_very_many_dimensions_fit_the_workspace(problem, ten
 
 def test_memory_grows_with_rows_and_not_with_their_square():
     small, large = growth("rows", N // 4), growth("rows", N // 2)
-    # Doubling the rows may at most double what is proportional to them; a square would add 768 MiB here.
+    # Twice the rows may at most double the linear memory; a square would add 768 MiB here.
     assert large - small < 100 * MIB
 
 
 def test_the_measurement_sees_a_matrix():
-    # 1 GiB of scores, and the test would be worth nothing if it could not tell.
+    # A matrix of scores takes 1 GiB; the tests above rely on noticing it.
     assert growth("matrix", N // 2) > 1000 * MIB

@@ -1,4 +1,4 @@
-"""Modules: what they pass on, hold, print and load; queues."""
+"""Modules: the options they pass on, the numbers they hold, print and load; queues."""
 
 import io
 
@@ -45,7 +45,7 @@ def test_modules_are_their_functions_and_learn_their_scalars(name):
 def test_clip_clamps_its_scale_as_clip_does_and_can_leave_the_limit():
     module = jk.nn.CLIP(200.0)
     torch.testing.assert_close(module.logit_scale, torch.tensor(100.0))
-    x, y = data.pairs("random", 20, 4, seed=0)  # so large a scale does these harm
+    x, y = data.pairs("random", 20, 4, seed=0)  # a scale this large would ruin them
     optimiser = torch.optim.SGD(module.parameters(), lr=1e-3)
     module(x, y).backward()
     optimiser.step()

@@ -1,4 +1,4 @@
-"""The extension says what it was built with; where it is missing the package says why."""
+"""The extension reports its build; if it is absent, the package says why."""
 
 import importlib.machinery
 import importlib.util

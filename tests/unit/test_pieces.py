@@ -1,4 +1,4 @@
-"""Two views, or keys and further negatives, are one batch in two tensors: read where they are, however each lies in memory."""
+"""Two views, or keys and further negatives, are one batch in two tensors, each read in place with any layout."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ LOSSES = {
 }
 losses = pytest.mark.parametrize("loss", LOSSES)
 
-# What the same numbers look like in memory.
+# Layouts of the same numbers in memory.
 LAYOUTS = {
     "contiguous": lambda z: z.contiguous(),
     "transposed": lambda z: z.t().contiguous().t(),
@@ -54,7 +54,7 @@ def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     ("d", "workspace"), [(D, 2**18), (32, 2**18), (32, 2**23)], ids=["tiles", "in place", "copied"]
 )
 def test_bits_do_not_depend_on_how_each_piece_lies_in_memory(loss, dtype, d, workspace):
-    """Tiles are copied; or read in place, unless the layout forbids it; or read from a copy of the batch, in its place or not."""
+    """Tiles are copied, or read in place if the layout allows it, or read from a copy of the batch."""
     views = normals(2, N, d, seed=0).to(dtype).unbind()
     with jk.use_backend("cpu", workspace=workspace):
         expected = answers(loss, *views)
@@ -91,7 +91,7 @@ def test_a_piece_may_be_both(loss):
     twice = LOSSES[loss](z, z)
     (gradient,) = torch.autograd.grad(twice, z)
     assert torch.equal(twice.detach(), value)
-    torch.testing.assert_close(gradient, first + second, rtol=1e-5, atol=1e-8)  # three terms meet in another order
+    torch.testing.assert_close(gradient, first + second, rtol=1e-5, atol=1e-8)  # three terms are added in another order
 
 
 @losses

@@ -1,4 +1,4 @@
-"""Scores far from each other, and from 0: the powers of 2 that the cpu backend measures sums and weights from."""
+"""Scores far from each other, and from 0: the powers of 2 from which the cpu backend measures sums and weights."""
 
 import pytest
 import torch
@@ -21,8 +21,8 @@ def _cpu_backend():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("case", ["both sides", "symmetric", "kept strips"])
 def test_a_row_first_seen_beside_scores_beyond_the_powers_keeps_its_weight(case, dtype):
-    # In the first tile a row of scores below −1000 lets every row be measured from its maximum; later that row finds
-    # near ones, so that in the end all maxima are small and gradients are measured from powers of 2.
+    # In the first tile one row has scores below −1000, so every row is measured from its maximum. Later that row has near
+    # columns, so that in the end all maxima are small and gradients are measured from powers of 2.
     gen = torch.Generator().manual_seed(0)
     near, far = (torch.randn(n, 2, generator=gen, dtype=dtype) * 0.5 for n in (288, 200))  # whole tiles of 96
     far[:, 0] += 50.0
@@ -53,7 +53,7 @@ def test_a_row_first_seen_beside_scores_beyond_the_powers_keeps_its_weight(case,
 
 
 def test_the_log_sum_exp_of_one_enormous_score_is_that_score():
-    # An m that is no power of 2 must not be taken for one, only because every double of this size is a multiple of log 2.
+    # An m that is no power of 2 must not count as one, although every double of this size is a multiple of log 2.
     scores = torch.logspace(3, 200, 400, dtype=torch.float64)
     x, y = torch.stack([scores, -scores]).flatten()[:, None], torch.ones(1, 1, dtype=torch.float64)
     assert torch.equal(jk.pairwise_logsumexp(x, y), x.flatten())
@@ -78,7 +78,7 @@ def test_an_infinite_log_sum_exp_gives_weights_where_the_matrix_form_does(infini
 
 @pytest.mark.parametrize("bias", [-2000.0, -1200.0, 1500.0, 0.0])
 def test_scores_beyond_1000_that_lie_close_together_keep_their_gradients(bias):
-    """Bounded scores are measured from one power of 2, which has no exact whole part there."""
+    """Bounded scores are measured from one power of 2, but here their product with log2 e has no exact whole part."""
     x, y = data.pairs("random", 70, 32, seed=0)
     inputs = {"x": x, "y": y[:66], "scale": torch.tensor(0.02), "row_bias": torch.full((70,), bias)}
     for dim in ("row", "both"):
@@ -115,7 +115,7 @@ def test_gradients_where_a_log_sum_exp_is_near_the_128th_power_of_2(N, excluded)
 
 @pytest.mark.parametrize("first", [-3000.0, -700.0, -150.0, 70.0, 150.0, 700.0])
 def test_the_first_columns_of_a_tile_may_lie_anywhere(first):
-    """A tile's power of 2 is guessed from two columns of it; where sums turn out too small or too large for it, it is found."""
+    """A tile's power of 2 is guessed from two of its columns; if sums turn out too small or too large, a better one is found."""
     x, y = data.pairs("random", 300, 2, seed=0)
     col_bias = torch.zeros(300)
     col_bias[::192], col_bias[1::192] = first, first
@@ -137,7 +137,7 @@ def test_the_first_columns_of_a_tile_may_lie_anywhere(first):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("dim", ["row", "both"])
 def test_single_rows_and_columns_far_from_the_others_of_their_tile(level, dim, dtype):
-    """They are measured from powers of their own, in sums and in weights; the others share one exponential."""
+    """These rows and columns have powers of their own, in sums and in weights; the others share one exponential."""
     x, y = (0.5 * z.to(dtype) for z in data.pairs("random", 210, 2, seed=0))
     row_bias, col_bias = torch.zeros(210, dtype=dtype), torch.zeros(210, dtype=dtype)
     row_bias[[2, 40, 41, 100, 209]] = torch.tensor([-70.0, -150.0, -500.0, 20.0, -60.0], dtype=dtype)

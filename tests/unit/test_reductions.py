@@ -118,7 +118,7 @@ def given(shape, dtype, *, dim="row", anchored=False, weighted=False, symmetric=
 FLUSHED = {"x": 1e-30, "y": 1e-30}
 
 
-# In a symmetric problem a row's two gradients, as x_i and as y_i, may cancel: then their size counts, a median row's.
+# In a symmetric problem a row's two gradients, as x_i and as y_i, may cancel: then errors are judged by a median row's size.
 HALVES = {"x": 0.05}
 
 
@@ -135,10 +135,10 @@ def test_row_lse_in_every_dtype_and_shape(backend, dtype, shape, score):
     kind, phi, oracle_phi = score
     options = {"dim": "row", "reduction": "none", "exclude": {}}
     ours, truth = lse_of(kind, phi, **options), lse_oracle(kind, oracle_phi, **options)
-    # A column's gradient by its bias, Σ_i g_i p_ij, is a sum of N numbers of both signs and of about 1/M each.
+    # The gradient of a column's bias, Σ_i g_i p_ij, is a sum of N numbers of both signs and of about 1/M each.
     floors = FLUSHED | {"col_bias": shape[0] / shape[1]}
     if dtype == torch.float16:
-        # Below 6e-5 fp16 knows multiples of 6e-8 alone: rows this short cannot be told to a few ulp.
+        # Below 6e-5 fp16 has only multiples of 6e-8: gradients of such short rows cannot be right to a few ulp.
         info = torch.finfo(dtype)
         floors |= dict.fromkeys(("x", "y"), info.smallest_normal * info.eps * shape[2] ** 0.5 / 2 / (2 * info.eps))
     judge_on(backend, f"{kind} {oracle_phi} {shape}", ours, truth, given(shape, dtype), floors=floors)
@@ -172,7 +172,7 @@ def test_every_option_of_logsumexp(backend, score, dim, reduction, exclusion, an
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 @pytest.mark.parametrize("dim", ["row", "both"])
 def test_every_exclusion_in_half_precision(backend, dtype, dim, exclusion):
-    """Which on a GPU has kernels of its own."""
+    """On a GPU half precision has kernels of its own."""
     shape = (70, 66, 24)
     options = {"dim": dim, "reduction": "mean", "exclude": EXCLUSIONS[exclusion](*shape[:2])}
     inputs = given(shape, dtype, dim=dim, anchored=True)
@@ -212,7 +212,7 @@ def test_every_option_of_sum(backend, score, dim, reduction, symmetric):
 @pytest.mark.parametrize("biased", [False, True], ids=["", "biased"])
 @pytest.mark.parametrize("symmetric", [False, True], ids=["", "symmetric"])
 def test_rows_that_count_alike(backend, dtype, op, biased, symmetric):
-    """Without weights and anchors a backend may have a call of its own; every gradient is asked for."""
+    """Without weights and anchors a backend may have a call of its own; every gradient is requested."""
     ours, truth = (lse_of, lse_oracle) if op == "lse" else (sum_of, sum_oracle)
     options = {"dim": "row", "reduction": "mean", "exclude": {"diagonals": (0,)}}
     inputs = given((40, 40 if symmetric else 37, 24), dtype, symmetric=symmetric, biased=biased)
@@ -305,7 +305,7 @@ def test_row_lse_of_fully_excluded_row_is_minus_inf_and_with_an_anchor_0_and_has
 @cases.backends
 @pytest.mark.parametrize("dim", ["row", "col", "both"])
 def test_log_sum_exps_hundreds_of_powers_of_two_apart(backend, dim):
-    """One exponential serves several rows where their sums are not far apart; here they are, in a tile and between tiles."""
+    """One exponential serves several rows if their sums are close. Here sums are far apart, in a tile and between tiles."""
     x, y = data.pairs("random", 150, 8, seed=0)
     inputs = {"x": x, "y": y[:140], "scale": torch.tensor(1.0)}
     for name, n in (("row_bias", 150), ("col_bias", 140)):
@@ -316,7 +316,7 @@ def test_log_sum_exps_hundreds_of_powers_of_two_apart(backend, dim):
 
 @cases.backends
 def test_points_in_512_dimensions_whose_densities_lie_2_to_the_130_apart(backend):
-    """A row's sum may be measured from the power of another row's tile, far above its own; its weights must not be."""
+    """A row's sum may be measured from a power far above it, of another row or tile; its weights must not be."""
     x = torch.randn(256, 512, generator=torch.Generator().manual_seed(0))
     inputs = {"x": x, "scale": torch.tensor(0.52)}  # about Silverman's bandwidth
     options = {"dim": "row", "reduction": "mean", "exclude": {"diagonals": (0,)}}

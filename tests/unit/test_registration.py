@@ -68,7 +68,7 @@ def op_arguments(kind: str, requires_grad: bool, *, one_piece: bool = False, **w
 
 
 def sums_and_slopes(problem_arguments: tuple) -> tuple[list, list]:
-    """Of rows and of columns, with positives by ids."""
+    """Sums and slopes of rows and of columns, with positives by ids."""
     sums = torch.ops.jessl_kernels.row_sums(*problem_arguments, "reference", 1 << 20)
     slopes = [
         rows(4, 1, 4),
@@ -146,7 +146,7 @@ def test_no_trace_asks_whether_a_device_has_autocast(loss, autocast, monkeypatch
     answer = torch._C._is_autocast_available
 
     def untraceable(device):
-        torch._dynamo.graph_break()  # of traces alone: Dynamo itself may ask
+        torch._dynamo.graph_break()  # only a trace must not ask; Dynamo itself may
         return answer(device)
 
     torch._dynamo.reset()
@@ -224,7 +224,7 @@ def test_a_gradient_that_was_written_to_is_never_handed_out_again(loss):
     assert torch.equal(z.grad, first)
     (made,) = torch.autograd.grad(value, z, retain_graph=True)
     made.zero_()
-    # One that the loss had kept for a second time is missed, another copy is not.
+    # This notices a second copy that the loss keeps, but no other copy.
     with contextlib.suppress(RuntimeError):
         assert torch.equal(torch.autograd.grad(value, z)[0], first)
 
@@ -284,7 +284,7 @@ def test_loss_dtype_is_fp32_for_half_and_fp64_for_fp64_and_gradients_are_like_th
 
 
 def test_a_large_loss_scale_reaches_fp16_gradients_unflushed():
-    """What GradScaler needs: gradients are kept in fp32 until the arriving factor has been applied."""
+    """GradScaler needs this: gradients stay in fp32 until the upstream gradient has been multiplied in."""
     z = rows(0, 4096, 8, dtype=torch.float16).requires_grad_()
     (mean_loss(z) * 2**16).backward()
     reference = rows(0, 4096, 8, dtype=torch.float16).float().requires_grad_()

@@ -12,7 +12,7 @@ import jessl_kernels as jk
 from tests import cases, data
 from tests.oracles import geometry
 
-# Five captions an image, images without one, captions of no image, ids that stand on one side alone.
+# Five captions an image, images without a caption, captions without an image, ids that occur on one side only.
 IMAGES = [3, 1, 4, 1, 5, 9, 2, 6, -1, 8]
 CAPTIONS = [1, 1, 2, 3, 3, 3, 3, 3, 4, 5, 6, 9, 9, -1, -1, 7, 2, 5, 8]
 
@@ -23,7 +23,7 @@ def whole(seed: int, rows: int) -> torch.Tensor:
 
 
 def ranked(s: torch.Tensor, partners: torch.Tensor, ties: str) -> tuple[list[float], list[float]]:
-    """Of the rows that have a partner: the rank of the best, and the average precision. By loops."""
+    """The rank of the best partner, and the average precision, of the rows that have a partner; by loops."""
     ranks, precisions = [], []
     for row, mine in zip(s.tolist(), partners.tolist(), strict=True):
         own = sorted((v for v, is_mine in zip(row, mine, strict=True) if is_mine), reverse=True)
@@ -49,7 +49,7 @@ def test_ranks_ties_and_precision_are_those_of_loops(backend, ties, with_ids):
     partners = torch.eye(len(x), dtype=torch.bool)
     if ids is not None:
         partners = (ids[0][:, None] == ids[1]) & (ids[0][:, None] >= 0)
-    precise = backend != "triton"  # which may not wait for a number
+    precise = backend != "triton"  # the GPU backend may not wait for a number
     with jk.use_backend(backend):
         found = jk.retrieval_metrics(x.float(), y.float(), k=(1, 2, 7), ids=ids, ties=ties, average_precision=precise)
     s = x @ y.T

@@ -22,7 +22,7 @@ def unit_pairs(n, d, dtype=torch.float32):
 @cases.backends
 @precisions
 def test_random_unit_vectors_at_temperature_0_005(backend, dtype):
-    """A kernel that takes 1/τ for the maximum has a loss of −inf here."""
+    """A kernel that uses 1/τ as the maximum returns −inf here."""
     x, y = unit_pairs(65, 64, dtype)
     inputs = {"image": x, "text": y, "logit_scale": torch.tensor(200.0)}
     with jk.use_backend(backend):
@@ -32,7 +32,7 @@ def test_random_unit_vectors_at_temperature_0_005(backend, dtype):
 @cases.backends
 @precisions
 def test_opposite_vectors_at_scale_100(backend, dtype):
-    """All cosines are −1, so every exponential underflows beside e^{scale}."""
+    """All cosines are −1, so every exponential measured from e^{scale} underflows."""
     x = F.normalize(torch.ones(4, 16), dim=1).to(dtype).requires_grad_()
     with jk.use_backend(backend):
         loss = jk.clip_loss(x, -x.detach(), 100.0)
@@ -68,7 +68,7 @@ def test_the_loss_of_bf16_embeddings_comes_in_fp32(backend):
         inputs = {"image": x, "text": y, "logit_scale": torch.tensor(10.0), "logit_bias": torch.tensor(-10.0)}
         judge("a loss in fp32", jk.siglip_loss, lambda **k: oracle.siglip_loss(**k).mean(), inputs, seed=0)
     assert loss.dtype == torch.float32
-    assert loss.item() != loss.bfloat16().item()  # it needs more than bf16 could hold
+    assert loss.item() != loss.bfloat16().item()  # bf16 could not hold the loss
 
 
 @cases.backends
@@ -89,7 +89,7 @@ def test_the_gradient_is_that_of_the_loss_and_not_rescaled_by_the_batch(backend,
 
 @cases.backends
 def test_weights_of_a_large_batch_in_fp16_do_not_vanish(backend):
-    """1/N² of a uniform batch is below the smallest number of fp16 from N = 4096 on; half of that shows it as well."""
+    """Weights 1/N² of a uniform batch are below the smallest number of fp16 from N = 4096 on; half as many rows suffice here."""
     x, y = unit_pairs(600, 16, torch.float16)
     x.requires_grad_()
     with jk.use_backend(backend):

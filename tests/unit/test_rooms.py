@@ -1,4 +1,4 @@
-"""Who may import whom, and where losses may be named."""
+"""Which room may import which, and where losses may be named."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "jessl_kernels"
 CSRC = PACKAGE.parent / "csrc"
-# Rooms, and the rooms of the package that they import nothing of.
+# Rooms, and the rooms of the package that they must not import.
 FORBIDDEN = {
     "functional": ("ops", "backends", "triton", "nn"),
     "pairwise": ("triton", "functional", "nn"),
@@ -39,7 +39,7 @@ def test_no_room_imports_one_above_it(room):
         for module in imported(path)
         if module and module[0] in FORBIDDEN[room]
     ]
-    if room == "backends":  # which hands over to the one backend that has a room of its own
+    if room == "backends":  # backends/triton.py calls the one backend that has a room of its own
         found = [line for line in found if not line.startswith("triton.py")]
     assert found == []
 

@@ -10,7 +10,7 @@ from tests.oracles.reductions import reduce
 from tests.yardstick import judge
 
 N, M, D = 21, 18, 7
-# Made anew in each test: on a GPU where that is what computes.
+# Made in each test, so that they lie on the GPU if a GPU backend is tested.
 LABELS = [0, 1, 2, 0, 1, -1, 0, 3, 2, 2, 1, 0, 5, 5, 2, 1, 0, -1, 7, 2, 1]
 INDEX = [3, 3, -1, 0, 7, 2, 5, 17, 1, 1, 9, -1, 4, 6, 8, 10, 11, 12, 13, 14, 15]
 
@@ -20,7 +20,7 @@ def labels() -> torch.Tensor:
 
 
 def ids() -> tuple[torch.Tensor, torch.Tensor]:
-    """Of rows and of columns."""
+    """Ids of rows and of columns."""
     return labels(), torch.tensor(LABELS[2:20])
 
 
@@ -40,7 +40,7 @@ def pairs(**which) -> torch.Tensor:
     return oracle.positives_of(N, M, **which)
 
 
-# What ours is told; the oracle hears the same, with positives and exclusions as masks.
+# Arguments of ours; the oracle gets the same, with positives and exclusions as masks.
 PROBLEMS = {
     "shift": lambda: {"positives": 2, "join": "softplus"},
     "index": lambda: {"positives": index(), "join": "softplus"},
@@ -94,7 +94,7 @@ def test_every_word_and_every_way_to_name_positives(backend, dtype, problem, kin
             lambda **k: oracle.row_loss(kind=kind, **truth, **k).mean(),
             inputs,
             seed=0,
-            floors={"row_bias": 1 / rows},  # what it adds to all scores of a row most joins cancel
+            floors={"row_bias": 1 / rows},  # most joins cancel a row's bias
         )
 
 
@@ -118,7 +118,7 @@ def test_rows_each_for_itself_and_their_sum(backend, problem, reduction):
 @cases.backends
 @pytest.mark.parametrize("join", ["softplus", "softplus_spread", "difference"])
 def test_columns_have_positives_of_their_own(backend, join):
-    """Captions that stand there twice: a column's positives are all rows of its caption."""
+    """Captions occur twice: a column's positives are all rows of its caption."""
     x, y = data.pairs("random", N, D, seed=3)
     weights, col_weights = (v.abs() for v in vectors(N, M, seed=4))
     weights[3] = 0.0
@@ -324,10 +324,10 @@ def test_label_smoothing_takes_the_mean_over_negatives_off_their_log_sum_exp(bac
 @cases.backends
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_a_positives_weight_is_made_in_one_piece(backend, n):
-    """Once negatives are far below, f_P is a millionth of f_spread: added first, it would be 2 % off in fp32."""
+    """If negatives are far below, f_P is a millionth of f_spread: added first, it would be 2 % off in fp32."""
     z = torch.nn.functional.normalize(0.3 * torch.eye(n + 1)[:n] + 0.7 / (n + 1) ** 0.5, dim=1)
     rows, labels = torch.cat([z, -z]), torch.arange(2 * n) // n
-    keys = rows[[0, n]] if n == 1 else rows.clone()  # of one positive the spread has no part at all
+    keys = rows[[0, n]] if n == 1 else rows.clone()  # with one positive the spread contributes nothing
     of_keys = torch.arange(2) if n == 1 else labels
     positive = oracle.positives_of(2 * n, len(keys), ids=(labels, of_keys))
     told = {"join": "softplus_spread", "scale": 7.0}

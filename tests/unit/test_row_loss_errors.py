@@ -1,4 +1,4 @@
-"""What row_loss and row_sums refuse beyond what every function does."""
+"""Errors of row_loss and row_sums beyond those of every function."""
 
 import pytest
 import torch

@@ -1,6 +1,6 @@
-"""Pairs that cannot matter, skipped: no sum loses more than ε of itself, work falls, and all else stays as it was.
+"""Skipped pairs: no sum loses more than ε of itself, work shrinks, and nothing else changes.
 
-The bounds are tested in fp64, where rounding is nothing beside them: values low by at most −log(1 − ε), weights off by 2ε a row.
+The bounds are tested in fp64, where rounding is negligible: values low by at most −log(1 − ε), weights off by 2ε a row.
 """
 
 import math
@@ -17,7 +17,7 @@ if not native_status().available:
     pytest.skip(native_status().reason, allow_module_level=True)
 
 N = 1500  # eight tiles along a row
-ROUNDING = 1e-11  # of fp64 sums over thousands of scores up to some hundred
+ROUNDING = 1e-11  # the rounding of fp64 sums over thousands of scores up to some hundred
 epsilons = pytest.mark.parametrize("epsilon", [1e-2, 1e-4, 1e-6])
 
 
@@ -101,7 +101,7 @@ def test_gradients_of_leave_one_out_entropy_are_within_the_bound(reduction, D, p
     p = leave_one_out_scores(z, h).softmax(dim=1) / (N if reduction == "mean" else 1)
     both = p + p.T
     truth = 2 * alpha * (both @ z - both.sum(dim=1, keepdim=True) * z)
-    # Each pair pulls both its points: weights off by 2ε a row, at most a diameter apart, summed over all points.
+    # Each pair pulls both its points: weights are off by 2ε a row, points are at most a diameter apart; summed over all points.
     weight = 1.0 if reduction == "mean" else float(N)
     diameter = float(torch.cdist(z, z).max())
     allowed = 2 * 2 * epsilon * weight * 2 * alpha * diameter
@@ -112,7 +112,7 @@ BLOCKS = 128 << 20  # bytes of workspace: room for tiles of 192 also in the 1,20
 
 
 def block_scores(rows, columns, seed, step=8.0):
-    """Scores that are high in one block of 192 columns for each block of 192 rows, and lower by a step for each block beside."""
+    """Scores that are high in one block of 192 columns for each block of 192 rows, and lower by a step for each further block."""
     g = torch.Generator().manual_seed(seed)
     s = torch.randn(rows, columns, generator=g, dtype=torch.float64)
     i, j = torch.arange(rows) // 192, torch.arange(columns) // 192
@@ -127,7 +127,7 @@ def test_weights_are_off_by_at_most_two_epsilon_a_row(dim, anchored, reduction, 
     # With y the unit matrix scores are x, and its gradient is the weights themselves. Anchors far above the rest: converged.
     s = block_scores(1400, 1200, seed=3)
     if dim == "both":
-        s[:, 600:] -= 40.0  # no row needs them; but they have sums of their own
+        s[:, 600:] -= 40.0  # no row needs these columns, but they have sums of their own
     y, x = torch.eye(1200, dtype=torch.float64), s.clone().requires_grad_()
     row_anchor = torch.full((1400,), 30.0, dtype=torch.float64) if anchored else None
     col_anchor = torch.full((1200,), 30.0, dtype=torch.float64) if anchored and dim == "both" else None
@@ -136,7 +136,7 @@ def test_weights_are_off_by_at_most_two_epsilon_a_row(dim, anchored, reduction, 
         total = value if reduction == "sum" else sum(v.sum() for v in (value if dim == "both" else (value,)))
     (found,) = torch.autograd.grad(total, x)
     if reduction == "sum":
-        assert core.tiles[2] < 56  # of 8 × 7: products have fallen
+        assert core.tiles[2] < 56  # fewer than 8 × 7: products were skipped
 
     def weights(s):
         share = torch.sigmoid(torch.logsumexp(s, dim=1) - 30)[:, None] if anchored else 1.0
@@ -172,11 +172,11 @@ def test_contrastive_losses_at_a_small_temperature_are_within_the_bound(loss, D,
     all_tiles = core.tiles
     value, found_x, found_y = answers(f, x, y, epsilon=epsilon)
     assert abs(float(truth - value)) <= low_by(epsilon) * (1 + abs(float(truth)))
-    # Mean over rows: weights off by 2ε on each of two sides, pulled along unit vectors (twice for SupCon's two sums) by 1/τ, on
-    # both ends of a pair.
+    # The mean over rows: weights are off by 2ε on each of two sides, times unit vectors (twice for SupCon's two sums) and 1/τ,
+    # on both ends of a pair.
     lost = float((found_x - dx).norm(dim=1).sum() + (found_y - dy).norm(dim=1).sum())
     assert lost <= 2 * 2 * 2 * epsilon * 100 + ROUNDING * 100
-    if D == 3 and loss != "sup_con":  # whose last call is the sum over positives, whose classes spare tiles already
+    if D == 3 and loss != "sup_con":  # SupCon's last call is the sum over positives, whose classes skip tiles already
         assert core.tiles[1] < all_tiles[1]
 
 
@@ -235,7 +235,7 @@ def exclude_by_definition(s, exclude):
 
 
 def test_rows_without_a_pair_in_their_own_tile_keep_their_value():
-    # Every class is a cluster, and excluded within: a row's neighbours are no pairs, those far away are all it has.
+    # Every class is a cluster, and its own pairs are excluded: a row has only distant pairs.
     ids = torch.arange(N) % 12
     g = torch.Generator().manual_seed(0)
     centers = 10 * torch.randn(12, 2, generator=g, dtype=torch.float64)
@@ -275,7 +275,7 @@ def test_what_is_light_by_its_scores_is_not_computed_again(core):
     with jk.use_backend(skip_below=1e-4, workspace=BLOCKS):
         jk.pairwise_logsumexp(x, torch.eye(1200, dtype=torch.float64), dim="both", reduction="sum")
     _, scored, pulled = core.tiles
-    assert pulled < 30 < scored - pulled  # more in the first pass, which knew less
+    assert pulled < 30 < scored - pulled  # the first pass scores more tiles, because it knows less
 
 
 def test_without_skipping_nothing_is_looked_at_and_all_is_computed(core):

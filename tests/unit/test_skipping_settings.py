@@ -1,4 +1,4 @@
-"""What skip_below leaves as it was: the same bits at every number of threads, settings that travel, errors that name it."""
+"""skip_below: the same bits at every number of threads, settings that a backward takes from its forward, errors that name it."""
 
 import math
 

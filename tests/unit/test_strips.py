@@ -1,4 +1,4 @@
-"""Strips of the triton backend: flags of tiles with close pairs, sums that strips leave to the next."""
+"""Strips of the triton backend: flags of tiles with close pairs, and sums that are carried from strip to strip."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ PLENTY = 64 << 20
 EVERYTHING = Needs(True, slice(0, 1 << 20), True, True, True)
 
 
-# Where rows of y lie beside rows of x, as (row, column): tiles are of 16 × 128.
+# Pairs (row, column) of close points; tiles are 16 × 128.
 PLACES = {
     "in no tile": [],
     "in one": [(40, 300)],
@@ -33,7 +33,7 @@ PLACES = {
 
 
 def points(places: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(70, 40) and (530, 40), all further from each other than half the radius, but for these pairs."""
+    """(70, 40) and (530, 40): all points but these pairs are further from each other than half the radius."""
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(n, 40, generator=generator) for n in (70, 530))
     for i, j in places:
@@ -108,7 +108,7 @@ def test_sums_of_more_parts_than_are_merged_at_a_time(backend, op, workspace, mo
 
 @pytest.mark.parametrize(("kind", "phi"), [("sqdist", None), ("dot", "clamp"), ("dot", None)])
 def test_weights_come_from_the_scores_that_were_summed_whoever_asks_for_which_gradient(kind, phi):
-    """A sweep that keeps t for the gradient of the scale must round scores as that of the sums did."""
+    """A sweep that keeps t for the gradient of the scale must round scores like the sweep for the sums."""
     x, y = (t.float() for t in data.pairs("random", 9, 33, seed=0))
     found = []
     for learnt in (False, True):

@@ -1,4 +1,4 @@
-"""gradcheck, torch.func, forward mode and batched gradients: right, or refused by name."""
+"""gradcheck, torch.func, forward mode and batched gradients: results are right, or a call is refused by name."""
 
 import pytest
 import torch

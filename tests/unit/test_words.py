@@ -1,4 +1,4 @@
-"""The words of scores and of losses, each stated once in a language: they are the same functions in all three."""
+"""The words of scores and of losses, each defined once in each of three languages: they are the same functions."""
 
 import importlib.util
 
@@ -17,7 +17,7 @@ BELOW = VALUES[VALUES < 0]  # where log(1 − e^s) is
 
 
 def of_join(name: str) -> list[tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Sums that meet in every order of size."""
+    """Sums in every order of size."""
     generator = torch.Generator().manual_seed(0)
     N = tuple(8 * torch.randn(40, generator=generator, dtype=torch.float64) for _ in range(JOINS[name].tilts))
     P = 8 * torch.randn(40, generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The comparer passes what it should and fails what it should; the batches are what they say."""
+"""The comparer passes good results and fails bad ones; the batches have their promised properties."""
 
 import math
 
@@ -85,7 +85,7 @@ def test_failure_names_case_seed_row_and_all_three_numbers():
         (math.nan, 1.0, False),
         (1.0, math.nan, False),
         (-math.inf, 1.0, False),
-        (math.inf, 1e300, True),  # no fp32 number is nearer
+        (math.inf, 1e300, True),  # infinity is the nearest fp32 number
     ],
 )
 def test_special_values_must_meet_their_like(ours, truth, passes):

@@ -1,5 +1,5 @@
-// Rows and columns of a problem in another order than they were given in, for the tiles' sake: by the ids of their
-// positives, so that a strip's stand within few columns; or by where points lie, so that tiles are compact and fall.
+// Rows and columns of a problem put in another order, for the tiles' sake: by the ids of their positives, so that a
+// strip's positives lie within few columns; or by their place in space, so that tiles are compact and can be skipped.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +14,8 @@
 
 namespace jessl {
 
-// One pair of ids as the core compares them, N·M times: 32-bit numbers, those that match nothing (negative ones) −1
-// among rows and −2 among columns; those beyond 31 bits are numbered anew.
+// One pair of ids as the core compares them, N·M times: 32-bit numbers. Negative ids, which match nothing, become −1
+// among rows and −2 among columns; if some id exceeds 31 bits, ids are renumbered.
 struct CompactIds {
   std::vector<std::int32_t> row, col;
 
@@ -26,23 +26,23 @@ struct CompactIds {
 
 class Arrangement {
  public:
-  // As they are, until one of these is called.
+  // Changes nothing until one of the functions below is called.
   Arrangement() = default;
   Arrangement(const Arrangement&) = delete;
 
-  // By ids, equal ones as they stand; or by where points lie, if the problem skips and an order of its points pays.
-  // `columns` are those of Y whose gradient is asked for: they stand first, [0, so many), that no product is spent on
-  // the others. Where Y is X, `together`, columns go as the rows do.
+  // Orders by ids, stably; or in space, if the problem skips and an order pays. `columns` are those of Y whose gradient
+  // is requested: they are put first, [0, count), so that no product is spent on the others. With `together`, if Y is
+  // X, columns are ordered like rows.
   void arrange_by_ids(Problem& p, const CompactIds& ids, bool together, Columns& columns);
   void arrange_in_space(Problem& p, bool together, Columns& columns, const Options&);
 
   bool moved() const { return !rows_.empty(); }
-  // Numbers that rows and columns were given by.
+  // The numbers of rows and columns as the caller gave them.
   std::int64_t row(std::int64_t place) const { return moved() ? rows_[place] : place; }
   std::int64_t col(std::int64_t place) const { return moved() ? cols()[place] : place; }
   std::int64_t place_of_col(std::int64_t number) const { return moved() ? col_place_[number] : number; }
 
-  // Rows of D numbers, one for each row of X, or for each of the first n columns, go to where it stood.
+  // Moves rows of D numbers, one for each row of X or for each of the first n columns, back to the caller's order.
   template <class Real>
   void put_back_rows(Real* rows, std::int64_t D, const Options& options) const {
     put_back(rows, std::int64_t(rows_.size()), D, options, [this](std::int64_t i) { return rows_[i]; });
@@ -58,7 +58,7 @@ class Arrangement {
                Columns& columns);
   const std::vector<std::int64_t>& cols() const { return together_ ? rows_ : cols_; }
 
-  // Cycle after cycle, without a second copy of all; each thread takes some cache lines of every row.
+  // Permutes cycle by cycle, without a copy of all rows; each thread takes some cache lines of every row.
   template <class Real, class Order>
   void put_back(Real* rows, std::int64_t n, std::int64_t D, const Options& options, Order&& order) const {
     if (!rows || !moved()) return;
@@ -97,8 +97,8 @@ class Arrangement {
 
   std::vector<std::int64_t> rows_, cols_, col_place_;
   bool together_ = false;
-  std::int64_t first_column_ = 0;  // the number of the first whose gradient is asked for
-  std::deque<Scratch> copies_;     // biases and ids as they stand now
+  std::int64_t first_column_ = 0;  // the number of the first one with a requested gradient
+  std::deque<Scratch> copies_;     // biases and ids in the present order
 };
 
 }  // namespace jessl

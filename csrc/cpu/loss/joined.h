@@ -1,5 +1,5 @@
-// The sums of a row joined to its loss, and the slopes of this: arguments of a join in more digits than the sums have.
-// And sums and slopes on their way in and out.
+// A row's loss from its sums, and its slopes; the arguments of a join have more digits than the sums. And the transfer
+// of sums and slopes between the core and its caller.
 #pragma once
 
 #include <algorithm>
@@ -17,12 +17,11 @@ struct LossSlopes {
   SideSlopes negatives, positives;
 };
 
-// The losses of one side, n rows of these terms. Where a row has one positive at most, its sum is e^0 times e^{its
-// score}.
+// The losses of one side of n rows. If a row has at most one positive, its sum is e^0 times e^{its score}.
 template <class Real>
 class JoinedSide {
  public:
-  // Weights may be empty, for 1. Slopes are written as rows are joined, 0 until then.
+  // Weights may be empty, for 1. Slopes are 0 until their row is joined.
   JoinedSide(const RowProblem& problem, const Terms& of_positives, const Loss& loss, std::vector<double> weights,
              std::int64_t n, const SideSums& positives, LossSlopes& slopes)
       : negatives_(problem.negatives),
@@ -49,14 +48,14 @@ class JoinedSide {
   // weight_i loss_i of row i; sums(k) is the N of tilt k.
   template <class Sums>
   double join(std::int64_t i, Sums&& sums) {
-    if (weight_[i] == 0) return 0;  // counts for nothing, also where it is infinite
+    if (weight_[i] == 0) return 0;  // the row does not count, even if its loss is infinite
     using Number = Wide<Real>;
     Number N[most_join_tilts] = {}, P = 0, spread = 0, n = 1;
     for (int k = 0; k < join_.tilts; ++k) N[k] = sums(k);
     if (join_.positives) {
       P = value_of(of_positives_, positives_.of_tilt[0], i);
       n = positives_.count[i];
-      // One score is its own mean, also in the last digit.
+      // A single score is its own mean to the last digit.
       if (join_.spread && n > 1) spread = P - Number(positives_.linear[i]) / n;
     }
     const Joined<Number> of = joined(join_.join, N, P, spread, n);
@@ -65,7 +64,7 @@ class JoinedSide {
     if (join_.spread) slopes_.positives.spread[i] = double(of.spread * weight_[i]);
     return double(of.value * weight_[i]);
   }
-  // Of all rows together.
+  // The sum over all rows.
   double join(const SideSums& negatives) {
     double total = 0;
     for (std::int64_t i = 0; i < std::int64_t(weight_.size()); ++i)
@@ -86,9 +85,9 @@ class JoinedSide {
   LossSlopes& slopes_;
 };
 
-// Sums and slopes go between the core and its caller in the real type, by the numbers that rows were given by.
+// Sums and slopes pass between the core and its caller in the real type and in the caller's order of rows.
 //
-// Line k of n numbers; none where none are given.
+// Line k of n numbers; empty if `given` is null.
 template <class Real, class Number>
 std::vector<double> taken_over(const Real* given, std::int64_t n, Number&& number, std::size_t k = 0) {
   std::vector<double> line(given ? n : 0);
@@ -96,8 +95,8 @@ std::vector<double> taken_over(const Real* given, std::int64_t n, Number&& numbe
   return line;
 }
 
-// A log-sum-exp L becomes a reference, L rounded, and the total e^{L − reference}, made in more digits than both; of no
-// pair, or of an infinite score, the reference is 0.
+// A log-sum-exp L becomes a reference, L rounded, and the total e^{L − reference}, computed in more digits than both.
+// The reference is 0 if there is no pair or a score is infinite.
 template <class Real, class Number>
 void hand_over(const SideSums& sums, const Terms& terms, SumsArrays<Real> to, Number&& number) {
   if (sums.empty() || !to.total) return;

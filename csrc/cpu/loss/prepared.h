@@ -1,5 +1,5 @@
-// A problem's rows on their way in and out, O(N·D): divided by their norms, put in order, copied once if they are few;
-// and gradients' way back through all of that, in one pass over the rows.
+// O(N·D) work around the sweeps. The rows of a problem are divided by their norms, put in order, and copied once if
+// they are few; their gradients go back through all of that in one pass over the rows.
 #pragma once
 
 #include <optional>
@@ -14,13 +14,12 @@ namespace jessl {
 template <class Real>
 class Prepared {
  public:
-  // `columns` are those whose gradient will be asked for. Where `ids` are given, rows and columns are put in their
-  // order.
+  // `columns` are those whose gradient will be requested. If `ids` are given, rows and columns are put in their order.
   Prepared(const Problem& given, bool normalize, Columns columns, const CompactIds* ids, const Options& given_options)
       : problem(given), options(given_options), of_itself_(given.of_itself || given.symmetric) {
     Problem& p = problem;
     gradient_.columns = {columns.first, std::min(columns.end, p.M())};
-    // Where Y is X but pairs are not symmetric, what it receives as Y is made apart.
+    // If Y is X but pairs are not symmetric, the gradient of X as Y is made separately.
     if (of_itself_) gradient_.columns = {0, p.symmetric ? 0 : p.M()};
     if (normalize) unit_x_.emplace(p.x, options);
     if (normalize && !of_itself_) unit_y_.emplace(p.y, options);
@@ -41,7 +40,7 @@ class Prepared {
   }
   Prepared(const Prepared&) = delete;
 
-  // Where passes add the gradients that somebody asks for.
+  // The targets that passes add gradients to.
   const Gradients<Real>& gradients(const Gradients<Real>& out) {
     const Columns columns = gradient_.columns;
     gradient_ = out;
@@ -52,8 +51,8 @@ class Prepared {
     return gradient_;
   }
 
-  // Each row of a gradient is read and written once: what `add_x` and `add_y`, called with its place, a thread and the
-  // row, add to it at last, and the way back through its norm. Then all goes to where it stood.
+  // Reads and writes each row of a gradient once: `add_x` or `add_y`, called with its place, a thread and the row, add
+  // the last contributions, and the row goes back through its norm. Then all rows return to the caller's order.
   template <class AddX, class AddY>
   void finish(AddX&& add_x, AddY&& add_y) {
     const Gradients<Real>& g = gradient_;
@@ -84,7 +83,7 @@ class Prepared {
     finish(nothing, nothing);
   }
 
-  Problem problem;  // as it is now
+  Problem problem;  // in the present order
   Options options;
   Arrangement order;
   std::optional<RowReader<Real>> x, y;

@@ -28,7 +28,7 @@ class Executor {
         of_positives_(given.of_positives) {
     if (given.negatives.tilts.empty() || of_positives_.tilts.size() != 1)
       throw std::invalid_argument("sums of no tilt, or positives of several");
-    of_positives_.linear = true;  // joins ask how many there are
+    of_positives_.linear = true;  // joins need the number of positives
     const Positives& positives = given.positives;
     if (several()) {
       positives_ = rows_.problem;
@@ -199,7 +199,7 @@ class Executor {
 
   // grads
   //
-  // Gradients of dot scores are finished by the sweep over positives, if that follows.
+  // If a sweep over positives follows, it finishes the gradients of dot scores.
   void grad_negatives(Skipping<Real>& skipping, const GradPass<Real>& how) {
     const SweepWeights<Real> weights(negatives_, given_.negatives, sums_.rows, slopes_[0].negatives, sums_.columns,
                                      slopes_[1].negatives);
@@ -210,23 +210,23 @@ class Executor {
     Gradients<Real> to = to_;
     if (!sweeps_positives() || negatives_.kind != Kind::dot) return to;
     to.unfinished = to.x || to.y;
-    if (to.x) to.scale = nullptr;  // made of both at once
+    if (to.x) to.scale = nullptr;  // made from both sweeps together
     return to;
   }
 
-  // Sums and gradients of a sum of ψ in one sweep: its slopes are constants.
+  // Sums and gradients of a sum of ψ in one sweep, because its slopes are constants.
   template <class Join>
   double at_once(Join&& join) {
     sums_.rows = SideSums(given_.negatives, N());
     if (cols()) sums_.columns = SideSums(given_.negatives, M());
-    join();  // of sums that are 0
+    join();  // the sums are still 0: this sets the slopes
     Skipping<Real> none = skipping_of();
     grad_negatives(none, {.sums = &sums_});
     if (cols() && negatives_.symmetric) sums_.columns = sums_.rows;
     return join();
   }
 
-  // The same of a log-sum-exp of rows alone, if a strip of scores can be kept until its slopes are known.
+  // The same for a log-sum-exp of rows alone, if a strip of scores can be kept until its slopes are known.
   std::optional<double> strip_by_strip(JoinedSide<Real>& joined) {
     sums_.rows = SideSums(given_.negatives, N());
     OnlineLse& all = sums_.rows.of_tilt[0];
@@ -255,7 +255,7 @@ class Executor {
       grad_pass<Real>(positives_, terms, options(), weights, to, none);
     };
     if (positives_.kind == Kind::dot) return sweep(to_);
-    // Of squares each sweep finishes what it has added.
+    // With squared distances each sweep finishes its own contribution.
     std::vector<Real> x(to_.x ? N() * positives_.D() : 0),
         y(to_.y ? (to_.columns.end - to_.columns.first) * positives_.D() : 0);
     Gradients<Real> apart = to_;
@@ -266,7 +266,7 @@ class Executor {
     for (std::size_t k = 0; k < y.size(); ++k) to_.y[k] += y[k];
   }
 
-  // rows_out: the gradients of positives and of what was given by the row, and the way back of all.
+  // rows_out: the gradients of positives and of what was given for each row; then the rows' way back.
   void finish(GivenGradients<Real> given) {
     for (std::int64_t i = 0; given.also && i < N(); ++i) {
       const OnlineLse& sums = sums_.rows.of_tilt[0];
@@ -287,7 +287,7 @@ class Executor {
       if (const std::int64_t k = single_->partner()[i]; k >= 0) at_scores[0][i] += at_scores[1][k];
     single_->finish(at_scores[0], to_);
   }
-  // Slopes at the sums over single positives as slopes at their scores; of rows without one they count for nothing.
+  // Slopes at the sums over single positives, turned into slopes at their scores; rows without a positive are ignored.
   std::vector<double> slopes_at_scores(const SideSlopes& slopes, const SideSums& positives) const {
     if (slopes.empty() || several()) return {};
     std::vector<double> at = slopes.of_tilt[0];
@@ -298,7 +298,7 @@ class Executor {
   }
 
   const RowProblem& given_;
-  CompactIds ids_;  // of positives, or of each row's one
+  CompactIds ids_;  // the ids of positives, or each row's partner as an id
   Prepared<Real> rows_;
   Problem negatives_, positives_{};
   Terms of_positives_;

@@ -1,10 +1,11 @@
-// A row's one positive k, its score and what its weight w_i = ∂loss/∂s_ik adds to gradients, O(N·D); u = α t:
+// The single positive k of a row: its score, and the contribution of its weight w_i = ∂loss/∂s_ik to the gradients,
+// O(N·D); u = α t:
 //
 //   dot      t_i = ⟨x_i, y_k⟩          dx_i += α w_i φ' y_k              dy_k += α w_i φ' x_i
 //   sqdist   t_i = −‖x_i − y_k‖²       dx_i += 2α w_i φ' (y_k − x_i)     dy_k += 2α w_i φ' (x_i − y_k)
 //   both     s_i = φ(u_i) + r_i + c_k   dα += w_i φ' t_i    dr_i += w_i    dc_k += w_i
 //
-// What several rows add to one column is added in the order of the rows.
+// Several rows add to one column in the order of the rows.
 #pragma once
 
 #include <vector>
@@ -18,7 +19,7 @@ namespace jessl {
 template <class Real>
 class SinglePositives {
  public:
-  // partner: of each row the column of its positive, −1 for none; both as they stand in the prepared problem.
+  // partner: the column of each row's positive, −1 for none; both in the order of the prepared problem.
   SinglePositives(Prepared<Real>& rows, std::vector<std::int64_t> partner)
       : rows_(rows), p_(rows.problem), partner_(std::move(partner)), t_(p_.N()), score_(p_.N()) {
     for_rows(p_.N(), p_.D(), rows.options, [&](std::int64_t first, std::int64_t end, int thread) {
@@ -35,10 +36,10 @@ class SinglePositives {
   const std::vector<std::int64_t>& partner() const { return partner_; }
   const std::vector<Real>& scores() const { return score_; }
 
-  // Add the gradients for these weights, the last that come to the rows, which are finished with it.
+  // Adds the gradients for these weights, the last contributions to the rows, and finishes the rows.
   void finish(const std::vector<double>& weight, const Gradients<Real>& out) {
     std::vector<Real> factor(p_.N());
-    std::vector<std::int64_t> head(p_.M(), -1), next(p_.N(), -1);  // of each column the rows whose positive it is
+    std::vector<std::int64_t> head(p_.M(), -1), next(p_.N(), -1);  // for each column, the rows whose positive it is
     for (std::int64_t i = p_.N() - 1; i >= 0; --i)
       if (partner_[i] >= 0) next[i] = head[partner_[i]], head[partner_[i]] = i;
     double of_scale = 0;
@@ -56,7 +57,7 @@ class SinglePositives {
     const auto add = [&](Real weight_of_row, const Real* to, const Real* from, Real* g) {
       for (std::int64_t d = 0; d < p_.D(); ++d) g[d] += weight_of_row * (apart ? to[d] - from[d] : to[d]);
     };
-    // Two rows at once need two places to be read to: those of X and of Y.
+    // Two rows are read at once, so each of X and Y has a place of its own.
     const auto from_column = [&](std::int64_t i, int thread, Real* g) {
       const std::int64_t k = partner_[i];
       if (k >= 0) add(factor[i], rows_.y->row(k, thread), apart ? rows_.x->row(i, thread) : nullptr, g);

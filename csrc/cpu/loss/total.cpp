@@ -1,5 +1,5 @@
-// The sum over all pairs: in one pass where one power of 2 serves all of them, else a row's share of it is the slope at
-// its log-sum-exp.
+// The sum over all pairs: in one pass if one power of 2 suits all of them. Otherwise in two, where a row's share of the
+// sum is the slope at its log-sum-exp.
 #include <cmath>
 #include <numeric>
 

@@ -1,10 +1,10 @@
-// Where the gradients of tiles are added up, and how they become gradients of x, y and α.
+// Adds up the gradients of tiles and finishes the gradients of x, y and α.
 //
 //   dot      dx_i = α a_i               a_i = Σ_j U_ij y_j
-//   square   dx_i = 2α (a_i − w_i x_i)  w_i = Σ_j U_ij over tiles whose square was expanded; a_i holds
-//                                       differences in close tiles
+//   square   dx_i = 2α (a_i − w_i x_i)  w_i = Σ_j U_ij over tiles whose squares were expanded; in close tiles
+//                                       differences are added to a_i
 //
-// and the same for y, of the columns whose gradient is asked for. Sums over segments are merged in their order. dα =
+// The same holds for y, for the columns whose gradient is requested. Sums over segments are merged in their order. dα =
 // Σ_i ⟨x_i, a_i⟩ (dot), −Σ_ij U_ij ‖x_i − y_j‖² (square).
 #pragma once
 
@@ -18,13 +18,13 @@
 
 namespace jessl {
 
-// What one segment adds to the rows of a strip.
+// One segment's contribution to the rows of a strip.
 template <class Real>
 struct Part {
   Rows<Real> row_grad;               // (rows, ld)
   std::vector<double> p_sum, u_sum;  // Σ_j P_ij and w_i
   double t_dot = 0;                  // Σ_ij U_ij t_ij
-  bool empty = true;                 // no tile was added: numbers are old ones
+  bool empty = true;                 // no tile was added yet: the numbers above are of an older strip
 };
 
 template <class Real>
@@ -63,9 +63,9 @@ class GradAccumulator {
     return part;
   }
 
-  // Take in a tile whose scores have become P.
+  // Adds a tile whose scores have become P.
   void add(const TileOps<Real>& ops, Workspace<Real>& b, Part<Real>& part, bool diagonal) {
-    const bool fresh = part.empty;  // nothing has been added yet: what stands in `row_grad` is overwritten
+    const bool fresh = part.empty;  // the first tile overwrites `row_grad`
     if (fresh) clear_sums(part);
     ++b.work.backward;
     if (out_.row_bias || out_.col_bias) {
@@ -91,7 +91,7 @@ class GradAccumulator {
                  of_columns);
   }
 
-  // All segments of a strip are done: its rows are complete.
+  // Called when all segments of a strip are done: its rows are complete.
   void finish(const TileOps<Real>& ops, const Workspace<Real>& b, std::int64_t strip) {
     const std::int64_t first = tiling_.first_row(strip), count = tiling_.rows_of(strip);
     const Rows<const Real>& x = expands_ || p_.kind == Kind::dot ? b.strip.rows : b.strip.plain_rows;
@@ -108,12 +108,12 @@ class GradAccumulator {
     if (out_.scale && p_.kind == Kind::dot) {
       double inner = 0;
       for (std::int64_t i = 0; i < count; ++i) inner += dot(x.data + i * x.ld, to + (first + i) * p_.D(), p_.D());
-      scale = p_.symmetric ? 0.5 * inner : inner;  // a symmetric a_i counts the pair from both its ends
+      scale = p_.symmetric ? 0.5 * inner : inner;  // a symmetric problem counts each pair from both its ends
     }
     if (to) scaled(to + first * p_.D(), count, x, row_u_sum_.data() + first);
   }
 
-  // The last strip has been through the tile's columns: they are complete.
+  // Called when the last strip is done with the tile's columns: they are complete.
   void finish_columns(const Tile<Real>& tile) {
     const auto [first, end] = within(tile);
     if (first >= end || p_.symmetric) return;
@@ -121,7 +121,7 @@ class GradAccumulator {
     const Rows<const Real> points{expands_ ? tile.rows.data + first * tile.rows.ld : nullptr, tile.rows.ld};
     scaled(column_gradient(column), end - first, points, col_u_sum_.data() + column);
   }
-  // Whether a tile of these columns adds to anything.
+  // Whether a tile of these columns contributes to any requested gradient.
   bool asks_for(const Tile<Real>& tile) const {
     const auto [first, end] = within(tile);
     return needs_rows_ || first < end || out_.scale || out_.row_bias || out_.col_bias;
@@ -142,7 +142,7 @@ class GradAccumulator {
     part.empty = false;
   }
 
-  // The columns of a tile whose gradient is asked for.
+  // The columns of a tile whose gradient is requested.
   Columns within(const Tile<Real>& tile) const {
     return {std::max<std::int64_t>(columns_.first - tile.first, 0), std::min(columns_.end - tile.first, tile.count)};
   }
@@ -169,7 +169,7 @@ class GradAccumulator {
   Scratch memory_;
   std::vector<Part<Real>> parts_;
   std::vector<double> row_u_sum_, col_u_sum_, scale_of_strip_;
-  std::vector<Real> instead_of_x_;  // where nobody asks for the gradient of x, but for that of α, which is made from it
+  std::vector<Real> instead_of_x_;  // room for the gradient of x if only that of α is requested, which is made from it
   Real* const sums_of_x_;
 };
 

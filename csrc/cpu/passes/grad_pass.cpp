@@ -1,5 +1,5 @@
-// Gradients for weights known beforehand: one pass over the tiles, each tile's S made again, turned into U, and taken
-// back to the rows and the columns while it is in cache.
+// Gradients for known weights: one pass over the tiles. Each tile's scores are computed again, turned into U, and taken
+// back to the rows and columns while they are in cache.
 #include <vector>
 
 #include "cpu/passes/grad_accumulator.h"
@@ -10,7 +10,7 @@
 namespace jessl {
 namespace {
 
-// A workspace's scores become their weights, those of all tilts together.
+// A workspace's scores become their weights, summed over all tilts.
 template <class Real>
 void weigh(const TileOps<Real>& ops, const Terms& terms, const SweepWeights<Real>& weights, Workspace<Real>& b) {
   const auto one = [&](Tile<Real>& tile, std::size_t k) {
@@ -58,7 +58,7 @@ void grad_pass(const Problem& p, const Terms& terms, const Options& options, con
                                                                : &sums->columns.of_tilt[0].z;
   std::vector<std::vector<double>> sum_parts(sums ? tiling.places() : 0, std::vector<double>(tiling.rows));
 
-  // Scores become weights, whose sums are added up where somebody asks.
+  // Scores become weights; their sums are added up if requested.
   const auto to_weights = [&](Workspace<Real>& b, std::vector<double>* sum_part, bool diagonal) {
     const std::int64_t first_row = b.strip.first, first = b.tile.first;
     const FlushesSubnormals here;

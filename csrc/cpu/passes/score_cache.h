@@ -1,6 +1,5 @@
-// The scores of all tiles, kept between the pass that sums them and that of the gradient, where half of the workspace
-// holds them: a product less. Up to N ≈ 3800 symmetric or 2700 two-sided rows in the usual 64 MiB; beyond, scores are
-// made again.
+// The scores of all tiles, kept between the pass for sums and the pass for gradients, if half of the workspace holds
+// them: this saves a product. They fit up to N ≈ 3800 symmetric or 2700 two-sided rows in the usual 64 MiB.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +15,7 @@ namespace jessl {
 template <class Real>
 class ScoreCache {
  public:
-  // extras: what the gradient asks of a tile beside its scores, which is not kept.
+  // extras: what the gradient needs of a tile beside its scores; extras are not kept.
   ScoreCache(const Problem& p, std::int64_t rows, Extras extras, std::int64_t workspace)
       : rows_(rows), lanes_(padded<Real>(rows)), tiles_((p.M() + rows - 1) / rows), symmetric_(p.symmetric) {
     if (!fit(p, rows, extras, workspace)) return;
@@ -28,15 +27,15 @@ class ScoreCache {
   }
 
   static bool fit(const Problem& p, std::int64_t rows, Extras extras, std::int64_t workspace) {
-    constexpr std::int64_t fewest_dimensions = 32;  // below, a score is made sooner than it is fetched
-    // Where tiles are passed by, keeping all is no gain.
+    constexpr std::int64_t fewest_dimensions = 32;  // below, computing a score is faster than fetching it
+    // If tiles are skipped, keeping all of them is no gain.
     return bytes(p, rows) <= for_scores(workspace) && p.D() >= fewest_dimensions && !extras.slope && !extras.t &&
            p.skip_below == 0 && !p.exclude.classes().row;
   }
 
   bool on() const { return memory_.has_value(); }
   std::int64_t bytes() const { return bytes_; }
-  // Where this tile's scores go, or are.
+  // Points the tile at its kept scores.
   void place(Tile<Real>& tile, std::int64_t first_row) const {
     tile.s = {scores_ + at(first_row, tile.first) * rows_ * lanes_, lanes_};
   }
@@ -46,7 +45,7 @@ class ScoreCache {
     tile.close = close_[at(first_row, tile.first)] != 0;
   }
 
-  std::optional<Real> power;  // if there is one, e^s / 2^power stands there and not s
+  std::optional<Real> power;  // if set, e^s / 2^power is kept instead of s
 
  private:
   static std::int64_t tiles_kept(const Problem& p, std::int64_t rows) {

@@ -29,7 +29,7 @@ double largest_square(const Batch& batch, const Real* center, const Options& opt
   return most;
 }
 
-// The smallest and largest finite number of a bias; those of −inf exclude.
+// The smallest and largest finite number of a bias; entries of −inf exclude and are ignored.
 template <class Real>
 bool range(const void* bias, std::int64_t n, double* low, double* high) {
   if (!bias) return true;

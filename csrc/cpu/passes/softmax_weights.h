@@ -1,10 +1,10 @@
-// What multiplies exponentials to give the gradient of a log-sum-exp:
+// The factors that turn exponentials into the gradient of a log-sum-exp:
 //
 //   g_i e^{s_ij − L_i} = factor_i · e^{s_ij} / e^{log_base·from_i}
 //
-// made once for each row and column. Rows' sums are at hand, z_i measured from m_i, so that the factor is g_i / z_i: no
-// L_i is rounded on the way. For a sum of ψ the factor is g_i itself. What arrives at a row's spread, b_i, adds
-// b_i (e^{s_ij − L_i} − 1/n_i), of rows with more than one score: one is its own mean.
+// made once for each row and column. The factor is g_i / z_i, for the sum z_i measured from m_i, so that no L_i is
+// rounded on the way. For a sum of ψ the factor is g_i itself. The upstream gradient b_i of a row's spread adds
+// b_i (e^{s_ij − L_i} − 1/n_i) in rows with more than one score: a single score is its own mean.
 #pragma once
 
 #include <algorithm>
@@ -17,17 +17,17 @@
 
 namespace jessl {
 
-// Scores up to here are measured from powers of 2; of a larger one the product with log2 e has no exact whole part, and
-// e^s is measured from a score of its size, which near it is exact again.
+// Scores up to here are measured from powers of 2. The product of a larger score with log2 e has no exact whole part;
+// then e^s is measured from a score of similar size, and the difference is exact.
 inline constexpr double largest_from_powers = 1000;
 
-// Whether powers of 2 will do for all of these.
+// Whether powers of 2 suit all of these.
 inline bool powers_suffice(const std::vector<double>& values) {
   return std::all_of(values.begin(), values.end(),
                      [](double v) { return !std::isfinite(v) || std::abs(v) <= largest_from_powers; });
 }
 
-// Of one side, for one tilt.
+// The weights of one side, for one tilt.
 template <class Real>
 class SoftmaxWeights {
  public:
@@ -38,7 +38,7 @@ class SoftmaxWeights {
     for (std::size_t i = 0; i < factor_.size(); ++i) factor_[i] += Real(slope[i] * tilt);
   }
 
-  // Slopes at log-sum-exps, and unless `spread` is null at how far they lie above the mean of `count` scores.
+  // Slopes at log-sum-exps and, unless `spread` is null, at their spreads above the mean of `count` scores.
   void add(const OnlineLse& sums, const double* slope, double tilt, const double* spread = nullptr,
            const double* count = nullptr) {
     if (spread) spread_.resize(from_.size()), mean_.resize(from_.size());
@@ -46,15 +46,14 @@ class SoftmaxWeights {
       double z = sums.z[i];
       if (z == 0) continue;
       Real from = Real(powers_ ? std::round(sums.m[i] / log_2) : sums.m[i]);
-      // How far the rounding of m to Real, or to a power, has moved it: a sum that began among scores beyond the powers
-      // may be measured from a maximum although all are small now. A power stands for itself, though m rounds its
-      // product with log 2.
+      // The change of m by its rounding to Real or to a power. A sum that began with scores beyond the powers may be
+      // measured from a maximum although all scores are small now. A power is exact, though m rounds power · log 2.
       const bool is_power = powers_ && sums.m[i] == double(from) * log_2;
       const long double moved = is_power ? 0 : measured(from) - (long double)sums.m[i];
       double unit = moved == 0 ? 1 : double(exponential(moved));
       if (powers_ && std::isfinite(z)) {
-        // m may be the power of another row, or of another tile, far above L_i. What a weight is measured from must not
-        // be: whether one exponential can serve several rows is judged by it.
+        // m may be the power of another row or tile, far above L_i. The reference of a weight must not be: it decides
+        // whether one exponential can serve several rows.
         const int far = std::ilogb(z);
         from += Real(far);
         z = std::ldexp(z, -far);
@@ -74,15 +73,15 @@ class SoftmaxWeights {
   }
 
  private:
-  // In fp64 longer than a double; a float needs no more than one, at a tenth of the time.
+  // fp64 needs more digits than a double; a float needs only a double, at a tenth of the time.
   static long double exponential(long double x) {
     return sizeof(Real) == sizeof(float) ? std::exp(double(x)) : std::exp(x);
   }
-  // Longer than a double, whose rounding of a large L's neighbour would show in fp64.
+  // More digits than a double, whose rounding near a large L would show in fp64.
   long double measured(Real from) const { return (powers_ ? log_2_long : 1) * (long double)from; }
 
-  // Of a symmetric problem a row's own weights may be followed by those it has as a column, measured from elsewhere:
-  // from then on both are from the lower. Returns what the later ones are multiplied by.
+  // In a symmetric problem a row's weights may be followed by its weights as a column, with another reference. Both are
+  // brought to the lower reference. Returns the factor for the later ones.
   double own_share(std::size_t i, Real from) {
     const bool first = factor_[i] == 0 && (spread_.empty() || spread_[i] == 0);
     if (first || from == from_[i]) {
@@ -101,8 +100,8 @@ class SoftmaxWeights {
   std::vector<Real> from_, factor_, spread_, mean_;
 };
 
-// Of a whole sweep: of rows and columns, a tilt each. In a symmetric problem the rows' hold those of both sides, as
-// s_ij is also s_ji; columns are empty there, and where only rows have sums.
+// The weights of a whole sweep: of rows and of columns, for each tilt. In a symmetric problem the rows' weights hold
+// both sides, because s_ij is s_ji; columns are then empty, as they are if only rows have sums.
 template <class Real>
 struct SweepWeights {
   std::vector<SoftmaxWeights<Real>> rows, columns;

@@ -1,9 +1,9 @@
 // Values and gradients of rows in three products: the scores of a strip are kept until its log-sum-exps are known.
 //
 //   phase 0   s_ij of a segment, and its share of the row sums
-//   phase 1   U_ij = g_i e^{s_ij − L_i} from them, g_i the slope that the row's sum tells, and both products
+//   phase 1   U_ij = g_i e^{s_ij − L_i} from these scores, with the slope g_i of the row's sum; and both products
 //
-// Two strips are in flight, so that phase 0 of the next fills the gaps of phase 1.
+// Two strips are in flight, so that phase 0 of the next one fills the gaps of phase 1.
 #include <algorithm>
 #include <cmath>
 #include <mutex>
@@ -20,14 +20,14 @@ namespace {
 
 constexpr std::int64_t slots = 2;
 
-// Of the scores that are kept.
+// The bytes of the kept scores.
 template <class Real>
 std::int64_t score_bytes(const Problem& p, std::int64_t rows) {
   return slots * Scratch::size_of<Real>((p.M() + rows) * padded<Real>(rows));
 }
 
-// The softmax weights of the rows of one strip, shared by the tasks that take them back to the embeddings. Until the
-// slot's next strip begins, which is after the last of these, nobody changes it.
+// The softmax weights of one strip's rows, shared by its tasks of phase 1. They change only when the slot's next strip
+// begins, which is after the last of these tasks.
 template <class Real>
 struct StripWeights {
   std::mutex mutex;
@@ -38,7 +38,7 @@ struct StripWeights {
 }  // namespace
 
 std::int64_t strip_rows(const Problem& p, std::int64_t workspace) {
-  // A quarter loses to two passes: all columns are read once for each strip.
+  // With a quarter of the rows two passes are faster, because all columns are read once for each strip.
   constexpr std::int64_t fewest = most_rows / 2;
   if (p.symmetric || p.kind != Kind::dot || p.phi.name != PhiName::identity) return 0;
   const auto fits = [&](std::int64_t rows) {
@@ -76,7 +76,7 @@ bool strip_pass(const Problem& p, const Options& options, const StripSlopes& slo
   for (Real*& strip : kept) strip = memory.take<Real>(score_bytes<Real>(p, rows) / slots / sizeof(Real));
   std::vector<OnlineLse> parts(tiling.places(), OnlineLse(tiling.rows));
 
-  // The tiles of a task, and whether there is nothing to do for them.
+  // Visits the tiles of a task: visit(whether there is nothing to do).
   const auto tiles = [&](const Task& t, Workspace<Real>& b, auto&& visit) {
     const std::int64_t first_row = tiling.first_row(t.strip);
     tiling.tiles(t, b.tile, [&](bool) {
@@ -102,7 +102,7 @@ bool strip_pass(const Problem& p, const Options& options, const StripSlopes& slo
       part.merge(0, b.strip.count, b.powers.row, log_base, b.total.row);
     });
   };
-  // The weights of a strip, from the sums of all its segments: made by the first task of phase 1 that needs them.
+  // The weights of a strip from the sums of all its segments, made by the first task of phase 1.
   StripWeights<Real> known[slots];
   const auto weights_of = [&](const Task& t, std::int64_t count) -> const SoftmaxWeights<Real>& {
     StripWeights<Real>& mine = known[t.strip % slots];

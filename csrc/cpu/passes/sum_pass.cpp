@@ -1,5 +1,5 @@
-// Sums alone: one pass over the tiles. Rows of a strip are complete when its segments are merged, in their order;
-// columns take in strip after strip. A tile is scored once, whatever the number of tilts.
+// Sums alone: one pass over the tiles. The rows of a strip are complete when its segments are merged, in their order;
+// columns are merged strip after strip. A tile is scored once, whatever the number of tilts.
 #include <vector>
 
 #include "cpu/passes/passes.h"
@@ -30,7 +30,7 @@ Sums sum_pass(const Problem& p, const Terms& terms, const Options& options, bool
   SideSums &rows = sums.rows, &cols = p.symmetric ? sums.rows : sums.columns;
   std::vector<SideSums> parts(tiling.places(), SideSums(terms, tiling.rows));
 
-  // A tile's sums; returns what the powers that they are measured from are powers of.
+  // Makes a tile's sums; returns the log_base of their references.
   const auto absorb = [&](Workspace<Real>& b, Tile<Real>& tile) {
     const Sides<Real> total{b.total.row, columns ? b.total.col : nullptr};
     if (!power && exponentials)

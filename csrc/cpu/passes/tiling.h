@@ -1,5 +1,5 @@
-// How a problem is cut: strips of rows, tiles of columns, segments of tiles. A function of the problem and the
-// workspace alone, never of the number of threads: so the sums are the same ones at every number of threads.
+// The cut of a problem into strips of rows, tiles of columns and segments of tiles. It depends on the problem and the
+// workspace, never on the number of threads, so the sums are the same at every number of threads.
 #pragma once
 
 #include <algorithm>
@@ -13,19 +13,19 @@
 namespace jessl {
 
 struct Tiling {
-  std::int64_t N, M, rows, per_segment, segments;  // rows of a strip, columns of a tile too; tiles of a segment
-  bool symmetric, interleaved;  // segment k holds tiles k, k + segments, …; else tiles that follow each other
-  std::int64_t bytes;           // of what is kept for the segments of strips in flight
+  std::int64_t N, M, rows, per_segment, segments;  // rows of a strip = columns of a tile; tiles of a segment
+  bool symmetric, interleaved;  // interleaved: segment k holds tiles k, k + segments, …; else consecutive tiles
+  std::int64_t bytes;           // kept for the segments of all strips in flight
   Plan plan;
 
-  // Where that is kept for one of them.
+  // The number of a segment's part among those that are kept.
   std::int64_t places() const { return plan.slots * segments; }
   std::int64_t place(const Task& t) const { return t.strip % plan.slots * segments + t.segment; }
 
   std::int64_t first_row(std::int64_t strip) const { return strip * rows; }
   std::int64_t rows_of(std::int64_t strip) const { return std::min(rows, N - strip * rows); }
 
-  // Visit the tiles of a task in turn: visit(whether rows and columns are the same). Symmetric problems begin at the
+  // Visits the tiles of a task in turn: visit(whether rows and columns are the same). Symmetric problems begin at the
   // diagonal.
   template <class Real, class Visit>
   void tiles(const Task& t, Tile<Real>& tile, Visit&& visit) const {
@@ -39,26 +39,25 @@ struct Tiling {
       visit(symmetric && first == first_row(t.strip));
     }
   }
-  // Visit the places of all segments of a strip, in the order in which they are merged.
+  // Visits the places of all segments of a strip, in the order in which they are merged.
   template <class Visit>
   void parts(std::int64_t strip, Visit&& visit) const {
     for (std::int64_t segment = plan.first(strip); segment < segments; ++segment) visit(place({strip, 0, segment}));
   }
 };
 
-// What a pass may take of the workspace: the parts of segments a quarter, scores that are kept a half, and the
-// workspaces of threads what these leave, at least a quarter.
+// Shares of the workspace: a quarter for the parts of segments, a half for kept scores, and the rest, at least a
+// quarter, for the threads.
 constexpr std::int64_t for_parts(std::int64_t workspace) { return workspace / 4; }
 constexpr std::int64_t for_workspaces(std::int64_t workspace) { return workspace / 4; }
 constexpr std::int64_t for_scores(std::int64_t workspace) { return workspace / 2; }
 
-// Fewer rows than this in a strip, and the products lose their speed; more than this many strips, and threads find no
-// work. Up to 64 rows are two strips and two segments, so that two threads have work at once; not of a symmetric
-// problem, whose three tiles would follow each other. Pairs within classes alone are few, and small tiles pass by more
-// of the others.
+// The rows of a strip. With fewer rows products lose their speed; with more, threads find no work. Up to 64 rows are
+// two strips and two segments, so that two threads have work; but not in a symmetric problem, whose three tiles would
+// wait for each other. If only pairs within classes are included, small tiles skip more of the others.
 //
-// In thousands of dimensions there is room for fewer: two threads' workspaces must fit, and then one segment's parts
-// do, eight of which, more than any pass has in flight, are smaller.
+// In thousands of dimensions strips are shorter: two threads' workspaces must fit. Then the parts of one segment fit
+// too, because eight of them, more than any pass has in flight, are smaller.
 inline std::int64_t rows_for(const Problem& p, std::int64_t workspace) {
   constexpr std::int64_t step = most_rows / 12;
   const std::int64_t larger = std::max(p.N(), p.M());
@@ -74,17 +73,16 @@ inline std::int64_t rows_for(const Problem& p, std::int64_t workspace) {
   return rows;
 }
 
-// bytes_per_segment: what is kept for each segment of each strip in flight.
+// bytes_per_segment: kept for each segment of each strip in flight.
 //
-// Where tiles fall, those that are left of neighbouring strips mostly stand side by side, and in segments of tiles that
-// follow each other they would wait for each other. So segments are interleaved then, and as each holds little, there
-// are fewer; passes that can have more strips in flight.
+// If tiles are skipped, the remaining tiles of neighbouring strips mostly stand side by side, and in segments of
+// consecutive tiles they would wait for each other. So segments are interleaved, and as each holds little, there are
+// fewer of them; passes that can have more strips in flight.
 inline Tiling cut(const Problem& p, std::int64_t rows, std::int64_t phases, std::int64_t slots,
                   std::int64_t bytes_per_segment, std::int64_t workspace) {
-  // Each segment's part is cleared, merged and has its strip made ready again: worth it for two tiles, not for one,
-  // unless there are only two, for two threads; with more, threads wait for each other at the end. Tasks of one segment
-  // follow each other, so there are at least as many segments as threads have a use for; 24 until each has four tiles,
-  // which is 6 % of a density in few dimensions, then up to 64.
+  // A segment costs: its part is cleared and merged, and its strip is loaded again. That pays for two tiles, and for
+  // one only if there are two in all, for two threads. Tasks of one segment follow each other, so threads need many
+  // segments: 24 until each has four tiles (a gain of 6 % for a density in few dimensions), then up to 64.
   const std::int64_t fewest_tiles = p.M() > most_rows / 3 ? 2 : 1;
   const bool skips = p.skip_below > 0;
   const std::int64_t tiles = (p.M() + rows - 1) / rows;
@@ -99,8 +97,8 @@ inline Tiling cut(const Problem& p, std::int64_t rows, std::int64_t phases, std:
   return tiling;
 }
 
-// Whether no pair of these rows and columns can be of one class, where all others are out. Classes in order make most
-// tiles such.
+// Finds tiles without a pair of one class, for problems that exclude all other pairs. If rows and columns are ordered
+// by class, most tiles are such.
 class Reach {
  public:
   Reach(const Problem& p, std::int64_t rows) : rows_(rows) {

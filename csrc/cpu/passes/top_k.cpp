@@ -1,4 +1,4 @@
-// The k largest scores of each row: a heap of k for each row of a strip, whose smallest is the bar for what comes.
+// The k largest scores of each row: a heap of k for each row of a strip. Its smallest score is the bar for later ones.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -15,7 +15,7 @@ struct Candidate {
   std::int64_t column;
 };
 
-// Largest first; NaN counts as larger than all, as in torch; the earlier column first among equals.
+// Largest first. NaN counts as larger than all, as in torch. Among equals the earlier column comes first.
 template <class Real>
 bool before(const Candidate<Real>& a, const Candidate<Real>& b) {
   const bool a_nan = std::isnan(a.score), b_nan = std::isnan(b.score);

@@ -1,13 +1,13 @@
 // exp, softplus, log(1 − e^s) and their slopes, of a vector. V is a vector type of one of the vector_*.h headers.
 //
 //   exp_over      e^x / 2^p for a whole number p: at most 1 ulp off (1.3 without a fused multiply-add), for |x| ≤ 1000,
-//                 since the power is taken from the exponent and not from x. Below 2^−125.5 (2^−1020.5): 0, so that no
-//                 subnormal number arises, which would take processors 20 to 40 times longer. From 2^126.5 (2^1022.5)
-//                 on, or from where it no longer fits: +inf. NaN stays NaN.
+//                 because the power is taken from the exponent and not from x. Below 2^−125.5 (2^−1020.5) it is 0, so
+//                 that no subnormal number arises, which would take processors 20 to 40 times longer. From 2^126.5
+//                 (2^1022.5) on, or once it no longer fits, it is +inf. NaN stays NaN.
 //   softplus      log(1 + e^s): at most 4 ulp off, also where it is tiny, down to 2^−125.5; softplus(−inf) = 0
 //   logistic      its slope 1 / (1 + e^{−s}): at most 3 ulp off
-//   log1m_exp     log(1 − e^s) of s < 0, and its slope: at most 4 ulp off up to −log 2; beyond, lane by lane, the
-//   library's
+//   log1m_exp     log(1 − e^s) of s < 0, and its slope: at most 4 ulp off up to −log 2; above, the library's, lane by
+//                 lane
 #pragma once
 
 #include "pairwise/scalar.h"
@@ -15,11 +15,10 @@
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
 
-// What exp_over needs of a type.
+// The constants of exp_over for a type.
 //
-// e^r on |r| ≤ ½ log 2 is 1 + r + r²(a_0 + a_1 r + …): the polynomial of an even degree whose largest relative error is
-// least (Remez), 3e-9 in float and 5e-20 in double. Being of even degree it is positive wherever r is not a reduced
-// argument.
+// e^r on |r| ≤ ½ log 2 is 1 + r + r²(a_0 + a_1 r + …): the polynomial of an even degree with the least largest relative
+// error (Remez), 3e-9 in float and 5e-20 in double. An even degree keeps it positive where r is not a reduced argument.
 template <class Real>
 struct Exp;
 template <>
@@ -44,7 +43,7 @@ template <class V>
 V exp_over(V x, V power) {
   using Real = typename V::Real;
   using Exp = Exp<Real>;
-  // Adding and taking away 1.5·2^mantissa leaves no room for a fraction.
+  // Adding and subtracting 1.5·2^mantissa rounds to a whole number.
   const V shift(Exp::round), n = fma(x, V(Real(1.4426950408889634L)), shift) - shift;
   V r = fma(n, V(-Exp::log2_high), x);
   r = fma(n, V(-Exp::log2_low), r);
@@ -67,13 +66,13 @@ V log1p_of_fraction(V e) {
   return (z + z) * series;
 }
 
-// What softplus and logistic have in common.
+// e^{−|s|}, from which softplus and logistic are both made.
 template <class V, class Real = typename V::Real>
 V exp_of_minus_abs(V s) {
   return exp_over(V(Real(0)) - abs(s), V(Real(0)));
 }
 
-// Both from s and e = e^{−|s|}.
+// softplus and logistic of s, given e = e^{−|s|}.
 template <class V, class Real = typename V::Real>
 V softplus_from(V s, V e) {
   return max(s, V(Real(0))) + log1p_of_fraction(e);
@@ -102,7 +101,7 @@ V each_lane(V s, F&& f) {
   return V::load(lane);
 }
 
-// Whether e^s is ½ at most, so that 1 − e^s rounds no more than e^s does.
+// Whether e^s is at most ½, so that 1 − e^s rounds no more than e^s does.
 template <class V, class Real = typename V::Real>
 bool far_below_zero(V s) {
   return largest(s) <= Real(-0.693147182);

@@ -8,7 +8,7 @@ namespace jessl {
 
 bool runs_here(Level level) {
 #if defined(__x86_64__)
-  __builtin_cpu_init();  // asks also whether the system saves the wide registers
+  __builtin_cpu_init();  // checks also whether the system saves the wide registers
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (level == Level::avx2) return avx2;
   if (level == Level::avx512)

@@ -1,12 +1,12 @@
-// Levels of instructions, and the one that is used here.
+// Instruction sets, and the one in use.
 #pragma once
 
 namespace jessl {
 
 enum class Level { portable, avx2, avx512 };
 
-// The best level that this processor runs and this build holds, or the one that the environment variable JESSL_SIMD
-// names. Throws std::invalid_argument if that one is unknown or cannot run here.
+// The best level that this processor runs and this build holds, or the level named by the environment variable
+// JESSL_SIMD. Throws std::invalid_argument if that level is unknown or cannot run here.
 Level chosen_level();
 
 // Whether this processor and its operating system run a level.

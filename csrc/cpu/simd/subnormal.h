@@ -1,4 +1,4 @@
-// Results that would be subnormal, flushed to 0.
+// Flushes subnormal results to 0.
 #pragma once
 
 #ifdef __SSE2__
@@ -7,10 +7,9 @@
 
 namespace jessl {
 
-// While it lives, on this thread. A weight, e^s of 2^−110 times a gradient of 2^−20, may be subnormal, and then takes
-// 20 to 40 times as long as another product: where scores reach far down (a small bandwidth), as long as all the rest.
-// Whoever makes weights is called by way of a pointer, which the compiler moves no arithmetic across. On other
-// processors than x86 nothing is flushed.
+// Flushes on this thread while it lives. A weight, e^s of 2^−110 times a gradient of 2^−20, may be subnormal, and then
+// takes 20 to 40 times as long as another product: with a small bandwidth, as long as all the rest. Functions that make
+// weights are called through a pointer, and the compiler moves no arithmetic across such a call. Only x86 flushes.
 class FlushesSubnormals {
  public:
 #ifdef __SSE2__

@@ -1,7 +1,7 @@
 // Four vectors that go through a function side by side. The steps of an exponential wait for each other, about 50
-// cycles from first to last; taken one after the other, a few of them fill the queue of the processor, and its units
-// wait. Four at once take 0.7 of the time for softplus and 0.87 for exp (AVX2, Zen 3), if all of it is inlined: see
-// `flatten` in absorb.h. It has what math.h asks of a vector type, and functions there serve both.
+// cycles from first to last. Taken one after the other, a few exponentials fill the processor's queue, and its units
+// idle. Four at once take 0.7 of the time for softplus and 0.87 for exp (AVX2, Zen 3), if everything is inlined: see
+// `flatten` in absorb.h. Four<V> has all that math.h needs of a vector type, so the functions there serve both.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ struct Four {
   Four(V a, V b, V c, V d) : a(a), b(b), c(c), d(d) {}
   explicit Four(V same) : a(same), b(same), c(same), d(same) {}
   explicit Four(Real same) : Four(V(same)) {}
-  // From rows that lie `ld` apart.
+  // Four vectors that lie `ld` apart in memory.
   static Four load(const Real* p, std::int64_t ld) {
     return {V::load(p), V::load(p + ld), V::load(p + 2 * ld), V::load(p + 3 * ld)};
   }
@@ -36,7 +36,7 @@ struct Four {
   }
 };
 
-// f of the first of each, of the second of each, and so on.
+// f applied to the first vectors, to the second vectors, and so on.
 template <template <class> class To, class F, class... X>
 auto of_each(F f, X... x) {
   return To<decltype(f(x.a...))>{f(x.a...), f(x.b...), f(x.c...), f(x.d...)};

@@ -1,5 +1,5 @@
 // Vectors of JESSL_VECTOR_BYTES in plain C++ with the vector extension of GCC and Clang. Include one of the headers
-// vector_*.h: each says how wide its own are, and again what an instruction of its own does better.
+// vector_*.h: each sets the width and overloads the functions that have an instruction of their own.
 //
 // max and min return their first argument if either is NaN.
 #pragma once
@@ -11,7 +11,7 @@
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
 
-// Real numbers side by side, and unsigned whole ones of the same size.
+// A vector of real numbers, and one of unsigned integers of the same size.
 template <class R>
 struct Compiler;
 template <>
@@ -37,7 +37,7 @@ struct Vector : Compiler<R> {
   Vector() = default;
   Vector(Lanes v) : v(v) {}
   explicit Vector(R x) : v(x - Lanes{}) {}
-  // Where four vectors have their rows (unroll4.h) one has nothing.
+  // The second argument is unused: it is the row stride of four vectors (unroll4.h).
   static Vector load(const R* p, std::int64_t = 0) {
     Vector a;
     std::memcpy(&a.v, p, sizeof(v));
@@ -99,8 +99,8 @@ R largest(Vector<R> a) {
   for (int l = 1; l < a.lanes; ++l) most = most < a.v[l] ? a.v[l] : most;
   return most;
 }
-// a · 2^k for a whole k, |k| ≤ 126: 2^k is the number whose exponent bits are k plus the bias. Added to 1.5·2^mantissa,
-// k stands in the low bits of the sum (a conversion to an integer would be undefined for the k of −inf and NaN).
+// a · 2^k for a whole k, |k| ≤ 126: 2^k is the number whose exponent bits are k plus the bias. The low bits of
+// k + 1.5·2^mantissa are k (a conversion to an integer would be undefined for the k of −inf and NaN).
 template <class R, class V = Vector<R>>
 V scale_by_power(Vector<R> a, Vector<R> k) {
   using Bits = typename V::Bits;
@@ -109,7 +109,7 @@ V scale_by_power(Vector<R> a, Vector<R> k) {
   const Bits whole = (Bits)(k.v + one_and_a_half.v) - (Bits)one_and_a_half.v;
   return a.v * (typename V::Lanes)((whole + bias) << mantissa_bits);
 }
-// The same for any k and a: 0 where k < least, and +inf where k is above 126 (1022).
+// The same for any k and a: 0 if k < least, and +inf if k is above 126 (1022).
 template <class R, class V = Vector<R>>
 V scale_within(Vector<R> a, Vector<R> k, Vector<R> least) {
   a = select(k < least, V(R(0)), scale_by_power(a, k));

@@ -85,7 +85,7 @@ double largest_score(const Problem& p, const BoundingVolume& a, const BoundingVo
     centers += difference * difference;
     inner += a.center[d] * b.center[d];
   }
-  // At least 0, as the box's is.
+  // At least 0, because the box's distance is.
   const double apart = std::max(std::sqrt(box), std::sqrt(centers) - a.radius - b.radius);
   if (p.kind == Kind::sqdist) return p.scale < 0 ? infinity : phi_value(p.phi, -p.scale * apart * apart);
   const double swing = a.radius * b.center_norm + b.radius * a.center_norm + a.radius * b.radius;

@@ -1,4 +1,4 @@
-// Boxes and balls around the points of each tile, or of each part of a tile: what their scores can be at most.
+// Boxes and balls around the points of each tile, or of each part of a tile, which bound their scores from above.
 //
 //   ‖x − y‖ ≥ the distance of two boxes, which is tighter in few dimensions, and that of two balls, tighter in many
 //   ⟨x, y⟩  ≤ ⟨a, b⟩ + ρ‖b‖ + σ‖a‖ + ρσ for balls around a and b of radius ρ and σ;
@@ -17,10 +17,10 @@ struct BoundingVolume {
   const double *low, *high, *center;  // (D,)
   double radius, center_norm, norm;   // norm: the largest ‖x‖
   double bias;                        // the largest r_i or c_j
-  bool finite;                        // whether all coordinates are
+  bool finite;                        // whether all coordinates are finite
 };
 
-// Of groups of so many points that follow each other: of tiles, or of parts of tiles.
+// The volumes of groups of `group` consecutive points: of tiles, or of parts of tiles.
 class BoundingVolumes {
  public:
   BoundingVolumes(const Problem&, const Batch&, const void* bias, std::int64_t group);
@@ -29,7 +29,7 @@ class BoundingVolumes {
   std::int64_t points_of(std::int64_t k) const { return std::min(group_, count_ - k * group_); }
   BoundingVolume operator[](std::int64_t k) const;
 
-  // The groups of `others` whose centers are nearest to that of this one, nearest first, `most` of them at most.
+  // At most `most` groups of `others` whose centers are nearest to the center of group k, nearest first.
   std::vector<std::int64_t> nearest(std::int64_t k, const BoundingVolumes& others, std::int64_t most) const;
 
  private:
@@ -45,7 +45,7 @@ class BoundingVolumes {
   std::vector<Numbers> numbers_;
 };
 
-// No pair of these has a larger φ(u); biases come on top. +inf where nothing is known.
+// An upper bound of φ(u) over the pairs of two volumes, without biases. +inf if nothing is known.
 double largest_score(const Problem&, const BoundingVolume&, const BoundingVolume&);
 
 }  // namespace jessl

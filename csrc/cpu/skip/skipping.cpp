@@ -12,16 +12,16 @@ namespace jessl {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr std::int64_t parts = 8;       // of a tile, whose rows are a multiple of it
-constexpr std::int64_t most_looks = 4;  // tiles in which a row is looked for a pair that is not excluded
+constexpr std::int64_t parts = 8;       // parts of a tile; its rows are a multiple of 8
+constexpr std::int64_t most_looks = 4;  // tiles searched for a row's first pair that is not excluded
 
-// A lower bound of what a row's log-sum-exp is; of a row that has no pair, and nothing to lose, +inf.
+// A lower bound of a row's log-sum-exp; +inf for a row without a pair, which has nothing to lose.
 double floor_of(const OnlineLse& sums, std::int64_t i, bool nothing_to_lose) {
   const double found = std::log(sums.z[i]) + sums.m[i];
   return nothing_to_lose ? infinity : std::isfinite(found) ? found : -infinity;
 }
 
-// Whether test(bounding volume of the point alone, its number) holds for each of these points of a batch.
+// Whether test(bounding volume of one point, its number) holds for each of these points of a batch.
 template <class Real, class Test>
 bool each_point(const Batch& batch, const Real* bias, std::int64_t first, std::int64_t count, Test&& test) {
   const std::int64_t D = batch.columns;
@@ -69,7 +69,7 @@ void Skipping<Real>::look_ahead(const Options& options) {
   const bool apart = columns_ && !p_.symmetric;
   row_.floor.resize(p_.N());
   col_.floor.resize(apart ? p_.M() : 0);
-  // Look at the nearest tiles in turn, until all rows, or columns, that can have a pair have met one.
+  // Looks at the nearest tiles in turn until all rows, or columns, that can have a pair have found one.
   const auto task = [&](const Task& t, int thread) {
     const bool col = t.strip >= strips_;
     const std::int64_t k = col ? t.strip - strips_ : t.strip, first = k * rows_;
@@ -138,16 +138,16 @@ void Skipping<Real>::bound(const Volumes& x, const Volumes& y, const Options& op
   run({.strips = strips_, .in_order = false}, work < 2e6 ? 1 : options.threads, options.interrupted, task);
 }
 
-// The whole tile first; where that does not tell, each part of its rows with each part of its columns; where some of
-// these do not, each point of one with the bounding volume of the other: a part across the gap between two clusters is
-// larger than all its points.
+// Tests the whole tile first. If that does not decide, it tests each part of its rows with each part of its columns. If
+// some of these do not decide, it tests each point of one with the volume of the other: a part that spans the gap
+// between two clusters is much larger than its points.
 template <class Real>
 bool Skipping<Real>::light_by_bounds(const Volumes& x, std::int64_t strip, const Volumes& y, std::int64_t tile) const {
   const double of_row = row_.share - std::log(double(y.tiles.points_of(tile))),
                of_col = col_.share - std::log(double(x.tiles.points_of(strip)));
   const Side& col = of_columns();
   const auto light = [&](const BoundingVolume& a, double row_least, const BoundingVolume& b, double col_least) {
-    const double most = largest_score(p_, a, b);  // what is not a number is not light
+    const double most = largest_score(p_, a, b);  // with a NaN the comparison is false: the tile is not light
     return most + b.bias - row_least <= of_row && (!columns_ || most + a.bias - col_least <= of_col);
   };
   if (light(x.tiles[strip], row_.least[strip], y.tiles[tile], columns_ ? col.least[tile] : 0)) return true;

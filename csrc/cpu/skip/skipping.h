@@ -1,18 +1,17 @@
-// Tiles that cannot matter. With ε = Problem::skip_below and T tiles along a row, a tile falls if to every row of its
-// strip
+// Tiles that cannot matter are skipped (docs/skipping.md). With ε = Problem::skip_below and T tiles along a row, a tile
+// falls (is skipped) if for every row of its strip
 //
 //   Σ_{j in tile} e^{s_ij} ≤ ε/T · (a lower bound of row i's whole sum)
 //
-// and, where columns are reduced too, to every column of the tile likewise. So no sum loses more than ε of itself.
+// and, if columns are reduced too, likewise for every column of the tile. So no sum loses more than ε of itself.
 //
-//   before its work   φ and biases are monotone, and bounding volumes tell what its scores can be. Lower bounds of sums
-//                     are those of the nearest tiles, computed first (1/T of the work); or the log-sum-exps themselves,
-//                     where these are given
-//   after its scores  what they were found to add up to: then only its products, and its scores in a later pass, are
-//                     spared
+//   before any work   Bounding volumes bound the tile's scores, because φ and biases are monotone. Lower bounds of sums
+//                     come from the nearest tiles, computed first (1/T of the work), or are the log-sum-exps
+//                     themselves, if these are given.
+//   after its scores  Its actual sums are known. Then only its products, and its scores in a later pass, are saved.
 //
-// Which tiles fall depends on the problem and the cut into strips alone, never on threads: each has one entry in a
-// table of bytes, written by the task that computes it.
+// Which tiles fall depends on the problem and the cut into strips, never on threads: each tile has one entry in a table
+// of bytes, written by the task that computes it.
 #pragma once
 
 #include <cmath>
@@ -30,23 +29,23 @@ namespace jessl {
 template <class Real>
 class Skipping {
  public:
-  // For strips and tiles of `rows`. Off, and nothing falls, unless ε > 0 and a plain log-sum-exp is all that is summed.
+  // For strips and tiles of `rows`. Skipping is off unless ε > 0 and only a plain log-sum-exp is summed.
   Skipping(const Problem& p, const Terms&, std::int64_t rows, bool columns);
 
   bool on() const { return on_; }
-  // Tell by bounds which tiles fall: with lower bounds found in the nearest tiles,
+  // Finds by bounds which tiles fall, with lower bounds from the nearest tiles.
   void look_ahead(const Options&);
-  // or with sums at hand; null for columns that have none.
+  // The same with known sums; null if columns have none.
   void know(const OnlineLse& rows, const OnlineLse* columns, const Options&);
 
-  // Not to be scored at all; not to have a gradient, nor to be scored for that.
+  // A tile that falls is never scored. A weightless tile has no gradient, and is not scored for one.
   bool falls(std::int64_t first_row, std::int64_t first_column) const {
     return on_ && fate(first_row, first_column) == absent;
   }
   bool weightless(std::int64_t first_row, std::int64_t first_column) const {
     return on_ && fate(first_row, first_column) != present;
   }
-  // A workspace's tile was absorbed into its powers and totals: weightless from now on, if these say so.
+  // Called when a workspace's tile was absorbed into its powers and totals: marks it weightless if these are small.
   void record(const Workspace<Real>&, double log_base);
 
  private:
@@ -54,7 +53,7 @@ class Skipping {
   Fate fate(std::int64_t first_row, std::int64_t first_column) const {
     return fates_[first_row / rows_ * tiles_ + first_column / rows_];
   }
-  // The bounding volumes of one side's tiles, and of their parts; none of Y where y is x.
+  // The bounding volumes of one side's tiles and of their parts; Y has none if y is x.
   struct Volumes {
     BoundingVolumes tiles, parts;
   };
@@ -62,8 +61,8 @@ class Skipping {
   void bound(const Volumes& x, const Volumes& y, const Options&);
   bool light_by_bounds(const Volumes& x, std::int64_t strip, const Volumes& y, std::int64_t tile) const;
 
-  // One side's floors: lower bounds of the log-sum-exps, +inf where nothing can be lost; and of each tile, and of each
-  // of its parts, the least of floor − bias.
+  // One side's floors: lower bounds of the log-sum-exps, +inf where nothing can be lost. And the least floor − bias of
+  // each tile and of each of its parts.
   struct Side {
     const Real* bias;
     double share;  // log(ε/T)
@@ -80,11 +79,10 @@ class Skipping {
   std::vector<Fate> fates_;  // (strips, tiles)
 };
 
-// An order of points in which neighbours in space mostly stand together, so that tiles are compact: their numbers,
-// (rows,), the same for the same points, in O(N·D·log N). Points
-// are halved again and again across the line between two that are far apart; of some thousand points tile after tile is
-// gathered around one of them; and within a tile parts are halves again. On the calling thread, which asks now and then
-// whether to stop.
+// Writes an order of points in which neighbours in space mostly stand together, so that tiles are compact: their
+// numbers, (rows,), the same for the same points, in O(N·D·log N). Points are halved again and again across the line
+// between two distant points; some thousand points are gathered tile after tile around one of them; and a tile is
+// halved into its parts. It runs on the calling thread, which checks now and then whether to stop.
 void spatial_sort(const Batch&, std::int64_t* permutation, const Interrupted& interrupted = {});
 
 }  // namespace jessl

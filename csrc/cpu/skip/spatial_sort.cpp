@@ -13,10 +13,10 @@
 namespace jessl {
 namespace {
 
-// Halves of many points cut through clusters, which gathering does not; but that takes a distance per point and tile.
+// Halving cuts through clusters, and gathering does not; but gathering takes a distance per point and tile.
 constexpr std::int64_t most_gathered = 128 * most_rows, smallest_part = most_rows / 16;
 
-constexpr std::int64_t often = 1 << 16;  // points between two questions whether to stop
+constexpr std::int64_t often = 1 << 16;  // points between two checks whether to stop
 
 template <class Real>
 class SpatialSort {
@@ -48,7 +48,7 @@ class SpatialSort {
   }
 
  private:
-  // Tile after tile: the points nearest to one of them, then those nearest to the nearest point left.
+  // Gathers tile after tile: the points nearest to one point, then those nearest to the nearest remaining point.
   void gather(std::int64_t begin, std::int64_t end) {
     for (; end - begin > most_rows; begin += most_rows) {
       stop_if_asked();
@@ -70,7 +70,7 @@ class SpatialSort {
     if (interrupted_ && interrupted_()) throw Stopped{};
   }
 
-  // What is not a number stands last: comparisons must be an order.
+  // NaN comes last, because comparisons must be an order.
   static Real sortable(Real key) { return std::isnan(key) ? std::numeric_limits<Real>::infinity() : key; }
 
   Real square_between(const Real* a, const Real* b) const {
@@ -81,7 +81,7 @@ class SpatialSort {
 
   const Real* point(std::int64_t i) const { return points_ + i * D_; }
 
-  // The point of these that is farthest from one of them.
+  // The point of [begin, end) that is farthest from point `from`.
   std::int64_t farthest(std::int64_t begin, std::int64_t end, std::int64_t from) const {
     std::int64_t found = from;
     Real most = 0;
@@ -93,7 +93,7 @@ class SpatialSort {
     return found;
   }
 
-  // Keys are places along the line between two points far apart.
+  // Keys are positions along the line between two distant points.
   void project(std::int64_t begin, std::int64_t end) {
     const std::int64_t one = farthest(begin, end, permutation_[begin]), other = farthest(begin, end, one);
     std::vector<Real> direction(D_);

@@ -1,13 +1,14 @@
 // Sums over a tile of scores, along its rows and its columns.
 //
 //   absorb       row_i = Σ_j e^{s_ij} / 2^p, col_j = Σ_i e^{s_ij} / 2^p     sums of a log-sum-exp, from a power of 2
-//   linear       Σ_j s_ij over the pairs that are in, and their number
+//   linear       Σ_j s_ij over the included pairs, and their number
 //
-// Powers of 2 are taken from exponents, exactly; a maximum subtracted from scores would round each of them. One
-// exponential serves a row and a column where both their powers lie within `reach` of the tile's; else each takes its
-// own. Within a tile sums are floats (doubles in fp64) of 8 terms at a time, beyond it doubles. V: a vector type.
+// A power of 2 is taken from the exponent, exactly; a maximum subtracted from scores would round each of them. One
+// exponential serves a row and a column if the powers of both lie within `reach` of the tile's power; else each takes
+// its own. Within a tile sums are floats (doubles in fp64) of 8 terms at a time; beyond a tile they are doubles. V: a
+// vector type.
 //
-// Functions are `flatten`: four vectors handed by way of memory to a function that was not inlined take twice the time.
+// Functions are `flatten`: passing four vectors through memory to a function that was not inlined doubles the time.
 #pragma once
 
 #include <algorithm>
@@ -23,12 +24,12 @@
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
 
-// Measured from a power 80 too large, what falls below the smallest float is under 2^{−125 + 80} = 3e-14 of its row: a
-// million of such terms are below its rounding. (Rows of a normal sample in 128 dimensions lie up to 75 apart.)
+// With a power 80 too large, terms below the smallest float are under 2^{−125 + 80} = 3e-14 of their row: a million of
+// them are below its rounding. (Rows of a normal sample in 128 dimensions lie up to 75 apart.)
 constexpr double reach = 80;
 
-// The power of 2 to measure from, given a maximum: the multiple of 16 below it, so that it seldom changes from tile to
-// tile and sums can be added as they are. Where every score is −inf, or one is +inf, it is 0.
+// The power of 2 for a maximum: the multiple of 16 below it, so that it seldom changes from tile to tile and sums can
+// be added as they are. It is 0 if every score is −inf or one is +inf.
 template <class Real>
 Real power_for(Real most) {
   return std::isfinite(most) ? 16 * std::floor(most * Real(1 / (16 * log_2))) : Real(0);
@@ -44,7 +45,7 @@ void clear(Real* line, std::int64_t n, Real value = 0) {
   for (std::int64_t i = 0; i < n; ++i) line[i] = value;
 }
 
-// Eight columns from `first` on of `sum_over`: their sums, and the rows' share, stay in registers.
+// Eight columns of `sum_over`, from `first` on: column sums and the rows' partial sums stay in registers.
 template <class V, bool keep, class F, class Real = typename V::Real>
 void sum_columns(const Strip<Real>& strip, const Tile<Real>& tile, std::int64_t first, Sides<Real> total, F&& f) {
   const std::int64_t ld = tile.s.ld;
@@ -68,8 +69,8 @@ void sum_columns(const Strip<Real>& strip, const Tile<Real>& tile, std::int64_t 
   for (const V& column : each) *to++ = sum(column);
 }
 
-// Sums over columns into total.row and, unless null, over rows into total.col, of f(scores, i, j): a vector or four of
-// them, of rows from i on and columns from j on. What f has made of them is written back if `keep`.
+// Sums of f(scores, i, j) over columns into total.row and, unless null, over rows into total.col. The scores are one
+// vector or four, of rows from i on and columns from j on. With `keep` the scores as f left them are written back.
 template <class V, bool keep = false, class F, class Real = typename V::Real>
 void sum_over(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> total, F&& f) {
   constexpr int block = 8;
@@ -105,7 +106,7 @@ template <class V, class Real = typename V::Real>
   sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return s; });
 }
 
-// s of a pair that is in, else 0; and 1 or 0.
+// `value` for an included pair, 0 for an excluded one.
 template <class S>
 S if_in(S s, S value) {
   return select(s == S(minus_infinity<typename S::Real>), S(typename S::Real(0)), value);
@@ -117,7 +118,7 @@ void linear(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> total,
   sum_over<V>(strip, tile, count, [](auto s, std::int64_t, std::int64_t) { return if_in(s, decltype(s)(Real(1))); });
 }
 
-// Scores times a tilt, which may be below 0; pairs that are out remain out.
+// Scores times a tilt, which may be negative; excluded pairs stay −inf.
 template <class V, class Real = typename V::Real>
 void tilted(const Strip<Real>& strip, const Tile<Real>& tile, Real tilt, Rows<Real> to) {
   each_score<V>(strip, tile, to, [=]<class S>(S s, std::int64_t, std::int64_t) {
@@ -126,8 +127,8 @@ void tilted(const Strip<Real>& strip, const Tile<Real>& tile, Real tilt, Rows<Re
   });
 }
 
-// Whether some score is so large that its product with log2 e has no exact whole part: then e^s is measured from a
-// maximum, which near it is exact again.
+// Whether some score is so large that its product with log2 e has no exact whole part. Then a maximum is subtracted
+// instead, which is exact near that maximum.
 template <class Real>
 bool beyond_powers(const Real* values, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i)
@@ -135,7 +136,7 @@ bool beyond_powers(const Real* values, std::int64_t n) {
   return false;
 }
 
-// Whether sums measured from a power of 2 have lost nothing to it.
+// Whether sums measured from a power of 2 have kept their digits.
 template <class Real>
 bool all_suit(const Real* sums, std::int64_t n) {
   const Real least = std::ldexp(Real(1), -int(reach)), most = 1 / least;
@@ -150,7 +151,7 @@ S exponential(double log_base, S s, S from) {
   return log_base == log_2 ? exp_over(s, from) : exp_over(s - from, S(typename S::Real(0)));
 }
 
-// What n sums are measured from, given the maxima: powers of 2, or these themselves. False if a score is beyond powers.
+// The references of n sums, given the maxima: powers of 2, or the maxima themselves. False if a score is beyond powers.
 template <class Real>
 bool choose(double log_base, Real* most, std::int64_t n) {
   if (log_base == log_2 && beyond_powers(most, n)) return false;
@@ -159,8 +160,8 @@ bool choose(double log_base, Real* most, std::int64_t n) {
   return true;
 }
 
-// Sums anew, measured from what suits each row and column alone, of those whose sums do not suit; from powers of 2 or
-// else, of all of them, from maxima. False if a score is beyond powers.
+// Rows and columns whose sums do not suit are summed again, each from a power of 2 of its own; or, unless log_base is
+// log 2, all of them from their maxima. False if a score is beyond powers.
 template <class V, class Real = typename V::Real>
 bool absorb_alone(double log_base, const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> from,
                   Sides<Real> total) {
@@ -191,13 +192,13 @@ bool absorb_alone(double log_base, const Strip<Real>& strip, const Tile<Real>& t
   return true;
 }
 
-// Sums measured from a power that two columns suggest, which saves finding the maxima; rows and columns far below it,
-// or above, get powers of their own. False if a score is beyond powers: then `total` says nothing.
+// Sums measured from a power that is guessed from two columns, so that no maxima are needed. Rows and columns far from
+// that power get powers of their own. False if a score is beyond powers: then `total` is meaningless.
 template <class V, class Real = typename V::Real>
 bool absorb_as_guessed(const Strip<Real>& strip, Tile<Real>& tile, Sides<Real> from, Sides<Real> total) {
   Real guess = largest_of<V>(strip, tile, tile.count < 2 ? tile.count : 2);
   if (guess == minus_infinity<Real>) guess = largest_of<V>(strip, tile, tile.count);
-  // Then no score whose row has a sum of the right size lies beyond 1000: see beyond_powers.
+  // If so, no score beyond 1000 (see beyond_powers) hides in a row whose sum has the right size.
   if (!(std::abs(guess) <= Real(850))) return false;
   const Real power = power_for(guess);
   absorb_bounded<V>(strip, tile, power, total, false);

@@ -1,4 +1,4 @@
-// Inner products and distances of single rows, which round less than those of tiles.
+// Inner products and distances of single rows. They round less than those of tiles.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
 
-// Σ_d term(d): eight sums side by side, which the compiler can keep in vectors, and which round eight times less.
+// Σ_d term(d) as eight sums side by side. The compiler can keep them in vectors, and they round eight times less.
 template <class Term>
 double sum_of(std::int64_t n, Term&& term) {
   double parts[8] = {};

@@ -1,5 +1,5 @@
-// Rows on their way in, before any tile: divided by their norms, copied once if they are few; and the gradient's way
-// back through the division.
+// The rows of a batch before any tile: divided by their norms, and copied once if they are few. And the gradient back
+// through the division.
 //
 //   x̂_i = x_i / max(‖x_i‖, 1e−12)        dx_i = (dx̂_i − x̂_i⟨x̂_i, dx̂_i⟩) / ‖x_i‖
 //
@@ -19,7 +19,7 @@
 
 namespace jessl {
 
-// Rows of a batch, one at a time, as its problem sees them; a place for each of several threads.
+// Reads the rows of a batch one at a time, as the problem sees them; each thread has a place of its own.
 template <class Real>
 class RowReader {
  public:
@@ -45,7 +45,7 @@ class RowReader {
 template <class Real>
 class NormalizedRows {
  public:
-  // From here on the batch's rows are normalized, wherever they are put.
+  // Sets the batch's row factors: from here on its rows are normalized wherever they are loaded.
   NormalizedRows(Batch& batch, const Options& options) : D_(batch.columns), factor_(batch.rows) {
     const RowReader<Real> reader(batch, options.threads);
     for_rows(batch.rows, batch.columns, options, [&](std::int64_t first, std::int64_t end, int thread) {
@@ -56,12 +56,12 @@ class NormalizedRows {
       }
     });
     batch.row_factor = factor_.data();
-    // Not of NaN, nor of infinity.
+    // A row with a NaN or an infinity does not get norm 1.
     batch.normalized = std::all_of(factor_.begin(), factor_.end(), [](Real factor) { return factor > 0; });
   }
   NormalizedRows(const NormalizedRows&) = delete;
 
-  // The gradient by a normalized row, which stands at this place in memory, becomes that by the row itself.
+  // Turns the gradient of a normalized row into that of the given row, which is number `place` in memory.
   void back(std::int64_t place, const Real* row, Real* gradient) const {
     const Real along = factor_[place] < Real(1 / shortest) ? Real(dot(row, gradient, D_)) : Real(0);
     for (std::int64_t d = 0; d < D_; ++d) gradient[d] = factor_[place] * (gradient[d] - along * row[d]);
@@ -73,13 +73,13 @@ class NormalizedRows {
   std::vector<Real> factor_;
 };
 
-// A small batch copied once, as its problem sees it: in its permutation, times its factors, in the real type. Products
-// read it where it stands then (`rows_ready` of rows.h), where else each pass copies each tile for each strip.
+// A small batch copied once, as its problem sees it: permuted, times its factors, in the real type. Products then read
+// the copy in place (`rows_ready` of rows.h); otherwise each pass would copy each tile for each strip.
 template <class Real>
 class ReadyRows {
  public:
-  // From here on the batch stands here, in a small part of the workspace, if it fits. One that products can read
-  // already, or could not read here either, stays where it is; unless it must be brought together, `whatever` it takes.
+  // Copies the batch into a small part of the workspace if it fits and if products can read the copy but not the
+  // original. With `whatever` it is copied in any case.
   ReadyRows(Batch& batch, Options& options, bool whatever = false) {
     const std::int64_t ld = padded<Real>(batch.columns), bytes = Scratch::size_of<Real>(batch.rows * ld);
     const bool whole_lines = batch.columns * std::int64_t(sizeof(Real)) % 64 == 0;

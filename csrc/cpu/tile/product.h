@@ -1,13 +1,13 @@
-// Matrix products of a tile, C = factor·A·B or C += A·B, in registers: R rows of C by 1 or 2 vectors of its columns at
-// a time.
+// Matrix products of a tile, C = factor·A·B or C += A·B: R rows of C by 1 or 2 vectors of its columns at a time stay in
+// registers.
 //
 //   C[r][c] = factor · Σ_k A[k·a_k + r·a_r] · B[k·b_k + c]        or   (A − B)²
 //
-// A is read as single numbers, broadcast, so that it may lie in memory either way round; B and C by whole vectors along
-// their rows: what fills up their last vector must be readable, and in C writable. Nothing is packed: tiles are small
-// enough to stay in L2, and row strides in scratch memory are odd numbers of cache lines (`padded` in tile.h), so that
-// the rows of a block do not compete for one set; embeddings read where they stand have whole vectors and no stride of
-// whole pages (`stand_ready` in rows.h).
+// A is read as single broadcast numbers, so it may be transposed in memory. B and C are read as whole vectors along
+// their rows, so the rest of the last vector must be readable, and writable in C. Nothing is packed: tiles are small
+// enough to stay in L2. Row strides in scratch memory are odd numbers of cache lines (`padded` in tile.h), so that the
+// rows of a block do not compete for one set. Embeddings read in place have whole vectors and no stride of whole pages
+// (`stand_ready` in rows.h).
 #pragma once
 
 #include <cstdint>
@@ -27,9 +27,9 @@ struct Operands {
 template <class V>
 constexpr int rows_at_once = sizeof(V) == 64 ? 12 : 6;
 
-// One block of C. Rows are addressed in threes, base + {0, 1, 2}·stride, which x86 does within one instruction. What C
-// holds is asked for early and added last: gradients come from L3 or memory, and no product waits for them. `squares`:
-// Σ_k (A − B)² in place of Σ_k A·B, the squared distances of rows.
+// One block of C. Rows are addressed in threes, base + {0, 1, 2}·stride, which x86 does within one instruction. C is
+// prefetched early and added last, because gradients come from L3 or memory and no product should wait for them.
+// `squares`: Σ_k (A − B)² in place of Σ_k A·B, the squared distances of rows.
 template <class V, int R, int Vectors, bool squares, class Real = typename V::Real>
 void block_product(const Operands<Real>& o, std::int64_t K, bool accumulate) {
   constexpr int bases = (R + 2) / 3;
@@ -64,7 +64,7 @@ void block_product(const Operands<Real>& o, std::int64_t K, bool accumulate) {
     for (int t = 0; t < bases; ++t) a[t] += o.a_k;
   }
   const V factor(o.factor);
-  Real* const c_rows = o.c;  // named here: what is read through `o` would be read again after every store
+  Real* const c_rows = o.c;  // a local: the compiler would read `o` again after every store
   const std::int64_t c_r = o.c_r;
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r)
@@ -75,7 +75,7 @@ void block_product(const Operands<Real>& o, std::int64_t K, bool accumulate) {
     }
 }
 
-// The rows of C that are left over when blocks of R do not fit any more.
+// The last rows of C, fewer than a block of R.
 template <class V, int Vectors, bool squares, int R = rows_at_once<V> - 1, class Real = typename V::Real>
 void last_rows(const Operands<Real>& o, std::int64_t rows, std::int64_t K, bool accumulate) {
   if constexpr (R > 0) {

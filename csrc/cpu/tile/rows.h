@@ -1,4 +1,4 @@
-// Embeddings made ready for products: where they stand, or converted, scaled and centered in scratch memory; and
+// Embeddings made ready for products: read in place, or converted, scaled and centered in scratch memory; and
 // transposed.
 #pragma once
 
@@ -29,8 +29,8 @@ float widened(BFloat16 x) { return std::bit_cast<float>(std::uint32_t(x.bits) <<
 struct Float16 {
   std::uint16_t bits;
 };
-// The bits moved to where a float has them are the number times 2^−112, subnormals included: float multiplication does
-// the rest. Infinities and NaN, whose exponent is all ones, need the larger exponent of a float.
+// The bits shifted to a float's positions are the number times 2^−112, subnormals included, so one multiplication
+// converts it. Infinities and NaN, whose exponent is all ones, need the larger exponent of a float.
 float widened(Float16 x) {
   const std::uint32_t sign = std::uint32_t(x.bits & 0x8000u) << 16, magnitude = std::uint32_t(x.bits & 0x7fffu) << 13;
   const float scaled = std::bit_cast<float>(magnitude) * 0x1p112f;
@@ -58,7 +58,8 @@ void copy_rows(const Batch& batch, std::int64_t first, std::int64_t count, const
   }
 }
 
-// Rows [first, first + count) of a batch as it is seen, in the real type, times their factors, less the center.
+// Rows [first, first + count) of a batch in the problem's order, in the real type, times their factors, minus the
+// center.
 template <class Real>
 void load_rows(const Batch& batch, std::int64_t first, std::int64_t count, const Real* center, Rows<Real> out) {
   switch (batch.element) {
@@ -69,7 +70,7 @@ void load_rows(const Batch& batch, std::int64_t first, std::int64_t count, const
   }
 }
 
-// Row i where it stands, if it is there as load_rows would make it; else null.
+// Row i in place, if load_rows would make the same of it; else null.
 template <class Real>
 const Real* row_in_place(const Batch& batch, std::int64_t i) {
   const bool same = batch.element == element_of<Real>;
@@ -78,9 +79,9 @@ const Real* row_in_place(const Batch& batch, std::int64_t i) {
   return same && piece.column_stride == 1 && !batch.row_factor ? piece.row<Real>(place) : nullptr;
 }
 
-// Whether products can read rows [first, first + count) where they stand: as load_rows would make them, in whole cache
-// lines, so that whole vectors may be read; and not a multiple of 4 KiB apart, where each row would lie in the same set
-// of L1.
+// Whether products can read rows [first, first + count) in place. The rows must be as load_rows would make them, in
+// whole cache lines, so that whole vectors may be read, and not a multiple of 4 KiB apart, because then all would lie
+// in the same set of L1.
 template <class Real>
 bool stand_ready(const Batch& batch, std::int64_t first, std::int64_t count) {
   constexpr std::int64_t line = 64 / sizeof(Real), page = 4096 / sizeof(Real);
@@ -92,7 +93,7 @@ bool stand_ready(const Batch& batch, std::int64_t first, std::int64_t count) {
          ld % page != 0;
 }
 
-// Rows [first, first + count) for products: where they stand, or loaded into `place`.
+// Rows [first, first + count) for products: in place, or loaded into `place`.
 template <class Real>
 Rows<const Real> rows_ready(const Batch& batch, std::int64_t first, std::int64_t count, const Real* center,
                             Rows<Real> place) {
@@ -106,7 +107,7 @@ Rows<const Real> rows_ready(const Batch& batch, std::int64_t first, std::int64_t
 template <class Real>
 void transpose_four(const Real* from, std::int64_t from_ld, Real* to, std::int64_t to_ld) {
 #ifdef __SSE__
-  if constexpr (sizeof(Real) == sizeof(float)) {  // a third of the time that the loops below are compiled to
+  if constexpr (sizeof(Real) == sizeof(float)) {  // a third of the time of the loops below
     __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + from_ld), c = _mm_loadu_ps(from + 2 * from_ld),
            d = _mm_loadu_ps(from + 3 * from_ld);
     _MM_TRANSPOSE4_PS(a, b, c, d);
@@ -121,8 +122,8 @@ void transpose_four(const Real* from, std::int64_t from_ld, Real* to, std::int64
     for (std::int64_t i = 0; i < 4; ++i) to[d * to_ld + i] = from[i * from_ld + d];
 }
 
-// The transpose of (count, D) rows, (D, lanes); zeros beyond count. In blocks, so that a cache line that is
-// written to is filled while it is there.
+// The transpose of (count, D) rows, (D, lanes), with zeros beyond count. It goes by blocks, so that a cache line is
+// filled while it is in cache.
 template <class Real>
 void transpose(Rows<const Real> rows, std::int64_t count, std::int64_t D, std::int64_t lanes, Rows<Real> out) {
   constexpr std::int64_t block = 16;

@@ -1,6 +1,7 @@
-// A strip and a tile loaded, and the tile's scores s_ij = φ(u_ij) + r_i + c_j computed, excluded pairs −inf.
+// Loads a strip and a tile and computes the tile's scores s_ij = φ(u_ij) + r_i + c_j, −inf for excluded pairs.
 //
-// u is a product of the tile's rows with the strip's transpose, or their squared distances times −α. V: a vector type.
+// u is the product of the tile's rows with the strip's transpose, or their squared distances times −α. V: a vector
+// type.
 #pragma once
 
 #include <cmath>
@@ -19,8 +20,8 @@ namespace {  // each file that includes this has a copy of its own, compiled for
 template <class Real>
 constexpr Real minus_infinity = -std::numeric_limits<Real>::infinity();
 
-// Numbers for s, which is a vector of scores, of rows from i on, or four of them, of columns from j on: one for each of
-// the rows, one for each of the columns, or one for each pair.
+// Numbers that belong to s: one for each row, one for each column, or one for each pair. s is a vector of scores of
+// rows from i on, or four such vectors of columns from j on.
 template <class V, class S, class Real = typename V::Real>
 S at_rows(S, const Real* line) {
   return S(V::load(line));
@@ -37,7 +38,7 @@ S at_pairs(S, Rows<Real> of, std::int64_t i, std::int64_t j) {
   return S::load(of.data + j * of.ld + i, of.ld);
 }
 
-// f(score, its row, its column) of every pair is written to `to`, which may be the tile: of four columns at once.
+// Writes f(score, row, column) of every pair to `to`, which may be the tile, four columns at a time.
 template <class V, class F, class Real = typename V::Real>
 void each_score(const Strip<Real>& strip, const Tile<Real>& tile, Rows<Real> to, F&& f) {
   const auto columns = [&]<class S>(S s, std::int64_t j) {
@@ -84,11 +85,11 @@ void load_tile(const Problem& p, Tile<Real>& tile) {
   if (p.expands_squares()) minus_squares<Real>(tile.rows, tile.count, p.D(), p.scale, tile.inside);
 }
 
-// Write −inf where a pair is excluded.
+// Writes −inf for every excluded pair.
 template <class Real>
 void exclude(const Exclusion& exclusion, std::int64_t first_row, std::int64_t rows, std::int64_t first_col,
              std::int64_t cols, Rows<Real> s) {
-  // Pairs of this tile on a diagonal: i runs over those for which j = i + offset + first_row − first_col is a column.
+  // Visits the tile's pairs on a diagonal: every i for which j = i + offset + first_row − first_col is a column.
   const auto along = [&](std::int64_t offset, auto&& visit) {
     for (std::int64_t i = 0; exclusion.moved.row_number && i < rows; ++i) {
       const std::int64_t number = exclusion.moved.row_number[first_row + i] + offset;
@@ -162,7 +163,7 @@ Real largest_of(const Strip<Real>& strip, const Tile<Real>& tile, std::int64_t c
   return largest(most);
 }
 
-// u becomes φ(u) + r + c; φ'(u) is kept where somebody will need it.
+// u becomes φ(u) + r + c; φ'(u) is stored if the tile has room for it.
 template <class V, class Real = typename V::Real>
 void to_score(const Phi& phi, const Strip<Real>& strip, Tile<Real>& tile) {
   for (std::int64_t j = 0; j < tile.count; ++j)
@@ -174,7 +175,7 @@ void to_score(const Phi& phi, const Strip<Real>& strip, Tile<Real>& tile) {
     }
 }
 
-// Write −inf into what is no pair: excluded pairs, and the padding of the strip.
+// Writes −inf for excluded pairs and for the padding of the strip.
 template <class V, class Real = typename V::Real>
 void leave_out(const Problem& p, const Strip<Real>& strip, Tile<Real>& tile) {
   exclude(p.exclude, strip.first, strip.count, tile.first, tile.count, tile.s);

@@ -1,8 +1,8 @@
-// The weights of a tile's pairs in the gradient, P_ij = ∂/∂s_ij, made of its scores, and what follows them.
+// The weights P_ij = ∂/∂s_ij of a tile's pairs, made from its scores in place.
 //
 //   exponentials   s_ij → P_ij = g_i e^{s_ij − L_i} + h_j e^{s_ij − L_j}
 //   a ψ            s_ij → P_ij = ψ'(s_ij)·(g_i + h_j)
-//   with a spread  P_ij gains b_i (e^{s_ij − L_i} − 1/n_i) where the pair is in, and the same of the column
+//   with a spread  P_ij gains b_i (e^{s_ij − L_i} − 1/n_i) for an included pair, and the same for the column
 //
 // One exponential serves a row and a column as in absorb.h. A weight is rounded once. V: a vector type.
 #pragma once
@@ -17,8 +17,8 @@
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
 
-// One side's weights on lines of whole vectors. Factors of no side, and beyond the end, are 0, measured from where the
-// last one is.
+// One side's weights, padded to whole vectors. Factors of an absent side and of the padding are 0; the padding has the
+// reference of the last row.
 template <class V>
 struct Lines {
   using Real = typename V::Real;
@@ -26,7 +26,7 @@ struct Lines {
       mean[most_rows + 16];
   static constexpr int together = V::lanes < 4 ? 4 : V::lanes;  // a vector of rows, four columns
   bool far[most_rows / together + 1];
-  std::int64_t size, n;  // n is 0 where there is no side
+  std::int64_t size, n;  // n is 0 for an absent side
   Lines(SoftmaxSide<Real> side, std::int64_t count, bool with_spread = false)
       : size(count), n(side.factor ? count : 0) {
     const auto fill = [count](Real* line, const Real* given) {
@@ -42,8 +42,8 @@ struct Lines {
     for (std::int64_t i = 0; i < n; i += V::lanes) most = max(V::load(from + i), most);
     return largest(most);
   }
-  // The factors for another power of 2, exactly; far says where, within so many, some power is too far below it for
-  // that. Factors that are 0, of rows without a pair, are measured from 0, which may be too far away for a power.
+  // The factors for another power of 2, exactly. `far` marks the groups of `together` rows in which some power is too
+  // far below it. A factor of 0, of a row without a pair, has the reference 0, which may be too far away for a power.
   void share(Real power) {
     std::fill_n(far, most_rows / together + 1, false);
     for (std::int64_t i = 0; i < size; i += V::lanes) {
@@ -54,8 +54,7 @@ struct Lines {
   }
 };
 
-// With a spread: each side with an exponential of its own. What is tiny beside the spread's part is added to it
-// unrounded.
+// With a spread each side takes its own exponential. The tiny factor's part is added to the spread's part unrounded.
 template <class V, class Real = typename V::Real>
 [[gnu::flatten]] void score_grad_with_spread(double log_base, const Strip<Real>& strip, Tile<Real>& tile,
                                              SoftmaxSide<Real> row, SoftmaxSide<Real> col) {
@@ -82,7 +81,7 @@ template <class V, class Real = typename V::Real>
     return each_score<V>(strip, tile, tile.s, [&](auto s, std::int64_t i, std::int64_t j) {
       return psi_slope(op, s) * (at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j));
     });
-  // Each side with an exponential of its own.
+  // Each side takes its own exponential.
   const auto apart = [&](auto s, std::int64_t i, std::int64_t j) {
     const auto p = exponential(log_base, s, at_rows<V>(s, rows.from + i)) * at_rows<V>(s, rows.factor + i);
     if (!cols.n) return p;
@@ -99,7 +98,7 @@ template <class V, class Real = typename V::Real>
   });
 }
 
-// row_i = Σ_j ψ(s_ij), col_j = Σ_i ψ(s_ij), and unless `weigh` is false P in place of the scores.
+// row_i = Σ_j ψ(s_ij), col_j = Σ_i ψ(s_ij); with `weigh` the scores become P.
 template <class V, class Real = typename V::Real>
 [[gnu::flatten]] void absorb_psi(Op psi, const Strip<Real>& strip, Tile<Real>& tile, Sides<Real> total, bool weigh,
                                  SoftmaxSide<Real> row, SoftmaxSide<Real> col) {
@@ -108,7 +107,7 @@ template <class V, class Real = typename V::Real>
     return at_rows<V>(s, rows.factor + i) + at_columns<V>(s, cols.factor + j);
   };
   const auto absorb = [&]<bool keep>(std::bool_constant<keep>) {
-    if (psi == Op::softplus)  // a loop of its own, without a branch within: one exponential for both
+    if (psi == Op::softplus)  // a loop without a branch inside: one exponential serves value and slope
       return sum_over<V, keep>(strip, tile, total, [&](auto& s, std::int64_t i, std::int64_t j) {
         const auto e = exp_of_minus_abs(s), value = softplus_from(s, e);
         if constexpr (keep) s = logistic_from(s, e) * factor(s, i, j);
@@ -134,7 +133,7 @@ template <class V, class Real = typename V::Real>
   });
 }
 
-// Weights of another tilt are added to those that are there; or those that are there multiplied by φ'(u).
+// Adds the weights of another tilt to the tile; or, as a product, multiplies the tile by φ'(u).
 template <class V, class Real = typename V::Real>
 void combine(const Strip<Real>& strip, Tile<Real>& tile, Rows<Real> more, bool product) {
   each_score<V>(strip, tile, tile.s, [=](auto s, std::int64_t i, std::int64_t j) {

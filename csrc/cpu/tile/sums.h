@@ -1,5 +1,5 @@
-// What a sweep over the pairs adds up, tile by tile; what arrives at these sums from above; and the gradients it makes
-// of that.
+// The sums that a sweep over the pairs makes tile by tile, the upstream gradients of these sums, and the gradients of
+// the problem's arguments.
 #pragma once
 
 #include <algorithm>
@@ -13,11 +13,11 @@
 
 namespace jessl {
 
-// What is made of a row's sums: in more digits than these have, since much of it is differences.
+// The type for arithmetic on a row's sums: more digits than the sums have, because much of it is differences.
 template <class Real>
 using Wide = std::conditional_t<sizeof(Real) == sizeof(float), double, long double>;
 
-// Sums Σ e^s / e^m = z, each of them with an m of its own; or sums of ψ, where m is 0.
+// Sums z = Σ e^s / e^m, each with an m of its own; or sums of ψ, where m is 0.
 struct OnlineLse {
   std::vector<double> m, z;
   explicit OnlineLse(std::int64_t n) : m(n), z(n) {}
@@ -27,11 +27,11 @@ struct OnlineLse {
     std::fill(z.begin(), z.end(), 0);
   }
 
-  // Take in n more, the i-th at place first + i and measured from log_base·from[i].
+  // Adds n sums; the i-th belongs to place first + i and is measured from log_base·from[i].
   template <class Real>
   void merge(std::int64_t first, std::int64_t n, const Real* from, double log_base, const Real* total) {
     double *const own_m = m.data() + first, *const own_z = z.data() + first;
-    bool together = true;  // mostly: a loop without branches
+    bool together = true;  // the usual case, a loop without branches
     for (std::int64_t i = 0; i < n; ++i) together &= own_m[i] == log_base * double(from[i]);
     if (together) {
       for (std::int64_t i = 0; i < n; ++i) own_z[i] += double(total[i]);
@@ -39,7 +39,7 @@ struct OnlineLse {
     }
     for (std::int64_t i = 0; i < n; ++i) take_in(own_m[i], own_z[i], log_base * double(from[i]), double(total[i]));
   }
-  // m in so many digits: a double is too short where it stands for a power of 2.
+  // m in enough digits: a double is too short for a power of 2 times log 2.
   template <class Real>
   Wide<Real> measured_from(std::int64_t i) const {
     if constexpr (sizeof(Real) == sizeof(float)) return m[i];
@@ -51,7 +51,7 @@ struct OnlineLse {
   Wide<Real> log_sum_exp(std::int64_t i) const {
     return (z[i] == 1 ? 0 : std::log(Wide<Real>(z[i]))) + measured_from<Real>(i);
   }
-  // Take in one more, total · e^from.
+  // Adds one more, total · e^from.
   void add(std::int64_t i, double from, double total) { take_in(m[i], z[i], from, total); }
 
  private:
@@ -63,17 +63,17 @@ struct OnlineLse {
       z += more;
     } else if (more != 0) {
       double& less = from < m ? more : z;
-      if (!std::isinf(less)) less *= std::exp(-std::abs(from - m));  // which may be 0, and infinity times 0 is NaN
+      if (!std::isinf(less)) less *= std::exp(-std::abs(from - m));  // the factor may be 0: infinity · 0 is NaN
       z += more;
       m = std::max(m, from);
     }
   }
 };
 
-// Of the rows of a problem, or of some of them, or of its columns.
+// The sums of a problem's rows, of some of them, or of its columns.
 struct SideSums {
   std::vector<OnlineLse> of_tilt;
-  std::vector<double> linear, count;  // Σ s of the pairs that are in, and their number; empty unless asked for
+  std::vector<double> linear, count;  // Σ s of the included pairs, and their number; empty unless requested
 
   SideSums() = default;
   SideSums(const Terms& terms, std::int64_t n)
@@ -88,7 +88,7 @@ struct SideSums {
     std::fill(linear.begin(), linear.end(), 0);
     std::fill(count.begin(), count.end(), 0);
   }
-  // Take in the first n of others, at `first`.
+  // Adds the first n sums of `more`, at places from `first` on.
   void merge(std::int64_t first, std::int64_t n, const SideSums& more) {
     for (std::size_t k = 0; k < of_tilt.size(); ++k)
       of_tilt[k].merge(first, n, more.of_tilt[k].m.data(), 1.0, more.of_tilt[k].z.data());
@@ -101,15 +101,15 @@ struct SideSums {
   }
 };
 
-// Of a symmetric problem the rows' are the columns'.
+// Both sides of a sweep. In a symmetric problem the rows' sums are the columns' sums.
 struct Sums {
   SideSums rows, columns;
 
   SideSums& of(bool cols) { return cols ? columns : rows; }
 };
 
-// What arrives at the sums of one side: at each log-sum-exp or sum of ψ; and at how far the first of these lies above
-// the mean of its scores, empty for 0.
+// Upstream gradients of one side's sums: of each log-sum-exp or sum of ψ; and of the spread, by which the first of
+// these exceeds the mean of its scores, empty for 0.
 struct SideSlopes {
   std::vector<std::vector<double>> of_tilt;
   std::vector<double> spread;
@@ -117,15 +117,15 @@ struct SideSlopes {
   bool empty() const { return of_tilt.empty(); }
 };
 
-// Gradients of a problem's arguments. Null where nobody asks. Added to what is there. In a symmetric problem x holds
-// both halves, and y is null.
+// Gradients of a problem's arguments; null where none is requested. Results are added. In a symmetric problem x
+// receives both halves, and y is null.
 template <class Real>
 struct Gradients {
   Real *x = nullptr, *y = nullptr;
   double* scale = nullptr;
   Real *row_bias = nullptr, *col_bias = nullptr;
-  Columns columns = {0, std::numeric_limits<std::int64_t>::max()};  // of Y, those whose gradient y holds
-  // x and y of dot scores stay without α, for a call that adds its own to them and finishes both.
+  Columns columns = {0, std::numeric_limits<std::int64_t>::max()};  // the columns of Y that y has room for
+  // x and y of dot scores are left without the factor α: a later call adds to them and finishes both.
   bool unfinished = false;
 
   bool any() const { return x || y || scale || row_bias || col_bias; }

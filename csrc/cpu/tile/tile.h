@@ -1,8 +1,8 @@
-// What the drivers know of a processor: a strip of rows, a tile of scores, and a table of functions on them.
+// All that the passes know of a processor: a strip of rows, a tile of scores, and a table of functions on them.
 //
 // A tile is up to `most_rows` columns j of the problem by up to `most_rows` rows i, a *strip*. It is stored with the
-// rows of the strip along its vectors, s[j·ld + i], so that only the strip is ever transposed: once per strip, not once
-// per tile. Rows that fill up the last vector have the score −inf. One file per instruction set fills one table
+// rows of the strip along its vectors, s[j·ld + i], so that only the strip is transposed, once per strip and not once
+// per tile. The padding of the last vector has the score −inf. One file per instruction set fills one table
 // (tile_*.cpp).
 #pragma once
 
@@ -16,8 +16,8 @@ namespace jessl {
 inline constexpr double log_2 = 0.6931471805599453;
 inline constexpr long double log_2_long = 0.693147180559945309417232121458176568L;
 
-// Rows of a strip and columns of a tile, at most. 192 is a multiple of every vector and register block, and a tile of
-// floats takes 144 KiB: with its embeddings it stays in an L2 of 1 MiB up to D ≈ 256.
+// The most rows of a strip, and columns of a tile. 192 is a multiple of every vector and register block. A tile of
+// floats takes 144 KiB and stays, with its embeddings, in an L2 of 1 MiB up to D ≈ 256.
 inline constexpr std::int64_t most_rows = 192;
 
 // The length of a row of n numbers in scratch memory: whole vectors, and an odd number of cache lines, since rows a
@@ -28,32 +28,32 @@ constexpr std::int64_t padded(std::int64_t n) {
   return (lines | 1) * per_line;
 }
 
-// Some rows of a batch: in scratch memory, (count, ld), the padding 0; or where they stand, if that is as good
-// (rows.h).
+// Some rows of a batch, (count, ld): in scratch memory with a padding of 0, or in place, if products can read them
+// there (rows.h).
 template <class Real>
 struct Rows {
   Real* data;
   std::int64_t ld;
 };
 
-// A strip, made ready to be compared with any tile's rows.
+// A strip, ready to be scored against any tile.
 template <class Real>
 struct Strip {
   std::int64_t first, count, lanes;   // rows [first, first + count), and count rounded up to whole vectors
-  Rows<const Real> rows, plain_rows;  // x_i, centered where a square is expanded; and not
-  Rows<Real> place, plain_place;      // for them, where they must be copied
+  Rows<const Real> rows, plain_rows;  // x_i, centered if squares are expanded; and x_i as they are
+  Rows<Real> place, plain_place;      // room for copies of them
   Rows<Real> across, plain_across;    // (D, ld): their transposes
-  Real *inside, *bias;                // (lanes): −α‖x_i‖² where a square is expanded, else 0; r_i, −inf in the padding
+  Real *inside, *bias;                // (lanes): −α‖x_i‖² if squares are expanded, else 0; r_i, −inf in the padding
 };
 
 template <class Real>
 struct Tile {
   std::int64_t first, count;          // columns [first, first + count)
   Rows<const Real> rows, plain_rows;  // y_j
-  Rows<Real> place, plain_place;      // for them, where they must be copied
+  Rows<Real> place, plain_place;      // room for copies of them
   Real *inside, *bias;                // (count): −α‖y_j‖²; c_j
-  Rows<Real> s;                       // (count, lanes): scores, and later what takes their place
-  Rows<Real> slope, t;                // the same for φ'(u) and t = −‖x_i − y_j‖²; null where nobody needs them
+  Rows<Real> s;                       // (count, lanes): scores, later their terms, weights and U
+  Rows<Real> slope, t;                // the same for φ'(u) and t = −‖x_i − y_j‖²; null if not needed
   bool close;                         // squares were taken by differences, from the plain rows
 };
 
@@ -68,8 +68,8 @@ struct Sides {
   Real *row, *col;
 };
 
-// One side of a gradient, as softmax_weights.h makes it: terms are factor · e^s / e^{log_base·from}, or factor · ψ'(s).
-// Where there is a spread, spread · e^s / e^{log_base·from} − mean is added to those of pairs that are in.
+// One side's weights, as softmax_weights.h makes them: factor · e^s / e^{log_base·from}, or factor · ψ'(s). With a
+// spread, included pairs gain spread · e^s / e^{log_base·from} − mean.
 template <class Real>
 struct SoftmaxSide {
   const Real *from = nullptr, *factor = nullptr, *spread = nullptr, *mean = nullptr;
@@ -77,27 +77,27 @@ struct SoftmaxSide {
 
 template <class Real>
 struct TileOps {
-  // Load rows of X, and their transpose where scores will be made of it, or of Y (a close tile's as they are, too);
-  // load a tile and compute its scores.
+  // Loads rows of X and, if scores will be computed (`across`), their transpose. Loads rows of Y, for a close tile also
+  // uncentered. Loads a tile and computes its scores.
   void (*load_strip)(const Problem&, Strip<Real>&, bool across);
   void (*load_tile)(const Problem&, Tile<Real>&);
   void (*score)(const Problem&, const Strip<Real>&, Tile<Real>&);
 
-  // Row and column sums of e^s / 2^power, for scores known to lie near it; `keep` writes the terms over the scores. The
-  // columns' are skipped where their pointer is null.
+  // Row and column sums of e^s / 2^power, for scores known to lie near that power. `keep` writes the terms over the
+  // scores. Column sums are skipped if their pointer is null.
   void (*absorb_bounded)(const Strip<Real>&, Tile<Real>&, Real power, Sides<Real> total, bool keep);
-  // The same for any scores, measured from what is found to suit them: e^s / e^{log_base·from}. Returns log_base: log
-  // 2, or 1 where powers will not do.
+  // The same for any scores, with references that suit them: e^s / e^{log_base·from}. Returns log_base: log 2, or 1 if
+  // a score is too large for powers of 2.
   double (*absorb_any)(const Strip<Real>&, Tile<Real>&, Sides<Real> from, Sides<Real> total);
-  // Sums of the scores of pairs that are in, and their numbers.
+  // Sums of the scores of included pairs, and their numbers.
   void (*linear)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total, Sides<Real> count);
-  // Scores times a tilt, written to a tile of the same shape, which may be the same.
+  // Scores times a tilt, written to a tile of the same shape or to the tile itself.
   void (*tilted)(const Strip<Real>&, const Tile<Real>&, Real tilt, Rows<Real> to);
 
   // Scores become P = ∂/∂s, given the weights of rows and, if not null, of columns.
   void (*score_grad)(Op, double log_base, const Strip<Real>&, Tile<Real>&, SoftmaxSide<Real> row,
                      SoftmaxSide<Real> col);
-  // Row and column sums of ψ(s), and where pairs are weighed P as score_grad makes it, at once.
+  // Row and column sums of ψ(s); with `weigh` the scores become P at the same time, as score_grad makes it.
   void (*absorb_psi)(Op, const Strip<Real>&, Tile<Real>&, Sides<Real> total, bool weigh, SoftmaxSide<Real> row,
                      SoftmaxSide<Real> col);
   // Terms that absorb_bounded kept become P.
@@ -108,14 +108,14 @@ struct TileOps {
   void (*sum)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total);
   double (*dot_t)(const Strip<Real>&, const Tile<Real>&);
 
-  // From U = ∂/∂u the gradients of the embeddings, without α, added to what is there unless null: Σ_j U_ij y_j, (count
-  // of strip, ld), where `fresh` says that nothing is there yet; and Σ_i U_ij x_i of the tile's columns `which`, (count
-  // of these, D) without padding, by way of `spare` (count of tile, ld) if need be. In a close tile Σ_j U_ij (y_j −
-  // x_i) and Σ_i U_ij (x_i − y_j).
+  // Gradients of the embeddings from U = ∂/∂u, without the factor α, added to their targets unless these are null:
+  // Σ_j U_ij y_j, (count of strip, ld), which overwrites its target if `fresh`; and Σ_i U_ij x_i of the tile's columns
+  // `which`, (count of these, D) without padding, by way of `spare` (count of tile, ld) if D is no whole number of
+  // vectors. In a close tile Σ_j U_ij (y_j − x_i) and Σ_i U_ij (x_i − y_j).
   void (*backward)(const Problem&, const Strip<Real>&, const Tile<Real>&, Rows<Real> to_rows, bool fresh,
                    Rows<Real> spare, Columns which, Real* columns);
 
-  // Add `count` rows of D numbers to those at `to`, which follow each other without padding.
+  // Adds `count` rows of D numbers to those at `to`, which have no padding.
   void (*add_rows)(Rows<Real> from, std::int64_t count, std::int64_t D, Real* to);
 };
 

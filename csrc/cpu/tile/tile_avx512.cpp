@@ -1,8 +1,7 @@
 // The tile functions for AVX-512 (F, DQ, BW, VL).
 //
-// The standard headers come first: an inline function of theirs compiled for this processor could be the one the linker
-// keeps for all. What is included below the pragma has no linkage, or is a template on a vector type that exists in
-// this file alone.
+// The standard headers come first: the linker could keep an inline function of theirs compiled here, for all files.
+// Everything included below the pragma has no linkage, or is a template on a vector type that exists only in this file.
 #include <bit>
 #include <cmath>
 #include <cstdint>

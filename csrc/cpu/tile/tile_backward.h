@@ -1,8 +1,8 @@
-// The gradient of a tile's scores taken back to its embeddings: Σ_j U_ij y_j and Σ_i U_ij x_i, or of differences
+// From the gradient U of a tile's scores to its embeddings: Σ_j U_ij y_j and Σ_i U_ij x_i, or with differences
 //
 //   Σ_j U_ij (y_j − x_i)   and   Σ_i U_ij (x_i − y_j)
 //
-// where points are close and the two sums would nearly cancel. V: a vector type.
+// if points are close, where the two sums would nearly cancel. V: a vector type.
 #pragma once
 
 #include "cpu/tile/absorb.h"
@@ -12,7 +12,7 @@
 namespace jessl {
 namespace {  // each file that includes this has a copy of its own, compiled for its own processor
 
-// C[r][c] += Σ_k A[k, r] · (B[k][c] − O[r][c]), half as many rows at once as a product, since O stays in registers too.
+// C[r][c] += Σ_k A[k, r] · (B[k][c] − O[r][c]), half as many rows at once as a product, because O stays in registers.
 template <class V, int R, class Real = typename V::Real>
 void backward_block(const Operands<Real>& o, const Real* own, std::int64_t own_r, std::int64_t K) {
   V c[R], from[R];
@@ -45,8 +45,8 @@ void backward_by_differences(Operands<Real> o, const Real* own, std::int64_t own
   }
 }
 
-// Few dimensions do not fill a vector. Here the vector runs along the strip instead, one dimension after the other and
-// `Columns` columns at once, and one difference serves both sums.
+// Few dimensions do not fill a vector. Here vectors run along the strip instead, one dimension after the other and
+// `Columns` columns at a time, and one difference serves both sums.
 template <class V, int Columns, class Real = typename V::Real>
 void backward_columns(const Problem& p, const Strip<Real>& strip, const Tile<Real>& tile, std::int64_t first,
                       Real (*toward)[most_rows], Rows<Real> to_columns) {
@@ -119,7 +119,7 @@ void tile_backward(const Problem& p, const Strip<Real>& strip, const Tile<Real>&
   part.count = which.end - which.first;
   part.s.data += which.first * tile.s.ld;
   if (tile.close) part.plain_rows.data += which.first * tile.plain_rows.ld;
-  // Rows of the gradient are whole vectors: nothing needs to wait in `spare`.
+  // If rows of the gradient are whole vectors, `spare` is not needed.
   const bool direct = p.D() % V::lanes == 0;
   const Rows<Real> to_columns = !columns || direct ? Rows<Real>{columns, p.D()} : spare;
   if (tile.close) {

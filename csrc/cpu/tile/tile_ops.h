@@ -2,8 +2,8 @@
 // region of a tile_*.cpp.
 #pragma once
 
-// GCC 12 at -O2 believes of some of these templates that they read no memory, and drops what was stored for them: the
-// row sums of absorb_any at the portable level came out measured from the wrong power.
+// GCC 12 at -O2 assumes that some of these templates read no memory, and drops stores that they need: the row sums of
+// absorb_any at the portable level came out measured from the wrong power.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("no-ipa-modref")
 #endif

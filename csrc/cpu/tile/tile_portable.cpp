@@ -1,5 +1,5 @@
-// The tile functions for any processor, in the vectors its compiler has. Always built; tests hold the others against
-// it.
+// The tile functions for any processor, with the compiler's own vectors. They are always built, and tests compare the
+// other levels with them.
 #include "cpu/simd/vector_portable.h"
 #include "cpu/tile/tile_ops.h"
 

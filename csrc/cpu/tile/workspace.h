@@ -1,4 +1,4 @@
-// What a thread works in: a strip, a tile and lines of numbers; and how many threads get one.
+// A thread's workspace: a strip, a tile and vectors of numbers. And the number of threads that get one.
 #pragma once
 
 #include <algorithm>
@@ -11,18 +11,18 @@
 
 namespace jessl {
 
-// What the drivers ask of a tile beside its scores.
+// What a pass needs of a tile beside its scores.
 struct Extras {
   bool slope = false, t = false;
   int copies = 0;  // further tiles, for scores times another tilt
 };
 
-// For gradients: φ'(u), and the squared distances themselves for that of the scale.
+// A gradient needs φ'(u), and the gradient of the scale needs the squared distances.
 inline Extras extras_of(const Problem& p, bool of_scale) {
   return {p.phi.name != PhiName::identity, of_scale && p.kind == Kind::sqdist};
 }
 
-// One thread's strip, tile and lines.
+// One thread's strip, tile and vectors.
 template <class Real>
 class Workspace {
  public:
@@ -46,7 +46,7 @@ class Workspace {
       *line = memory_.template take<Real>(lanes);
   }
 
-  // A strip is loaded once, when the thread meets it first; `across`: for scores too, which ask for its transpose.
+  // Loads a strip unless this thread already holds it; `across`: with the transpose that scores need.
   void load(const TileOps<Real>& ops, const Problem& p, std::int64_t first, std::int64_t count, bool across = true) {
     if (loaded_ && strip.first == first && (across_ || !across)) return;
     strip.first = first;
@@ -56,7 +56,7 @@ class Workspace {
     across_ = across;
   }
 
-  // The scores of a tile, whose columns were chosen, with the strip of these rows.
+  // Scores the tile, whose columns are chosen, against the strip of these rows.
   void score(const TileOps<Real>& ops, const Problem& p, std::int64_t first, std::int64_t count) {
     load(ops, p, first, count);
     ops.score(p, strip, tile);
@@ -86,8 +86,8 @@ class Workspace {
   bool loaded_ = false, across_ = false;
 };
 
-// Threads worth starting, one for a million multiplications of the scores, which have a tile each, and for which there
-// is room beside the `taken` bytes of the workspace; and what each works in.
+// The workspaces of the threads. There is one thread for every million multiplications of the scores, but no more than
+// there are tiles, and no more than fit beside the `taken` bytes of the workspace.
 template <class Real>
 class Crew {
  public:

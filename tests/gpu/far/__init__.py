@@ -1,4 +1,4 @@
-"""Tiles beyond 2³¹ elements, under Triton's interpreter, which reads memory where it lies: a program, `__main__.py`."""
+"""Tiles beyond 2³¹ elements, under Triton's interpreter, which reads memory in place. `__main__.py` is the program."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Tiles beyond 2³¹ elements of what a kernel reads or writes: each must come out, to the bit, as at the beginning.
+"""Tiles beyond 2³¹ elements of a kernel's tensors: each must be equal, to the bit, to the same tile at the beginning.
 
 python -m tests.gpu.far             every case
 python -m tests.gpu.far --planted   every case again for each `.to(tl.int64)` of the kernels, without it
@@ -93,7 +93,7 @@ def check(names: Iterable[str]) -> None:
 
 
 def faults() -> Iterator[tuple[str, str, str]]:
-    """Each line that makes 64 bits of 32, its module, and the module's source without that."""
+    """Each line that widens 32 bits to 64, its module, and the module's source without the widening."""
     for module in sources.modules():
         lines = (sources.PACKAGE / f"{module}.py").read_text().splitlines(keepends=True)
         for k, line in enumerate(lines):
@@ -106,7 +106,7 @@ def faults() -> Iterator[tuple[str, str, str]]:
 
 
 def noticed(module: str, source: str) -> bool:
-    """Whether a case fails with this source, in a process of its own, which an address from nowhere may end."""
+    """Whether a case fails with this source, in its own process, which a wild address may crash."""
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -1,8 +1,7 @@
 """One program of a launch, on tensors that stand for billions of elements.
 
-Triton's interpreter reads memory where it lies (the executor of the other tests copies it), so that nobody writes to such a
-tensor but in one tile, and the system gives memory to what is written alone. The interpreter rounds bf16 wrongly, so
-embeddings are fp16.
+Triton's interpreter reads memory in place, while the executor of the other tests copies it. So only one tile of such a tensor
+is written, and the system provides memory only for written pages. The interpreter rounds bf16 wrongly, so embeddings are fp16.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from tests.mutants import sources
 from tests.mutants.planted import NAME
 
 FAR = 2**31
-ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE, which Python 3.11 has no name for
+ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE, for which Python 3.11 has no name
 BM, BN = 16, 32
 NO_PAIRS = Pairs(None, None, (), (), (), (), (), ())
 PHI = {"PHI": "identity", "LOW": 0.0, "HIGH": 0.0}
@@ -35,9 +34,9 @@ FUSED = {"KIND": "dot", "DTYPE": tl.float32, **PHI, **TILE}
 SUMS = {"ATTEND": False, "SHIFT": 0, **FUSED}
 ONE = torch.ones((), dtype=torch.float64)
 
-# It copies all arguments back to where they came from, which on the CPU is where they are: every page of them.
+# The interpreter copies all arguments back to their origin, which on the CPU is the same place: every page of them.
 interpreter.GridExecutor._restore_args_dev = lambda *_: None
-# A kernel asks how many coefficients there are, which the compiler answers and the interpreter does not.
+# Kernels take the len of a tuple of coefficients, which the compiler supports and the interpreter does not.
 tl.constexpr.__len__ = lambda self: len(self.value)
 
 Place = tuple[int, int]
@@ -45,7 +44,7 @@ Outputs = Iterator[Tensor]
 
 
 class Counted(int):
-    """The number of a round of a loop: a tensor in compiled code, for the interpreter a mere int."""
+    """A loop's counter: a tensor in compiled code, but an int in the interpreter."""
 
     def to(self, dtype: Any) -> Any:
         return tl.full([], int(self), dtype)
@@ -56,7 +55,7 @@ def counted(*bounds: Any) -> Iterator[Counted]:
 
 
 def run(module: str, kernel: str, program: Place, *args: Any, **options: Any) -> None:
-    """This program of a launch, and no other."""
+    """Run this one program of a launch."""
     found = importlib.import_module(f"{NAME}.{module}")
     for name in sources.modules():
         vars(importlib.import_module(f"{NAME}.{name}"))["range"] = counted
@@ -76,14 +75,14 @@ def random(*shape: int, dtype: torch.dtype = torch.float16) -> Tensor:
 
 
 def ending(rows: int, end: Tensor) -> Tensor:
-    """So many rows, of which the last are these."""
+    """A tensor of this many rows, of which the last are `end`."""
     whole = room(rows, *end.shape[1:], dtype=end.dtype)
     whole[-len(end) :] = end
     return whole
 
 
 def room(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Zeros without memory until they are written to, and be it more than the machine has."""
+    """Zeros that take no memory until they are written; there may be more than the machine has."""
     bytes_ = math.prod(shape) * dtype.itemsize
     return torch.frombuffer(mmap.mmap(-1, bytes_, flags=ANONYMOUS), dtype=dtype).view(shape)
 
@@ -92,26 +91,26 @@ LSES = 20 + random(BM, dtype=torch.float32)  # so that no weight is too large fo
 
 
 def row_side(lse: Tensor) -> Side:
-    """Of rows whose gradients are 1."""
+    """The Side of rows whose gradients are 1."""
     return Side(lse[None], torch.ones(1, len(lse)))
 
 
 def two_sides(n: int) -> Side:
-    """Of so many rows, of two tilts."""
+    """The Side of n rows with two tilts."""
     reference, factor = room(2, n), room(2, n)
     reference[:, -BM:], factor[:, -BM:] = torch.stack([LSES, LSES + 1]), torch.tensor([[1.0], [2.0]])
     return Side(reference, factor)
 
 
 def parts_of(count: int, n: int, tilts: int = 1, *, lse: bool = True, linear: bool = False) -> Sums:
-    """Parts that nobody has written to."""
+    """Unwritten parts."""
     total = room(tilts, count, n)
     also = (room(count, n), room(count, n)) if linear else (None, None)
     return Sums(room(tilts, count, n) if lse else None, total, *also)
 
 
 def ends(parts: Sums, size: int) -> Outputs:
-    """What stands at their end."""
+    """The last elements of the parts."""
     for t in parts:
         if t is not None:
             yield t[..., -1, -size:]

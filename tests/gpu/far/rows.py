@@ -14,7 +14,7 @@ from .interpreted import BM, FAR, LSES, ONE, PHI, TWO, Outputs, ending, ends, pa
 
 
 def merged_sums(lse: bool, what: str) -> Callable[[bool], Outputs]:
-    """Of two tilts, or so many rows that those of the second begin late."""
+    """Sums of two tilts; `what` may be so many rows that the second tilt begins beyond 2³¹."""
 
     def case(far: bool) -> Outputs:
         parts = 2**9 if what == "parts" else 1
@@ -44,7 +44,7 @@ def normalized_and_scored(far: bool) -> Outputs:
 
 
 def scored_with_others(far: bool) -> Outputs:
-    """Partners by their numbers, which lie far."""
+    """Partners by index, far away."""
     D = 16
     M = FAR // D + BM if far else BM
     a, b, raw, positive = random(BM, D), ending(M, random(BM, D) + 1), room(BM), room(BM)
@@ -55,7 +55,7 @@ def scored_with_others(far: bool) -> Outputs:
 
 
 def finalized(lse: bool, what: str) -> Callable[[bool], Outputs]:
-    """Of two tilts; many parts, or so many rows that the weights of the second tilt begin late."""
+    """Two tilts with many parts, or with so many rows that the weights of the second tilt begin beyond 2³¹."""
 
     def case(far: bool) -> Outputs:
         parts = 2**10 if what == "parts" else 1
@@ -81,7 +81,7 @@ def finalized(lse: bool, what: str) -> Callable[[bool], Outputs]:
 
 
 def first_references(far: bool) -> Outputs:
-    """Of two tilts, of which the second begins after all parts of the first."""
+    """Two tilts, of which the second begins after all parts of the first."""
     parts, rows = 2, 2**30 + BM if far else BM
     of = parts_of(parts, rows, 2)
     assert of.reference is not None and of.total is not None
@@ -117,7 +117,7 @@ def rows_backward_of_parts(far: bool) -> Outputs:
 
 
 def rows_backward_around(far: bool) -> Outputs:
-    """A row and the number of all, which leads to its partner, are together more than 2³¹."""
+    """A row's number plus the number of rows, from which its partner is found, exceeds 2³¹."""
     rows = 2**30 + BM if far else BM
     ahead, behind = ending(rows, random(BM, 1)), ending(rows, random(BM, 1) + 1)
     parts = room(1, rows, 1)

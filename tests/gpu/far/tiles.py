@@ -65,7 +65,7 @@ def summed_columns(far: bool) -> Outputs:
 
 
 def parts_of_rows(op: dict) -> Callable[[bool], Outputs]:
-    """Of two tilts, of which the second begins after all of the first."""
+    """Two tilts, of which the second begins after all of the first."""
 
     def case(far: bool) -> Outputs:
         parts = FAR // BM + 1 if far else 1
@@ -100,7 +100,7 @@ def pulled_rows(far: bool) -> Outputs:
 
 
 def pulled_rows_of_two_tilts(far: bool) -> Outputs:
-    """A row and the number of all, which leads to its second weight, are together more than 2³¹."""
+    """A row's number plus the number of rows, the place of its second weight, exceeds 2³¹."""
     N = 2**30 + BM if far else BM
     x, y, pulled = ending(N, random(BM, 1)), random(BN, 1), room(1, N, 1)
     run("fused", "pull", (N // BM - 1, 0), x, y, ONE, NO_PAIRS, two_sides(N), NO_SIDE, None, pulled, None, None,
@@ -137,7 +137,7 @@ def grad_of_block(far: bool) -> Outputs:
 
 
 def sums_of_blocks(cols_far: bool) -> Callable[[bool], Outputs]:
-    """Of P, for rows or for columns. U itself goes where it may: all its rows to the first."""
+    """Sums of P for rows or for columns. All rows of U itself are written to the first row."""
 
     def case(far: bool) -> Outputs:
         D, few, many = 16, FAR // (2**15 * BM) + 1, 2**15
@@ -156,7 +156,7 @@ def sums_of_blocks(cols_far: bool) -> Callable[[bool], Outputs]:
 
 
 def strip(rows: int, M: int, D: int) -> dict[str, Tensor]:
-    """What kernels of strips take, with numbers for the last tile: t, U, the points, and log-sum-exps."""
+    """The arguments of strip kernels, with numbers for the last tile: t, U, the points, and log-sum-exps."""
     t = room(rows, M)
     t[-BM:, -BN:] = -random(BM, BN, dtype=torch.float32).abs()
     x, y = (ending(n, random(k, D, dtype=torch.float32)) for n, k in ((rows, BM), (M, BN)))
@@ -164,7 +164,7 @@ def strip(rows: int, M: int, D: int) -> dict[str, Tensor]:
 
 
 def large_strip(far: bool, D: int) -> tuple[int, int, dict[str, Tensor]]:
-    """One so large that its sums, too, are more than 2³¹."""
+    """A strip so large that its sums, too, exceed 2³¹ elements."""
     rows, M = (2**15 + BM, 2**21 + BN) if far else (BM, BN)
     return rows, M, strip(rows, M, D)
 
