@@ -22,7 +22,7 @@ GPU_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test nightly test-oldest-triton test-torch native-test exhaustive sanitize lint bench bench-quick report static-gpu gpu-check gpu-check-dry clean
+.PHONY: help demo test nightly test-oldest-triton test-torch native-test exhaustive sanitize lint site bench bench-quick report static-gpu gpu-check gpu-check-dry clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
@@ -33,6 +33,7 @@ help:
 	@echo "make nightly  what is long: machine code for every GPU, mutants of the kernels, sanitizers, exhaustive tests"
 	@echo "make exhaustive  exp, softplus and logistic of every float, at every level of instructions: minutes"
 	@echo "make lint    ruff (rules and format), pyright and clang-format"
+	@echo "make site    the documentation as pages, into site/; open site/index.html"
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
 	@echo "make report  an hour: every loss against its rivals, into benchmarks/results; REPORT_ARGS=--quick: 3 minutes"
 	@echo "make gpu-check  nine minutes on a GPU: tests, graphs, streams, times; installs nothing, PYTHON=… has torch, triton, pytest"
@@ -79,6 +80,10 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/pyright
 	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests/native -name "*.cpp" -o -name "*.h")
 
+# Strict: a link or an anchor that leads nowhere ends it. Links to other hosts are not followed.
+site: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(VENV)/test.stamp $(VENV)/demo.stamp
 	$(BIN)/python -m pytest benchmarks $(BENCH_ARGS)
 
@@ -100,7 +105,7 @@ static-gpu: $(VENV)/test.stamp $(VENV)/demo.stamp $(VENV)/gpu-rivals.stamp
 	PYTHONPATH=$(VENV)/gpu-rivals $(BIN)/python -m benchmarks.static_gpu
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
 	rm -f jessl_kernels/_native*.so jessl_kernels/_native_status.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -141,6 +146,11 @@ $(VENV)/triton-$(OLDEST_TRITON).stamp: | $(BIN)/python
 $(VENV)/lint.stamp: $(VENV)/test.stamp $(VENV)/demo.stamp
 	@echo "installing ruff, pyright and clang-format"
 	$(PIP) "jessl_kernels[dev]"
+	@touch $@
+
+$(VENV)/docs.stamp: $(VENV)/base.stamp
+	@echo "installing mkdocs"
+	$(PIP) "jessl_kernels[docs]"
 	@touch $@
 
 # In an environment of its own; what depends on torch is not pinned there.
