@@ -33,7 +33,7 @@ help:
 	@echo "make nightly  what is long: machine code for every GPU, mutants of the kernels, sanitizers, exhaustive tests"
 	@echo "make exhaustive  exp, softplus and logistic of every float, at every level of instructions: minutes"
 	@echo "make lint    ruff (rules and format), pyright and clang-format"
-	@echo "make site    the documentation as pages, into site/; open site/index.html"
+	@echo "make site    the documentation as pages, into site/; open site/index.html, or for its search $(PYTHON) -m http.server -d site"
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
 	@echo "make report  an hour: every loss against its rivals, into benchmarks/results; REPORT_ARGS=--quick: 3 minutes"
 	@echo "make gpu-check  nine minutes on a GPU: tests, graphs, streams, times; installs nothing, PYTHON=… has torch, triton, pytest"
@@ -80,9 +80,9 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/pyright
 	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests/native -name "*.cpp" -o -name "*.h")
 
-# Strict: a link or an anchor that leads nowhere ends it. Links to other hosts are not followed.
+# Strict: a link or an anchor that leads nowhere ends it (with --quiet it would not). Links to other hosts are not followed.
 site: $(VENV)/docs.stamp
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/test.stamp $(VENV)/demo.stamp
 	$(BIN)/python -m pytest benchmarks $(BENCH_ARGS)
