@@ -97,15 +97,17 @@ class PlainDocstrings(griffe.Extension):
     """Rewrites every docstring once the package is loaded."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
-        public = {name: _path(pkg, name) for name in pkg.exports or ()}
+        public = {name: path for name in pkg.exports or () if (path := _path(pkg, name))}
         public |= {f"nn.{name}": f"{pkg.name}.nn.{name}" for name in pkg["nn"].exports or ()}
         _rewrite(pkg, public)
 
 
-def _path(pkg: griffe.Module, name: str) -> str:
-    """Where a public name is found. A function whose module has its name hides behind the module."""
+def _path(pkg: griffe.Module, name: str) -> str | None:
+    """Where the pages have a public name. A function hides behind a module of its name; modules themselves have no entry."""
     member = pkg[name].final_target if pkg[name].is_alias else pkg[name]
-    return f"{member.path}.{name}" if member.is_module and name in member.members else f"{pkg.name}.{name}"
+    if not member.is_module:
+        return f"{pkg.name}.{name}"
+    return f"{member.path}.{name}" if name in member.members else None
 
 
 def _rewrite(thing: griffe.Object, public: dict[str, str]) -> None:
