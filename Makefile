@@ -22,7 +22,7 @@ GPU_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test nightly test-oldest-triton test-torch native-test exhaustive sanitize lint bench bench-quick report gpu-check gpu-check-dry clean
+.PHONY: help demo test nightly test-oldest-triton test-torch native-test exhaustive sanitize lint site bench bench-quick report gpu-check gpu-check-dry clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
@@ -33,6 +33,7 @@ help:
 	@echo "make nightly  what is long: machine code for every GPU, mutants of the kernels, sanitizers, exhaustive tests"
 	@echo "make exhaustive  exp, softplus and logistic of every float, at every level of instructions: minutes"
 	@echo "make lint    ruff (rules and format), pyright and clang-format"
+	@echo "make site    the documentation as pages, into site/; open site/index.html, or for its search $(PYTHON) -m http.server -d site"
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
 	@echo "make report  an hour: every operation against its rivals, into benchmarks/results; REPORT_ARGS=--quick: minutes"
 	@echo "make gpu-check  nine minutes on a GPU: tests, graphs, streams, times; installs nothing; GPU_ARGS=\"--only suite,times=300\": a part"
@@ -79,6 +80,10 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/pyright
 	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests/native -name "*.cpp" -o -name "*.h")
 
+# Strict: a link or an anchor that leads nowhere ends it (with --quiet it would not). Links to other hosts are not followed.
+site: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/test.stamp $(VENV)/demo.stamp
 	$(BIN)/python -m pytest benchmarks/test_losses.py $(BENCH_ARGS)
 
@@ -96,7 +101,7 @@ gpu-check-dry: $(VENV)/test.stamp $(VENV)/demo.stamp
 	$(BIN)/python -m tests.gpu.check --out $(GPU_OUT)-dry --dry $(GPU_ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
 	rm -f jessl_kernels/_native*.so jessl_kernels/_native_status.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -131,6 +136,11 @@ $(VENV)/triton-$(OLDEST_TRITON).stamp: | $(BIN)/python
 $(VENV)/lint.stamp: $(VENV)/test.stamp $(VENV)/demo.stamp
 	@echo "installing ruff, pyright and clang-format"
 	$(PIP) "jessl_kernels[dev]"
+	@touch $@
+
+$(VENV)/docs.stamp: $(VENV)/base.stamp
+	@echo "installing mkdocs"
+	$(PIP) "jessl_kernels[docs]"
 	@touch $@
 
 # In an environment of its own, in which packages that depend on torch are not pinned.

@@ -1,6 +1,8 @@
-"""The examples of the docstrings and of the README run, and print what is written there."""
+"""What the docstrings, the README and the pages of docs tell a user to type runs, and prints what they say."""
 
+import contextlib
 import doctest
+import io
 import re
 from pathlib import Path
 
@@ -11,11 +13,18 @@ import torch.nn.functional as F
 import jessl_kernels as jk
 
 ROOT = Path(__file__).parents[2]
-# The output of these depends on the machine.
+# What these print depends on the machine.
 VARYING = ("backends", "explain")
 DOCUMENTED = [getattr(jk, name) for name in jk.__all__ if callable(getattr(jk, name)) and name not in VARYING]
 DOCUMENTED += [getattr(jk.nn, name) for name in jk.nn.__all__] + [jk.phi.clamp]
 README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+# A block of a page, and what stands below it as its output.
+BLOCK = re.compile(r"^```python.*\n((?:.*\n)*?)```\n(?:\n```text title=\"prints\"\n((?:.*\n)*?)```\n)?", re.MULTILINE)
+PAGES = [
+    pytest.param(code, printed, id=f"{page.relative_to(ROOT)}:{number}")
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    for number, (code, printed) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")), start=1)
+]
 
 
 def names() -> dict:
@@ -49,3 +58,28 @@ def test_the_two_sides_of_the_readme_compute_the_same():
         exec("\n".join(line for line in lines if line), values)
         values["before"] = values.get("before", values["loss"])
     torch.testing.assert_close(values["loss"], values["before"])
+
+
+@pytest.mark.parametrize(("code", "printed"), PAGES)
+def test_code_of_a_page_can_be_pasted_alone_and_prints_what_it_says(code, printed):
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(code, {})
+    if printed:
+        assert output.getvalue() == printed
+
+
+def test_the_blocks_before_and_after_of_the_start_page_compute_the_same():
+    start = BLOCK.findall((ROOT / "docs/index.md").read_text(encoding="utf-8"))
+    losses = []
+    for code, _ in start[:2]:
+        torch.manual_seed(0)
+        values: dict = {}
+        exec(code, values)
+        losses.append(values["loss"])
+    torch.testing.assert_close(losses[1], losses[0])
+
+
+def test_every_recipe_has_a_block_that_runs():
+    recipes = (ROOT / "docs/recipes.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    assert len(recipes) >= 8
+    assert [recipe.splitlines()[0] for recipe in recipes if not BLOCK.search(recipe)] == []
