@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from .._checks import fail, integer, number, wrong_type
+from ..literals import BACKEND_NAMES, BackendName
 from ..native import native_status
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
@@ -56,8 +57,10 @@ def settings() -> Settings:
     JESSL_BACKEND at import."""
     if _local.settings is not None:
         return _local.settings
-    if _usual.backend is not None and _usual.backend not in BACKENDS:
-        fail("environment", "JESSL_BACKEND", repr(_usual.backend), f"must be one of {', '.join(BACKENDS)}, or unset")
+    if _usual.backend is not None and _usual.backend not in BACKEND_NAMES:
+        fail(
+            "environment", "JESSL_BACKEND", repr(_usual.backend), f"must be one of {', '.join(BACKEND_NAMES)}, or unset"
+        )
     return _usual
 
 
@@ -88,7 +91,9 @@ class _Block(contextlib.ContextDecorator):
             )
 
 
-def use_backend(name: str | None = None, *, workspace: int | None = None, skip_below: float | None = None) -> _Block:
+def use_backend(
+    name: BackendName | None = None, *, workspace: int | None = None, skip_below: float | None = None
+) -> _Block:
     """Within the block, let this backend compute, or none: there is no fallback from a backend asked for by name.
 
     name       "cpu", "triton", "chunked" or "reference"; None keeps the choice in force
@@ -117,7 +122,7 @@ def use_backend(name: str | None = None, *, workspace: int | None = None, skip_b
     return _Block(*_checked("use_backend", name, workspace, skip_below))
 
 
-def set_backend(name: str | None = None, *, workspace: int | None = None, skip_below: float = 0.0) -> None:
+def set_backend(name: BackendName | None = None, *, workspace: int | None = None, skip_below: float = 0.0) -> None:
     """Let this backend compute from here on, in all threads, outside of blocks of `use_backend`: for notebooks, and for scripts
     that have no place for a block.
 
@@ -130,8 +135,8 @@ def set_backend(name: str | None = None, *, workspace: int | None = None, skip_b
     >>> jk.set_backend()
     """
     global _usual
-    name, workspace, share = _checked("set_backend", name, workspace, skip_below)
-    _usual = Settings(name, workspace, share or 0.0)
+    chosen, workspace, share = _checked("set_backend", name, workspace, skip_below)
+    _usual = Settings(chosen, workspace, share or 0.0)
 
 
 def _checked(
@@ -139,8 +144,8 @@ def _checked(
 ) -> tuple[str | None, int | None, float | None]:
     if name is not None and not isinstance(name, str):
         wrong_type(function, "name", name, "must be a backend's name or None")
-    if name is not None and name not in BACKENDS:
-        fail(function, "name", repr(name), f"must be one of {', '.join(BACKENDS)}")
+    if name is not None and name not in BACKEND_NAMES:
+        fail(function, "name", repr(name), f"must be one of {', '.join(BACKEND_NAMES)}")
     if workspace is not None:
         workspace = integer(function, "workspace", workspace, "must be an int, in bytes")
     if workspace is not None and workspace <= 0:

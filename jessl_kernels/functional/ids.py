@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import choice, readable
+from ..literals import SAME_ID
 from ..pairwise.positives import terms_of_positives
 from ..pairwise.row_loss import loss_of, problem_of
 from ..problem.exclude import NOTHING, Exclude, ids_like
@@ -32,7 +33,6 @@ PARTNERS = Partners()
 # What rows of one id are to each other, and the join that makes it a cross entropy: with targets shared evenly among them, or of
 # finding any of them.
 JOINS = {"mean": "softplus_spread", "sum": "softplus"}
-SAME_ID = (*JOINS, "ignore")
 
 
 def partners_of(

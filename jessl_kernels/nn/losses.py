@@ -7,18 +7,31 @@ stands in `jessl_kernels.functional`, under the name its docstring gives.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import functional as F
 from .._checks import choice, fail, flag, number, positive
-from ..functional.contrastive import SAME_ID_OF_SIGLIP
-from ..functional.density import ESTIMATORS, KERNELS, RULES
-from ..functional.ids import SAME_ID
 from ..functional.rows import check_options
-from ..functional.supervised import FORMS, NO_POSITIVE
+from ..literals import (
+    ESTIMATORS,
+    FORMS,
+    KERNELS,
+    NO_POSITIVE,
+    RULES,
+    SAME_ID,
+    SAME_ID_OF_SIGLIP,
+    BandwidthRule,
+    Estimator,
+    Form,
+    KernelName,
+    NoPositive,
+    Reduction,
+    SameId,
+    SameIdOfSigLIP,
+)
 
 
 class _Temperature(nn.Module):
@@ -57,11 +70,11 @@ class InfoNCE(_Temperature):
         temperature: float = 0.07,
         *,
         learnable: bool = False,
-        same_id: str = "mean",
+        same_id: SameId = "mean",
         in_batch: bool = True,
         symmetric: bool = False,
         normalize: bool = True,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
     ):
         super().__init__(temperature, learnable, reduction, in_batch=in_batch, symmetric=symmetric, normalize=normalize)
         self.options["same_id"] = choice("InfoNCE", "same_id", same_id, SAME_ID)
@@ -77,7 +90,12 @@ class NTXent(_Temperature):
     """`nt_xent` with a held, possibly learnable temperature; arguments as for `InfoNCE`."""
 
     def __init__(
-        self, temperature: float = 0.5, *, learnable: bool = False, normalize: bool = True, reduction: str = "mean"
+        self,
+        temperature: float = 0.5,
+        *,
+        learnable: bool = False,
+        normalize: bool = True,
+        reduction: Reduction = "mean",
     ):
         super().__init__(temperature, learnable, reduction, normalize=normalize)
 
@@ -90,7 +108,12 @@ class DCL(_Temperature):
     """`dcl` with a held, possibly learnable temperature; arguments as for `InfoNCE`."""
 
     def __init__(
-        self, temperature: float = 0.1, *, learnable: bool = False, normalize: bool = True, reduction: str = "mean"
+        self,
+        temperature: float = 0.1,
+        *,
+        learnable: bool = False,
+        normalize: bool = True,
+        reduction: Reduction = "mean",
     ):
         super().__init__(temperature, learnable, reduction, normalize=normalize)
 
@@ -108,13 +131,13 @@ class SupCon(_Temperature):
         *,
         learnable: bool = False,
         in_batch: bool = True,
-        form: str = "out",
-        no_positive: str = "skip",
+        form: Form = "out",
+        no_positive: NoPositive = "skip",
         normalize: bool = True,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
     ):
         super().__init__(temperature, learnable, reduction, in_batch=in_batch, normalize=normalize)
-        self.options["form"] = choice("SupCon", "form", form, tuple(FORMS))
+        self.options["form"] = choice("SupCon", "form", form, FORMS)
         self.options["no_positive"] = choice("SupCon", "no_positive", no_positive, NO_POSITIVE)
 
     def forward(self, features: Tensor, labels: Tensor, **given: Tensor | None) -> Tensor:
@@ -142,9 +165,9 @@ class CLIP(nn.Module):
         *,
         max_scale: float = 100.0,
         learnable: bool = True,
-        same_id: str = "mean",
+        same_id: SameId = "mean",
         normalize: bool = False,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
     ):
         super().__init__()
         _hold_log(self, "logit_scale", logit_scale, learnable)
@@ -192,9 +215,9 @@ class SigLIP(nn.Module):
         logit_bias: float = -10.0,
         *,
         learnable: bool = True,
-        same_id: str = "sum",
+        same_id: SameIdOfSigLIP = "sum",
         normalize: bool = False,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
     ):
         super().__init__()
         _hold_log(self, "logit_scale", logit_scale, learnable)
@@ -229,12 +252,12 @@ class KDEEntropy(nn.Module):
 
     def __init__(
         self,
-        bandwidth: float | Literal["scott", "silverman"] | None = None,
+        bandwidth: float | BandwidthRule | None = None,
         *,
         concentration: float | None = None,
         learnable: bool = False,
-        kernel: str = "gaussian",
-        estimator: str = "loo",
+        kernel: KernelName = "gaussian",
+        estimator: Estimator = "loo",
     ):
         super().__init__()
         function = "KDEEntropy"

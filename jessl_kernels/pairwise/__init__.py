@@ -5,7 +5,7 @@ row_loss    losses of rows: a named join in one call, or sums and gradients apar
 sums        sums that can be merged, and the gradient of what is made of them
 joined      a join evaluated in torch
 positives   which pairs are positives
-arguments   what they share
+arguments   what they share; options, what their overloads do
 """
 
 from .reductions import pairwise_logsumexp, pairwise_sum, pairwise_topk
