@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import jessl_kernels as jk
-from jessl_kernels.backends import chunked, cpu, reference
+from jessl_kernels.backends import chunked, cpu, reference, triton
 from tests import cases
 
 
@@ -166,6 +166,12 @@ def test_python_m_jessl_kernels_prints_the_report():
         assert word in result.stdout
 
 
+def test_python_m_jessl_kernels_knows_its_version():
+    command = [sys.executable, "-m", "jessl_kernels", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.stdout == f"jessl_kernels {jk.__version__}\n"
+
+
 def test_a_bug_report_is_made_where_the_environment_names_an_unknown_backend():
     command, environment = [sys.executable, "-m", "jessl_kernels"], os.environ | {"JESSL_BACKEND": "foo"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
@@ -181,6 +187,46 @@ def test_backends_reports_who_computes_and_what_is_missing():
     assert f"simd_used {cpu.instruction_set()}" in str(report)
     with jk.use_backend("reference"):
         assert "forced: reference" in str(jk.backends())
+
+
+def test_backends_shows_its_table_at_the_prompt():
+    assert repr(jk.backends()) == str(jk.backends())
+
+
+def test_triton_is_available_with_a_cuda_device_alone(monkeypatch):
+    monkeypatch.setattr(triton, "MISSING", "")
+    for there, state in ((False, "installed, no CUDA device: "), (True, "available: ")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert jk.backends().computing["triton"].startswith(state)
+
+
+WITHOUT_CORE = """
+import sys, warnings
+sys.modules["jessl_kernels._native"] = None  # its import fails
+import torch, jessl_kernels as jk
+x = torch.eye(4, requires_grad=True)
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    jk.explain(jk.uniformity, x)
+    with jk.use_backend("reference"):
+        jk.uniformity(x)
+    assert seen == [], seen
+    loss = jk.uniformity(x)
+    jk.uniformity(x), jk.nt_xent(x, x)
+    (warning,) = seen
+    loss.backward()
+print(warning.category.__name__, warning.filename, warning.message)
+print(jk.backends())
+"""
+
+
+def test_without_the_extension_the_first_computation_warns_once_and_the_table_says_what_computes():
+    told, *table = run(WITHOUT_CORE).stdout.splitlines()
+    slower = "chunked computes instead, 2.4 to 3.3 times slower"
+    assert told.startswith(f"UserWarning <string> jessl_kernels: the C++ extension is missing, {slower}")
+    assert "python -m jessl_kernels" in told
+    assert table[0].split(maxsplit=1) == ["cpu", f"missing: {slower}"]
+    assert table[-1].startswith("native     missing: ") and "\n".join(table).count(slower) == 1
 
 
 def test_no_willing_backend_is_one_error_with_every_refusal(monkeypatch):
