@@ -7,7 +7,8 @@ stands in `jessl_kernels.functional`, under the name its docstring gives.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,14 @@ from ..literals import (
 )
 
 
-class _Temperature(nn.Module):
+class _Loss(nn.Module):
+    """A module whose call returns a tensor, as type checkers do not know of modules."""
+
+    if TYPE_CHECKING:
+        __call__: Callable[..., Tensor]
+
+
+class _Temperature(_Loss):
     """Holds a temperature: `log_temperature`, a parameter if learnable and else a buffer; and the function's options."""
 
     log_temperature: Tensor
@@ -145,7 +153,7 @@ class SupCon(_Temperature):
         return F.sup_con(features, labels, temperature=self.temperature, **given, **self.options)
 
 
-class CLIP(nn.Module):
+class CLIP(_Loss):
     """`clip_loss` with CLIP's learnable scale, held as its logarithm `log_logit_scale`. A `logit_scale` in a state dict, as in
     those of CLIP and open_clip, is that logarithm, and is loaded.
 
@@ -196,7 +204,7 @@ class CLIP(nn.Module):
         return F.clip_loss(image, text, self.log_logit_scale.exp(), ids=ids, **self.options)
 
 
-class SigLIP(nn.Module):
+class SigLIP(_Loss):
     """`siglip_loss` with SigLIP's learnable scale, held as its logarithm, and bias; a state dict of open_clip's has both.
 
     logit_scale, logit_bias  their values at the start (SigLIP: 10 and −10)
@@ -239,7 +247,7 @@ class SigLIP(nn.Module):
         return F.siglip_loss(image, text, self.logit_scale, self.logit_bias, ids=ids, **self.options)
 
 
-class KDEEntropy(nn.Module):
+class KDEEntropy(_Loss):
     """`kde_entropy` with a held, possibly learnable width; of one number, and of points that count alike.
 
     bandwidth      a number, or "scott" or "silverman" (then nothing is held); None with kernel="vmf"
@@ -299,7 +307,7 @@ class KDEEntropy(nn.Module):
         return F.kde_entropy(z, **width, **self.options)
 
 
-class Uniformity(nn.Module):
+class Uniformity(_Loss):
     """`uniformity` with a fixed t, > 0. Raises ValueError or TypeError for any other."""
 
     def __init__(self, t: float = 2.0):
