@@ -340,7 +340,7 @@ def main(
         )
         console.print(f"{run.path}: {state} (--no-resume starts anew)")
 
-    with jk.use_backend(backend):
+    with jk.use_backend(backend):  # pyright: ignore[reportArgumentType]  any word: it is checked there
         with deferred_interrupt() as stop:
             train(run, train_set.images, stop)
         if run.step < steps:
@@ -377,7 +377,7 @@ def check_choices(loss: str, backend: str | None) -> None:
     if loss not in LOSSES:
         raise UserError(f"--loss is {loss}, must be one of {', '.join(LOSSES)}")
     try:
-        with jk.use_backend(backend):
+        with jk.use_backend(backend):  # pyright: ignore[reportArgumentType]  any word: it is checked there
             pass
     except ValueError as error:
         raise UserError(f"--backend: {error}") from error

@@ -31,5 +31,7 @@ def report() -> str:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m jessl_kernels", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m jessl_kernels", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"jessl_kernels {__version__}")
+    parser.parse_args()
     print(report())

@@ -1,39 +1,40 @@
-"""Which backend would compute a reduction, how, at what cost, and why the others decline."""
+"""Which backend would compute a loss, how, at what cost, and why the others decline."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from ._checks import choice, fail, wrong_type
-from .backends import BACKENDS, refusals, select, settings
-from .ops.eager import score_of
-from .pairwise.arguments import DIMS, psi_of
-from .pairwise.reductions import problem_of
-from .problem.exclude import Exclude
-from .problem.join import JOINS
-from .problem.phi import Phi
+from ._checks import wrong_type
+from .backends import BACKENDS, refusals
+from .backends.rows import Rows
+from .ops.asked import Asked, listening
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """The plan for one reduction; prints as a few lines.
+class Step:
+    """The plan for one sum over pairs.
 
-    backend    the backend that computes
-    path       its route, and the reason for it
-    gemms      matrix products of 2·N·M·D flops it spends, on the value alone or on value and gradient
-    workspace  bytes at most beyond inputs, outputs and a few vectors
-    matrix     bytes of one N×M matrix of scores, of which the matrix form keeps three or four
-    skipping   the effect of skip_below; "" if it is 0
-    declined   the other backends' reasons
+    pairs          the scores and what is summed over them
+    backend        the backend that computes
+    path           its route, and the reason for it
+    with_gradient  the plan is for value and gradient, not for the value alone
+    gemms          matrix products of 2·N·M·D flops it spends, without the sweeps over positives by ids; a gradient is planned
+                   for all embeddings, though some may require none
+    workspace      bytes at most beyond inputs, outputs and a few vectors; 0 for a route that takes none
+    matrix         bytes of one N×M matrix of scores, of which the matrix form keeps three or four
+    skipping       the effect of skip_below; "" if it is 0
+    declined       the other backends' reasons
     """
 
-    problem: str
+    pairs: str
     backend: str
     path: str
+    with_gradient: bool
     gemms: float
     workspace: int
     matrix: int
@@ -41,87 +42,105 @@ class Explanation:
     declined: dict[str, list[str]]
 
     def __str__(self) -> str:
-        workspace, matrix = self.workspace / 2**20, self.matrix / 2**20
+        matrix = f"one matrix of scores would take {self.matrix / 2**20:.1f} MiB"
+        memory = f"{self.workspace / 2**20:.1f} MiB of workspace at most" if self.workspace else "a few vectors"
         lines = [
-            self.problem,
-            f"  backend    {self.backend}: {self.path}",
-            f"  products   {self.gemms:g} of 2·N·M·D flops",
-            f"  workspace  {workspace:.1f} MiB at most, where one matrix of scores takes {matrix:.1f} MiB",
+            f"pairs      {self.pairs}",
+            f"backend    {self.backend}: {self.path}",
+            f"products   {self.gemms:g} of 2·N·M·D flops",
+            f"memory     {memory} beyond inputs and results; {matrix}",
         ]
-        lines += [f"  skipping   {self.skipping}"] if self.skipping else []
-        lines += [f"  declined   {name}: {'; '.join(why)}" for name, why in self.declined.items()]
-        return "\n".join(lines)
+        lines += [f"skipping   {self.skipping}"] if self.skipping else []
+        lines += [f"declined   {name}: {'; '.join(why)}" for name, why in self.declined.items()]
+        return "\n".join(f"  {line}" for line in lines)
 
 
-def explain(
-    x: Tensor,
-    y: Tensor | None = None,
-    *,
-    psi: str | None = None,
-    kind: str = "dot",
-    phi: Phi | str | None = None,
-    scale: float | Tensor = 1.0,
-    exclude: Exclude | str | None = None,
-    join: str | Callable[..., Tensor] | None = None,
-    dim: str = "row",
-    reduction: str | None = None,
-) -> Explanation:
-    """The plan of `pairwise_logsumexp` for these arguments, of `pairwise_sum` if `psi` is given, or of `row_loss` if `join` is;
-    computes nothing.
+@dataclass(frozen=True, repr=False)
+class Explanation:
+    """The plan for one call; prints as a few lines, and shows them at the prompt.
 
-    reduction    as in these functions; None: "none", and "mean" for a join
-    join         as in `row_loss`, for positives named by a shift
+    loss   the name of what was explained
+    steps  the sums over pairs that it takes, in order: one for most losses, none for `alignment`
+    """
 
-    A join of one's own, and reduction "none", are evaluated between two sweeps. If only one side is summed, this takes 4 products
-    instead of the 3 of a named join.
+    loss: str
+    steps: tuple[Step, ...]
 
-    Other arguments and defaults as in `pairwise_logsumexp`; the losses' reduction is "mean". Anchors, biases and weights are not
-    accepted. They do not change the plan, except for biases with a wide range, which may give a total a second pass. A gradient
-    is planned if grad mode is on and x, y or scale requires one.
+    def __str__(self) -> str:
+        if not self.steps:
+            return f"{self.loss}: no sums over pairs, O(N·D) work and memory"
+        what = "value and gradient" if any(step.with_gradient for step in self.steps) else "value alone"
+        several = f", {len(self.steps)} sums over pairs" if len(self.steps) > 1 else ""
+        return "\n".join([f"{self.loss}: {what}{several}", *map(str, self.steps)])
 
-    Raises ValueError or TypeError naming the argument at fault; NotImplementedError if all backends decline.
+    __repr__ = __str__
 
-    >>> print(jk.explain(z, exclude="diagonal", reduction="mean"))
-    pairwise_logsumexp over rows of 8192×8192 dot scores, D = 128, float32 on cpu; value and gradient
+
+def explain(loss: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
+    """Who would compute `loss(*args, **kwargs)`, by which route, at what cost; no score of a pair is computed for that.
+
+    loss          a loss, an estimator, a metric or a sum over pairs of this package, a module of `jk.nn`, or a function of
+                  your own that calls them
+    args, kwargs  its arguments, checked as it checks them; what is linear in N, such as the norms of rows, is computed
+
+    A gradient is planned for if grad mode is on and one of the embeddings, or the scale, requires one. With a join of your
+    own, and with reduction="none", gradients are made in a second sweep: where one side alone is summed that takes 4 products in
+    place of 3. Settings of `use_backend` count as they would in the call itself.
+
+    Raises TypeError if loss is no function, whatever loss raises for its arguments, and NotImplementedError if no backend is
+    willing.
+
+    >>> jk.explain(jk.nt_xent, z1, z2)
+    nt_xent: value and gradient
+      pairs      8192×8192 dot scores, D = 128, float32 on cpu: log-sum-exp of each row
       backend    cpu: triangular tiles, two passes, avx512
       products   2 of 2·N·M·D flops
-      workspace  64.0 MiB at most, where one matrix of scores takes 256.0 MiB
+      memory     64.0 MiB of workspace at most beyond inputs and results; one matrix of scores would take 256.0 MiB
+      declined   triton: x is on cpu
     """
-    if reduction is None:
-        reduction = "none" if join is None else "mean"
-    choice("explain", "reduction", reduction, ("none", "sum", "mean", "logsumexp" if join is None else "mean_counted"))
-    if psi is not None and join is not None:
-        fail("explain", "psi", "given", "must be None with a join")
-    choice("explain", "dim", dim, DIMS)
-    if isinstance(join, str):
-        choice("explain", "join", join, tuple(JOINS))
-    elif join is not None and not callable(join):
-        wrong_type(
-            "explain", "join", join, "must be a name, a function of (N, P, spread, n_pos, n_neg, *params) or None"
-        )
-    op = "logsumexp" if psi is None else psi_of("explain", "psi", psi)
-    problem = problem_of("explain", x, y, kind, phi, scale, None, None, exclude)
-    problem = problem.transposed() if dim == "col" else problem
-    chosen = select("explain", problem, op)
-    score = score_of(problem)
-    tensors = (score.x, score.y, score.scale)
-    with_gradient = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in tensors)
-    planned = "none" if callable(join) else reduction.removesuffix("_counted")
-    workspace = settings().workspace_on(score.x.device)
-    plan = BACKENDS[chosen].plan(score, op, dim == "both", with_gradient, planned, workspace)
-    what = f"pairwise_sum of {psi}" if psi else "pairwise_logsumexp"
-    if join is not None:
-        what = f"row_loss with {join if isinstance(join, str) else 'a join of its own'}"
-    sides = {"row": "rows", "col": "columns", "both": "rows and columns"}[dim]
-    dtype = str(score.x.dtype).removeprefix("torch.")
-    return Explanation(
-        problem=f"{what} over {sides} of {score.N}×{score.M} {kind} scores, D = {score.D}, {dtype} on {score.x.device}; "
-        + ("value and gradient" if with_gradient else "value alone"),
-        backend=chosen,
+    if not callable(loss):
+        wrong_type("explain", "loss", loss, "must be a loss, a function or a module: jk.explain(jk.nt_xent, z1, z2)")
+    # What torch.compile made of a function would have compiled the listening too.
+    with listening() as asked, torch.compiler.set_stance("force_eager"):
+        loss(*args, **kwargs)
+    return Explanation(_name(loss), tuple(_step(one) for one in asked))
+
+
+def _name(loss: Any) -> str:
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    return getattr(loss, "__name__", type(loss).__name__)
+
+
+def _step(asked: Asked) -> Step:
+    problem, who = asked.problem, asked.who
+    with torch.no_grad():
+        score = Rows(problem).negatives
+    if asked.operator == "top_k":
+        score = replace(score, y=score.keys)  # each row is compared with all columns, in a symmetric problem too
+    reduction = asked.reduction.removesuffix("_counted")
+    terms = problem.negatives
+    plan = BACKENDS[who.backend].plan(score, terms, problem.cols, asked.with_gradient, reduction, who.workspace)
+    ops = dict.fromkeys((terms.op, problem.of_positives.op))
+    return Step(
+        pairs=_pairs(asked),
+        backend=who.backend,
         path=plan.path,
+        with_gradient=asked.with_gradient,
         gemms=plan.gemms,
         workspace=plan.workspace,
         matrix=score.N * score.M * score.dtype.itemsize,
         skipping=plan.skipping if score.skip_below else "",
-        declined={name: why for name, why in refusals(score, op).items() if name != chosen and why},
+        declined={name: why for name, why in refusals(problem, *ops).items() if name != who.backend and why},
     )
+
+
+def _pairs(asked: Asked) -> str:
+    problem = asked.problem
+    summed = "log-sum-exp" if problem.negatives.op == "logsumexp" else f"sum of {problem.negatives.op}"
+    what = f"{'largest' if asked.operator == 'top_k' else summed} of each row{' and column' if problem.cols else ''}"
+    if asked.operator == "total":
+        what = "log-sum-exp of all"
+    dtype = str(problem.input_dtype).removeprefix("torch.")
+    scores = f"{problem.N}×{problem.M} {problem.kind} scores, D = {problem.D}, {dtype} on {problem.device}"
+    return f"{scores}: {what}{'; positives by ids, in sweeps of their own' if problem.positives.several else ''}"

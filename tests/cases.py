@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+
+import jessl_kernels as jk
 
 BACKENDS = ("reference", "chunked", "cpu", "triton")
 DTYPES = {
@@ -35,3 +39,10 @@ def columns(*widths: int, seed: int, dtype: torch.dtype) -> list[torch.Tensor]:
     """Standard normal vectors of these lengths, held exactly by fp32."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(n, generator=generator).to(dtype) for n in widths]
+
+
+def planned(x: torch.Tensor, y: torch.Tensor | None = None, **options: Any):
+    """What `jk.explain` says of one reduction: of the function whose word is among the options."""
+    function = jk.row_loss if "join" in options else jk.pairwise_sum if "psi" in options else jk.pairwise_logsumexp
+    (step,) = jk.explain(function, x, y, **options).steps
+    return step

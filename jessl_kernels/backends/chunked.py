@@ -28,11 +28,11 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
     return _strips.top_k(score, k, workspace)
 
 
-def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
+def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
     one_pass = not with_gradient or (reduction in ("sum", "mean") and not cols)
     filling = choose_filling(score)
     needs = Needs(True, slice(0, score.M), True, True, True) if with_gradient else NOTHING
-    buffers = Buffers.plan(score, filling, Terms(op), workspace, cols, needs)
+    buffers = Buffers.plan(score, filling, terms, workspace, cols, needs)
     guided = 0 if score.exclude.guide is None else 1 if one_pass else 2
     return Plan(
         path=f"strips of {buffers.rows} rows, {'one pass' if one_pass else 'two passes'}; {filling.why}",

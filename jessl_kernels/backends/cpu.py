@@ -128,14 +128,14 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
     return values, indices
 
 
-def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
+def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
     native = _Problem.of_score(score)
     share = 0.5 if native.symmetric else 1.0
     # For "sum" and "mean" slopes are known with the sums, up to a factor; "logsumexp" is the total of the whole matrix.
-    known, whole = reduction in ("sum", "mean"), reduction == "logsumexp"
+    known, whole = reduction in ("sum", "mean") and terms.tilts == (1.0,), reduction == "logsumexp"
     if not with_gradient:
         gemms, route = share, "one pass"
-    elif op != "logsumexp" and known:
+    elif terms.op != "logsumexp" and known:
         gemms, route = 3 * share, "one pass"
     elif whole and _core.bounds_scores(native.core):
         gemms, route = 3 * share, "one pass, as norms and biases bound the scores"
@@ -147,7 +147,7 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str,
         gemms, route = 4 * share, "two passes"
     tiles = "triangular tiles" if native.symmetric else "tiles"
     squares = f"; {native.squares.why}" if score.kind == "sqdist" else ""
-    return Plan(f"{tiles}, {route}, {instruction_set()}{squares}", gemms, workspace, _skipping(score, op))
+    return Plan(f"{tiles}, {route}, {instruction_set()}{squares}", gemms, workspace, _skipping(score, terms.op))
 
 
 def _skipping(score: Score, op: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..problem.row_loss import Loss, RowProblem
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Plan, RowSums, Slopes
+from ..problem.types import Gradients, Needs, Plan, RowSums, Slopes, Terms
 
 
 class Backend(Protocol):
@@ -53,6 +53,6 @@ class Backend(Protocol):
         """Values (N, k) and indices (N, k)."""
         ...
 
-    def plan(self, score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
+    def plan(self, score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
         """The route it would take, for `jk.explain`."""
         ...

@@ -72,7 +72,7 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
     return values, indices
 
 
-def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
+def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
     matrix = score.N * score.M * score.x.new_empty(0, dtype=score.dtype).element_size()
     guided = (score.exclude.guide is not None) * (2 if with_gradient else 1)
     return Plan(f"{score.N}×{score.M} matrices", (4 if with_gradient else 1) + guided, 4 * matrix)

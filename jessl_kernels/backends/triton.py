@@ -35,7 +35,7 @@ import torch
 
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
-from ..problem.types import Plan
+from ..problem.types import Plan, Terms
 
 NAME = "triton"
 DESCRIPTION = "Triton, fused tiles or kernels around the library's products, CUDA tensors"
@@ -79,8 +79,8 @@ row_sums, row_grads, row_loss, total, top_k = map(
 )
 
 
-def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
-    return _kernels().plan(score, op, cols, with_gradient, reduction, workspace)
+def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
+    return _kernels().plan(score, terms, cols, with_gradient, reduction, workspace)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .._checks import choice, embeddings, fail, same_shape, scalar
+from ..literals import SAME_ID_OF_SIGLIP, Reduction, SameId, SameIdOfSigLIP
 from ..pairwise.positives import terms_of_positives
 from ..pairwise.row_loss import loss_of, problem_of
 from ..problem.exclude import DIAGONAL
@@ -18,8 +19,6 @@ from ..problem.types import Terms
 from .ids import found, partners_of
 from .rows import check_options, expanded
 
-SAME_ID_OF_SIGLIP = ("sum", "ignore")  # a sum of terms has no mean over positives
-
 
 def clip_loss(
     image: Tensor,
@@ -27,9 +26,9 @@ def clip_loss(
     logit_scale: float | Tensor,
     *,
     ids: Tensor | None = None,
-    same_id: str = "mean",
+    same_id: SameId = "mean",
     normalize: bool = False,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Symmetric cross entropy of matching images and texts (CLIP, arXiv 2103.00020, figure 3).
 
@@ -57,7 +56,7 @@ def clip_loss(
 
 
 def nt_xent(
-    z1: Tensor, z2: Tensor, *, temperature: float | Tensor = 0.5, normalize: bool = True, reduction: str = "mean"
+    z1: Tensor, z2: Tensor, *, temperature: float | Tensor = 0.5, normalize: bool = True, reduction: Reduction = "mean"
 ) -> Tensor:
     """Cross entropy of finding the other view among 2N − 1 candidates (SimCLR, arXiv 2002.05709, eq. 1).
 
@@ -79,7 +78,7 @@ def nt_xent(
 
 
 def dcl(
-    z1: Tensor, z2: Tensor, *, temperature: float | Tensor = 0.1, normalize: bool = True, reduction: str = "mean"
+    z1: Tensor, z2: Tensor, *, temperature: float | Tensor = 0.1, normalize: bool = True, reduction: Reduction = "mean"
 ) -> Tensor:
     """NT-Xent without the positive in the denominator (decoupled contrastive loss, arXiv 2110.06848, eq. 6).
 
@@ -107,9 +106,9 @@ def siglip_loss(
     logit_bias: float | Tensor,
     *,
     ids: Tensor | None = None,
-    same_id: str = "sum",
+    same_id: SameIdOfSigLIP = "sum",
     normalize: bool = False,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Sigmoid loss over all pairs (SigLIP, arXiv 2303.15343, eq. 1).
 

@@ -5,23 +5,19 @@ log p̂(q_i) = log Σ_j w_j K_h(q_i − z_j),     a row log-sum-exp whose column
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, embeddings, fail, readable, wide_scalar, widest, wrong_type
 from ..autocast import without_autocast
+from ..literals import ESTIMATORS, KERNELS, RULES, BandwidthRule, Estimator, KernelName, Reduction
 from ..pairwise import pairwise_logsumexp
 from ..pairwise.arguments import as_scored
 from .kernels import Kernel, gaussian, laplace, vmf
 from .rows import log_of, unit
 
-KERNELS = ("gaussian", "laplace", "vmf")
-ESTIMATORS = ("loo", "resubstitution", "plugin", "plugin_normalized")
-RULES = ("scott", "silverman")
 SMALLEST = 1e-154  # the smallest bandwidth h for which 1/h² is a finite double
-Bandwidth = float | Tensor | Literal["scott", "silverman"]
+Bandwidth = float | Tensor | BandwidthRule
 
 
 def kde_log_density(
@@ -30,7 +26,7 @@ def kde_log_density(
     *,
     bandwidth: Bandwidth | None = None,
     concentration: float | Tensor | None = None,
-    kernel: str = "gaussian",
+    kernel: KernelName = "gaussian",
     weights: Tensor | None = None,
 ) -> Tensor:
     """Log density of a kernel-density estimate at given points (Parzen, 1962), in nats and O(N·D) memory.
@@ -68,8 +64,8 @@ def kde_entropy(
     *,
     bandwidth: Bandwidth | None = None,
     concentration: float | Tensor | None = None,
-    kernel: str = "gaussian",
-    estimator: str = "loo",
+    kernel: KernelName = "gaussian",
+    estimator: Estimator = "loo",
     weights: Tensor | None = None,
 ) -> Tensor:
     """Entropy of a sample by kernel-density estimation, in nats and O(N·D) memory.
@@ -131,7 +127,7 @@ def _log_density(
     log_weights: Tensor | None,
     *,
     leave_one_out: bool = False,
-    reduction: str = "none",
+    reduction: Reduction = "none",
 ) -> Tensor:
     """log p̂ at each query, or their mean, in fp64, because numbers of equal size are subtracted; data None: the queries."""
     if data is not None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import choice, readable
+from ..literals import SAME_ID
 from ..pairwise.positives import terms_of_positives
 from ..pairwise.row_loss import loss_of, problem_of
 from ..problem.exclude import NOTHING, Exclude, ids_like
@@ -32,7 +33,6 @@ PARTNERS = Partners()
 # The values of `same_id` for positives, and their joins: a cross entropy with targets shared evenly among rows of one id, or a
 # cross entropy of finding any of them.
 JOINS = {"mean": "softplus_spread", "sum": "softplus"}
-SAME_ID = (*JOINS, "ignore")
 
 
 def partners_of(

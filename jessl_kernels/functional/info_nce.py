@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from .._checks import embeddings, fail, same_shape, scalar, wrong_type
+from ..literals import Reduction, SameId
 from ..pairwise import pairwise_logsumexp
 from ..problem.exclude import Exclude, ids_like
 from .ids import Partners, found, partners_of
@@ -20,13 +21,13 @@ def info_nce(
     *,
     ids: Tensor | None = None,
     negative_ids: Tensor | None = None,
-    same_id: str = "mean",
+    same_id: SameId = "mean",
     negatives_mask: Tensor | None = None,
     in_batch: bool = True,
     temperature: float | Tensor = 0.07,
     symmetric: bool = False,
     normalize: bool = True,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Cross entropy of finding each query's key among the batch's keys and further negatives (CPC, arXiv 1807.03748, eq. 4).
 
@@ -96,7 +97,7 @@ def _without_batch(
     ids: Tensor | None,
     others: Tensor | None,
     normalize: bool,
-    reduction: str,
+    reduction: Reduction,
 ) -> Tensor:
     """The loss with shared negatives instead of the other keys; without negatives each query finds its own key, at loss 0."""
     q, p, *n = prepare(query, positive, *(() if negatives is None else (negatives,)), normalize=normalize)
@@ -116,7 +117,7 @@ def _sets(
     scale: float | Tensor,
     partners: Partners,
     normalize: bool,
-    reduction: str,
+    reduction: Reduction,
 ) -> Tensor:
     """The loss with a set of negatives for each query: (N, M) scores, no larger than the input (N, M, D)."""
     if mask is not None:  # the content of the padding, which may be NaN, must not reach a product

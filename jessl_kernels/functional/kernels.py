@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .._checks import accumulation_dtype, widest
+from ..literals import Kind
 from ..problem.phi import LAPLACE, Phi
 
 
@@ -29,7 +30,7 @@ class Kernel:
     place             a function of the points before they are compared
     """
 
-    kind: str
+    kind: Kind
     phi: Phi | None
     scale: Tensor
     log_normaliser: Tensor

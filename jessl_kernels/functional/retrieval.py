@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from .._checks import choice, embeddings, fail, flag, integer, same_shape, wrong_type
+from ..literals import TIES, Ties
 from ..pairwise import pairwise_sum, pairwise_topk
 from ..problem.exclude import DIAGONAL, Exclude, IdPair, ids_of
 from .rows import prepare, rowwise_dot
-
-TIES = ("worst", "mean", "best")
 
 
 @torch.no_grad()
@@ -23,7 +22,7 @@ def retrieval_metrics(
     k: int | Sequence[int] = (1, 5),
     *,
     ids: IdPair | None = None,
-    ties: str = "worst",
+    ties: Ties = "worst",
     average_precision: bool = False,
 ) -> dict[str, Tensor]:
     """What evaluation scripts read off the N×M matrix ⟨x_i, y_j⟩, in O((N + M)·D) memory; no gradient.

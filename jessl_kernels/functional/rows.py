@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, flag
+from ..literals import REDUCTIONS
 from ..pairwise.arguments import unit as unit
 from ..pairwise.row_loss import scored
-
-REDUCTIONS = ("mean", "sum", "none")
 
 
 def prepare(*batches: Tensor, normalize: bool) -> tuple[Tensor, ...]:

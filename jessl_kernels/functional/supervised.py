@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from .._checks import choice, embeddings, fail, scalar
+from ..literals import FORMS, NO_POSITIVE, Form, NoPositive, Reduction
 from ..pairwise.positives import terms_of_positives
 from ..pairwise.row_loss import loss_of, problem_of
 from ..problem.exclude import DIAGONAL, ids_like
 from ..problem.row_loss import Positives
 from .rows import check_options
 
-FORMS = {"out": "softplus_spread", "in": "softplus_count"}  # the place of the mean over positives, and its join
-NO_POSITIVE = ("skip", "zero")
+JOIN_OF = {"out": "softplus_spread", "in": "softplus_count"}  # the place of the mean over positives, and its join
 
 
 def sup_con(
@@ -24,10 +24,10 @@ def sup_con(
     key_labels: Tensor | None = None,
     in_batch: bool = True,
     temperature: float | Tensor = 0.07,
-    form: str = "out",
-    no_positive: str = "skip",
+    form: Form = "out",
+    no_positive: NoPositive = "skip",
     normalize: bool = True,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """Supervised contrastive loss (SupCon, arXiv 2004.11362, eq. 2 and 3).
 
@@ -56,7 +56,7 @@ def sup_con(
     """
     function = "sup_con"
     check_options(function, reduction, normalize=normalize, in_batch=in_batch)
-    choice(function, "form", form, tuple(FORMS))
+    choice(function, "form", form, FORMS)
     choice(function, "no_positive", no_positive, NO_POSITIVE)
     embeddings(function, "features", features, dims=(2, 3, 4, 5))
     if features.dim() > 3:  # a map for each view: its dimensions are joined
@@ -87,7 +87,7 @@ def sup_con(
         exclude=exclude,
     )
     over = "mean_counted" if reduction == "mean" and no_positive == "skip" else reduction
-    loss = loss_of(function, problem, FORMS[form], over)
+    loss = loss_of(function, problem, JOIN_OF[form], over)
     return loss.view(features.shape[:-1]) if reduction == "none" else loss
 
 

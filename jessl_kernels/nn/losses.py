@@ -7,21 +7,42 @@ is in `jessl_kernels.functional`; its docstring names it.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import functional as F
 from .._checks import choice, fail, flag, number, positive
-from ..functional.contrastive import SAME_ID_OF_SIGLIP
-from ..functional.density import ESTIMATORS, KERNELS, RULES
-from ..functional.ids import SAME_ID
 from ..functional.rows import check_options
-from ..functional.supervised import FORMS, NO_POSITIVE
+from ..literals import (
+    ESTIMATORS,
+    FORMS,
+    KERNELS,
+    NO_POSITIVE,
+    RULES,
+    SAME_ID,
+    SAME_ID_OF_SIGLIP,
+    BandwidthRule,
+    Estimator,
+    Form,
+    KernelName,
+    NoPositive,
+    Reduction,
+    SameId,
+    SameIdOfSigLIP,
+)
 
 
-class _Temperature(nn.Module):
+class _Loss(nn.Module):
+    """A module whose call returns a tensor, as type checkers do not know of modules."""
+
+    if TYPE_CHECKING:
+        __call__: Callable[..., Tensor]
+
+
+class _Temperature(_Loss):
     """Holds a temperature: `log_temperature`, a parameter if learnable and else a buffer; and the function's options."""
 
     log_temperature: Tensor
@@ -57,11 +78,11 @@ class InfoNCE(_Temperature):
         temperature: float = 0.07,
         *,
         learnable: bool = False,
-        same_id: str = "mean",
+        same_id: SameId = "mean",
         in_batch: bool = True,
         symmetric: bool = False,
         normalize: bool = True,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
     ):
         super().__init__(temperature, learnable, reduction, in_batch=in_batch, symmetric=symmetric, normalize=normalize)
         self.options["same_id"] = choice("InfoNCE", "same_id", same_id, SAME_ID)
@@ -77,7 +98,12 @@ class NTXent(_Temperature):
     """`nt_xent` with a held, possibly learnable temperature; arguments as for `InfoNCE`."""
 
     def __init__(
-        self, temperature: float = 0.5, *, learnable: bool = False, normalize: bool = True, reduction: str = "mean"
+        self,
+        temperature: float = 0.5,
+        *,
+        learnable: bool = False,
+        normalize: bool = True,
+        reduction: Reduction = "mean",
     ):
         super().__init__(temperature, learnable, reduction, normalize=normalize)
 
@@ -90,7 +116,12 @@ class DCL(_Temperature):
     """`dcl` with a held, possibly learnable temperature; arguments as for `InfoNCE`."""
 
     def __init__(
-        self, temperature: float = 0.1, *, learnable: bool = False, normalize: bool = True, reduction: str = "mean"
+        self,
+        temperature: float = 0.1,
+        *,
+        learnable: bool = False,
+        normalize: bool = True,
+        reduction: Reduction = "mean",
     ):
         super().__init__(temperature, learnable, reduction, normalize=normalize)
 
@@ -108,13 +139,13 @@ class SupCon(_Temperature):
         *,
         learnable: bool = False,
         in_batch: bool = True,
-        form: str = "out",
-        no_positive: str = "skip",
+        form: Form = "out",
+        no_positive: NoPositive = "skip",
         normalize: bool = True,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
     ):
         super().__init__(temperature, learnable, reduction, in_batch=in_batch, normalize=normalize)
-        self.options["form"] = choice("SupCon", "form", form, tuple(FORMS))
+        self.options["form"] = choice("SupCon", "form", form, FORMS)
         self.options["no_positive"] = choice("SupCon", "no_positive", no_positive, NO_POSITIVE)
 
     def forward(self, features: Tensor, labels: Tensor, **given: Tensor | None) -> Tensor:
@@ -122,7 +153,7 @@ class SupCon(_Temperature):
         return F.sup_con(features, labels, temperature=self.temperature, **given, **self.options)
 
 
-class CLIP(nn.Module):
+class CLIP(_Loss):
     """`clip_loss` with CLIP's learnable scale, held as its logarithm `log_logit_scale`. A `logit_scale` in a state dict, as in
     those of CLIP and open_clip, is that logarithm, and is loaded.
 
@@ -142,9 +173,9 @@ class CLIP(nn.Module):
         *,
         max_scale: float = 100.0,
         learnable: bool = True,
-        same_id: str = "mean",
+        same_id: SameId = "mean",
         normalize: bool = False,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
     ):
         super().__init__()
         _hold_log(self, "logit_scale", logit_scale, learnable)
@@ -173,7 +204,7 @@ class CLIP(nn.Module):
         return F.clip_loss(image, text, self.log_logit_scale.exp(), ids=ids, **self.options)
 
 
-class SigLIP(nn.Module):
+class SigLIP(_Loss):
     """`siglip_loss` with SigLIP's learnable scale, held as its logarithm, and bias; a state dict of open_clip has both.
 
     logit_scale, logit_bias  their values at the start (SigLIP: 10 and −10)
@@ -192,9 +223,9 @@ class SigLIP(nn.Module):
         logit_bias: float = -10.0,
         *,
         learnable: bool = True,
-        same_id: str = "sum",
+        same_id: SameIdOfSigLIP = "sum",
         normalize: bool = False,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
     ):
         super().__init__()
         _hold_log(self, "logit_scale", logit_scale, learnable)
@@ -216,7 +247,7 @@ class SigLIP(nn.Module):
         return F.siglip_loss(image, text, self.logit_scale, self.logit_bias, ids=ids, **self.options)
 
 
-class KDEEntropy(nn.Module):
+class KDEEntropy(_Loss):
     """`kde_entropy` with a held, possibly learnable width, which is one number; all points have equal weight.
 
     bandwidth      a number, or "scott" or "silverman" (then nothing is held); None with kernel="vmf"
@@ -229,12 +260,12 @@ class KDEEntropy(nn.Module):
 
     def __init__(
         self,
-        bandwidth: float | Literal["scott", "silverman"] | None = None,
+        bandwidth: float | BandwidthRule | None = None,
         *,
         concentration: float | None = None,
         learnable: bool = False,
-        kernel: str = "gaussian",
-        estimator: str = "loo",
+        kernel: KernelName = "gaussian",
+        estimator: Estimator = "loo",
     ):
         super().__init__()
         function = "KDEEntropy"
@@ -276,7 +307,7 @@ class KDEEntropy(nn.Module):
         return F.kde_entropy(z, **width, **self.options)
 
 
-class Uniformity(nn.Module):
+class Uniformity(_Loss):
     """`uniformity` with a fixed t, > 0. Raises ValueError or TypeError for any other."""
 
     def __init__(self, t: float = 2.0):

@@ -12,6 +12,7 @@ There are six operators, each a backend's function behind a flat schema:
     eager           the operators on real tensors
     autograd        their backward formulas, and the eager functions
     library         schemas and shapes
+    asked           the calls that `jk.explain` records in place of all this
     gather_scatter  rows gathered and summed by their numbers, for the gradient of top-k
 """
 
@@ -27,7 +28,7 @@ from torch.autograd import forward_ad
 from ..problem import types
 from ..problem.flat import SINGLE, Tensors, tensors_of, to_schema, words_of
 from ..problem.row_loss import Loss, RowProblem
-from . import eager
+from . import asked, eager
 from . import library as library
 from .autograd import (
     Attach,
@@ -47,6 +48,8 @@ from .gather_scatter import scatter_sum as scatter_sum
 
 def row_sums(problem: RowProblem, who: Who) -> types.RowSums:
     """Sums of rows and of columns, without a gradient."""
+    if (heard := asked.heard()) is not None:
+        return asked.row_sums(heard, problem, who)
     words, tensors = words_of(problem), tensors_of(problem)
     if is_real(*tensors):
         return to_sums(RowSums.apply(words, who, *tensors))
@@ -57,6 +60,8 @@ def row_grads(
     problem: RowProblem, sums: types.RowSums, slopes: types.Slopes, flags: Sequence[bool], who: Who
 ) -> list[Tensor | None]:
     """Gradients of the tensors that `flags` marks, in the order of `tensors_of`; they have no gradient themselves."""
+    if asked.heard() is not None:
+        raise NotImplementedError("explain: gradients apart from their sums are not planned; row_sums is, with both")
     words, tensors = words_of(problem), tensors_of(problem)
     parts, arriving = eager.from_sums(sums, problem), eager.from_slopes(slopes, sums)
     if is_real(*tensors):
@@ -69,6 +74,8 @@ def row_grads(
 
 def attach(values: Sequence[Tensor], problem: RowProblem, sums: types.RowSums, who: Who) -> Sequence[Tensor]:
     """The values of rows and of columns, `eager.SLOPES` of each, attached to the graph of the problem's tensors."""
+    if (heard := asked.heard()) is not None:
+        return asked.attach(heard, values, problem)
     words, tensors = words_of(problem), tensors_of(problem)
     parts = eager.from_sums(sums, problem)
     if is_real(*tensors):
@@ -78,6 +85,8 @@ def attach(values: Sequence[Tensor], problem: RowProblem, sums: types.RowSums, w
 
 def row_loss(problem: RowProblem, loss: Loss, who: Who) -> Tensor:
     """The loss, differentiable once."""
+    if (heard := asked.heard()) is not None:
+        return asked.row_loss(heard, problem, loss, who)
     tensors = tensors_of(problem)
     inputs, flags = _differentiable(problem, tensors)
     if is_plain(*tensors):
@@ -91,6 +100,8 @@ def row_loss(problem: RowProblem, loss: Loss, who: Who) -> Tensor:
 
 def total(problem: RowProblem, who: Who) -> Tensor:
     """The log-sum-exp over all pairs, differentiable once."""
+    if (heard := asked.heard()) is not None:
+        return asked.total(heard, problem, who)
     tensors = tensors_of(problem)
     inputs, flags = _differentiable(problem, tensors)
     if is_plain(*tensors):
@@ -103,6 +114,8 @@ def total(problem: RowProblem, who: Who) -> Tensor:
 
 def top_k(problem: RowProblem, k: int, who: Who) -> tuple[Tensor, Tensor]:
     """The k largest scores of each row and their columns; no gradient."""
+    if (heard := asked.heard()) is not None:
+        return asked.top_k(heard, problem, k, who)
     words, tensors = words_of(problem), tensors_of(problem)
     if is_real(*tensors):
         return TopK.apply(words, k, who, *tensors)

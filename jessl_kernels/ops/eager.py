@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..autocast import without_autocast
-from ..backends import BACKENDS
+from ..backends import BACKENDS, cpu, warn_without_core
 from ..problem.flat import Tensors, Words, together
 from ..problem.row_loss import Loss, RowProblem
 from ..problem.score import Score
@@ -79,6 +79,8 @@ def score_of(problem: RowProblem) -> Score:
 
 
 def run(function: str, who: Who, problem: RowProblem | Score, *args: Any) -> Any:
+    if cpu.MISSING:
+        warn_without_core(problem)
     # Autocast was applied when the problem was made; inside a backend it would only lower the precision of products.
     with without_autocast(problem.device):
         return getattr(BACKENDS[who.backend], function)(problem, *args, who.workspace)

@@ -45,9 +45,8 @@ def _row_sums(*args: Any) -> list[Tensor]:
     return [part.clone() for part in eager.row_sums(words, Who(*who), tensors)]
 
 
-def _fake_row_sums(*args: Any) -> list[Tensor]:
-    words, tensors, _ = _apart(args)
-    problem = together(words, tensors)
+def empty_sums(problem: RowProblem) -> RowSums:
+    """Sums of the right shapes, unmade."""
 
     def sums(n: int, terms: Terms, linear: bool) -> Sums:
         new = problem.x[0].new_empty
@@ -62,9 +61,13 @@ def _fake_row_sums(*args: Any) -> list[Tensor]:
         return SideSums(negatives, sums(n, problem.of_positives, True) if there else None)
 
     row = side(problem.N, problem.positives.score)
-    return list(
-        from_sums(RowSums(row, side(problem.M, problem.positives.col_score) if problem.cols else None), problem)
-    )
+    return RowSums(row, side(problem.M, problem.positives.col_score) if problem.cols else None)
+
+
+def _fake_row_sums(*args: Any) -> list[Tensor]:
+    words, tensors, _ = _apart(args)
+    problem = together(words, tensors)
+    return list(from_sums(empty_sums(problem), problem))
 
 
 def _fake_gradients(problem: RowProblem, flags: Sequence[bool]) -> tuple[Tensor, ...]:

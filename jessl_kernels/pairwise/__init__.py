@@ -5,7 +5,7 @@ row_loss    losses of rows: a named join in one call, or sums and gradients apar
 sums        sums that can be merged, with gradients
 joined      a join evaluated in torch
 positives   which pairs are positives
-arguments   checks of the shared arguments
+arguments   checks of the shared arguments; options: types for their overloads
 """
 
 from .reductions import pairwise_logsumexp, pairwise_sum, pairwise_topk

@@ -11,14 +11,12 @@ from torch import Tensor
 from .._checks import accumulation_dtype, choice, embeddings, fail, scalar, wrong_type
 from ..autocast import under_autocast
 from ..backends import select, settings
+from ..literals import KINDS, PHI_NAMES, PSI_NAMES, SUM_NAMES
 from ..ops import Who
 from ..problem.exclude import as_exclude
 from ..problem.phi import IDENTITY, PHIS, Phi
-from ..problem.psi import PSIS
 from ..problem.row_loss import RowProblem
-from ..problem.score import KINDS
 
-DIMS = ("row", "col", "both")
 Pieces = tuple[Tensor, ...]
 
 
@@ -90,10 +88,9 @@ def unit(z: Tensor, *, rounded: bool = True) -> Tensor:
 def phi_of(function: str, phi: Any, kind: str) -> Phi:
     """φ by its name, or the given Phi."""
     if isinstance(phi, str):
-        choice(function, "phi", phi, tuple(PHIS))
         if phi == "clamp":
             fail(function, "phi", "'clamp'", "must be jk.phi.clamp(low, high), which says where to clamp")
-        phi = PHIS[phi]
+        phi = PHIS[choice(function, "phi", phi, PHI_NAMES)]
     if phi is None:
         return IDENTITY
     if not isinstance(phi, Phi):
@@ -106,7 +103,7 @@ def phi_of(function: str, phi: Any, kind: str) -> Phi:
 
 def psi_of(function: str, name: str, psi: Any, *, or_logsumexp: bool = False) -> str:
     """The name of the ψ, or "logsumexp", that is summed over pairs."""
-    return choice(function, name, psi, (*(("logsumexp",) if or_logsumexp else ()), *PSIS))
+    return choice(function, name, psi, SUM_NAMES if or_logsumexp else PSI_NAMES)
 
 
 def vector(function: str, name: str, value: Any, like: Tensor, length: int) -> Tensor | None:

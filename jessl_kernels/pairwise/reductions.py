@@ -8,21 +8,36 @@ Every estimator of the package is a formula over these; every loss is one over `
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
 from .. import ops
 from .._checks import choice, embeddings, fail, integer
+from ..literals import (
+    DIMS,
+    REDUCTIONS,
+    TOTAL_REDUCTIONS,
+    Dim,
+    ExcludeWord,
+    Kind,
+    OneSide,
+    PhiName,
+    PsiName,
+    Reduction,
+    TotalReduction,
+)
 from ..problem.exclude import Exclude
 from ..problem.phi import Phi
 from ..problem.row_loss import Positives, RowProblem
 from ..problem.types import Terms
-from .arguments import DIMS, as_scored, constants, psi_of, score_fields, vector, who
+from .arguments import as_scored, constants, psi_of, score_fields, vector, who
+from .options import LogSumExpOptions, ScoreOptions, SumOptions
 from .row_loss import loss_of
 
-Dim = Literal["row", "col", "both"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class _Side(NamedTuple):
@@ -32,20 +47,47 @@ class _Side(NamedTuple):
     weights: Tensor | None
 
 
+@overload
 def pairwise_logsumexp(
     x: Tensor,
     y: Tensor | None = None,
     *,
-    kind: str = "dot",
-    phi: Phi | str | None = None,
+    dim: OneSide = "row",
+    reduction: TotalReduction = "none",
+    **options: Unpack[LogSumExpOptions],
+) -> Tensor: ...
+@overload
+def pairwise_logsumexp(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    dim: Literal["both"],
+    reduction: Literal["sum", "mean"],
+    **options: Unpack[LogSumExpOptions],
+) -> Tensor: ...
+@overload
+def pairwise_logsumexp(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    dim: Literal["both"],
+    reduction: Literal["none"] = "none",
+    **options: Unpack[LogSumExpOptions],
+) -> tuple[Tensor, Tensor]: ...
+def pairwise_logsumexp(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    kind: Kind = "dot",
+    phi: Phi | PhiName | None = None,
     scale: float | Tensor = 1.0,
     row_bias: Tensor | None = None,
     col_bias: Tensor | None = None,
     anchor: Tensor | None = None,
     col_anchor: Tensor | None = None,
-    exclude: Exclude | str | None = None,
+    exclude: Exclude | ExcludeWord | None = None,
     dim: Dim = "row",
-    reduction: str = "none",
+    reduction: TotalReduction = "none",
     weights: Tensor | None = None,
     col_weights: Tensor | None = None,
 ) -> Any:
@@ -81,7 +123,7 @@ def pairwise_logsumexp(
     tensor([0.3133, 0.3133])
     """
     function = "pairwise_logsumexp"
-    choice(function, "reduction", reduction, ("none", "sum", "mean", "logsumexp"))
+    choice(function, "reduction", reduction, TOTAL_REDUCTIONS)
     problem = problem_of(function, x, y, kind, phi, scale, row_bias, col_bias, exclude)
     sides = _sides(function, problem, dim, (anchor, weights), (col_anchor, col_weights))
     if reduction != "logsumexp":
@@ -97,19 +139,46 @@ def pairwise_logsumexp(
     return ops.total(problem, who(function, problem))
 
 
+@overload
 def pairwise_sum(
     x: Tensor,
     y: Tensor | None = None,
     *,
-    psi: str = "softplus",
-    kind: str = "dot",
-    phi: Phi | str | None = None,
+    dim: OneSide = "row",
+    reduction: Reduction = "none",
+    **options: Unpack[SumOptions],
+) -> Tensor: ...
+@overload
+def pairwise_sum(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    dim: Literal["both"],
+    reduction: Literal["sum", "mean"],
+    **options: Unpack[SumOptions],
+) -> Tensor: ...
+@overload
+def pairwise_sum(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    dim: Literal["both"],
+    reduction: Literal["none"] = "none",
+    **options: Unpack[SumOptions],
+) -> tuple[Tensor, Tensor]: ...
+def pairwise_sum(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    psi: PsiName = "softplus",
+    kind: Kind = "dot",
+    phi: Phi | PhiName | None = None,
     scale: float | Tensor = 1.0,
     row_bias: Tensor | None = None,
     col_bias: Tensor | None = None,
-    exclude: Exclude | str | None = None,
+    exclude: Exclude | ExcludeWord | None = None,
     dim: Dim = "row",
-    reduction: str = "none",
+    reduction: Reduction = "none",
     weights: Tensor | None = None,
     col_weights: Tensor | None = None,
 ) -> Any:
@@ -129,23 +198,31 @@ def pairwise_sum(
     """
     function = "pairwise_sum"
     psi_of(function, "psi", psi)
-    choice(function, "reduction", reduction, ("none", "sum", "mean"))
+    choice(function, "reduction", reduction, REDUCTIONS)
     problem = problem_of(function, x, y, kind, phi, scale, row_bias, col_bias, exclude)
     sides = _sides(function, problem, dim, (None, weights), (None, col_weights))
     return _reduce(function, replace(problem, negatives=Terms(psi)), dim, reduction, *sides)
 
 
+@overload
+def pairwise_topk(
+    x: Tensor, y: Tensor | None = None, *, k: int = 1, dim: OneSide = "row", **options: Unpack[ScoreOptions]
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def pairwise_topk(
+    x: Tensor, y: Tensor | None = None, *, k: int = 1, dim: Literal["both"], **options: Unpack[ScoreOptions]
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]: ...
 def pairwise_topk(
     x: Tensor,
     y: Tensor | None = None,
     *,
     k: int = 1,
-    kind: str = "dot",
-    phi: Phi | str | None = None,
+    kind: Kind = "dot",
+    phi: Phi | PhiName | None = None,
     scale: float | Tensor = 1.0,
     row_bias: Tensor | None = None,
     col_bias: Tensor | None = None,
-    exclude: Exclude | str | None = None,
+    exclude: Exclude | ExcludeWord | None = None,
     dim: Dim = "row",
 ) -> Any:
     """The k largest scores of each row (or column, or both) and their indices, in O(N·(D + k)) memory.

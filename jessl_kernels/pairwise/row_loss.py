@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
-from .. import ops
+from .. import literals, ops
 from .._checks import choice, fail, flag, is_finite, number, wrong_type
 from ..backends import settings
+from ..literals import CountedReduction, ExcludeWord, Kind, LossDim, PhiName, SumName
 from ..problem.exclude import NOTHING, Exclude
 from ..problem.join import JOINS
 from ..problem.phi import IDENTITY, Phi
@@ -23,34 +24,64 @@ from ..problem.row_loss import Loss, Positives, RowProblem
 from ..problem.types import SideSlopes, Slopes, Terms
 from .arguments import as_scored, constants, pieces_of, psi_of, score_fields, unit, vector, who
 from .joined import join_of, joined
+from .options import Embeddings, JoinOf, LossOptions, PositivePairs
 from .positives import positives_of, terms_of_positives
 from .sums import SumsOfRows, sums_of
 
-Embeddings = Tensor | Sequence[Tensor]
-PositivePairs = int | Tensor | tuple[Tensor, Tensor] | None
-DIMS = ("row", "both")
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
+@overload
 def row_loss(
     x: Embeddings,
     y: Embeddings | None = None,
     *,
-    join: str | Callable[..., Tensor],
+    join: JoinOf,
+    dim: Literal["row"] = "row",
+    reduction: CountedReduction = "mean",
+    **options: Unpack[LossOptions],
+) -> Tensor: ...
+@overload
+def row_loss(
+    x: Embeddings,
+    y: Embeddings | None = None,
+    *,
+    join: JoinOf,
+    dim: Literal["both"],
+    reduction: Literal["mean", "mean_counted", "sum"] = "mean",
+    **options: Unpack[LossOptions],
+) -> Tensor: ...
+@overload
+def row_loss(
+    x: Embeddings,
+    y: Embeddings | None = None,
+    *,
+    join: JoinOf,
+    dim: Literal["both"],
+    reduction: Literal["none"],
+    **options: Unpack[LossOptions],
+) -> tuple[Tensor, Tensor]: ...
+def row_loss(
+    x: Embeddings,
+    y: Embeddings | None = None,
+    *,
+    join: JoinOf,
     positives: PositivePairs = None,
-    negatives: str = "logsumexp",
-    of_positives: str = "logsumexp",
+    negatives: SumName = "logsumexp",
+    of_positives: SumName = "logsumexp",
     tilts: Sequence[float] = (1.0,),
     params: Sequence[Any] = (),
     also: Tensor | None = None,
-    kind: str = "dot",
-    phi: Phi | str | None = None,
+    kind: Kind = "dot",
+    phi: Phi | PhiName | None = None,
     scale: float | Tensor = 1.0,
     row_bias: Tensor | None = None,
     col_bias: Tensor | None = None,
-    exclude: Exclude | str | None = None,
+    exclude: Exclude | ExcludeWord | None = None,
     normalize: bool = False,
-    dim: str = "row",
-    reduction: str = "mean",
+    dim: LossDim = "row",
+    reduction: CountedReduction = "mean",
     weights: Tensor | None = None,
     col_weights: Tensor | None = None,
 ) -> Any:
@@ -102,12 +133,12 @@ def row_loss(
     """
     function = "row_loss"
     if isinstance(join, str):
-        choice(function, "join", join, tuple(JOINS))
+        choice(function, "join", join, literals.JOIN_NAMES)
     elif not callable(join):
         wrong_type(function, "join", join, "must be a name or a function of (N, P, spread, n_pos, n_neg, *params)")
     if isinstance(join, str) and params:
         fail(function, "params", "given", f'must be left out with join="{join}"')
-    choice(function, "reduction", reduction, ("mean", "mean_counted", "sum", "none"))
+    choice(function, "reduction", reduction, literals.COUNTED_REDUCTIONS)
     problem = _problem(
         function, x, y, positives, negatives, of_positives, tilts, also, kind, phi, scale, row_bias, col_bias, exclude,
         normalize, dim,
@@ -139,19 +170,19 @@ def row_sums(
     y: Embeddings | None = None,
     *,
     positives: PositivePairs = None,
-    negatives: str = "logsumexp",
-    of_positives: str = "logsumexp",
+    negatives: SumName = "logsumexp",
+    of_positives: SumName = "logsumexp",
     tilts: Sequence[float] = (1.0,),
     negative_spread: bool = False,
     also: Tensor | None = None,
-    kind: str = "dot",
-    phi: Phi | str | None = None,
+    kind: Kind = "dot",
+    phi: Phi | PhiName | None = None,
     scale: float | Tensor = 1.0,
     row_bias: Tensor | None = None,
     col_bias: Tensor | None = None,
-    exclude: Exclude | str | None = None,
+    exclude: Exclude | ExcludeWord | None = None,
     normalize: bool = False,
-    dim: str = "row",
+    dim: LossDim = "row",
 ) -> SumsOfRows:
     """The sums of `row_loss`, for a loss that is made from them in torch: one sweep over the pairs, and one for the gradients.
 
@@ -319,7 +350,7 @@ def _problem(
     """The problem of the arguments that `row_loss` and `row_sums` share, checked."""
     rows = pieces_of(function, "x", x)
     keys = () if y is None else pieces_of(function, "y", y, like=("x", rows[0]))
-    choice(function, "dim", dim, DIMS)
+    choice(function, "dim", dim, literals.LOSS_DIMS)
     flag(function, "normalize", normalize)
     N = sum(piece.shape[0] for piece in rows)
     M = sum(piece.shape[0] for piece in keys or rows)

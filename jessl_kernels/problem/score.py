@@ -17,8 +17,6 @@ from .._checks import accumulation_dtype
 from .exclude import Exclude, IdPair, fill_by_ids, one_tensor
 from .phi import Phi
 
-KINDS = ("dot", "sqdist")
-
 
 class OfEmbeddings:
     """Properties of a problem that depend on its embeddings and its scale."""

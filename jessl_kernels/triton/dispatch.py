@@ -82,7 +82,7 @@ class Sweep(NamedTuple):
         return launch.pull(problem, self.sides, self.terms, workspace, bias=bias, scale=scale, rows=rows)
 
 
-def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
+def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
     one_sided, route = reduction in ("sum", "mean") and not cols, shapes.route(score)
     if route == "strips":
         rows, ld = strip_kernels.sizes(score, workspace, gradient=with_gradient)
@@ -90,7 +90,7 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str,
         held = rows * ld * score.dtype.itemsize * (1 + with_gradient)
         return Plan(f"strips of {rows} rows, products by the library", gemms, held)
     if route == "blocks" and with_gradient:
-        at_once = one_sided and op != "logsumexp"
+        at_once = one_sided and terms.op != "logsumexp"
         rows, cols_ = blocks.sizes(score, workspace)
         what = f"blocks of {rows} × {cols_}, weights by a kernel, their products by the library"
         if score.symmetric and not at_once:
@@ -104,7 +104,7 @@ def plan(score: Score, op: str, cols: bool, with_gradient: bool, reduction: str,
         return Plan(f"{what}, rows and columns at once", 3 if with_gradient else 1, 0)
     if not with_gradient:
         return Plan(what, 1, 0)
-    at_once = one_sided and (op != "logsumexp" or attends(score))
+    at_once = one_sided and (terms.op != "logsumexp" or attends(score))
     return Plan(what, 4 if at_once else 5, 0)
 
 

@@ -8,6 +8,7 @@ pytest.importorskip("triton")
 
 import jessl_kernels as jk
 from jessl_kernels.triton import shapes
+from tests import cases
 from tests.oracles import contrastive as oracle
 from tests.yardstick import evaluate
 
@@ -52,9 +53,9 @@ def test_scores_of_short_numbers_are_exact_and_weights_have_eleven_bits(backend,
 def test_the_switch_decides(backend, tf32_allowed):
     x, y = pairs(64).values()
     with jk.use_backend(backend):
-        assert "fused" in jk.explain(x, y).path
+        assert "fused" in cases.planned(x, y).path
         torch.backends.cuda.matmul.fp32_precision = "ieee"
-        assert "strips" in jk.explain(x, y).path
+        assert "strips" in cases.planned(x, y).path
 
 
 @on_triton

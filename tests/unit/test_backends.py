@@ -10,23 +10,24 @@ import pytest
 import torch
 
 import jessl_kernels as jk
-from jessl_kernels.backends import chunked, cpu, reference
+from jessl_kernels.backends import chunked, cpu, reference, triton
+from tests import cases
 
 
 def test_cpu_is_taken_by_default_and_the_others_by_name():
     z = torch.eye(4)
-    assert jk.explain(z).backend == "cpu"
+    assert cases.planned(z).backend == "cpu"
     for name in ("chunked", "reference"):
         with jk.use_backend(name):
-            assert jk.explain(z).backend == name
-    assert jk.explain(z).backend == "cpu"
+            assert cases.planned(z).backend == name
+    assert cases.planned(z).backend == "cpu"
 
 
 def test_chunked_is_taken_where_cpu_declines(monkeypatch):
     from jessl_kernels.backends import cpu
 
     monkeypatch.setattr(cpu, "declines", lambda score, op: ["out of order"])
-    explanation = jk.explain(torch.eye(4))
+    explanation = cases.planned(torch.eye(4))
     assert explanation.backend == "chunked"
     assert explanation.declined["cpu"] == ["out of order"]
 
@@ -35,37 +36,37 @@ def test_on_macos_large_problems_take_the_librarys_products_unless_cpu_is_asked_
     monkeypatch.setattr(cpu.sys, "platform", "darwin")
     monkeypatch.setenv("JESSL_SIMD", "portable")
     small, large = torch.randn(64, 128), torch.randn(512, 128)
-    assert jk.explain(small).backend == "cpu"
-    chosen = jk.explain(large)
+    assert cases.planned(small).backend == "cpu"
+    chosen = cases.planned(large)
     assert chosen.backend == "chunked"
     assert chosen.declined["cpu"] == ["on macOS the library's products are faster than its portable code"]
     with jk.use_backend("cpu"):
-        assert jk.explain(large).backend == "cpu"
+        assert cases.planned(large).backend == "cpu"
 
 
 def test_use_backend_nests_and_is_undone_after_an_error():
     with jk.use_backend("reference"):
         with jk.use_backend(workspace=1 << 20):
-            assert jk.explain(torch.eye(4)).backend == "reference"
+            assert cases.planned(torch.eye(4)).backend == "reference"
         with pytest.raises(ZeroDivisionError), jk.use_backend("chunked"):
             raise ZeroDivisionError
-        assert jk.explain(torch.eye(4)).backend == "reference"
+        assert cases.planned(torch.eye(4)).backend == "reference"
 
 
 def test_set_backend_holds_in_all_threads_outside_of_blocks():
     z, seen = torch.eye(4), []
     try:
         jk.set_backend("reference", workspace=1 << 20)
-        thread = threading.Thread(target=lambda: seen.append(jk.explain(z).backend))
+        thread = threading.Thread(target=lambda: seen.append(cases.planned(z).backend))
         thread.start()
         thread.join()
         with jk.use_backend("chunked"):
-            seen.append(jk.explain(z).backend)
-            assert jk.explain(z).workspace <= 1 << 20
-        seen.append(jk.explain(z).backend)
+            seen.append(cases.planned(z).backend)
+            assert cases.planned(z).workspace <= 1 << 20
+        seen.append(cases.planned(z).backend)
     finally:
         jk.set_backend()
-    assert seen == ["reference", "chunked", "reference"] and jk.explain(z).backend == "cpu"
+    assert seen == ["reference", "chunked", "reference"] and cases.planned(z).backend == "cpu"
     with pytest.raises(ValueError, match="set_backend: name is 'cuda', must be one of"):
         jk.set_backend("cuda")
 
@@ -74,21 +75,21 @@ def test_use_backend_without_a_with_statement_says_that_it_sets_nothing():
     with pytest.warns(UserWarning, match="sets nothing outside of a with statement: .*set_backend"):
         jk.use_backend("chunked")
         gc.collect()
-    assert jk.explain(torch.eye(4)).backend == "cpu"
+    assert cases.planned(torch.eye(4)).backend == "cpu"
 
 
 def test_use_backend_decorates_a_function():
     @jk.use_backend("reference")
     def who() -> str:
-        return jk.explain(torch.eye(4)).backend
+        return cases.planned(torch.eye(4)).backend
 
-    assert [who(), who(), jk.explain(torch.eye(4)).backend] == ["reference", "reference", "cpu"]
+    assert [who(), who(), cases.planned(torch.eye(4)).backend] == ["reference", "reference", "cpu"]
 
 
 def test_use_backend_holds_for_its_thread_alone():
     seen = []
     with jk.use_backend("reference"):
-        thread = threading.Thread(target=lambda: seen.append(jk.explain(torch.eye(4)).backend))
+        thread = threading.Thread(target=lambda: seen.append(cases.planned(torch.eye(4)).backend))
         thread.start()
         thread.join()
     assert seen == ["cpu"]
@@ -125,7 +126,7 @@ def test_workspace_bounds_the_strip():
     plans = []
     for workspace in (1 << 20, 4 << 20):
         with jk.use_backend(workspace=workspace):
-            plans.append(jk.explain(z).workspace)
+            plans.append(cases.planned(z).workspace)
             assert plans[-1] <= workspace
     assert plans[0] < plans[1]
 
@@ -151,7 +152,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess:
 
 
 def test_environment_variable_chooses_the_backend():
-    code = "import torch, jessl_kernels as jk; print(jk.explain(torch.eye(4)).backend)"
+    code = "import torch, jessl_kernels as jk; print(jk.explain(jk.uniformity, torch.eye(4)).steps[0].backend)"
     assert run(code, JESSL_BACKEND="reference").stdout.strip() == "reference"
     wrong = run(code, JESSL_BACKEND="fast")
     assert wrong.returncode != 0
@@ -163,6 +164,12 @@ def test_python_m_jessl_kernels_prints_the_report():
     assert result.returncode == 0
     for word in ("jessl_kernels", torch.__version__, "chunked", "reference", "native"):
         assert word in result.stdout
+
+
+def test_python_m_jessl_kernels_knows_its_version():
+    command = [sys.executable, "-m", "jessl_kernels", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.stdout == f"jessl_kernels {jk.__version__}\n"
 
 
 def test_a_bug_report_is_made_where_the_environment_names_an_unknown_backend():
@@ -182,6 +189,46 @@ def test_backends_reports_who_computes_and_what_is_missing():
         assert "forced: reference" in str(jk.backends())
 
 
+def test_backends_shows_its_table_at_the_prompt():
+    assert repr(jk.backends()) == str(jk.backends())
+
+
+def test_triton_is_available_with_a_cuda_device_alone(monkeypatch):
+    monkeypatch.setattr(triton, "MISSING", "")
+    for there, state in ((False, "installed, no CUDA device: "), (True, "available: ")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert jk.backends().computing["triton"].startswith(state)
+
+
+WITHOUT_CORE = """
+import sys, warnings
+sys.modules["jessl_kernels._native"] = None  # its import fails
+import torch, jessl_kernels as jk
+x = torch.eye(4, requires_grad=True)
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    jk.explain(jk.uniformity, x)
+    with jk.use_backend("reference"):
+        jk.uniformity(x)
+    assert seen == [], seen
+    loss = jk.uniformity(x)
+    jk.uniformity(x), jk.nt_xent(x, x)
+    (warning,) = seen
+    loss.backward()
+print(warning.category.__name__, warning.filename, warning.message)
+print(jk.backends())
+"""
+
+
+def test_without_the_extension_the_first_computation_warns_once_and_the_table_says_what_computes():
+    told, *table = run(WITHOUT_CORE).stdout.splitlines()
+    slower = "chunked computes instead, 2.4 to 3.3 times slower"
+    assert told.startswith(f"UserWarning <string> jessl_kernels: the C++ extension is missing, {slower}")
+    assert "python -m jessl_kernels" in told
+    assert table[0].split(maxsplit=1) == ["cpu", f"missing: {slower}"]
+    assert table[-1].startswith("native     missing: ") and "\n".join(table).count(slower) == 1
+
+
 def test_no_willing_backend_is_one_error_with_every_refusal(monkeypatch):
     monkeypatch.setattr(cpu, "declines", lambda score, op: ["too old"])
     monkeypatch.setattr(chunked, "declines", lambda score, op: ["too tired"])
@@ -198,101 +245,3 @@ def test_a_backend_asked_for_that_cannot_says_its_own_reason_alone():
     why = rf"^triton, {asks}, cannot run pairwise_logsumexp on x \(2, 2\).*x is on cpu$"
     with jk.use_backend("triton"), pytest.raises(NotImplementedError, match=why):
         jk.pairwise_logsumexp(torch.eye(2))
-
-
-@pytest.mark.parametrize(
-    ("reduction", "dim", "grad", "chunked", "cpu", "symmetric"),
-    [
-        ("mean", "row", True, 3, 3, 2),
-        ("mean", "both", True, 4, 4, 2),
-        ("none", "row", True, 4, 4, 2),
-        ("mean", "row", False, 1, 1, 0.5),
-    ],
-)
-def test_explain_counts_products(reduction, dim, grad, chunked, cpu, symmetric):
-    z = torch.zeros(8, 4, requires_grad=grad)
-    with jk.use_backend("chunked"):
-        assert jk.explain(z, reduction=reduction, dim=dim).gemms == chunked
-    assert jk.explain(z, z + 1, reduction=reduction, dim=dim).gemms == cpu
-    assert jk.explain(z, reduction=reduction, dim=dim).gemms == symmetric
-
-
-def test_explain_says_what_a_join_of_ones_own_costs():
-    z = torch.randn(64, 8, requires_grad=True)
-
-    def own(N, P, spread, n_pos, n_neg):
-        return N[0] - P
-
-    named, other = (jk.explain(z, z + 1, join=join, reduction="mean") for join in ("softplus", own))
-    assert (named.gemms, other.gemms) == (3, 4)
-    assert "row_loss with softplus" in str(named) and "row_loss with a join of its own" in str(other)
-    with pytest.raises(ValueError, match="join"):
-        jk.explain(z, join="hinge")
-    assert (
-        jk.explain(z, z + 1, join="softplus").gemms
-        == 3
-        == jk.explain(z, z + 1, join="softplus", reduction="mean_counted").gemms
-    )
-    with pytest.raises(ValueError, match=r"^explain: psi is given, must be None with a join"):
-        jk.explain(z, join="softplus", psi="softplus")
-
-
-def test_explain_counts_products_of_a_total():
-    z = torch.ones(500, 64, requires_grad=True)
-    bounded = jk.explain(z, scale=0.1, reduction="logsumexp")
-    assert "one pass" in bounded.path and bounded.gemms == 1.5
-    assert jk.explain(z, z + 1, scale=0.1, reduction="logsumexp").gemms == 3
-    with jk.use_backend(workspace=1000):
-        assert jk.explain(z, scale=100.0, reduction="logsumexp").gemms == 2
-    with jk.use_backend("chunked"):
-        assert jk.explain(z, scale=0.1, reduction="logsumexp").gemms == 4
-
-
-def test_explain_tells_whether_the_workspace_holds_a_strip():
-    x = torch.zeros(500, 4, requires_grad=True)
-    assert "scores of 96 rows kept" in jk.explain(x, x + 1, reduction="mean").path
-    with jk.use_backend(workspace=1000):
-        explanation = jk.explain(x, x + 1, reduction="mean")
-    assert "two passes" in explanation.path
-    assert explanation.gemms == 4
-
-
-def test_explain_tells_whether_the_workspace_holds_all_scores():
-    z, alone = torch.zeros(500, 64, requires_grad=True), torch.ones((), requires_grad=True)
-    kept = jk.explain(z, reduction="mean")
-    assert "scores kept" in kept.path and kept.gemms == 1.5
-    assert jk.explain(z, z + 1, dim="both", reduction="mean").gemms == 3
-    with jk.use_backend(workspace=1000):
-        assert jk.explain(z, reduction="mean").gemms == 2
-    assert jk.explain(z, scale=alone, reduction="mean").gemms == 1.5
-    # The gradient of a bandwidth needs distances too.
-    assert jk.explain(z, scale=alone, kind="sqdist", reduction="mean").gemms == 2
-
-
-def test_explain_counts_products_of_sums():
-    z = torch.zeros(8, 4, requires_grad=True)
-    assert jk.explain(z, psi="softplus", reduction="mean").gemms == 1.5
-    assert jk.explain(z, z + 1, psi="softplus", reduction="mean").gemms == 3
-
-
-SQUARES = {
-    "chunked": (
-        "one matrix product: ",
-        "one matrix product, in fp64 for strips with close pairs",
-        "differences: scale",
-    ),
-    "cpu": (
-        "matrix products: scale",
-        "differences for tiles with close pairs",
-        "differences for tiles with close pairs",
-    ),
-}
-
-
-@pytest.mark.parametrize("backend", SQUARES)
-def test_explain_says_how_squares_are_taken(backend):
-    z = torch.randn(64, 24, generator=torch.Generator().manual_seed(0))
-    with jk.use_backend(backend):
-        for scale, way in zip((0.01, 10.0, 1e12), SQUARES[backend], strict=True):
-            assert way in jk.explain(z, kind="sqdist", scale=scale).path
-        assert "differences: only 2 dimensions" in jk.explain(z[:, :2], kind="sqdist").path

@@ -153,7 +153,7 @@ JUDGED = {
 @pytest.mark.parametrize("loss", JUDGED)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_every_level_is_within_the_yardstick(level, loss, dtype):
-    assert level in jk.explain(torch.eye(4)).path
+    assert level in cases.planned(torch.eye(4)).path
     ours, truth, names, options = JUDGED[loss]
     x, y = data.converged(67, 19, temperature=0.07, loss=0.1, seed=3, dtype=dtype)
     inputs = dict(zip(names, (x, y), strict=True))
@@ -201,7 +201,7 @@ def test_without_the_extension_the_reason_is_given_and_chunked_is_taken(monkeypa
         jk.pairwise_logsumexp(torch.eye(3))
     # A new thread has no use_backend in force.
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(lambda: jk.explain(torch.eye(3)).backend).result() == chunked.NAME
+        assert pool.submit(lambda: cases.planned(torch.eye(3)).backend).result() == chunked.NAME
         assert pool.submit(lambda: jk.pairwise_logsumexp(torch.eye(3)).isfinite().all()).result()
 
 

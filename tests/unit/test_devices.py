@@ -15,6 +15,7 @@ import jessl_kernels as jk
 from jessl_kernels import _checks
 from jessl_kernels.backends import ordered_sums, triton
 from jessl_kernels.ops import gather_scatter
+from tests import cases
 
 N, M, D = 6, 4, 3
 
@@ -78,7 +79,7 @@ def _calls(device: str | None, grad: bool) -> dict:
     calls["nn.Uniformity"] = lambda: jk.nn.Uniformity()(x)
     if not grad:
         calls["retrieval_metrics"] = lambda: jk.retrieval_metrics(x, y)["x_to_y/recall@1"]
-        calls["explain"] = lambda: torch.ones((), device=device) * len(str(jk.explain(x, y, kind="sqdist")))
+        calls["explain"] = lambda: torch.ones((), device=device) * len(str(cases.planned(x, y, kind="sqdist")))
     return calls
 
 
@@ -91,7 +92,7 @@ def test_value_on_fake_cuda_tensors_reads_nothing_and_stays_on_the_device(name):
 def test_triton_computes_cuda_tensors():
     pytest.importorskip("triton")
     with FakeTensorMode():
-        chosen = jk.explain(torch.empty(N, D, device="cuda"), reduction="mean")
+        chosen = cases.planned(torch.empty(N, D, device="cuda"), reduction="mean")
     assert chosen.backend == "triton" and "x is on cuda" in chosen.declined["cpu"][0]
 
 
@@ -114,7 +115,7 @@ def test_triton_says_why_it_declines_and_chunked_computes(reason, change, monkey
         monkeypatch.setattr(triton, "_capability", lambda device: change["capability"])
     options = {name: change[name] for name in ("phi", "exclude") if name in change}
     with FakeTensorMode():
-        chosen = jk.explain(torch.empty(change.get("rows", N), D, device=change.get("device", "cuda")), **options)
+        chosen = cases.planned(torch.empty(change.get("rows", N), D, device=change.get("device", "cuda")), **options)
     assert chosen.backend == "chunked"
     assert chosen.declined["triton"] == [reason]
 

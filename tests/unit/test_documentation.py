@@ -44,6 +44,13 @@ def test_examples_of_a_docstring_print_what_it_says(documented):
     assert not told, "".join(told)
 
 
+def test_the_citation_is_of_this_version_and_licence():
+    told = dict(re.findall(r"^([\w-]+): (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE))
+    project = dict(re.findall(r'^(\w+) = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE))
+    assert told["cff-version"] == "1.2.0" and {"message", "title"} <= told.keys()
+    assert (told["version"], told["license"]) == (jk.__version__, project["license"])
+
+
 @pytest.mark.parametrize("code", [code for code in README if "# before" not in code], ids=lambda code: code[:20])
 def test_code_of_the_readme_runs(code):
     exec(code, names())

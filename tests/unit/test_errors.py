@@ -28,7 +28,6 @@ FUNCTIONS = {
     "pairwise_logsumexp": (jk.pairwise_logsumexp, {"x": X, "y": X}),
     "pairwise_sum": (jk.pairwise_sum, {"x": X, "y": X}),
     "pairwise_topk": (jk.pairwise_topk, {"x": X, "y": X}),
-    "explain": (jk.explain, {"x": X, "y": X}),
 }
 EMBEDDINGS = [
     (function, name)
@@ -130,7 +129,6 @@ NUMBERS = [
     ("pairwise_logsumexp", "scale"),
     ("pairwise_sum", "scale"),
     ("pairwise_topk", "scale"),
-    ("explain", "scale"),
 ]
 NOT_NUMBERS = {
     "list": (TypeError, [1.0]),
@@ -179,7 +177,6 @@ WORDS = [
         "pairwise_logsumexp": ("reduction", "dim", "kind", "phi"),
         "pairwise_sum": ("reduction", "dim", "kind", "phi", "psi"),
         "pairwise_topk": ("dim", "kind", "phi"),
-        "explain": ("reduction", "dim", "kind", "phi", "psi"),
     }.items()
     for argument in arguments
 ]

@@ -123,7 +123,7 @@ def test_counts_are_those_of_the_sums_under_autocast_too(backend):
 def test_others_decline_by_name_and_chunked_computes():
     inputs, guide = problem()
     exclude = jk.Exclude(guide=guide)
-    chosen = jk.explain(**inputs, exclude=exclude, reduction="mean")
+    chosen = cases.planned(**inputs, exclude=exclude, reduction="mean")
     assert chosen.backend == "chunked" and chosen.declined["cpu"] == ["a guide is not compiled into it"]
     assert chosen.gemms == 2  # one of them is the guide's
     with jk.use_backend("cpu"), pytest.raises(NotImplementedError, match=r"cannot run .* a guide is not"):

@@ -8,6 +8,7 @@ import torch
 import jessl_kernels as jk
 from jessl_kernels.backends import cpu
 from jessl_kernels.native import native_status
+from tests import cases
 from tests.skipping import Counting, answers, clusters
 
 if not native_status().available:
@@ -99,21 +100,21 @@ def test_blocks_inherit_what_they_do_not_set():
     x = torch.zeros(2, 1)
     with jk.use_backend("cpu", skip_below=1e-3):
         with jk.use_backend(workspace=1 << 20):
-            assert "0.001" in jk.explain(x).skipping
+            assert "0.001" in cases.planned(x).skipping
             with jk.use_backend(skip_below=0):
-                assert jk.explain(x).skipping == ""
-        assert "0.001" in jk.explain(x).skipping
-    assert jk.explain(x).skipping == ""
+                assert cases.planned(x).skipping == ""
+        assert "0.001" in cases.planned(x).skipping
+    assert cases.planned(x).skipping == ""
 
 
 def test_explain_says_who_skips_and_how():
     x = torch.zeros(N, 1)
     with jk.use_backend(skip_below=1e-3):
-        assert "points put in order" in str(jk.explain(x))
-        assert "stay in their order" in jk.explain(x[:9]).skipping
-        assert jk.explain(x, psi="softplus").skipping.startswith("none")
+        assert "points put in order" in str(cases.planned(x))
+        assert "stay in their order" in cases.planned(x[:9]).skipping
+        assert cases.planned(x, psi="softplus").skipping.startswith("none")
         with jk.use_backend("chunked"):
-            assert jk.explain(x).skipping == "this backend computes every pair"
+            assert cases.planned(x).skipping == "this backend computes every pair"
 
 
 @pytest.mark.parametrize(

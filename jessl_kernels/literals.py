@@ -1,0 +1,54 @@
+"""The words that users pass, each list once: as a `Literal` for type checkers, and as a tuple for the checks at run time.
+
+The tables that give a word its meaning (`JOINS`, `PSIS`, `PHIS`, `BACKENDS`, …) stand with what they mean, and
+`tests/unit/test_literals.py` holds their keys against these lists.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+BackendName = Literal["cpu", "triton", "chunked", "reference"]
+
+Kind = Literal["dot", "sqdist"]
+PhiName = Literal["identity", "laplace"]  # `jk.phi.clamp` has no name alone: it says where to clamp
+PsiName = Literal["softplus", "log1m_exp", "step"]
+SumName = Literal["logsumexp", PsiName]
+JoinName = Literal["none", "softplus", "difference", "sum", "softplus_spread", "softplus_count", "tilt_difference"]
+ExcludeWord = Literal["diagonal"]
+OneSide = Literal["row", "col"]
+Dim = Literal[OneSide, "both"]
+LossDim = Literal["row", "both"]
+
+Reduction = Literal["mean", "sum", "none"]
+TotalReduction = Literal["none", "sum", "mean", "logsumexp"]
+CountedReduction = Literal["mean", "mean_counted", "sum", "none"]
+
+SameId = Literal["mean", "sum", "ignore"]
+SameIdOfSigLIP = Literal["sum", "ignore"]  # a mean over positives has no place in a sum of terms
+Form = Literal["out", "in"]
+NoPositive = Literal["skip", "zero"]
+KernelName = Literal["gaussian", "laplace", "vmf"]
+Estimator = Literal["loo", "resubstitution", "plugin", "plugin_normalized"]
+BandwidthRule = Literal["scott", "silverman"]
+Ties = Literal["worst", "mean", "best"]
+
+BACKEND_NAMES: tuple[str, ...] = get_args(BackendName)
+KINDS: tuple[str, ...] = get_args(Kind)
+PHI_NAMES: tuple[str, ...] = get_args(PhiName)
+PSI_NAMES: tuple[str, ...] = get_args(PsiName)
+SUM_NAMES: tuple[str, ...] = get_args(SumName)
+JOIN_NAMES: tuple[str, ...] = get_args(JoinName)
+DIMS: tuple[str, ...] = get_args(Dim)
+LOSS_DIMS: tuple[str, ...] = get_args(LossDim)
+REDUCTIONS: tuple[str, ...] = get_args(Reduction)
+TOTAL_REDUCTIONS: tuple[str, ...] = get_args(TotalReduction)
+COUNTED_REDUCTIONS: tuple[str, ...] = get_args(CountedReduction)
+SAME_ID: tuple[str, ...] = get_args(SameId)
+SAME_ID_OF_SIGLIP: tuple[str, ...] = get_args(SameIdOfSigLIP)
+FORMS: tuple[str, ...] = get_args(Form)
+NO_POSITIVE: tuple[str, ...] = get_args(NoPositive)
+KERNELS: tuple[str, ...] = get_args(KernelName)
+ESTIMATORS: tuple[str, ...] = get_args(Estimator)
+RULES: tuple[str, ...] = get_args(BandwidthRule)
+TIES: tuple[str, ...] = get_args(Ties)
