@@ -30,9 +30,19 @@ PAGES = [
 def names() -> dict:
     """The variables that examples take for granted."""
     encoder = torch.nn.Linear(5, 3)
-    batches = {name: torch.randn(6, 5) for name in ("x", "y", "z", "z1", "z2", "query", "positive", "view1", "view2")}
+    batches = {
+        name: torch.randn(6, 5)
+        for name in ("x", "y", "z", "z1", "z2", "query", "positive", "image", "text", "view1", "view2")
+    }
     optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
-    others = {"ids": torch.arange(6), "n": 3, "temperature": 0.5, "encoder": encoder, "optimizer": optimizer}
+    others = {
+        "ids": torch.arange(6),
+        "n": 3,
+        "temperature": 0.5,
+        "logit_scale": 10.0,
+        "encoder": encoder,
+        "optimizer": optimizer,
+    }
     return {"torch": torch, "F": F, "jk": jk, **batches, **others}
 
 
