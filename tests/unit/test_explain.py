@@ -85,6 +85,15 @@ def test_a_plan_is_for_the_value_alone_without_grad_mode_or_need():
     assert jk.explain(jk.nt_xent, X, Y, reduction="none").steps[0].with_gradient
 
 
+def test_on_the_cpu_the_largest_take_a_whole_product_and_several_tilts_a_second_pass():
+    assert jk.explain(jk.pairwise_topk, X, k=3).steps[0].gemms == 1
+    one, two = (
+        jk.explain(jk.row_loss, X, Y, join=join, tilts=tilts, positives=0).steps[0]
+        for join, tilts in (("softplus", (1.0,)), ("tilt_difference", (1.5, 0.5)))
+    )
+    assert (one.gemms, two.gemms) == (3, 4) and "two passes" in two.path
+
+
 def test_what_was_explained_is_computed_afterwards_and_the_same_as_before():
     before = jk.nt_xent(X, Y)
     jk.explain(jk.nt_xent, X, Y)
