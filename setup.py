@@ -80,14 +80,15 @@ class TellOfOlderTorch(dist_info):
 
     def run(self) -> None:
         super().run()
-        needed = next(r for r in map(Requirement, self.distribution.install_requires) if r.name == "torch")
+        texts = self.distribution.install_requires  # pyright: ignore[reportAttributeAccessIssue] # set by setuptools
+        needed = next(r for r in map(Requirement, texts) if r.name == "torch")
         # A build that pip isolates does not see the environment's packages on sys.path; their folders are still known.
         folders = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
         for torch in importlib.metadata.distributions(name="torch", path=folders):
             if not needed.specifier.contains(torch.version, prereleases=True):
                 tell(
-                    f"jessl_kernels needs {needed}; this environment has torch {torch.version}. pip now replaces it, which "
-                    "takes a download of up to several GB. Control-C keeps the torch that is here."
+                    f"jessl_kernels needs {needed}; this environment has torch {torch.version}. pip now replaces it, by a "
+                    "download of up to several GB, unless it was given --no-deps. Control-C keeps the torch that is here."
                 )
                 break
 
