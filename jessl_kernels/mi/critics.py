@@ -1,0 +1,132 @@
+"""Critics: modules that give each pair (x_i, y_j) of a batch a score, whose sums bounds are made of.
+
+The first three are products of embeddings and cost matrix products alone. `Joint` and a module of one's own see both at once and are
+evaluated block by block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .._checks import fail, wrong_type
+from .blocks import BlockScores
+from .scores import DotScores, Negatives, Scores
+
+BLOCK_BYTES = 64 << 20  # of what a block's graph keeps, estimated
+UNKNOWN_WIDTH = 1024  # numbers that a module of one's own is taken to keep for each pair
+FEW = 32  # rows of the blocks of which only the diagonal, the pairs themselves, is wanted
+
+
+class Critic(nn.Module):
+    """A critic f(x_i, y_j). `forward(x, y)` gives the scores of a batch of pairs as a `Scores`, which makes no N×N of them."""
+
+    def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
+        raise NotImplementedError
+
+
+class InnerProduct(Critic):
+    """⟨x_i, y_j⟩ · scale; x and y have the same dimensions.
+
+    scale  float, or a parameter of the module with learnable=True
+    """
+
+    def __init__(self, scale: float = 1.0, *, learnable: bool = False):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(float(scale))) if learnable else float(scale)
+
+    def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
+        if x.shape[1] != y.shape[1]:
+            must = f"must be (…, {x.shape[1]}) like x; a bilinear, separable or joint critic takes other dimensions"
+            fail("InnerProduct", "y", f"of shape {tuple(y.shape)}", must)
+        return DotScores(x, y, self.scale, negatives=negatives)
+
+
+class Bilinear(Critic):
+    """x_iᵀ W y_j, with W (D_x, D_y) learnable, at first near the identity's size."""
+
+    def __init__(self, x_dim: int, y_dim: int):
+        super().__init__()
+        self.map = nn.Linear(x_dim, y_dim, bias=False)
+
+    def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
+        return DotScores(self.map(x), y, negatives=negatives)
+
+
+class Separable(Critic):
+    """⟨g(x_i), h(y_j)⟩ of two MLPs.
+
+    dim     of the embeddings that are multiplied
+    hidden  widths of the hidden layers
+    """
+
+    def __init__(self, x_dim: int, y_dim: int, *, dim: int = 32, hidden: Sequence[int] = (256, 256)):
+        super().__init__()
+        self.g, self.h = mlp(x_dim, hidden, dim), mlp(y_dim, hidden, dim)
+
+    def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
+        return DotScores(self.g(x), self.h(y), negatives=negatives)
+
+
+class Joint(Critic):
+    """An MLP on [x_i, y_j]. Its first layer is A x + B y, made once for each row; the rest is made for each block of pairs.
+
+    hidden  widths of the hidden layers
+    """
+
+    def __init__(self, x_dim: int, y_dim: int, *, hidden: Sequence[int] = (256, 256)):
+        super().__init__()
+        self.of_x, self.of_y = nn.Linear(x_dim, hidden[0]), nn.Linear(y_dim, hidden[0], bias=False)
+        self.rest = nn.Sequential(nn.ReLU(), mlp(hidden[0], hidden[1:], 1))
+        self.width = 2 * sum(hidden)  # of what a pair's graph keeps
+
+    def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
+        u, v = self.of_x(x), self.of_y(y)
+        own = self.rest(u + v)[:, 0]
+        most = max(4, BLOCK_BYTES // (self.width * u.element_size()))
+        return BlockScores(u, v, self._block, own, most, negatives)
+
+    def _block(self, u: Tensor, v: Tensor) -> Tensor:
+        return self.rest(u[:, None] + v[None])[..., 0]
+
+
+class OfBlocks(Critic):
+    """Any f(x_block, y_block) → scores (n, m), a function or a module, evaluated block by block.
+
+    most  pairs of a block, by which its memory is bounded
+    """
+
+    def __init__(self, f: Callable[[Tensor, Tensor], Tensor], most: int = BLOCK_BYTES // (4 * UNKNOWN_WIDTH)):
+        super().__init__()
+        self.f, self.most = f, most
+
+    def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
+        few = max(1, min(FEW, math.isqrt(self.most)))
+        pairs = zip(x.split(few), y.split(few), strict=True)
+        own = torch.cat([checkpoint(self._own, a, b, use_reentrant=False) for a, b in pairs])  # pyright: ignore
+        return BlockScores(x, y, self._block, own, self.most, negatives)
+
+    def _own(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._block(x, y).diagonal()
+
+    def _block(self, x: Tensor, y: Tensor) -> Tensor:
+        s = self.f(x, y)
+        if not isinstance(s, Tensor):
+            wrong_type("critic", "f(x, y)", s, "must be a tensor of scores (n, m)")
+        if s.shape != (len(x), len(y)):
+            must = f"must be ({len(x)}, {len(y)}): the scores of all pairs of the block"
+            fail("critic", "f(x, y)", f"of shape {tuple(s.shape)}", must)
+        return s
+
+
+def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    """Linear layers with ReLU between them."""
+    widths = [inputs, *hidden, outputs]
+    layers: list[nn.Module] = []
+    for n, m in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(n, m), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
