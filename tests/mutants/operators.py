@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -80,11 +79,13 @@ class Mutant:
 
     @property
     def source(self) -> str:
-        """The module that results."""
-        module = sources.tree_of(self.module)
-        place = next(n for n, node in enumerate(module.body) if getattr(node, "name", None) == self.function)
-        module.body[place] = ast.parse(self.code).body[0]
-        return ast.unparse(module)
+        """The module that results; the lines of other functions stay as they are, so that Triton takes them for the same."""
+        node = sources.functions()[self.function].node
+        lines = sources.text_of(self.module).splitlines()
+        first = node.decorator_list[0].lineno - 1
+        changed = self.code.splitlines()
+        changed += [""] * (node.end_lineno - first - len(changed))
+        return "\n".join([*lines[:first], *changed, *lines[node.end_lineno :]]) + "\n"
 
 
 def chosen(most: int = MOST) -> list[Mutant]:
@@ -108,13 +109,12 @@ def of(function: sources.Function) -> Iterator[Mutant]:
     }
     seen: Counter[tuple[str, str]] = Counter()
     done = {ast.unparse(original)}
-    for n, (node, field, index) in enumerate(_places(original)):
+    for node, field, index in list(_places(original)):
         child = _get(node, field, index)
         for new in _changes(child, names):
-            changed = copy.deepcopy(original)
-            _put(*list(_places(changed))[n], new)
-            ast.fix_missing_locations(changed)
-            text = ast.unparse(changed)
+            _put(node, field, index, ast.fix_missing_locations(new))
+            text = ast.unparse(original)
+            _put(node, field, index, child)
             if text in done:
                 continue
             done.add(text)

@@ -30,7 +30,7 @@ def planted(folder: Path, module: str, source: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         for name in sources.modules():
-            text = source if name == module else (sources.PACKAGE / f"{name}.py").read_text()
+            text = source if name == module else sources.text_of(name)
             (folder / f"{name}.py").write_text(text)
             _execute(f"{NAME}.{name}", folder / f"{name}.py")
         for user, held in kept:

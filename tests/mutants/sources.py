@@ -20,8 +20,12 @@ class Function:
     mentions: frozenset[str]
 
 
+def text_of(module: str) -> str:
+    return (PACKAGE / f"{module}.py").read_text()
+
+
 def tree_of(module: str) -> ast.Module:
-    return ast.parse((PACKAGE / f"{module}.py").read_text())
+    return ast.parse(text_of(module))
 
 
 @functools.cache
@@ -68,6 +72,12 @@ def reached(kernel: str) -> frozenset[str]:
 
 def kernels_of(function: str) -> list[str]:
     return [kernel for kernel in kernels() if function in reached(kernel)]
+
+
+def code(node: ast.FunctionDef) -> str:
+    """Without its docstring, its comments and its line breaks."""
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    return ast.unparse(ast.FunctionDef(node.name, node.args, body, node.decorator_list, lineno=1))
 
 
 def _is_jit(node: ast.stmt) -> bool:

@@ -127,6 +127,7 @@ def judge_on(backend, case, ours, truth, inputs, seed=0, floors=FLUSHED):
         judge(case, ours, truth, inputs, seed=seed, constants=("weights", "col_weights"), floors=floors)
 
 
+@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @cases.shapes
@@ -144,6 +145,7 @@ def test_row_lse_in_every_dtype_and_shape(backend, dtype, shape, score):
     judge_on(backend, f"{kind} {oracle_phi} {shape}", ours, truth, given(shape, dtype), floors=floors)
 
 
+@pytest.mark.kernels
 @cases.backends
 @scores
 @dims
@@ -167,6 +169,7 @@ def test_every_option_of_logsumexp(backend, score, dim, reduction, exclusion, an
     judge_on(backend, "options", lse_of(kind, phi, **options), lse_oracle(kind, oracle_phi, **options), inputs)
 
 
+@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize("exclusion", [name for name in EXCLUSIONS if name != "everything"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
@@ -180,6 +183,7 @@ def test_every_exclusion_in_half_precision(backend, dtype, dim, exclusion):
     judge_on(backend, "half", lse_of("dot", None, **options), lse_oracle("dot", None, **options), inputs, floors=floors)
 
 
+@pytest.mark.kernels
 @cases.backends
 @scores
 @dims
@@ -193,6 +197,7 @@ def test_symmetric_problems(backend, score, dim, reduction, exclusion):
     judge_on(backend, "symmetric", ours, truth, inputs, floors=HALVES)
 
 
+@pytest.mark.kernels
 @cases.backends
 @scores
 @dims
@@ -206,6 +211,7 @@ def test_every_option_of_sum(backend, score, dim, reduction, symmetric):
     judge_on(backend, "sum", sum_of(kind, phi, **options), sum_oracle(kind, oracle_phi, **options), inputs)
 
 
+@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @pytest.mark.parametrize("op", ["lse", "sum"])
@@ -220,6 +226,7 @@ def test_rows_that_count_alike(backend, dtype, op, biased, symmetric):
     judge_on(backend, "alike", ours("dot", None, **options), truth("dot", None, **options), inputs, floors=floors)
 
 
+@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @dims
@@ -253,6 +260,7 @@ def test_top_k_values_places_and_gradients(backend, dtype, dim, score):
     judge_on(backend, "top-k", ours, truth, given((17, 16, 5), dtype), seed=1)
 
 
+@pytest.mark.kernels
 @cases.backends
 def test_minus_inf_in_a_bias_excludes_and_a_nan_stays_in_its_row(backend):
     with jk.use_backend(backend):
@@ -270,6 +278,7 @@ def test_minus_inf_in_a_bias_excludes_and_a_nan_stays_in_its_row(backend):
         assert row.isnan().tolist() == [False, True, False]
 
 
+@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize("place", [0, 599])
 def test_a_score_of_plus_inf_makes_its_row_inf_however_large_the_others_are(backend, place):
@@ -281,6 +290,7 @@ def test_a_score_of_plus_inf_makes_its_row_inf_however_large_the_others_are(back
         assert (jk.pairwise_logsumexp(y, x, row_bias=bias, dim="col") == torch.inf).all()
 
 
+@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize("kind", ["dot", "sqdist"])
 def test_row_lse_of_fully_excluded_row_is_minus_inf_and_with_an_anchor_0_and_has_no_gradient(backend, kind):
@@ -340,6 +350,7 @@ def test_where_the_workspace_holds_everything(backend, score, dim, symmetric):
         judge("all at once", ours, truth, inputs, seed=0, floors=HALVES if symmetric else FLUSHED)
 
 
+@pytest.mark.kernels
 @cases.backends
 def test_alpha_0_is_legal_and_has_a_gradient(backend):
     for kind in ("dot", "sqdist"):
@@ -368,6 +379,7 @@ def test_layout_does_not_matter(backend, layout, kind, dtype):
         torch.testing.assert_close(moved, plain, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @pytest.mark.parametrize("log_scale", [-6, 0, 4, 8])

@@ -1,0 +1,161 @@
+"""The tests with the marker `kernels`, run against one mutant after the other.
+
+pytest collects once, in this process, which also runs every test once on the real kernels: it notes which kernels a test
+launches and how long it takes, and what it has compiled stays in memory. Each mutant is a fork of this process, so that
+nothing of a mutant outlives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import process_time
+from unittest import mock
+
+import pytest
+from _pytest.runner import runtestprotocol
+from triton.runtime.jit import JITFunction
+
+from . import sources
+from .operators import Mutant
+from .planted import planted
+
+PROCESSES = 2
+LONGEST = 20, 5  # seconds that a test has at least, and times what it takes on the real kernels: a mutant may loop for ever
+Outcome = str | None  # the test that catches a mutant; None where it survives
+Told = Callable[[Mutant, Outcome, float], None]  # with the seconds it took of a processor
+
+
+@dataclass
+class Test:
+    """A test, and what was seen of it on the real kernels."""
+
+    item: pytest.Item
+    kernels: frozenset[str]
+    seconds: float
+
+
+class Bench:
+    """A plugin of pytest that runs `mutants` in place of its loop over tests, and yields each outcome to `told`.
+
+    order  tests that caught other mutants of the function go first, then those that caught others, then the quick ones
+    """
+
+    def __init__(self, mutants: list[Mutant], told: Told):
+        self.mutants, self.told = mutants, told
+        self.tests: list[Test] = []
+        self.seen: set[str] = set()  # kernels that a test has launched
+        self.caught: Counter[tuple[str, str]] = Counter()  # by function and test
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if getattr(item, "callspec", None) and _backend(item) == "triton"]
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        assert session.testsfailed == 0 and session.items, "pytest could not collect the tests"
+        for item in session.items:
+            self.seen = set()
+            start = process_time()
+            assert _passes(item), f"{item.nodeid} fails on the real kernels"
+            self.tests.append(Test(item, frozenset(self.seen), process_time() - start))
+        print(f"{len(self.tests)} tests in {sum(t.seconds for t in self.tests):.0f} s", flush=True)
+        gc.freeze()  # so that children share its memory
+        self._run()
+        return True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Iterator[None]:
+        """Within the executor, which a fixture puts in place."""
+        run = JITFunction.run
+
+        def noted(kernel: JITFunction, *args: object, **options: object) -> object:
+            self.seen.add(kernel.__name__)
+            return run(kernel, *args, **options)
+
+        with mock.patch.object(JITFunction, "run", noted):
+            yield
+
+    def _run(self) -> None:
+        left, running = iter(self.mutants), {}
+        while True:
+            while len(running) < PROCESSES and (mutant := next(left, None)) is not None:
+                running |= self._started(mutant)
+            if not running:
+                return
+            pid, status, usage = os.wait3(0)
+            mutant, answer = running.pop(pid)
+            with open(answer) as file:
+                outcome: Outcome = json.load(file) if status == 0 else f"the process ended with status {status}"
+            if outcome is not None:
+                self.caught[mutant.function, outcome] += 1
+                self.caught["", outcome] += 1
+            self.told(mutant, outcome, usage.ru_utime + usage.ru_stime)
+
+    def _started(self, mutant: Mutant) -> dict[int, tuple[Mutant, int]]:
+        answer, question = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.write(question, json.dumps(self._outcome(mutant)).encode())
+            except BaseException as error:
+                print(f"{mutant.key}: {error!r}", file=sys.stderr)
+                os._exit(1)
+            os._exit(0)
+        os.close(question)
+        return {pid: (mutant, answer)}
+
+    def _outcome(self, mutant: Mutant) -> Outcome:
+        """The first test that fails, of those that reach the mutated function."""
+        kernels = set(sources.kernels_of(mutant.function))
+        tests = sorted((t for t in self.tests if kernels & t.kernels), key=lambda t: self._rank(mutant.function, t))
+        with tempfile.TemporaryDirectory() as folder, planted(Path(folder), mutant.module, mutant.source):
+            os.environ["TRITON_CACHE_DIR"] = folder
+            for test in tests:
+                with _limited(max(LONGEST[0], LONGEST[1] * test.seconds)):
+                    if not _passes(test.item):
+                        return test.item.nodeid
+        return None
+
+    def _rank(self, function: str, test: Test) -> float:
+        name = test.item.nodeid
+        return -(0.1 + self.caught[function, name] + 0.2 * self.caught["", name]) / test.seconds
+
+
+def run(mutants: list[Mutant], told: Told, tests: list[str]) -> None:
+    """tests  where pytest looks for them, or their names"""
+    options = ["-m", "kernels and not nightly", "-qq", "--no-header", "--no-summary", "--capture=no", "-p", "no:cacheprovider"]
+    code = pytest.main([*options, *tests], plugins=[Bench(mutants, told)])
+    assert code == 0, f"pytest ended with {code!r}"
+
+
+def _backend(item: pytest.Item) -> object:
+    return item.callspec.params.get("backend")  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _passes(item: pytest.Item) -> bool:
+    """An exception of any kind, the executor's too, says that it does not."""
+    return all(report.outcome == "passed" for report in runtestprotocol(item, nextitem=None, log=False))
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Of this process's own time."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError(f"longer than {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGPROF, too_long)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
