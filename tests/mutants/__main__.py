@@ -11,7 +11,8 @@ import json
 import os
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = "1"  # torch's own threads do not outlive a fork
+# Neither torch's own threads nor a GPU's context outlive a fork.
+os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 from . import bench, operators, outcomes, sources
 from .bench import Outcome
@@ -28,7 +29,8 @@ def main() -> int:
     asked = parser.parse_args()
     if changed := outcomes.changed():
         print(f"changed since their mutants last ran: {', '.join(changed)}")
-    mutants = [m for m in operators.chosen() if not asked.only or {m.function, m.key} & set(asked.only)]
+    named = {name.split(":")[0] for name in asked.only}
+    mutants = [m for m in operators.chosen(named or None) if not asked.only or {m.function, m.key} & set(asked.only)]
     found = _logged(asked.log)
 
     def told(mutant: Mutant, outcome: Outcome, seconds: float) -> None:

@@ -27,7 +27,7 @@ from triton.runtime.jit import JITFunction
 
 from . import sources
 from .operators import Mutant
-from .planted import planted
+from .planted import plant
 
 PROCESSES = 2
 LONGEST = 20, 5  # seconds that a test has at least, and times what it takes on the real kernels: a mutant may loop for ever
@@ -116,8 +116,9 @@ class Bench:
         """The first test that fails, of those that reach the mutated function."""
         kernels = set(sources.kernels_of(mutant.function))
         tests = sorted((t for t in self.tests if kernels & t.kernels), key=lambda t: self._rank(mutant.function, t))
-        with tempfile.TemporaryDirectory() as folder, planted(Path(folder), mutant.module, mutant.source):
+        with tempfile.TemporaryDirectory() as folder:
             os.environ["TRITON_CACHE_DIR"] = folder
+            plant(Path(folder), mutant.module, mutant.source)
             for test in tests:
                 with _limited(max(LONGEST[0], LONGEST[1] * test.seconds)):
                     if not _passes(test.item):
