@@ -81,7 +81,6 @@ def judge_loss(
         judge(loss, lambda **k: ours(reduction=reduction, **k), reduced(rows, reduction), inputs, seed=0, floors=floors)
 
 
-@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @losses
@@ -100,7 +99,6 @@ def test_losses_on_cpu_where_the_workspace_holds_a_strip(dtype, loss, temperatur
     judge_loss("cpu", loss, *data.pairs(batch, N, D, seed=0, dtype=dtype), temperature, workspace=None)
 
 
-@pytest.mark.kernels
 @cases.backends
 @losses
 @reductions
@@ -109,7 +107,6 @@ def test_reductions_and_odd_sizes(backend, loss, reduction, n):
     judge_loss(backend, loss, *data.pairs("random", n, 5, seed=1), 0.2, reduction)
 
 
-@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @pytest.mark.parametrize("loss", ["info_nce", "info_nce-symmetric", "clip_loss", "nt_xent", "hard_negatives"])
@@ -200,7 +197,6 @@ def test_lse_minus_the_positive_is_what_the_anchor_avoids():
 NEGATIVES = {"shared": (11, D), "paired": (N, 5, D)}
 
 
-@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @pytest.mark.parametrize("shape", NEGATIVES.values(), ids=NEGATIVES)
@@ -230,7 +226,6 @@ def sup_con_truth(reduction, form, no_positive):
     return run
 
 
-@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @pytest.mark.parametrize("form", ["out", "in"])
@@ -253,7 +248,6 @@ def test_sup_con_with_rows_alone_with_their_label(backend, dtype, form, no_posit
         )
 
 
-@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize("form", ["out", "in"])
 @reductions

@@ -127,7 +127,6 @@ def judge_on(backend, case, ours, truth, inputs, seed=0, floors=FLUSHED):
         judge(case, ours, truth, inputs, seed=seed, constants=("weights", "col_weights"), floors=floors)
 
 
-@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @cases.shapes
@@ -145,7 +144,6 @@ def test_row_lse_in_every_dtype_and_shape(backend, dtype, shape, score):
     judge_on(backend, f"{kind} {oracle_phi} {shape}", ours, truth, given(shape, dtype), floors=floors)
 
 
-@pytest.mark.kernels
 @cases.backends
 @scores
 @dims
@@ -169,7 +167,6 @@ def test_every_option_of_logsumexp(backend, score, dim, reduction, exclusion, an
     judge_on(backend, "options", lse_of(kind, phi, **options), lse_oracle(kind, oracle_phi, **options), inputs)
 
 
-@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize("exclusion", [name for name in EXCLUSIONS if name != "everything"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
@@ -183,7 +180,6 @@ def test_every_exclusion_in_half_precision(backend, dtype, dim, exclusion):
     judge_on(backend, "half", lse_of("dot", None, **options), lse_oracle("dot", None, **options), inputs, floors=floors)
 
 
-@pytest.mark.kernels
 @cases.backends
 @scores
 @dims
@@ -197,7 +193,6 @@ def test_symmetric_problems(backend, score, dim, reduction, exclusion):
     judge_on(backend, "symmetric", ours, truth, inputs, floors=HALVES)
 
 
-@pytest.mark.kernels
 @cases.backends
 @scores
 @dims
@@ -211,7 +206,6 @@ def test_every_option_of_sum(backend, score, dim, reduction, symmetric):
     judge_on(backend, "sum", sum_of(kind, phi, **options), sum_oracle(kind, oracle_phi, **options), inputs)
 
 
-@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @pytest.mark.parametrize("op", ["lse", "sum"])
@@ -226,7 +220,6 @@ def test_rows_that_count_alike(backend, dtype, op, biased, symmetric):
     judge_on(backend, "alike", ours("dot", None, **options), truth("dot", None, **options), inputs, floors=floors)
 
 
-@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @dims
@@ -379,7 +372,6 @@ def test_layout_does_not_matter(backend, layout, kind, dtype):
         torch.testing.assert_close(moved, plain, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @pytest.mark.parametrize("log_scale", [-6, 0, 4, 8])

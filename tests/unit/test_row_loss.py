@@ -77,7 +77,6 @@ def told(problem: str, rows: int) -> tuple[dict, dict]:
     return ours, truth
 
 
-@pytest.mark.kernels
 @cases.backends
 @cases.dtypes
 @problems
@@ -99,7 +98,6 @@ def test_every_word_and_every_way_to_name_positives(backend, dtype, problem, kin
         )
 
 
-@pytest.mark.kernels
 @cases.backends
 @problems
 @pytest.mark.parametrize("reduction", ["sum", "none"])

@@ -41,7 +41,6 @@ def points(places: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
     return x, y
 
 
-@pytest.mark.kernels
 @on_triton
 @pytest.mark.parametrize("places", PLACES.values(), ids=PLACES)
 @pytest.mark.parametrize("workspace", [PLENTY, 50 * 544 * 4 * 2], ids=["one strip", "more"])
