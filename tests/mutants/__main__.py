@@ -23,12 +23,11 @@ from .survivors import EXPLAINED
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--only", nargs="+", default=[], help="functions, or single mutants as they are printed")
-    parser.add_argument("--log", type=Path, help="a file for outcomes; what it holds of today's functions is not run again")
+    parser.add_argument("--log", type=Path, help="a file of outcomes, of which those of today's functions count")
     parser.add_argument("--explained", action="store_true", help="run mutants that have a reason to survive, too")
     parser.add_argument("--tests", nargs="+", help="run these tests instead, and write no outcomes.txt")
     asked = parser.parse_args()
-    if changed := outcomes.changed():
-        print(f"changed since their mutants last ran: {', '.join(changed)}")
+    print(f"changed since their mutants ran, or some not run: {', '.join(outcomes.due()) or 'none'}")
     named = {name.split(":")[0] for name in asked.only}
     mutants = [m for m in operators.chosen(named or None) if not asked.only or {m.function, m.key} & set(asked.only)]
     found = _logged(asked.log)
@@ -42,14 +41,13 @@ def main() -> int:
         print(f"{len(found):5}/{len(mutants)}  {mutant.key}  [{outcome or reason}, {seconds:.1f} s]", flush=True)
 
     left = [m for m in mutants if m.key not in found and (asked.explained or m.key not in EXPLAINED)]
-    if left:
-        bench.run(left, told, asked.tests or ["tests/unit"])
+    complete = not left or bench.run(left, told, asked.tests or ["tests/unit"])
     if asked.tests is None and not {m.key for m in mutants} & set(asked.only):
         outcomes.write(mutants, found)
     caught = sum(found.get(m.key) is not None for m in mutants)
-    unexplained = [m.key for m in mutants if found.get(m.key) is None and m.key not in EXPLAINED]
+    unexplained = [m.key for m in mutants if m.key in found and found[m.key] is None and m.key not in EXPLAINED]
     print(f"{len(mutants)} mutants, {caught} caught, {len(unexplained)} that survive without a reason")
-    return min(len(unexplained), 1)
+    return 0 if complete and not unexplained else 1
 
 
 def _logged(log: Path | None) -> dict[str, Outcome]:

@@ -35,7 +35,10 @@ from .operators import Mutant
 from .planted import plant
 
 PROCESSES = 2
-LONGEST = 20, 5  # seconds that a test has at least, and times what it takes on the real kernels: a mutant may loop for ever
+LEAST, TIMES = (
+    20,
+    5,
+)  # a mutant may loop for ever: a test has so many seconds, or times what it takes on the real kernels
 Outcome = str | None  # the test that catches a mutant; None where it survives
 Told = Callable[[Mutant, Outcome, float], None]  # with the seconds it took of a processor
 
@@ -133,7 +136,7 @@ class Bench:
             os.environ["TRITON_CACHE_DIR"] = folder
             plant(Path(folder), mutant.module, mutant.source)
             for test in tests:
-                with _limited(max(LONGEST[0], LONGEST[1] * test.seconds)):
+                with _limited(max(LEAST, TIMES * test.seconds)):
                     if not _passes(test.item):
                         return test.item.nodeid
         return None
@@ -143,11 +146,10 @@ class Bench:
         return -(0.1 + self.caught[function, name] + 0.2 * self.caught["", name]) / test.seconds
 
 
-def run(mutants: list[Mutant], told: Told, tests: list[str]) -> None:
-    """tests  where pytest looks for them, or their names"""
+def run(mutants: list[Mutant], told: Told, tests: list[str]) -> bool:
+    """Whether it came to its end. tests  where pytest looks for them, or their names"""
     options = ["-m", "kernels", "-qq", "--no-header", "--no-summary", "--capture=no", "-p", "no:cacheprovider"]
-    code = pytest.main([*options, *tests], plugins=[Bench(mutants, told)])
-    assert code == 0, f"pytest ended with {code!r}"
+    return pytest.main([*options, *tests], plugins=[Bench(mutants, told)]) == 0
 
 
 def _backend(item: pytest.Item) -> object:

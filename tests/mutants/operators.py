@@ -39,7 +39,8 @@ PAIRS = (
     "negatives positives, to_negatives to_positives, references totals, linear count, of_n of_p, count positives_count, "
     "reference level, P spread"
 )
-PAIRS_OF_ATTRIBUTES = "reference total, linear count, factor rescaled, spread mean, first last"  # of what is handed over together
+# Of what a kernel is handed together.
+PAIRS_OF_ATTRIBUTES = "reference total, linear count, factor rescaled, spread mean, first last"
 
 
 def _both_ways(pairs: str) -> dict[str, str]:

@@ -12,17 +12,17 @@ from .operators import Mutant
 from .survivors import EXPLAINED
 
 FILE = Path(__file__).with_name("outcomes.txt")
-HEAD = (
-    "# Written by `python -m tests.mutants`. Mutants of each function: caught by a test; not told from the original, for a reason",
-    "# in survivors.py; not caught, without a reason; not run. Source: a digest of the function that the mutants were made from.",
-    f"# {'function':28}{'caught':>8}{'reason':>8}{'none':>8}{'not run':>8}  source",
-)
+HEAD = f"""\
+# Written by `python -m tests.mutants`. Mutants of each function: caught by a test, explained in survivors.py, neither, or
+# not run. Source: a digest of the function that they were made from.
+# {"function":28}{"caught":>10}{"explained":>11}{"survive":>10}{"not run":>10}  source
+"""
 
 
 class Measured(NamedTuple):
     caught: int
     explained: int
-    unexplained: int
+    survive: int
     not_run: int
     source: str
 
@@ -38,24 +38,22 @@ def read() -> dict[str, Measured]:
     return {name: Measured(*map(int, numbers), source) for name, *numbers, source in rows}
 
 
-def changed() -> list[str]:
-    """Functions whose mutants were made from another source than today's, or never."""
+def due() -> list[str]:
+    """Functions that have changed since their mutants ran, or of which some have not run."""
     known = read()
-    return [name for name in sources.functions() if name not in known or known[name].source != digest(name)]
+    return [f for f in sources.functions() if f not in known or known[f].not_run or known[f].source != digest(f)]
 
 
 def write(mutants: list[Mutant], outcomes: dict[str, str | None]) -> None:
-    """The functions of these mutants anew; of others what the file says. outcomes  of those that ran, by key"""
-    found: dict[str, Counter[str]] = {mutant.function: Counter() for mutant in mutants}
-    for mutant in mutants:
-        found[mutant.function][_kind(mutant.key, outcomes)] += 1
-    rows = read() | {
-        name: Measured(n["caught"], n["explained"], n["unexplained"], n["not run"], digest(name))
-        for name, n in found.items()
-    }
-    lines = (f"{name:30}{''.join(f'{n:8}' for n in row[:-1])}  {row.source}" for name, row in rows.items())
-    kept = [line for line in lines if line.split()[0] in sources.functions()]
-    FILE.write_text("\n".join([*HEAD, *kept]) + "\n")
+    """The functions of these mutants anew, and of others what the file says. outcomes  of those that ran, by key"""
+    known = read()
+    for name in {mutant.function for mutant in mutants}:
+        found = Counter(_kind(mutant.key, outcomes) for mutant in mutants if mutant.function == name)
+        known[name] = Measured(*(found[kind] for kind in Measured._fields[:-1]), digest(name))
+    rows = [(name, known[name]) for name in sources.functions() if name in known]
+    FILE.write_text(
+        HEAD + "".join(f"{name:30}{a:10}{b:11}{c:10}{d:10}  {source}\n" for name, (a, b, c, d, source) in rows)
+    )
 
 
 def _kind(key: str, outcomes: dict[str, str | None]) -> str:
@@ -63,4 +61,4 @@ def _kind(key: str, outcomes: dict[str, str | None]) -> str:
         return "caught"
     if key in EXPLAINED:
         return "explained"
-    return "unexplained" if key in outcomes else "not run"
+    return "survive" if key in outcomes else "not_run"
