@@ -19,6 +19,8 @@ from .bench import Outcome
 from .operators import Mutant
 from .survivors import EXPLAINED
 
+TESTS = ["tests/unit", "tests/gpu/test_words.py"]
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
@@ -41,7 +43,7 @@ def main() -> int:
         print(f"{len(found):5}/{len(mutants)}  {mutant.key}  [{outcome or reason}, {seconds:.1f} s]", flush=True)
 
     left = [m for m in mutants if m.key not in found and (asked.explained or m.key not in EXPLAINED)]
-    complete = not left or bench.run(left, told, asked.tests or ["tests/unit"])
+    complete = not left or bench.run(left, told, asked.tests or TESTS)
     if asked.tests is None and not {m.key for m in mutants} & set(asked.only):
         outcomes.write(mutants, found)
     caught = sum(found.get(m.key) is not None for m in mutants)

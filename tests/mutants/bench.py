@@ -1,7 +1,7 @@
 """The tests with the marker `kernels`, run against one mutant after the other.
 
-pytest collects once, in this process, which also runs every test once on the real kernels: it notes which kernels a test
-launches and how long it takes, and what it has compiled stays in memory. Each mutant is a fork of this process, so that
+pytest collects once, in this process, which also runs every test once on the real kernels: it notes which functions a
+test reaches and how long it takes, and what it has compiled stays in memory. Each mutant is a fork of this process, so that
 nothing of a mutant outlives it.
 """
 
@@ -48,7 +48,7 @@ class Test:
     """A test, and what was seen of it on the real kernels."""
 
     item: pytest.Item
-    kernels: frozenset[str]
+    reached: frozenset[str]  # functions of its kernels
     seconds: float
 
 
@@ -61,12 +61,12 @@ class Bench:
     def __init__(self, mutants: list[Mutant], told: Told):
         self.mutants, self.told = mutants, told
         self.tests: list[Test] = []
-        self.seen: set[str] = set()  # kernels that a test has launched
+        self.seen: set[str] = set()  # functions that a test has reached
         self.expected: dict[tuple[str, int], Any] = {}  # by test and call: no mutant changes what an oracle says
         self.caught: Counter[tuple[str, str]] = Counter()  # by function and test
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [item for item in items if getattr(item, "callspec", None) and _backend(item) == "triton"]
+        items[:] = [item for item in items if _parameters(item).get("backend", "triton") == "triton"]
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         assert session.testsfailed == 0 and session.items, "pytest could not collect the tests"
@@ -86,7 +86,7 @@ class Bench:
         launch, count = JITFunction.run, itertools.count()
 
         def noted(kernel: JITFunction, *args: object, **options: object) -> object:
-            self.seen.add(kernel.__name__)
+            self.seen |= sources.reached(kernel.src)
             return launch(kernel, *args, **options)
 
         def remembered(*args: Any) -> Any:
@@ -130,8 +130,8 @@ class Bench:
 
     def _outcome(self, mutant: Mutant) -> Outcome:
         """The first test that fails, of those that reach the mutated function."""
-        kernels = set(sources.kernels_of(mutant.function))
-        tests = sorted((t for t in self.tests if kernels & t.kernels), key=lambda t: self._rank(mutant.function, t))
+        reaching = (test for test in self.tests if mutant.function in test.reached)
+        tests = sorted(reaching, key=lambda test: self._rank(mutant.function, test))
         with tempfile.TemporaryDirectory() as folder:
             os.environ["TRITON_CACHE_DIR"] = folder
             plant(Path(folder), mutant.module, mutant.source)
@@ -152,8 +152,8 @@ def run(mutants: list[Mutant], told: Told, tests: list[str]) -> bool:
     return pytest.main([*options, *tests], plugins=[Bench(mutants, told)]) == 0
 
 
-def _backend(item: pytest.Item) -> object:
-    return item.callspec.params.get("backend")  # pyright: ignore[reportAttributeAccessIssue]
+def _parameters(item: pytest.Item) -> dict[str, object]:
+    return getattr(getattr(item, "callspec", None), "params", {})
 
 
 def _passes(item: pytest.Item) -> bool:

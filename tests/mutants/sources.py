@@ -1,4 +1,4 @@
-"""The jit functions of jessl_kernels/triton, read from the source: which module, which kernel reaches which."""
+"""The jit functions of jessl_kernels/triton, read from the source: which module, which a kernel reaches."""
 
 from __future__ import annotations
 
@@ -52,26 +52,19 @@ def functions() -> dict[str, Function]:
 
 
 @functools.cache
-def kernels() -> tuple[str, ...]:
-    """Functions that no other calls: those that are launched."""
-    every = functions()
-    return tuple(name for name in every if not any(name in other.mentions for other in every.values()))
-
-
-@functools.cache
 def reached(kernel: str) -> frozenset[str]:
-    """The kernel and every function it calls, however far down."""
-    every, found, todo = functions(), set(), [kernel]
+    """The functions that a kernel of this source, also one of a test, mentions, and all that these call, however far down."""
+    every, found = functions(), set()
+    nodes = list(ast.walk(ast.parse(kernel)))
+    todo = [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
+    todo += [node.id for node in nodes if isinstance(node, ast.Name)]
+    todo += [node.attr for node in nodes if isinstance(node, ast.Attribute)]
     while todo:
         name = todo.pop()
         if name in every and name not in found:
             found.add(name)
             todo += every[name].mentions
     return frozenset(found)
-
-
-def kernels_of(function: str) -> list[str]:
-    return [kernel for kernel in kernels() if function in reached(kernel)]
 
 
 def code(node: ast.FunctionDef) -> str:
