@@ -9,7 +9,16 @@ from tests.unit.test_errors import FUNCTIONS
 from tests.unit.test_modules import MODULES
 
 # Tested for bad input elsewhere: these take lists of pieces, sums, or encoders, or no tensors (test_row_loss_errors.py, …).
-OTHERWISE = {"row_loss", "row_sums", "row_grads", "cached_backward", "explain", "backends", "set_backend", "use_backend"}
+OTHERWISE = {
+    "row_loss",
+    "row_sums",
+    "row_grads",
+    "cached_backward",
+    "explain",
+    "backends",
+    "set_backend",
+    "use_backend",
+}
 API = "".join(page.read_text() for page in (Path(__file__).parents[2] / "docs" / "api").glob("*.md"))
 
 
