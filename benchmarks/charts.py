@@ -58,7 +58,7 @@ def draw(found: list[Row], out: Path) -> list[Path]:
         return []
     dtype = max(set(dtypes), key=dtypes.count)
     roof = next((row.rate for row in found if row.contender == f"best {dtype}"), None)
-    of = [row for row in found if row.dtype == dtype and row.status != "not reached"]
+    of = [row for row in found if row.dtype == dtype and row.status != "not reached" and row.contender != "plain"]
     with plt.rc_context(STYLE):
         made = [_time(of, roof, out / "time.png"), _memory(of, out / "memory.png")]
         if roof:

@@ -56,6 +56,7 @@ def contenders(problem: str, device: str = "cpu") -> dict[str, Contender]:
         skipping = {f"skip_{e}": Contender(f"skip_below={e}", partial(_skipping, problem, float(e))) for e in EPSILONS}
         return ours | skipping
     every = ours | {
+        "plain": Contender("ours without C++", partial(_plain, problem), on=("cpu",)),
         "matrix": Contender("matrix form", lambda: of.matrix),
         "compiled": Contender("torch.compile", lambda: _compiled(of.matrix), compiles=True),
         **RIVALS.get(problem, {}),
@@ -70,6 +71,16 @@ def _ours(problem: str, device: str) -> Function:
 
     def ours(*batches: Tensor) -> Tensor:
         with jk.use_backend("triton"):
+            return PROBLEMS[problem].ours(*batches)
+
+    return ours
+
+
+def _plain(problem: str) -> Function:
+    """What computes where the extension could not be built."""
+
+    def ours(*batches: Tensor) -> Tensor:
+        with jk.use_backend("chunked"):
             return PROBLEMS[problem].ours(*batches)
 
     return ours

@@ -61,14 +61,17 @@ class Explanation:
 
     loss   the name of what was explained
     steps  the sums over pairs that it takes, in order: one for most losses, none for `alignment`
+    ours   whether the loss is of this package
     """
 
     loss: str
     steps: tuple[Step, ...]
+    ours: bool
 
     def __str__(self) -> str:
         if not self.steps:
-            return f"{self.loss}: no sums over pairs, O(N·D) work and memory"
+            nothing = "no sums over pairs, O(N·D) work and memory"
+            return f"{self.loss}: {nothing if self.ours else 'calls nothing of jessl_kernels that sums over pairs'}"
         what = "value and gradient" if any(step.with_gradient for step in self.steps) else "value alone"
         several = f", {len(self.steps)} sums over pairs" if len(self.steps) > 1 else ""
         return "\n".join([f"{self.loss}: {what}{several}", *map(str, self.steps)])
@@ -103,7 +106,8 @@ def explain(loss: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
     # What torch.compile made of a function would have compiled the listening too.
     with listening() as asked, torch.compiler.set_stance("force_eager"):
         loss(*args, **kwargs)
-    return Explanation(_name(loss), tuple(_step(one) for one in asked))
+    ours = (getattr(loss, "__module__", None) or "").startswith(f"{__package__}.")
+    return Explanation(_name(loss), tuple(_step(one) for one in asked), ours)
 
 
 def _name(loss: Any) -> str:

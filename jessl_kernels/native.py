@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -53,12 +54,21 @@ def native() -> Any:
     return importlib.import_module(_MODULE)
 
 
+def _installed_elsewhere() -> Path | None:
+    """An installed package with a record of its build, which comes later on the path than this one."""
+    here = Path(__file__).resolve().parent
+    folders = (Path(entry).resolve() / here.name for entry in sys.path)
+    return next((folder for folder in folders if folder != here and (folder / _RECORD.name).exists()), None)
+
+
 def _why_absent() -> str:
     """The reason that setup.py recorded for an absent extension."""
     try:
         record = json.loads(_RECORD.read_text(encoding="utf-8"))
         built, reason, file = record["built"], record["reason"], record["file"]
     except FileNotFoundError:
+        if elsewhere := _installed_elsewhere():
+            return f"this is the source folder, which hides the package installed at {elsewhere}: start Python in another folder"
         return "the extension was never built here (pip install .)"
     except (OSError, ValueError, KeyError, TypeError) as failure:
         return f"the extension is missing, and {_RECORD.name} cannot be read: {failure!r}"

@@ -46,7 +46,7 @@ def _is_for_another_gpu(item) -> bool:
 def _is_executed(item) -> bool:
     """Whether it runs Triton's kernels without a GPU."""
     options = _parameters(item)
-    return not executor.REAL and (options.get("backend") == "triton" or "check" in options)
+    return not executor.REAL and options.get("backend") == "triton"
 
 
 def _is_large(item) -> bool:

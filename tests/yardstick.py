@@ -84,13 +84,8 @@ def judge(
     dtype = max((v for v in inputs.values() if is_float(v)), key=Tensor.dim).dtype
     wanted = [name for name, value in inputs.items() if gradients and is_float(value) and name not in constants]
     result = evaluate(ours, inputs, wanted, seed)
-    truth = evaluate(in_dtype(oracle, torch.float64), inputs, wanted, seed)
-    in_fp64 = dtype == torch.float64
-    matrix = []
-    for draw in range(DRAWS):
-        with matrix_form(dtype, seed=seed + draw if draw or in_fp64 else None):
-            matrix.append(evaluate(in_dtype(oracle, dtype if in_fp64 else torch.float32), inputs, wanted, seed))
-    verdict = Verdict(f"{case}, seed {seed}, {dtype}", 2.0 if in_fp64 else 1.0)
+    truth, matrix = expected(oracle, inputs, wanted, seed, dtype)
+    verdict = Verdict(f"{case}, seed {seed}, {dtype}", 2.0 if dtype == torch.float64 else 1.0)
     for n, (a, t) in enumerate(zip(result.values, truth.values, strict=True)):
         check_values(verdict, f"value {n}", a, [m.values[n] for m in matrix], t)
     for name in wanted:
@@ -98,6 +93,19 @@ def judge(
         check = check_rows if a.dim() >= 2 else partial(check_values, factor=GRADIENT_FACTOR)
         check(verdict, f"gradient of {name}", a, m, t, floor=(floors or {}).get(name, 0.0))
     return verdict.settle()
+
+
+def expected(
+    oracle: Callable[..., Any], inputs: Mapping[str, Any], wanted: Sequence[str], seed: int, dtype: torch.dtype
+) -> tuple[Result, list[Result]]:
+    """The truth, and what the matrix form makes of it each time that it is run."""
+    truth = evaluate(in_dtype(oracle, torch.float64), inputs, wanted, seed)
+    in_fp64 = dtype == torch.float64
+    matrix = []
+    for draw in range(DRAWS):
+        with matrix_form(dtype, seed=seed + draw if draw or in_fp64 else None):
+            matrix.append(evaluate(in_dtype(oracle, dtype if in_fp64 else torch.float32), inputs, wanted, seed))
+    return truth, matrix
 
 
 def is_float(value: Any) -> bool:

@@ -140,7 +140,10 @@ def as_exclude(function: str, exclude: Exclude | str | None, N: int, M: int, dev
     if exclude == "diagonal":
         return DIAGONAL
     if not isinstance(exclude, Exclude):
-        wrong_type(function, "exclude", exclude, 'must be a jk.Exclude, "diagonal" or None')
+        must = 'must be a jk.Exclude, "diagonal" or None'
+        if isinstance(exclude, str):
+            fail(function, "exclude", repr(exclude), must)
+        wrong_type(function, "exclude", exclude, must)
     if (count := len(exclude.same) + len(exclude.different)) > MOST_PAIRS:
         fail(
             function,

@@ -19,6 +19,12 @@ COUNT = 512
 BAR = {torch.float64: 1e-13, torch.float32: 2e-6}
 
 
+@pytest.fixture
+def gpu():
+    with executor.gpu():
+        yield
+
+
 @triton.jit
 def psi_kernel(s, value, slope, PSI: tl.constexpr, TILT: tl.constexpr, COUNT: tl.constexpr):
     i = tl.arange(0, COUNT)
@@ -53,34 +59,36 @@ def test_slopes_that_are_called_constant_are():
         assert torch.equal(of_n[0], torch.ones(5))
 
 
+@pytest.mark.kernels
+@pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("dtype", BAR)
 @pytest.mark.parametrize("tilt", [1.0, -1.0, 0.5])
 @pytest.mark.parametrize("psi", PSIS)
 def test_a_psi_is_that_of_python(psi, tilt, dtype):
-    with executor.gpu():
-        s = torch.linspace(-30, 30, COUNT, dtype=torch.float64)
-        if psi == "log1m_exp":  # defined below 0; dense near 0
-            s = -(torch.linspace(-16, 3.5, COUNT, dtype=torch.float64).exp()) / tilt
-        s = s.to(dtype)
-        s[0] = -torch.inf
-        value, slope = torch.empty_like(s), torch.empty_like(s)
-        psi_kernel[(1,)](s, value, slope, PSI=psi, TILT=tilt, COUNT=COUNT)
+    s = torch.linspace(-30, 30, COUNT, dtype=torch.float64)
+    if psi == "log1m_exp":  # defined below 0; dense near 0
+        s = -(torch.linspace(-16, 3.5, COUNT, dtype=torch.float64).exp()) / tilt
+    s = s.to(dtype)
+    s[0] = -torch.inf
+    value, slope = torch.empty_like(s), torch.empty_like(s)
+    psi_kernel[(1,)](s, value, slope, PSI=psi, TILT=tilt, COUNT=COUNT)
     wide = s[1:].double() * tilt
     for ours, truth in ((value, PSIS[psi].value(wide)), (slope, PSIS[psi].slope(wide))):
         assert float(ours[0]) == 0
         torch.testing.assert_close(ours[1:].double(), truth, rtol=BAR[dtype], atol=1e-30)
 
 
+@pytest.mark.kernels
+@pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize("dtype", BAR)
 @pytest.mark.parametrize("join", JOINS)
 def test_a_join_is_that_of_python(join, dtype):
     known = JOINS[join]
-    with executor.gpu():
-        N = 9 * torch.randn(known.tilts, COUNT, dtype=dtype)
-        P, spread = 9 * torch.randn(COUNT, dtype=dtype), torch.rand(COUNT, dtype=dtype)
-        n = torch.randint(1, 9, (COUNT,)).to(dtype)
-        value, slopes = torch.empty_like(P), torch.empty(known.tilts + 2, COUNT, dtype=dtype)
-        join_kernel[(1,)](N, P, spread, n, value, slopes, JOIN=join, TILTS=known.tilts, COUNT=COUNT)
+    N = 9 * torch.randn(known.tilts, COUNT, dtype=dtype)
+    P, spread = 9 * torch.randn(COUNT, dtype=dtype), torch.rand(COUNT, dtype=dtype)
+    n = torch.randint(1, 9, (COUNT,)).to(dtype)
+    value, slopes = torch.empty_like(P), torch.empty(known.tilts + 2, COUNT, dtype=dtype)
+    join_kernel[(1,)](N, P, spread, n, value, slopes, JOIN=join, TILTS=known.tilts, COUNT=COUNT)
     given = N.double().unbind(0), P.double(), spread.double(), n.double()
     bar = {"rtol": BAR[dtype], "atol": 10 * BAR[dtype]}
     torch.testing.assert_close(value.double(), known.value(*given), **bar)

@@ -1,51 +1,66 @@
-"""Run every mutant and print what came of it; fails if one survives that has no reason to. Part of `make nightly`.
+"""Run every mutant, print what came of it, and write outcomes.txt; fails if one survives that has no reason to.
 
-Four minutes on two idle cores; with --log it can be stopped and goes on where it was. A mutant that survives costs all checks,
-so those that have a reason are taken to survive; --explained runs them too, four minutes more.
+With --log it can be stopped, and goes on where it was. Mutants that have a reason to survive are taken to do so; --explained
+runs them too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
-from . import operators
-from .outcomes import Outcome
-from .running import run
+# Neither torch's own threads nor a GPU's context outlive a fork.
+os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+from . import bench, operators, outcomes, sources
+from .bench import Outcome
+from .operators import Mutant
 from .survivors import EXPLAINED
+
+TESTS = ["tests/unit", "tests/gpu/test_words.py"]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("--most", type=int, help="mutants of each function")
-    parser.add_argument(
-        "--log", type=Path, help="a file for outcomes as they come; of this source: what it holds is not run again"
-    )
+    parser.add_argument("--only", nargs="+", default=[], help="functions, or single mutants as they are printed")
+    parser.add_argument("--log", type=Path, help="a file of outcomes, of which those of today's functions count")
     parser.add_argument("--explained", action="store_true", help="run mutants that have a reason to survive, too")
+    parser.add_argument("--tests", nargs="+", help="run these tests instead, and write no outcomes.txt")
     asked = parser.parse_args()
-    mutants = operators.chosen(asked.most or operators.MOST)
+    print(f"changed since their mutants ran, or some not run: {', '.join(outcomes.due()) or 'none'}")
+    named = {name.split(":")[0] for name in asked.only}
+    mutants = [m for m in operators.chosen(named or None) if not asked.only or {m.function, m.key} & set(asked.only)]
     found = _logged(asked.log)
-    if not asked.explained:
-        found |= {mutant.key: None for mutant in mutants if mutant.key in EXPLAINED and mutant.key not in found}
-    left = [mutant for mutant in mutants if mutant.key not in found]
-    for mutant, outcome in run(left):
+
+    def told(mutant: Mutant, outcome: Outcome, seconds: float) -> None:
         found[mutant.key] = outcome
         if asked.log is not None:
             with asked.log.open("a") as log:
-                log.write(json.dumps([mutant.key, outcome]) + "\n")
+                log.write(json.dumps([mutant.key, outcomes.digest(mutant.function), outcome]) + "\n")
         reason = EXPLAINED.get(mutant.key, "SURVIVES, UNEXPLAINED")
-        print(f"{len(found):5}/{len(mutants)}  {mutant.key}  [{outcome or reason}]", flush=True)
-    unexplained = [m.key for m in mutants if found[m.key] is None and m.key not in EXPLAINED]
-    caught = sum(found[m.key] is not None for m in mutants)
+        print(f"{len(found):5}/{len(mutants)}  {mutant.key}  [{outcome or reason}, {seconds:.1f} s]", flush=True)
+
+    left = [m for m in mutants if m.key not in found and (asked.explained or m.key not in EXPLAINED)]
+    complete = not left or bench.run(left, told, asked.tests or TESTS)
+    if asked.tests is None and not {m.key for m in mutants} & set(asked.only):
+        outcomes.write(mutants, found)
+    caught = sum(found.get(m.key) is not None for m in mutants)
+    unexplained = [m.key for m in mutants if m.key in found and found[m.key] is None and m.key not in EXPLAINED]
     print(f"{len(mutants)} mutants, {caught} caught, {len(unexplained)} that survive without a reason")
-    return min(len(unexplained), 1)
+    return 0 if complete and not unexplained else 1
 
 
 def _logged(log: Path | None) -> dict[str, Outcome]:
-    if log is None or not log.exists():
-        return {}
-    return {key: outcome for key, outcome, *_ in map(json.loads, log.read_text().splitlines())}
+    """What came of mutants of functions as they are today."""
+    lines = log.read_text().splitlines() if log is not None and log.exists() else []
+    today = {name: outcomes.digest(name) for name in sources.functions()}
+    found = {}
+    for key, digest, outcome in map(json.loads, lines):
+        if today.get(key.split(":")[0]) == digest:
+            found[key] = outcome
+    return found
 
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ast
-import copy
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from . import sources
 
-MOST = 16  # mutants of one function; `python -m tests.mutants --most 1000` takes all of them, for hours
+MOST = 16  # mutants of one function
 
 # Calls, comparisons and names that a slip of the hand exchanges.
 CALLS = {
@@ -32,30 +32,24 @@ COMPARISONS = {
     ast.Eq: [ast.NotEq],
     ast.NotEq: [ast.Eq],
 }
-TWINS = {
-    one: other
-    for pair in (
-        *(("N", "M"), ("row", "col"), ("rows", "cols"), ("f", "g"), ("r", "c"), ("f_rescaled", "g_rescaled"), ("low", "high")),
-        *(("least", "most"), ("first_i", "first_j"), ("first", "start"), ("begin", "end"), ("down", "across")),
-        *(("x_squares", "y_squares"), ("bias_row", "bias_col"), ("u_row", "u_col"), ("a", "b"), ("u", "v")),
-        *(("of_a", "of_b"), ("a_unit", "b_unit"), ("a_norm", "b_norm"), ("a_first", "b_first"), ("ahead", "behind")),
-        *(("raw", "positive"), ("largest", "total"), ("i", "here"), ("row_spread", "col_spread"), ("row_mean", "col_mean")),
-        *(("negatives", "positives"), ("to_negatives", "to_positives"), ("references", "totals"), ("linear", "count")),
-        *(("of_n", "of_p"), ("count", "positives_count"), ("reference", "level"), ("P", "spread")),
-    )
-    for one, other in (pair, pair[::-1])
-} | {"ld": "M"}  # fmt: skip
-ATTRIBUTES = {
-    one: other
-    for pair in (
-        ("reference", "total"),
-        ("linear", "count"),
-        ("factor", "rescaled"),
-        ("spread", "mean"),
-        ("first", "last"),
-    )
-    for one, other in (pair, pair[::-1])
-}  # of what a kernel is handed together
+PAIRS = (
+    "N M, row col, rows cols, f g, r c, f_rescaled g_rescaled, low high, least most, first_i first_j, first start, begin end, "
+    "down across, x_squares y_squares, bias_row bias_col, u_row u_col, a b, u v, of_a of_b, a_unit b_unit, a_norm b_norm, "
+    "a_first b_first, ahead behind, raw positive, largest total, i here, row_spread col_spread, row_mean col_mean, "
+    "negatives positives, to_negatives to_positives, references totals, linear count, of_n of_p, count positives_count, "
+    "reference level, P spread"
+)
+# Of what a kernel is handed together.
+PAIRS_OF_ATTRIBUTES = "reference total, linear count, factor rescaled, spread mean, first last"
+
+
+def _both_ways(pairs: str) -> dict[str, str]:
+    """A later pair counts where a name is in several."""
+    return {one: other for pair in pairs.split(", ") for one, other in (pair.split(), pair.split()[::-1])}
+
+
+TWINS = _both_ways(PAIRS) | {"ld": "M"}
+ATTRIBUTES = _both_ways(PAIRS_OF_ATTRIBUTES)
 
 
 @dataclass(frozen=True)
@@ -80,25 +74,24 @@ class Mutant:
 
     @property
     def source(self) -> str:
-        """The module that results."""
-        module = sources.tree_of(self.module)
-        place = next(n for n, node in enumerate(module.body) if getattr(node, "name", None) == self.function)
-        module.body[place] = ast.parse(self.code).body[0]
-        return ast.unparse(module)
+        """The module that results; the lines of other functions stay as they are, so that Triton takes them for the same."""
+        node = sources.functions()[self.function].node
+        lines = sources.text_of(self.module).splitlines()
+        first = node.decorator_list[0].lineno - 1
+        changed = self.code.splitlines()
+        changed += [""] * (node.end_lineno - first - len(changed))
+        return "\n".join([*lines[:first], *changed, *lines[node.end_lineno :]]) + "\n"
 
 
-def chosen(most: int = MOST) -> list[Mutant]:
-    """Up to `most` of each function, in the order of the source; by their words, so that an edit elsewhere changes no choice."""
+def chosen(names: Iterable[str] | None = None) -> list[Mutant]:
+    """Some of each function, or of these; drawn by their words, so that an edit elsewhere changes no choice."""
     found: list[Mutant] = []
-    for function in sources.functions().values():
-        every = list(of(function))
-        kept = {mutant.key for mutant in sorted(every, key=_draw)[:most]}
-        found += [mutant for mutant in every if mutant.key in kept]
+    for name, function in sources.functions().items():
+        if names is None or name in names:
+            every = list(of(function))
+            kept = sorted(every, key=lambda mutant: zlib.crc32(mutant.key.encode()))[:MOST]
+            found += [mutant for mutant in every if mutant in kept]
     return found
-
-
-def _draw(mutant: Mutant) -> int:
-    return zlib.crc32(mutant.key.encode())
 
 
 def of(function: sources.Function) -> Iterator[Mutant]:
@@ -108,55 +101,35 @@ def of(function: sources.Function) -> Iterator[Mutant]:
     }
     seen: Counter[tuple[str, str]] = Counter()
     done = {ast.unparse(original)}
-    for n, (node, field, index) in enumerate(_places(original)):
-        child = _get(node, field, index)
+    for holder, place in list(_places(original)):
+        child = holder[place]
         for new in _changes(child, names):
-            changed = copy.deepcopy(original)
-            _put(*list(_places(changed))[n], new)
-            ast.fix_missing_locations(changed)
-            text = ast.unparse(changed)
-            if text in done:
-                continue
-            done.add(text)
-            words = _short(child), _short(new)
-            seen[words] += 1
-            yield Mutant(function.module, function.name, *words, seen[words], text)
+            holder[place] = ast.fix_missing_locations(new)
+            text = ast.unparse(original)
+            holder[place] = child
+            if text not in done:
+                done.add(text)
+                words = _short(child), _short(new)
+                seen[words] += 1
+                yield Mutant(function.module, function.name, *words, seen[words], text)
 
 
-def _places(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, str, int | None]]:
-    """Every node of the body, as where it hangs; the docstring and annotations are left out."""
+def _places(function: ast.FunctionDef) -> Iterator[tuple[Any, Any]]:
+    """Every node of the body, as what holds it and where; docstrings, annotations and what a load takes beyond its mask, which is
+    changed with the load, are left out."""
     todo: list[ast.AST] = [function]
     while todo:
         node = todo.pop(0)
-        fields = ["body"] if node is function else node._fields
-        for field in fields:
+        for field in ["body"] if node is function else node._fields:
             value = getattr(node, field, None)
-            if field == "annotation":
-                continue
-            for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
-                if isinstance(child, ast.AST) and not _is_words(child) and not _is_other(child):
-                    yield node, field, index
-                    todo.append(child)
-
-
-def _is_words(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def _is_other(node: ast.AST) -> bool:
-    """What a load takes beyond its mask, which is changed with the load."""
-    return isinstance(node, ast.keyword) and node.arg == "other"
-
-
-def _get(node: ast.AST, field: str, index: int | None) -> ast.AST:
-    return getattr(node, field) if index is None else getattr(node, field)[index]
-
-
-def _put(node: ast.AST, field: str, index: int | None, new: ast.AST) -> None:
-    if index is None:
-        setattr(node, field, new)
-    else:
-        getattr(node, field)[index] = new
+            held = [(value, n) for n in range(len(value))] if isinstance(value, list) else [(vars(node), field)]
+            for holder, place in held if field != "annotation" else ():
+                match holder.get(place) if isinstance(holder, dict) else holder[place]:
+                    case ast.Expr(value=ast.Constant()) | ast.keyword(arg="other"):
+                        pass
+                    case ast.AST() as child:
+                        yield holder, place
+                        todo.append(child)
 
 
 def _short(node: ast.AST) -> str:
@@ -167,11 +140,10 @@ def _short(node: ast.AST) -> str:
 def _changes(node: ast.AST, names: set[str]) -> Iterator[ast.AST]:
     """What the node may become."""
     match node:
-        case ast.BinOp():
-            yield from _of_operation(node)
-        case ast.UnaryOp(op=ast.USub() | ast.Invert(), operand=operand):
-            if ast.unparse(operand) != "1":
-                yield operand
+        case ast.BinOp(left, op, right):
+            yield from _of_operation(node, left, op, right)
+        case ast.UnaryOp(op=ast.USub() | ast.Invert(), operand=operand) if ast.unparse(operand) != "1":
+            yield operand
         case ast.Compare(left=left, ops=[op], comparators=[right]):
             for other in COMPARISONS.get(type(op), ()):
                 yield ast.Compare(left, [other()], [right])
@@ -184,35 +156,28 @@ def _changes(node: ast.AST, names: set[str]) -> Iterator[ast.AST]:
             yield ast.IfExp(test, orelse, body)
         case ast.Call():
             yield from _of_call(node)
-        case ast.Name(id=name, ctx=ast.Load()):
-            if TWINS.get(name) in names:
-                yield ast.Name(TWINS[name], ast.Load())
+        case ast.Name(id=name, ctx=ast.Load()) if TWINS.get(name) in names:
+            yield ast.Name(TWINS[name], ast.Load())
         case ast.Attribute(value=ast.Name() as of, attr=name, ctx=ast.Load()) if name in ATTRIBUTES:
             yield ast.Attribute(of, ATTRIBUTES[name], ast.Load())
         case ast.Constant(value=float() as number):
             yield ast.Constant(number + 1.0)
 
 
-def _of_operation(node: ast.BinOp) -> Iterator[ast.AST]:
-    left, right = node.left, node.right
-    match node.op:
+def _of_operation(node: ast.BinOp, left: ast.expr, op: ast.operator, right: ast.expr) -> Iterator[ast.AST]:
+    match op:
         case ast.BitAnd() | ast.BitOr() | ast.Mult():  # a mask, a factor dropped
             yield left
             yield right
-        case ast.Add():  # a term dropped
+        case ast.Add() | ast.RShift():  # a term dropped
             yield left
-        case ast.Sub():  # a term dropped, the order
+        case ast.Sub() | ast.Div():  # a term dropped, the order
             yield left
-            yield ast.BinOp(right, ast.Sub(), left)
-        case ast.Div():
-            yield left
-            yield ast.BinOp(right, ast.Div(), left)
+            yield ast.BinOp(right, op, left)
         case ast.FloorDiv():
             yield ast.BinOp(left, ast.Mod(), right)
         case ast.Mod():
             yield ast.BinOp(left, ast.FloorDiv(), right)
-        case ast.RShift():
-            yield left
 
 
 def _of_call(node: ast.Call) -> Iterator[ast.AST]:

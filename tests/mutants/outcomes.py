@@ -1,95 +1,64 @@
-"""A mutant against the checks."""
+"""outcomes.txt: of each function how many mutants were caught, how many survived, and the source that they were made from."""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import signal
-import tempfile
-from collections.abc import Iterator
+import hashlib
+from collections import Counter
 from pathlib import Path
-from unittest import mock
-
-import torch
-from triton.runtime.jit import JITFunction
-
-from tests import executor
+from typing import NamedTuple
 
 from . import sources
-from .checks import CHECKS
 from .operators import Mutant
-from .planted import planted
+from .survivors import EXPLAINED
 
-LONGEST = 20  # seconds of a processor that a check takes: a mutant may go around for ever
-Outcome = str | None  # the check that catches a mutant; None where it survives
-
-
-class Bench:
-    """Checks run one after the other, until one fails; what a check has been seen not to launch is not run for."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.made = folder, 0
-        self.launched: dict[str, set[str]] = {}
-
-    def catching(self, mutant: Mutant) -> Outcome:
-        """The first check that fails, of those that reach the mutated function."""
-        kernels = set(sources.kernels_of(mutant.function))
-        folder = self.folder / str(self.made)
-        self.made += 1
-        try:
-            with planted(folder, mutant.module, mutant.source):
-                return next((name for name in CHECKS if self._reaches(name, kernels) and not self.passes(name)), None)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _reaches(self, check: str, kernels: set[str]) -> bool:
-        return check not in self.launched or bool(kernels & self.launched[check])
-
-    def passes(self, check: str) -> bool:
-        """Whether it does; an exception of any kind, the sanitizer's too, says that it does not."""
-        seen: set[str] = set()
-        try:
-            with _watched(seen), _limited():
-                CHECKS[check]()
-        except Exception:
-            return False
-        self.launched[check] = seen  # all of them: a check that fails may have stopped before
-        return True
+FILE = Path(__file__).with_name("outcomes.txt")
+HEAD = f"""\
+# Written by `python -m tests.mutants`. Mutants of each function: caught by a test, explained in survivors.py, neither, or
+# not run. Source: a digest of the function that they were made from.
+# {"function":28}{"caught":>10}{"explained":>11}{"survive":>10}{"not run":>10}  source
+"""
 
 
-@contextlib.contextmanager
-def bench() -> Iterator[Bench]:
-    """One thread and the executor in place."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with tempfile.TemporaryDirectory() as folder, executor.gpu():
-            yield Bench(Path(folder))
-    finally:
-        torch.set_num_threads(threads)
+class Measured(NamedTuple):
+    caught: int
+    explained: int
+    survive: int
+    not_run: int
+    source: str
 
 
-@contextlib.contextmanager
-def _watched(seen: set[str]) -> Iterator[None]:
-    run = JITFunction.run
-
-    def noted(kernel, *args, **options):
-        seen.add(kernel.__name__)
-        return run(kernel, *args, **options)
-
-    with mock.patch.object(JITFunction, "run", noted):
-        yield
+def digest(function: str) -> str:
+    """Of the function's code, whatever its comments."""
+    return hashlib.sha256(sources.code(sources.functions()[function].node).encode()).hexdigest()[:8]
 
 
-@contextlib.contextmanager
-def _limited() -> Iterator[None]:
-    def too_long(*_):
-        raise TimeoutError(f"longer than {LONGEST} s")
+def read() -> dict[str, Measured]:
+    lines = FILE.read_text().splitlines() if FILE.exists() else []
+    rows = (line.split() for line in lines if not line.startswith("#"))
+    return {name: Measured(*map(int, numbers), source) for name, *numbers, source in rows}
 
-    before = signal.signal(signal.SIGPROF, too_long)
-    signal.setitimer(signal.ITIMER_PROF, LONGEST)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
+
+def due() -> list[str]:
+    """Functions that have changed since their mutants ran, or of which some have not run."""
+    known = read()
+    return [f for f in sources.functions() if f not in known or known[f].not_run or known[f].source != digest(f)]
+
+
+def write(mutants: list[Mutant], outcomes: dict[str, str | None]) -> None:
+    """The functions of these mutants anew, and of others what the file says. outcomes  of those that ran, by key"""
+    known = read()
+    for name in {mutant.function for mutant in mutants}:
+        found = Counter(_kind(mutant.key, outcomes) for mutant in mutants if mutant.function == name)
+        known[name] = Measured(*(found[kind] for kind in Measured._fields[:-1]), digest(name))
+    rows = [(name, known[name]) for name in sources.functions() if name in known]
+    FILE.write_text(
+        HEAD + "".join(f"{name:30}{a:10}{b:11}{c:10}{d:10}  {source}\n" for name, (a, b, c, d, source) in rows)
+    )
+
+
+def _kind(key: str, outcomes: dict[str, str | None]) -> str:
+    if outcomes.get(key) is not None:
+        return "caught"
+    if key in EXPLAINED:
+        return "explained"
+    return "survive" if key in outcomes else "not_run"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,31 +15,23 @@ from . import sources
 NAME = "jessl_kernels.triton"
 
 
-@contextlib.contextmanager
-def planted(folder: Path, module: str, source: str) -> Iterator[None]:
-    """Within the block this is the source of that module; the files that Triton reads it from lie in the folder.
+def plant(folder: Path, module: str, source: str) -> None:
+    """From here on, and for good, this is the source of that module; the files that Triton reads it from lie in the folder.
 
     Every module of jit functions is executed again, under its own name, so that all that import from it get the mutant.
     """
     names = [f"{NAME}.{name}" for name in sources.modules()]
     before = {name: importlib.import_module(name) for name in names}
-    users = [m for name, m in sys.modules.items() if name.startswith(NAME) and name not in names and m is not None]
-    kept = [(user, dict(vars(user))) for user in users]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        for name in sources.modules():
-            text = source if name == module else (sources.PACKAGE / f"{name}.py").read_text()
-            (folder / f"{name}.py").write_text(text)
-            _execute(f"{NAME}.{name}", folder / f"{name}.py")
-        for user, held in kept:
-            for word, value in held.items():
-                setattr(user, word, _now(value, before))
-        yield
-    finally:
-        sys.modules.update(before)
-        for user, held in kept:
-            for word, value in held.items():
-                setattr(user, word, value)
+    users = [m for name, m in sys.modules.items() if name.startswith((NAME, "tests.")) and name not in names and m]
+    for name in sources.modules():
+        path = folder / f"{name}.py"
+        path.write_text(source if name == module else sources.text_of(name))
+        _execute(f"{NAME}.{name}", path)
+    for user in users:
+        for word, value in list(vars(user).items()):
+            setattr(user, word, _now(value, before))
+            if isinstance(value, JITFunction):
+                value.hash = None  # of a test's own kernel, which changes with what it calls
 
 
 def _execute(name: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The jit functions of jessl_kernels/triton, read from the source: which module, which kernel reaches which."""
+"""The jit functions of jessl_kernels/triton, read from the source: which module, which a kernel reaches."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ class Function:
     mentions: frozenset[str]
 
 
+def text_of(module: str) -> str:
+    return (PACKAGE / f"{module}.py").read_text()
+
+
 def tree_of(module: str) -> ast.Module:
-    return ast.parse((PACKAGE / f"{module}.py").read_text())
+    return ast.parse(text_of(module))
 
 
 @functools.cache
@@ -48,16 +52,13 @@ def functions() -> dict[str, Function]:
 
 
 @functools.cache
-def kernels() -> tuple[str, ...]:
-    """Functions that no other calls: those that are launched."""
-    every = functions()
-    return tuple(name for name in every if not any(name in other.mentions for other in every.values()))
-
-
-@functools.cache
 def reached(kernel: str) -> frozenset[str]:
-    """The kernel and every function it calls, however far down."""
-    every, found, todo = functions(), set(), [kernel]
+    """The functions that a kernel of this source, also one of a test, mentions, and all that these call, however far down."""
+    every, found = functions(), set()
+    nodes = list(ast.walk(ast.parse(kernel)))
+    todo = [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
+    todo += [node.id for node in nodes if isinstance(node, ast.Name)]
+    todo += [node.attr for node in nodes if isinstance(node, ast.Attribute)]
     while todo:
         name = todo.pop()
         if name in every and name not in found:
@@ -66,8 +67,10 @@ def reached(kernel: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def kernels_of(function: str) -> list[str]:
-    return [kernel for kernel in kernels() if function in reached(kernel)]
+def code(node: ast.FunctionDef) -> str:
+    """Without its docstring, its comments and its line breaks."""
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    return ast.unparse(ast.FunctionDef(node.name, node.args, body, node.decorator_list, lineno=1))
 
 
 def _is_jit(node: ast.stmt) -> bool:

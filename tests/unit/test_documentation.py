@@ -69,10 +69,8 @@ def test_code_of_the_readme_runs(code):
 def test_the_two_sides_of_the_readme_compute_the_same():
     (code,) = (code for code in README if "# before" in code)
     values = names()
-    width = code.index("# after")
-    for column in (slice(0, width), slice(width, None)):
-        lines = [line[column].rstrip() for line in code.splitlines()[1:]]
-        exec("\n".join(line for line in lines if line), values)
+    for side in code.split("# after"):
+        exec(side, values)
         values["before"] = values.get("before", values["loss"])
     torch.testing.assert_close(values["loss"], values["before"])
 

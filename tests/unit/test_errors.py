@@ -350,7 +350,7 @@ SINGLE = [
         ValueError,
         'dim is "both", must be "row" or "col"',
     ),
-    ("pairwise_logsumexp", {"exclude": "self"}, TypeError, 'exclude is .*, must be a jk.Exclude, "diagonal" or None'),
+    ("pairwise_logsumexp", {"exclude": "self"}, ValueError, 'exclude is .*, must be a jk.Exclude, "diagonal" or None'),
     (
         "pairwise_logsumexp",
         {"exclude": jk.Exclude(same=(IDS[:5], IDS))},

@@ -111,6 +111,8 @@ def test_an_explanation_prints_itself_and_names_workspace_where_there_is_some():
     (step,) = explanation.steps
     assert "workspace" not in str(dataclasses.replace(step, workspace=0))
     assert str(jk.explain(jk.alignment, X, Y)) == "alignment: no sums over pairs, O(N·D) work and memory"
+    told = str(jk.explain(torch.nn.functional.mse_loss, X, Y))
+    assert told == "mse_loss: calls nothing of jessl_kernels that sums over pairs"
 
 
 def test_errors_of_what_is_explained_are_its_own():

@@ -116,6 +116,7 @@ def test_converged_batches_where_training_spends_its_time(backend, dtype, loss, 
     judge_loss(backend, loss, x, y, temperature)
 
 
+@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 @pytest.mark.parametrize(("temperature", "level"), [(0.07, 0.2), (0.07, 0.01), (0.03, 1e-4)])

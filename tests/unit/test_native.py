@@ -120,6 +120,14 @@ def test_absent_record_says_how_to_build(without_extension):
     assert "pip install" in status.reason
 
 
+def test_a_source_folder_that_hides_the_installed_package_is_named(without_extension, monkeypatch, tmp_path):
+    (tmp_path / "jessl_kernels").mkdir()
+    (tmp_path / "jessl_kernels" / "_native_status.json").write_text("{}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    status = without_extension(None)
+    assert f"installed at {tmp_path / 'jessl_kernels'}" in status.reason and "another folder" in status.reason
+
+
 @pytest.mark.parametrize("record", ["", "{", "[]", "{}", '"text"', "null"])
 def test_unreadable_record_is_reported_not_raised(without_extension, record):
     status = without_extension(record)

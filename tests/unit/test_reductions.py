@@ -253,6 +253,7 @@ def test_top_k_values_places_and_gradients(backend, dtype, dim, score):
     judge_on(backend, "top-k", ours, truth, given((17, 16, 5), dtype), seed=1)
 
 
+@pytest.mark.kernels
 @cases.backends
 def test_minus_inf_in_a_bias_excludes_and_a_nan_stays_in_its_row(backend):
     with jk.use_backend(backend):
@@ -270,6 +271,7 @@ def test_minus_inf_in_a_bias_excludes_and_a_nan_stays_in_its_row(backend):
         assert row.isnan().tolist() == [False, True, False]
 
 
+@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize("place", [0, 599])
 def test_a_score_of_plus_inf_makes_its_row_inf_however_large_the_others_are(backend, place):
@@ -281,6 +283,7 @@ def test_a_score_of_plus_inf_makes_its_row_inf_however_large_the_others_are(back
         assert (jk.pairwise_logsumexp(y, x, row_bias=bias, dim="col") == torch.inf).all()
 
 
+@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize("kind", ["dot", "sqdist"])
 def test_row_lse_of_fully_excluded_row_is_minus_inf_and_with_an_anchor_0_and_has_no_gradient(backend, kind):
@@ -340,6 +343,7 @@ def test_where_the_workspace_holds_everything(backend, score, dim, symmetric):
         judge("all at once", ours, truth, inputs, seed=0, floors=HALVES if symmetric else FLUSHED)
 
 
+@pytest.mark.kernels
 @cases.backends
 def test_alpha_0_is_legal_and_has_a_gradient(backend):
     for kind in ("dot", "sqdist"):

@@ -115,6 +115,7 @@ def test_rows_each_for_itself_and_their_sum(backend, problem, reduction):
         )
 
 
+@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize("join", ["softplus", "softplus_spread", "difference"])
 def test_columns_have_positives_of_their_own(backend, join):
@@ -132,6 +133,7 @@ def test_columns_have_positives_of_their_own(backend, join):
         judge(join, lambda **k: jk.row_loss(**ours, **k), truth, {"x": x, "y": y[:M]}, seed=0)
 
 
+@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("join", ["softplus_spread", "softplus_count"])
@@ -155,6 +157,7 @@ def test_rows_of_one_batch_with_labels_and_false_negatives(backend, dtype, join)
         )
 
 
+@pytest.mark.kernels
 @cases.backends
 def test_scores_that_are_given_and_a_log_sum_exp_beside_the_pairs(backend):
     x, y = data.pairs("random", N, D, seed=6)
@@ -190,6 +193,7 @@ def test_scores_that_are_given_and_a_log_sum_exp_beside_the_pairs(backend):
         )
 
 
+@pytest.mark.kernels
 @cases.backends
 def test_what_arrives_at_a_log_sum_exp_beside_the_pairs(backend):
     x, y = (t.double() for t in data.pairs("random", N, D, seed=6))
@@ -203,6 +207,7 @@ def test_what_arrives_at_a_log_sum_exp_beside_the_pairs(backend):
             torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize("needs", [(True, False), (False, True), (False, False)])
 def test_each_piece_has_its_own_need_for_a_gradient(backend, needs):
@@ -222,6 +227,7 @@ def test_each_piece_has_its_own_need_for_a_gradient(backend, needs):
             torch.testing.assert_close(key.grad, twin.grad, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize(
     "join", ["softplus", "difference", "softplus_spread", "softplus_count", "sum", "tilt_difference"]
@@ -241,6 +247,7 @@ def test_rows_without_positives_count_for_nothing(backend, join):
                 assert (value[[1, 3]] == 0).all()
 
 
+@pytest.mark.kernels
 @cases.backends
 def test_merged_sums_of_three_blocks_of_keys_are_those_of_one_call(backend):
     x, y = (t.double() for t in data.pairs("clustered", N, D, seed=13))
@@ -305,6 +312,7 @@ def test_a_join_of_ones_own_has_the_same_bits_at_every_number_of_threads():
         assert torch.equal(value, bits[0][0]) and torch.equal(gradient, bits[0][1])
 
 
+@pytest.mark.kernels
 @cases.backends
 def test_label_smoothing_takes_the_mean_over_negatives_off_their_log_sum_exp(backend):
     x, y = (t.double() for t in data.pairs("random", N, D, seed=17))
@@ -321,6 +329,7 @@ def test_label_smoothing_takes_the_mean_over_negatives_off_their_log_sum_exp(bac
     torch.testing.assert_close(ours.grad, twin.grad, rtol=1e-8, atol=1e-11)
 
 
+@pytest.mark.kernels
 @cases.backends
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_a_positives_weight_is_made_in_one_piece(backend, n):

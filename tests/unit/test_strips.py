@@ -70,6 +70,7 @@ def test_gradients_through_close_pairs_wherever_they_lie(backend, places, worksp
             suite.judge("close pairs", ours, truth, {"x": x, "y": y, "scale": torch.tensor(scale)}, seed=0)
 
 
+@pytest.mark.kernels
 @on_triton
 def test_pairs_further_than_one_look_at_the_flags_reaches(backend):
     x, y = torch.zeros(3, 17), torch.zeros(66_000, 17)
@@ -87,6 +88,7 @@ def test_pairs_further_than_one_look_at_the_flags_reaches(backend):
     assert (x.grad - 2 * 0.125).abs().max() < 1e-6
 
 
+@pytest.mark.kernels
 @on_triton
 @pytest.mark.parametrize("op", ["lse", "sum"])
 @pytest.mark.parametrize("workspace", [PLENTY, 100_000], ids=["one strip", "many"])

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from tests.mutants import sources
-from tests.mutants.planted import planted
+from tests.mutants.planted import plant
 
 from .interpreted import TWO, TWO_PSI, Outputs
 from .rows import (
@@ -110,7 +110,8 @@ def noticed(module: str, source: str) -> bool:
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        with tempfile.TemporaryDirectory() as folder, planted(Path(folder), module, source):
+        with tempfile.TemporaryDirectory() as folder:
+            plant(Path(folder), module, source)
             check(CASES)
         os._exit(0)
     return os.waitpid(child, 0)[1] != 0

@@ -1,0 +1,40 @@
+"""Every public name stands where each of its kind must: in the tables of the tests and on the pages of the API."""
+
+import inspect
+import re
+from pathlib import Path
+
+import jessl_kernels as jk
+from tests.unit.test_errors import FUNCTIONS
+from tests.unit.test_modules import MODULES
+
+# Tested for bad input elsewhere: these take lists of pieces, sums, or encoders, or no tensors (test_row_loss_errors.py, …).
+OTHERWISE = {
+    "row_loss",
+    "row_sums",
+    "row_grads",
+    "cached_backward",
+    "explain",
+    "backends",
+    "set_backend",
+    "use_backend",
+}
+API = "".join(page.read_text() for page in (Path(__file__).parents[2] / "docs" / "api").glob("*.md"))
+
+
+def public(module) -> set[str]:
+    return {name for name in module.__all__ if not inspect.ismodule(getattr(module, name))}
+
+
+def test_every_function_is_tried_with_bad_input():
+    functions = {name for name in public(jk) if not inspect.isclass(getattr(jk, name))}
+    assert functions - OTHERWISE == set(FUNCTIONS)
+
+
+def test_every_module_is_compared_with_its_function():
+    assert public(jk.nn) - {"Queue"} == {name.partition("-")[0] for name in MODULES}
+
+
+def test_every_name_has_its_page():
+    shown = {path.rpartition(".")[2] for path in re.findall(r"^::: (\S+)", API, re.MULTILINE)}
+    assert public(jk) | public(jk.nn) | {"clamp"} == shown
