@@ -1,5 +1,6 @@
 """Mutual information: bounds from a batch of pairs, the critics that they need, and estimators."""
 
 from . import bounds, critics
+from .objectives import Bound, Objective, bound
 
-__all__ = ["bounds", "critics"]
+__all__ = ["Bound", "Objective", "bound", "bounds", "critics"]

@@ -28,14 +28,14 @@ class BlockScores:
 
     u, v   (N, …), with a graph to x and y where they have one
     block  scores (n, m) of n rows of u and m rows of v
-    own    the scores of the pairs themselves, (N,)
+    pairs  scores (N,) of as many rows of u and v, pair by pair
     most   pairs of a block
     """
 
     u: Tensor
     v: Tensor
     block: Block
-    own: Tensor
+    pairs: Block
     most: int
     negatives: Negatives = "others"
 
@@ -44,10 +44,13 @@ class BlockScores:
         return len(self.u)
 
     def positives(self) -> Tensor:
-        return self.own
+        return self.pairs(self.u, self.v)
+
+    def neighbours(self) -> Tensor:
+        return self.pairs(self.u, self.v.roll(-1, 0))
 
     def cross_entropy(self) -> Tensor:
-        return (self._rows(self._score, diagonal=True) - self.own).mean()
+        return (self._rows(self._score, diagonal=True) - self.positives()).mean()
 
     def rows(self) -> Tensor:
         return self._rows(self._score, diagonal=self.negatives == "all")

@@ -6,17 +6,16 @@ With pairs (x_i, y_i), i < N, and s_ij = f(x_i, y_j). Negatives are the pairs i 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..problem import phi
+from ..problem.psi import PSIS
 from .scores import Scores, count
 
 
-def _mean_of_exp(scores: Scores, total: Tensor) -> Tensor:
+def log_mean_of_exp(scores: Scores, total: Tensor) -> Tensor:
     """log of the mean over all negatives, from the log of their sum."""
     return total - math.log(scores.N * count(scores))
 
@@ -28,12 +27,12 @@ def info_nce(scores: Scores) -> Tensor:
 
 def dv(scores: Scores) -> Tensor:
     """mean_i s_ii − log mean_{i≠j} e^{s_ij} (Donsker and Varadhan 1983; Belghazi et al., arXiv 1801.04062, eq. 5)."""
-    return scores.positives().mean() - _mean_of_exp(scores, scores.total())
+    return scores.positives().mean() - log_mean_of_exp(scores, scores.total())
 
 
 def nwj(scores: Scores) -> Tensor:
     """mean_i s_ii − e^{−1} mean_{i≠j} e^{s_ij} (Nguyen, Wainwright and Jordan 2010; Poole et al., arXiv 1905.06922, eq. 5)."""
-    return scores.positives().mean() - (_mean_of_exp(scores, scores.total()) - 1).exp()
+    return scores.positives().mean() - (log_mean_of_exp(scores, scores.total()) - 1).exp()
 
 
 def tuba(scores: Scores, log_baseline: Tensor) -> Tensor:
@@ -42,35 +41,35 @@ def tuba(scores: Scores, log_baseline: Tensor) -> Tensor:
     log_baseline  (N,), log a(y_j): the output of a network of y alone
     """
     total = scores.total(col_bias=-log_baseline)
-    return 1 + (scores.positives() - log_baseline).mean() - _mean_of_exp(scores, total).exp()
+    return 1 + (scores.positives() - log_baseline).mean() - log_mean_of_exp(scores, total).exp()
 
 
 def interpolated(scores: Scores, log_baseline: Tensor, alpha: float, leave_out: str = "each") -> Tensor:
-    """I_α (Poole et al., eq. 14): NWJ with the baseline α·m_i + (1 − α)·q_i, m_i the mean of e^s over a row's other columns.
+    """I_α: NWJ with the baseline α·m + (1 − α)·q, m a mean of e^s over other columns of the row (Poole et al., eq. 14).
 
-        1 + mean_i mean_{j≠i} (s_ii − log(α mean_{l≠j} e^{s_il} + (1 − α) q_i)) − mean_i e^{L_i} / (α e^{L_i} + (1 − α) q_i)
+        1 + mean_i mean_{j≠i} (s_ii − log(α m_ij + (1 − α) q_i)) − mean_i e^{L_i} / (α e^{L_i} + (1 − α) q_i)
+        m_ij = (Σ_{l≠j} e^{s_il}) / (N − 1),    L_i = log mean_{j≠i} e^{s_ij}
 
-    with L_i = log mean_{j≠i} e^{s_ij}: the baseline of a pair that belongs together is a mean of as many scores, its own among
-    them, each negative left out in turn.
+    The baseline of a pair counts its own score and leaves one negative out, so that both baselines are means of N − 1 scores.
 
     log_baseline  (N,), log q_i
-    alpha         0 < α ≤ 1; at most log((N − 1)/α) + 1
-    leave_out     "each" negative in turn, exactly; "one" of them, for one sweep less
+    alpha         0 < α ≤ 1
+    leave_out     "each" negative in turn, exactly, by a sweep of its own; "one": column i + 1 of each row
     """
-    N, own = scores.N, scores.positives()
-    others = scores.rows()
-    whole = torch.logaddexp(others, own)  # log Σ_l e^{s_il} over all l
-    log_alpha, log_rest = math.log(alpha), (math.log1p(-alpha) if alpha < 1 else -math.inf)
+    N, own, others = scores.N, scores.positives(), scores.rows()
+    log_alpha, log_rest = math.log(alpha), math.log1p(-alpha) if alpha < 1 else -math.inf
     mean = others - math.log(N - 1)
-    base = torch.logaddexp(log_alpha + mean, log_rest + log_baseline)
-    marginal = (mean - base).exp().mean()
-    if leave_out == "one":
-        raise NotImplementedError
-    # log(α (e^whole − e^{s_ij}) / (N − 1) + (1 − α) q) = log A + log(1 − e^{s_ij − whole + log B − log A}), B = α e^whole / (N − 1).
+    marginal = (mean - torch.logaddexp(log_alpha + mean, log_rest + log_baseline)).exp().mean()
+    whole = torch.logaddexp(others, own)  # log Σ_l e^{s_il} over all l
+    # α m_ij + (1 − α) q_i = A − B e^{s_ij − whole} = A (1 − e^u), with u = s_ij − whole + log B − log A.
     log_b = log_alpha + whole - math.log(N - 1)
     log_a = torch.logaddexp(log_b, log_rest + log_baseline)
-    left_out = scores.sums("log1m_exp", row_bias=log_b - log_a - whole)
-    return 1 + (own - log_a - left_out / (N - 1)).mean() - marginal
+    shift = log_b - log_a - whole
+    if leave_out == "each":
+        logs = scores.sums("log1m_exp", row_bias=shift) / (N - 1)
+    else:
+        logs = PSIS["log1m_exp"].value(scores.neighbours() + shift)
+    return 1 + (own - log_a - logs).mean() - marginal
 
 
 def js(scores: Scores) -> Tensor:
@@ -84,27 +83,18 @@ def js(scores: Scores) -> Tensor:
 
 def js_read_out(scores: Scores) -> Tensor:
     """NWJ with the critic f + 1: 1 + mean_i s_ii − mean_{i≠j} e^{s_ij}."""
-    return 1 + scores.positives().mean() - _mean_of_exp(scores, scores.total()).exp()
+    return 1 + scores.positives().mean() - log_mean_of_exp(scores, scores.total()).exp()
 
 
 def smile(scores: Scores, tau: float = 5.0) -> Tensor:
     """mean_i s_ii − log mean_{i≠j} e^{clamp(s_ij, −τ, τ)} (Song and Ermon, arXiv 1910.06222, eq. 9). Positives are not clamped."""
-    return scores.positives().mean() - _mean_of_exp(scores, scores.total(clamp=phi.clamp(-tau, tau)))
+    return scores.positives().mean() - log_mean_of_exp(scores, scores.total(clamp=phi.clamp(-tau, tau)))
 
 
-def flo(scores: Scores, u: Tensor) -> Tensor:
+def flo(scores: Scores, u: Tensor | None) -> Tensor:
     """1 − mean_i (u_i + e^{−u_i} mean_{j≠i} e^{s_ij − s_ii}) (Guo et al., arXiv 2107.01131, eq. 8).
 
-    u  (N,), a learnt number for each pair; its best value is log mean_{j≠i} e^{s_ij − s_ii}
+    u  (N,), a learnt number for each pair; None: the best, log mean_{j≠i} e^{s_ij − s_ii}
     """
     contrast = scores.rows() - scores.positives() - math.log(count(scores))
-    return 1 - (u + (contrast - u).exp()).mean()
-
-
-BOUNDS: dict[str, Callable[..., Tensor]] = {
-    "info_nce": info_nce,
-    "nwj": nwj,
-    "dv": dv,
-    "js": js_read_out,
-    "smile": smile,
-}
+    return -contrast.mean() if u is None else 1 - (u + (contrast - u).exp()).mean()

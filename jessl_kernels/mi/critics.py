@@ -86,9 +86,8 @@ class Joint(Critic):
 
     def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
         u, v = self.of_x(x), self.of_y(y)
-        own = self.rest(u + v)[:, 0]
         most = max(4, BLOCK_BYTES // (self.width * u.element_size()))
-        return BlockScores(u, v, self._block, own, most, negatives)
+        return BlockScores(u, v, self._block, lambda u, v: self.rest(u + v)[:, 0], most, negatives)
 
     def _block(self, u: Tensor, v: Tensor) -> Tensor:
         return self.rest(u[:, None] + v[None])[..., 0]
@@ -105,13 +104,16 @@ class OfBlocks(Critic):
         self.f, self.most = f, most
 
     def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
-        few = max(1, min(FEW, math.isqrt(self.most)))
-        pairs = zip(x.split(few), y.split(few), strict=True)
-        own = torch.cat([checkpoint(self._own, a, b, use_reentrant=False) for a, b in pairs])  # pyright: ignore
-        return BlockScores(x, y, self._block, own, self.most, negatives)
+        return BlockScores(x, y, self._block, self._pairs, self.most, negatives)
 
-    def _own(self, x: Tensor, y: Tensor) -> Tensor:
-        return self._block(x, y).diagonal()
+    def _pairs(self, x: Tensor, y: Tensor) -> Tensor:
+        few = max(1, min(FEW, math.isqrt(self.most)))
+
+        def diagonal(x: Tensor, y: Tensor) -> Tensor:
+            return self._block(x, y).diagonal()
+
+        blocks = zip(x.split(few), y.split(few), strict=True)
+        return torch.cat([checkpoint(diagonal, a, b, use_reentrant=False) for a, b in blocks])  # pyright: ignore
 
     def _block(self, x: Tensor, y: Tensor) -> Tensor:
         s = self.f(x, y)

@@ -30,6 +30,10 @@ class Scores(Protocol):
         """f(x_i, y_i), (N,)."""
         ...
 
+    def neighbours(self) -> Tensor:
+        """f(x_i, y_{i + 1}), (N,), of the next pair's y, and the first's for the last."""
+        ...
+
     def cross_entropy(self) -> Tensor:
         """mean_i (log Σ_j e^{s_ij} − s_ii) over all j, 0-d."""
         ...
@@ -77,8 +81,14 @@ class DotScores:
         return "diagonal" if self.negatives == "others" else None
 
     def positives(self) -> Tensor:
-        s = rowwise_dot(self.x, self.y) * self.scale
-        for bias in (self.row_bias, self.col_bias):
+        return self._with(self.y, self.col_bias)
+
+    def neighbours(self) -> Tensor:
+        return self._with(self.y.roll(-1, 0), None if self.col_bias is None else self.col_bias.roll(-1))
+
+    def _with(self, y: Tensor, col_bias: Tensor | None) -> Tensor:
+        s = rowwise_dot(self.x, y) * self.scale
+        for bias in (self.row_bias, col_bias):
             s = s if bias is None else s + bias
         return s
 
