@@ -94,7 +94,7 @@ class TellOfOlderTorch(dist_info):
 
 
 def tell(text: str) -> None:
-    """Show `text` to who installs. pip without -v hides what a build prints, so the text goes to the terminal itself."""
+    """Show `text` to the person who installs: to the terminal itself, since pip without -v hides what a build prints."""
     try:
         with open("/dev/tty", "w", encoding="utf-8") as terminal:
             terminal.write(f"\r\n{text}\r\n")  # pip draws a spinner in the line where the cursor is
