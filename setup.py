@@ -28,7 +28,7 @@ from setuptools.command.dist_info import dist_info
 ROOT = Path(__file__).resolve().parent
 RECORD = "_native_status.json"
 COMPILERS = ("c++", "g++", "clang++")
-WITHOUT_CORE = "Losses of CPU tensors then take 2.4 to 3.3 times as long; CUDA tensors do not use the core."
+WITHOUT_CORE = "Losses of CPU tensors then take 2 to 7 times as long; CUDA tensors do not use the core."
 
 # Never -march=native: one library serves every processor of its architecture, and wider instructions are chosen at run
 # time. Never -ffast-math: NaN and infinities are results here, and its start-up code changes rounding for the process.
