@@ -28,7 +28,7 @@ from setuptools.command.dist_info import dist_info
 ROOT = Path(__file__).resolve().parent
 RECORD = "_native_status.json"
 COMPILERS = ("c++", "g++", "clang++")
-WITHOUT_CORE = "Losses of CPU tensors then take 2.4 to 3.3 times as long; CUDA tensors do not use the core."
+WITHOUT_CORE = "Losses of CPU tensors then take 2 to 7 times as long; CUDA tensors do not use the core."
 
 # Never -march=native: one library serves every processor of its architecture, and wider instructions are chosen at run
 # time. Never -ffast-math: NaN and infinities are results here, and its start-up code changes rounding for the process.
@@ -94,7 +94,7 @@ class TellOfOlderTorch(dist_info):
 
 
 def tell(text: str) -> None:
-    """Show `text` to who installs. pip without -v hides what a build prints, so the text goes to the terminal itself."""
+    """Show `text` to the person who installs: to the terminal itself, since pip without -v hides what a build prints."""
     try:
         with open("/dev/tty", "w", encoding="utf-8") as terminal:
             terminal.write(f"\r\n{text}\r\n")  # pip draws a spinner in the line where the cursor is

@@ -113,15 +113,18 @@ def measure(chosen: argparse.Namespace, path: Path, console: Console) -> Log:
                 console.print(f"{key} ({time.monotonic() - started:.0f} s)", markup=False)
 
         task = progress.add_task("", total=len(wanted), completed=sum(cell.key in log.cells for cell in wanted))
-        left = run(
-            log,
-            wanted,
-            limits,
-            box=BOX[chosen.device] / (2 if chosen.quick else 1),
-            deadline=started + 60 * chosen.minutes,
-            report=lambda doing: progress.update(task, description=doing),
-            done=done,
-        )
+        try:
+            left = run(
+                log,
+                wanted,
+                limits,
+                box=BOX[chosen.device] / (2 if chosen.quick else 1),
+                deadline=started + 60 * chosen.minutes,
+                report=lambda doing: progress.update(task, description=doing),
+                done=done,
+            )
+        except KeyboardInterrupt:  # the report has what was measured until then
+            left = [cell for cell in wanted if cell.key not in log.cells]
     if left:
         console.print(f"no time was left for {len(left)} cells; the same command goes on with them", style="yellow")
     log.leave([(cell.problem, cell.N, cell.D, cell.dtype) for cell in left])
@@ -131,13 +134,10 @@ def measure(chosen: argparse.Namespace, path: Path, console: Console) -> Log:
 def open_here(path: Path, limits: Limits, chosen: argparse.Namespace) -> Log:
     """The log at `path`; a new one begins with the rates of this device."""
     found = read(path)
-    if found is not None:
-        device, rates = found.same["device"], found.rates
-    else:
-        outcome = supervise(rate_device, (limits.seconds,), limits)
-        if "device" not in dict(outcome.events):
-            raise ValueError(f"the device cannot be used: {outcome.why}")
-        device, rates = dict(outcome.events)["device"]
+    outcome = supervise(rate_device, (limits.seconds, found is None), limits)
+    if "device" not in dict(outcome.events):
+        raise ValueError(f"the device cannot be used: {outcome.why}")
+    device, rates = dict(outcome.events)["device"]
     threads = limits.threads if chosen.device == "cpu" else 0
     same = setting(device, threads, limit=chosen.limit, memory=chosen.memory, quick=chosen.quick)
     return open_log(path, same, rates)

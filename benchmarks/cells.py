@@ -78,10 +78,10 @@ def full() -> list[Cell]:
             for N, D, loss in product(rows, dimensions, LOSSES)
         ]
 
-    # Rivals stand there with the reason why they end.
+    # The report lists each rival's reason for failing there.
     largest = [cell(loss, 65_536, 128, without=("keops",)) for loss in LOSSES]
     others = [cell(name, N, 128) for N in (512, 4096) for name in OTHERS if N == 512 or name != "queue"]
-    # KeOps and scikit-learn's trees take a minute and a half in D = 128, and are to be seen there.
+    # KeOps and scikit-learn's trees take a minute and a half in D = 128, and must be in the report.
     densities = [
         cell(kind, KDE_ROWS, D, limit=180.0 if D == 128 else 60.0)
         for D, kind in product(KDE_DIMENSIONS, ("kde_entropy", "kde_value"))

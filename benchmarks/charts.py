@@ -20,14 +20,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 from PIL import Image
 
-from .contenders import contenders
+from .contenders import RIVALS, contender
 from .problems import LOSSES, PROBLEMS
 from .rows import MACHINE, RECOMPUTED, Row
 
 # What one e^t costs in lane operations: the instructions of exp_over in csrc/cpu/simd/math.h, AVX-512.
 EXP = 13
 COLORS = {"ours": "#1f5fa8", "matrix": "#d9822b", "compiled": "#4d9a6a"}
-NAMES = {"ours": "ours", "matrix": "matrix form", "compiled": "torch.compile"}
 PEERS = ("#8c5aa8", "#c4487a", "#7a6a4f", "#2f8f9d")  # of a problem, in the order of the registry
 LIMIT = "#666666"
 DASHED = (0, (4, 2))
@@ -160,7 +159,7 @@ def _density(found: list[Row], roof: float, path: Path) -> Path | None:
         _log_time(axes)
         axes.set_title(title)
         axes.set_xlabel("D, dimensions")
-        handles = [_handle(_color(here, name), _label(problem, name)) for name in _names(here)]
+        handles = [_handle(_color(here, name), contender(problem, name).label) for name in _names(here)]
         handles.append(Line2D([], [], color=LIMIT, linestyle=DASHED, label="roof: one e^t a pair and products"))
         axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=9)
     figure.suptitle(f"Kernel density: time over D, N = {size:,} points", x=0.01, ha="left", fontsize=13)
@@ -203,7 +202,11 @@ def _panels(found: list[Row], draws: list[Draw], path: Path, title: str, below: 
             elif place + columns >= len(problems):
                 axes.set_xlabel(below, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=13)
-    common = [_handle(COLORS[name], NAMES[name]) for name in COLORS if any(row.contender == name for row in found)]
+    common = [
+        _handle(COLORS[name], contender(problems[0], name).label)
+        for name in COLORS
+        if any(row.contender == name for row in found)
+    ]
     figure.legend(handles=[*common, *more], loc="outside lower center", ncols=2 if columns < 3 else 5, fontsize=10)
     return _save(figure, path)
 
@@ -212,7 +215,7 @@ def _name_peers(axes: Axes, problem: str, rows: list[Row]) -> None:
     """Above the panel, in their colours, in two lines where one is too short."""
     left, line = 0.0, 1
     for name in [name for name in _names(rows) if name not in COLORS][::-1]:
-        text = _label(problem, name)
+        text = contender(problem, name).label
         width = 0.021 * len(text) + 0.05
         if left + width > 1.1:
             left, line = 0.0, line + 1
@@ -264,15 +267,10 @@ def _names(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(row.contender for row in rows))
 
 
-def _label(problem: str, name: str) -> str:
-    return (contenders(problem, "cpu") | contenders(problem, "cuda"))[name].label
-
-
 def _color(rows: list[Row], name: str) -> str:
     if name in COLORS:
         return COLORS[name]
-    peers = [n for n in (contenders(rows[0].problem, "cpu") | contenders(rows[0].problem, "cuda")) if n not in COLORS]
-    return PEERS[peers.index(name) % len(PEERS)]
+    return PEERS[list(RIVALS[rows[0].problem]).index(name) % len(PEERS)]
 
 
 def _handle(color: str, label: str) -> Line2D:

@@ -64,6 +64,11 @@ def contenders(problem: str, device: str = "cpu") -> dict[str, Contender]:
     return {name: contender for name, contender in every.items() if device in contender.on}
 
 
+def contender(problem: str, name: str) -> Contender:
+    """A contender of a problem, on whichever device."""
+    return (contenders(problem, "cpu") | contenders(problem, "cuda"))[name]
+
+
 def _ours(problem: str, device: str) -> Function:
     """On a GPU the triton backend or an error: what it declines must not be timed under its name."""
     if device == "cpu":
@@ -205,7 +210,7 @@ def _flex_info_nce() -> Function:
 
 
 def _attention(x: Tensor, y: Tensor) -> Tensor:
-    """Σ_j p_ij y_j: the nearest that torch's fused attention comes to a loss, whose log-sum-exp it does not give out."""
+    """Σ_j p_ij y_j. Torch's fused attention returns no log-sum-exp; this is the closest computation that it offers."""
     x, y = F.normalize(x, dim=1)[None, None], F.normalize(y, dim=1)[None, None]
     return F.scaled_dot_product_attention(x, y, y, scale=1 / TEMPERATURE).sum(dtype=torch.float32)
 

@@ -119,7 +119,8 @@ class Cuda(Cpu):
         return before.elapsed_time(after) / 1e3
 
     def peak_bytes(self, call: Call) -> int | None:
-        """What one call needs beyond what is allocated before it, by torch's allocator."""
+        """What one call needs beyond what is allocated before it, by torch's allocator; a call before it compiles."""
+        call()
         self.forget()
         torch.cuda.synchronize(self.where)
         torch.cuda.reset_peak_memory_stats(self.where)

@@ -36,24 +36,23 @@ CHECKED_ROWS, CHECKED_IF_LARGER = 4096, 1024
 DIFFERENT_AT_FULL_SIZE = 1e-3
 STRIP_BYTES = 1 << 26
 # Errors of value and gradient beyond which something else was computed. fp32 rounds scores up to 1/τ = 10 by 1e-6. bf16 keeps
-# 8 bits, and the matrix form rounds its scores to it. On a GPU rivals use TF32 of 11 bits, which scores of 10 make 4e-3 of.
+# 8 bits, and the matrix form rounds its scores to it. TF32, of rivals on a GPU, keeps 11 bits: scores of 10 are off by 4e-3.
 WRONG = {"float32": (1e-4, 1e-4), "bfloat16": (2e-2, 5e-2), "tf32": (1e-2, 2e-2)}
 WRONG_OF_OURS = {"float32": (1e-4, 1e-4), "bfloat16": (1e-3, 2e-2)}
 SLOW = 3.0  # seconds; such a call needs no warm-up beside its own length, and is timed once
-# An event wakes the process that supervises this one, on a core that the next call wants: 0.2 ms, seen in calls of one or two.
-# So a cell whose calls are all shorter than this many seconds tells what it timed at its end.
+# Sending an event wakes the supervisor, which takes a core for 0.2 ms. So a cell whose calls are all shorter than this many
+# seconds sends what it timed at its end.
 QUICK = 0.02
 # Python itself takes some tens of calls until it runs a function at its speed.
 MOST_ROUNDS, FEWEST_ROUNDS = 200, 3
 MIDDLING = 1024  # rows from which a product stands between the rounds: it takes longer than all of a smaller cell
 COMPILING = 120.0  # seconds that compiling, or the truth in fp64, may take beyond the limit of one call
 WARM_UP_ROWS = 256
-FAILURES = (RuntimeError, MemoryError, NotImplementedError, NotPossible)
 
 
-def rate_device(device: Cpu, limit: float) -> Iterator[Event]:
+def rate_device(device: Cpu, limit: float, rates: bool) -> Iterator[Event]:
     yield "begin", (None, "rates of the device", limit + COMPILING)
-    yield "device", (device.name, device.bare_rates())
+    yield "device", (device.name, device.bare_rates() if rates else {})
 
 
 def time_cell(device: Cpu, cell: Cell, names: tuple[str, ...], box: float, limit: float) -> Iterator[Event]:
@@ -64,15 +63,15 @@ def time_cell(device: Cpu, cell: Cell, names: tuple[str, ...], box: float, limit
     batches = _batches(device, cell, cell.N)
     calls = {name: partial(evaluate, problem, function, batches) for name, function in functions.items()}
     first: dict[str, float] = {}
-    yield from _first(device, cell, problem, batches, calls, first, limit)
     if device.kind == "cuda":  # torch's allocator knows what a call took; on a CPU that takes a process of its own
-        for name, call in list(calls.items()):
-            yield from _weigh(device, name, call, limit)
+        for name, call in calls.items():
+            yield from _weigh(device, name, call, limit + COMPILING * who[name].compiles)
+    yield from _first(device, cell, problem, batches, calls, first, limit)
     for name in calls:
         if first[name] > SLOW:
             yield "seconds", (name, first[name])
     timed = _interleaved(device, cell, calls, rounds(first, box), limit)
-    if max(first.values(), default=SLOW) < QUICK:
+    if device.kind == "cpu" and max(first.values(), default=SLOW) < QUICK:
         yield "begin", (None, "timing", limit + box)
         yield from [event for event in timed if event[0] != "begin"]
     else:
@@ -104,7 +103,7 @@ def _check(
         except ImportError as error:
             yield "failed", (name, "not installed", str(error).splitlines()[0])
             continue
-        except FAILURES as error:
+        except Exception as error:
             yield "failed", (name, *_reason(device, error))
             continue
         if found is not None:
@@ -142,11 +141,11 @@ def _first(
         yield "begin", (name, "first call", limit + COMPILING * who[name].compiles)
         try:
             if device.kind == "cuda" or who[name].compiles:
-                call()
+                float(call()[0])  # and waited for
             start = time.perf_counter()
             answer = call()
             value, first[name] = float(answer[0]), time.perf_counter() - start
-        except FAILURES as error:
+        except Exception as error:
             del calls[name]
             yield "failed", (name, *_reason(device, error))
             continue
@@ -164,10 +163,13 @@ def _judged(device: Cpu, cell: Cell, problem: Problem, batches: list[Tensor]) ->
     if cell.N <= CHECKED_ROWS or problem.skips:
         return None
     wide = cell.flops <= device.exact
-    with jk.use_backend("chunked", workspace=STRIP_BYTES), torch.no_grad():
-        value = float(problem.ours(*(t.double() if wide else t.float() for t in batches)))
-    device.forget()
-    return value
+    try:
+        with jk.use_backend("chunked", workspace=STRIP_BYTES), torch.no_grad():
+            return float(problem.ours(*(t.double() if wide else t.float() for t in batches)))
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        device.forget()
 
 
 def _interleaved(
@@ -186,7 +188,7 @@ def _interleaved(
                 yield "begin", (name, "timing", limit)
                 try:
                     yield "seconds", (name, device.seconds(calls[name]))
-                except FAILURES as error:
+                except Exception as error:
                     counts[name] = 0
                     yield "failed", (name, *_reason(device, error))
 
@@ -211,7 +213,7 @@ def weigh(device: Cpu, cell: Cell, name: str, limit: float) -> Iterator[Event]:
         # A compiler compiles for each shape, and its memory is not the contender's.
         rows = cell.N if contender.compiles else min(WARM_UP_ROWS, cell.N)
         evaluate(problem, function, _batches(device, cell, rows))
-    except FAILURES as error:
+    except Exception as error:
         yield "failed", (name, *_reason(device, error))
         return
     yield from _weigh(device, name, partial(evaluate, problem, function, batches), limit)
@@ -221,7 +223,7 @@ def _weigh(device: Cpu, name: str, call: Callable[[], Any], limit: float) -> Ite
     yield "begin", (name, "memory", limit)
     try:
         yield "peak_bytes", (name, device.peak_bytes(call))
-    except FAILURES as error:
+    except Exception as error:
         yield "failed", (name, *_reason(device, error))
 
 

@@ -115,7 +115,7 @@ def _recall(x: Tensor, y: Tensor) -> Tensor:
 
 
 class _BySweeps(torch.autograd.Function):
-    """The mean log-sum-exp, with the gradient of `row_grads`, as those call it who send sums from process to process."""
+    """The mean log-sum-exp, with the gradient of `row_grads`, as a program calls it that exchanges sums between processes."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, y: Tensor) -> Tensor:
@@ -188,13 +188,13 @@ PROBLEMS = {
         ("pairwise_topk",),
         gradient=False,
     ),
-    "retrieval_metrics": Problem(_recall, forms.recall, unit_pairs, 3, 1, ("retrieval_metrics",), gradient=False),
+    "retrieval_metrics": Problem(_recall, forms.recall, unit_pairs, 1, 1, ("retrieval_metrics",), gradient=False),
     "alignment": Problem(jk.alignment, forms.alignment, unit_pairs, 0, 0, ("alignment",)),
     "kde_log_density": Problem(
         lambda query, data: jk.kde_log_density(query, data, bandwidth=silverman(*data.shape[::-1])).mean(),
         forms.kde_log_density,
         pairs,
-        3,
+        4,
         3,
         ("kde_log_density",),
     ),

@@ -58,7 +58,7 @@ def _context() -> Any:
     # The server is a new interpreter: it finds the packages of the checkout by its environment alone.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no pool of compilers beside the clock
-    # A contender that had to be stopped has not tidied up; the tracker does, and need not say so.
+    # A contender that was stopped has not tidied up. The resource tracker does; its warning is silenced.
     ignore = "ignore:resource_tracker"
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), ignore]))
     context = multiprocessing.get_context("forkserver")

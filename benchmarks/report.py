@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from .charts import EXP, roof_seconds
-from .contenders import contenders
+from .contenders import contender
 from .problems import OTHERS, PROBLEMS, pairs, unit_pairs
 from .rows import MACHINE, Row
 
@@ -40,8 +40,7 @@ def markdown(found: list[Row], charts: list[Path]) -> str:
 
 
 def label(row: Row) -> str:
-    of = contenders(row.problem, "cpu") | contenders(row.problem, "cuda")
-    return of[row.contender].label
+    return contender(row.problem, row.contender).label
 
 
 def _head(found: list[Row]) -> str:
@@ -63,7 +62,7 @@ def _rates(machine: list[Row]) -> str:
     text = (
         "A product is torch's own of two square matrices. `best` is the roof that fractions below are of: the median of such "
         "products among the runs, or our own best rate where that is above it. Fractions are given from 4,096 rows on: with "
-        "fewer rows the kernels may keep scores, and compute less than is counted."
+        "fewer rows the kernels may keep scores, and compute one product fewer than counted."
     )
     return "\n".join([*lines, "", text])
 

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .contenders import contender
 from .log import Log
 from .problems import PROBLEMS
 
-# Below so many rows the CPU's kernels may keep the scores between their sweeps, and compute a product less than is counted.
+# Below so many rows the CPU's kernels may keep the scores between their sweeps, and compute one product fewer than counted.
 RECOMPUTED = 4096
 MACHINE = "machine"  # the problem of the rows that hold rates of bare operations
 
@@ -81,7 +82,10 @@ def rows(log: Log) -> list[Row]:
 def _row(cell: Any, name: str, result: Any, base: float | None, roofs: dict[str, float | None], shared: Any) -> Row:
     seconds = sorted(result["seconds"]) if result["status"] == "ok" else []
     median = statistics.median(seconds) if seconds else None
-    flops = PROBLEMS[cell["problem"]].flops(cell["N"], cell["D"], kept=name != "ours")
+    problem, own = PROBLEMS[cell["problem"]], contender(cell["problem"], name).products
+    flops = problem.flops(cell["N"], cell["D"], kept=name != "ours")
+    if own:  # it computes something else, and is not compared
+        flops, base = flops / problem.kept * own, None
     rate = flops / median if median else None
     roof, peak = roofs[cell["dtype"]], result.get("peak_bytes")
     same = {key: cell[key] for key in ("problem", "N", "D", "dtype", "when")}

@@ -87,7 +87,7 @@ def _time(cell: Cell, results: dict[str, Any], limits: Limits, box: float, repor
                 products.append(payload)
         if not outcome.ended:
             return products
-        # Before any contender began, it was the truth that failed: then nobody can be checked.
+        # Where no contender was at work the truth failed, or the device is lost: then the cell has no results.
         for name in [outcome.during] if outcome.during else names:
             results[name].update(status=outcome.ended, why=outcome.why, seconds=[])
     return []

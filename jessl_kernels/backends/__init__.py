@@ -190,7 +190,7 @@ def select(function: str, problem: Score | RowProblem, *ops: str) -> str:
 
 
 # Value and gradient at 8,192 rows of 128 dimensions: "ours without C++" of `make report REPORT_ARGS="--rows 8192 --dim 128"`.
-INSTEAD = "chunked computes instead, 2.4 to 3.3 times slower"
+INSTEAD = "chunked computes instead, 2 to 7 times slower"
 _warned = False
 
 

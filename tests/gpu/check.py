@@ -1,4 +1,4 @@
-"""`make gpu-check`: what this package does on the GPU that is there, in one command under nine minutes.
+"""`make gpu-check`: what this package does on this machine's GPU, in one command of about nine minutes.
 
     environment  the GPU, its driver, torch and Triton
     suite        the tests of the triton backend, on real CUDA tensors
@@ -6,7 +6,7 @@
     sanitizer    a few tests under compute-sanitizer
     times        times and peak memory of every operation against its rivals (python -m benchmarks --device cuda)
 
-It runs in the Python that is there, which needs torch, triton, pytest and pytest-xdist; it builds and installs nothing. Each
+It runs in the present Python, which needs torch, triton and the extra "test"; it builds and installs nothing. Each
 section is a process of its own with its own seconds, since an illegal access on a GPU ends its process. --dry runs the same
 code without a GPU, on the executor of the tests.
 """

@@ -30,6 +30,12 @@ def another_stream() -> Iterator[None]:
     usual.wait_stream(other)
 
 
+def delay() -> None:
+    """Keeps the current stream busy for some 50 ms, so that work on another stream overtakes what is launched here."""
+    if executor.REAL:
+        torch.cuda._sleep(10**8)
+
+
 @contextlib.contextmanager
 def without_waiting() -> Iterator[None]:
     """Whatever makes the host wait for the device raises. The pretended GPU refuses that always."""

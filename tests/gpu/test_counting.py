@@ -92,6 +92,7 @@ def test_each_step_takes_as_long_as_its_busiest_resource():
 
 @pytest.mark.parametrize("loss", ["info_nce", "clip_loss", "nt_xent", "siglip_loss"])
 def test_no_measured_time_is_below_the_modelled_one(loss):
+    """The report's kernels made the same products; a wrong unit of a rate would show."""
     with RESULTS.open() as file:
         rows = [row for row in csv.DictReader(file) if (row["problem"], row["contender"]) == (loss, "ours")]
     times = {int(row["N"]): float(row["seconds"]) for row in rows if (row["D"], row["dtype"]) == ("128", "bfloat16")}

@@ -3,16 +3,8 @@
 _UNREAD = "rows beyond the end are not stored, and columns beyond it have the score −inf and the weight 0"
 _UNSTORED = "what is beyond the end is not stored"
 _AT_BOUND = "at the bound itself both are the bound"
-_BRANCH = "it decides whether one exponential is taken or two, which make the same"
 _NO_TILT = "no tilt is 0"
 _WIDE = "64 bits hold the same number"
-_ORIGIN = (
-    "exponents may be measured from any number: rows far from it take two exponentials, which make the same as one"
-)
-_NOT_A_NUMBER = "of a NaN in the first row every column's log-sum-exp is one, and so everything"
-_ALONE = "a row without partners has none to weigh"
-_EMPTY = "a row without pairs then lies far from the others: two exponentials are taken, which make the same as one"
-_FALLBACK = "where it differs the sums of all columns are 0, infinite or NaN, and are made anew, each from its own largest score"
 
 EXPLAINED: dict[str, str] = {
     "exp: x.dtype == tl.float64 → x.dtype != tl.float64": "both are e^x, but for the last bits; in fp32 one costs more",

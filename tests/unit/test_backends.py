@@ -222,7 +222,7 @@ print(jk.backends())
 
 def test_without_the_extension_the_first_computation_warns_once_and_the_table_says_what_computes():
     told, *table = run(WITHOUT_CORE).stdout.splitlines()
-    slower = "chunked computes instead, 2.4 to 3.3 times slower"
+    slower = "chunked computes instead, 2 to 7 times slower"
     assert told.startswith(f"UserWarning <string> jessl_kernels: the C++ extension is missing, {slower}")
     assert "python -m jessl_kernels" in told
     assert table[0].split(maxsplit=1) == ["cpu", f"missing: {slower}"]

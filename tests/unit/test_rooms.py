@@ -52,8 +52,19 @@ def test_losses_are_named_above_the_operators_alone():
 
 
 def test_no_file_is_longer_than_400_lines():
-    files = [path for folder in (PACKAGE, CSRC, PACKAGE.parent / "tests") for path in folder.rglob("*")]
+    files = [
+        path
+        for folder in (PACKAGE, CSRC, PACKAGE.parent / "tests", PACKAGE.parent / "benchmarks")
+        for path in folder.rglob("*")
+    ]
     long = [
         path.name for path in files if path.suffix in (".py", ".h", ".cpp") and len(path.read_text().splitlines()) > 400
     ]
     assert long == []
+
+
+def test_tests_import_nothing_of_the_benchmarks():
+    tests = sorted((PACKAGE.parent / "tests").rglob("*.py"))
+    assert [
+        path.name for path in tests if re.search(r"^\s*(from|import) benchmarks", path.read_text(), re.MULTILINE)
+    ] == []
