@@ -6,6 +6,7 @@ With pairs (x_i, y_i), i < N, and s_ij = f(x_i, y_j). Negatives are the pairs i 
 from __future__ import annotations
 
 import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -87,14 +88,15 @@ def js_read_out(scores: Scores) -> Tensor:
 
 
 def smile(scores: Scores, tau: float = 5.0) -> Tensor:
-    """mean_i s_ii − log mean_{i≠j} e^{clamp(s_ij, −τ, τ)} (Song and Ermon, arXiv 1910.06222, eq. 9). Positives are not clamped."""
+    """mean_i s_ii − log mean_{i≠j} e^{clamp(s_ij, −τ, τ)} (Song and Ermon, arXiv 1910.06222, eq. 9); positives are whole."""
     return scores.positives().mean() - log_mean_of_exp(scores, scores.total(clamp=phi.clamp(-tau, tau)))
 
 
-def flo(scores: Scores, u: Tensor | None) -> Tensor:
+def flo(scores: Scores, u: Tensor) -> Tensor:
     """1 − mean_i (u_i + e^{−u_i} mean_{j≠i} e^{s_ij − s_ii}) (Guo et al., arXiv 2107.01131, eq. 8).
 
-    u  (N,), a learnt number for each pair; None: the best, log mean_{j≠i} e^{s_ij − s_ii}
+    u  (N,), the output of a network of the pair; its best value in expectation is log E e^{f(x, y′) − f(x, y)}. The best of one
+       batch, its own mean, is fitted to the batch and gives no bound
     """
     contrast = scores.rows() - scores.positives() - math.log(count(scores))
-    return -contrast.mean() if u is None else 1 - (u + (contrast - u).exp()).mean()
+    return 1 - (u + (contrast - u).exp()).mean()

@@ -1,11 +1,12 @@
 """Critics: modules that give each pair (x_i, y_j) of a batch a score, whose sums bounds are made of.
 
-The first three are products of embeddings and cost matrix products alone. `Joint` and a module of one's own see both at once and are
-evaluated block by block.
+The first three are products of embeddings and cost matrix products alone. `Joint` and a module of one's own see both sides at once
+and are evaluated block by block.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -129,6 +130,6 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     """Linear layers with ReLU between them."""
     widths = [inputs, *hidden, outputs]
     layers: list[nn.Module] = []
-    for n, m in zip(widths, widths[1:], strict=False):
+    for n, m in itertools.pairwise(widths):
         layers += [nn.Linear(n, m), nn.ReLU()]
     return nn.Sequential(*layers[:-1])

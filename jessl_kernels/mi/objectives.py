@@ -36,11 +36,11 @@ class Objective(nn.Module):
     name       of NAMES
     critic     a Critic, or any f(x_block, y_block) → scores; None: inner products
     baseline   of "tuba", a module y → (N,) log a(y), and of "interpolated", x → (N,) log q(x); None: one learnt number
+    u          of "flo", a module (x, y) → (N,); None: one learnt number
     alpha      of "interpolated", 0 < α ≤ 1
     leave_out  of "interpolated", "each" or "one"
     tau        of "smile"
     decay      of "mine", of the moving average of mean e^s
-    u          of "flo", a module (x, y) → (N,); None: the best u of the batch
     negatives  "others", pairs i ≠ j; "all": the positives too, and then it is no bound
     """
 
@@ -65,9 +65,8 @@ class Objective(nn.Module):
         self.critic = InnerProduct() if critic is None else critic
         self.alpha, self.leave_out, self.tau, self.decay, self.negatives = alpha, leave_out, tau, decay, negatives
         self.baseline, self.u = baseline, u
-        self.log_baseline = (
-            nn.Parameter(torch.ones(())) if baseline is None and name in ("tuba", "interpolated") else None
-        )
+        learnt = {"tuba": baseline, "interpolated": baseline, "flo": u}
+        self.number = nn.Parameter(torch.ones(())) if name in learnt and learnt[name] is None else None
         self.register_buffer("mean_of_exp", None)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -115,22 +114,27 @@ class Objective(nn.Module):
     def _value(self, scores: Scores, x: Tensor, y: Tensor) -> Tensor:
         match self.name:
             case "tuba":
-                return bounds.tuba(scores, self._baseline(y))
+                return bounds.tuba(scores, self._beside(self.baseline, y))
             case "interpolated":
-                return bounds.interpolated(scores, self._baseline(x), self.alpha, self.leave_out)
+                return bounds.interpolated(scores, self._beside(self.baseline, x), self.alpha, self.leave_out)
             case "smile":
                 return bounds.smile(scores, self.tau)
             case "flo":
-                return bounds.flo(scores, None if self.u is None else self.u(x, y))
+                return bounds.flo(scores, self._beside(self.u, x, y))
             case "mine" | "dv":
                 return bounds.dv(scores)
         return {"info_nce": bounds.info_nce, "nwj": bounds.nwj, "js": bounds.js_read_out}[self.name](scores)
 
-    def _baseline(self, of: Tensor) -> Tensor:
-        if self.log_baseline is not None:
-            return self.log_baseline.expand(len(of))
-        assert self.baseline is not None
-        return self.baseline(of).reshape(len(of))
+    def _beside(self, module: nn.Module | None, *inputs: Tensor) -> Tensor:
+        """(N,): a network's output, or the one number that is learnt in its place."""
+        N = len(inputs[0])
+        if module is None:
+            assert self.number is not None
+            return self.number.expand(N)
+        made = module(*inputs)
+        if made.numel() != N:
+            fail("Objective", "baseline or u", f"of shape {tuple(made.shape)} for {N} rows", f"must give ({N},)")
+        return made.reshape(N)
 
     def _mine(self, scores: Scores) -> Tensor:
         """DV's value, with the gradient of mean e^s over its moving average (Belghazi et al., arXiv 1801.04062, section 3.2)."""
