@@ -1,6 +1,6 @@
 """Critics: modules that give each pair (x_i, y_j) of a batch a score, whose sums bounds are made of.
 
-The first three are products of embeddings and cost matrix products alone. `Joint` and a module of one's own see both sides at once
+The first three are products of embeddings and cost matrix products alone. `Joint` and a module of one's own see both at once
 and are evaluated block by block.
 """
 

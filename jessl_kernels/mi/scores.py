@@ -1,7 +1,7 @@
 """The scores f(x_i, y_j) of a critic on a batch of pairs, by the few sums over them that bounds are made of.
 
-`DotScores` are scale·⟨x_i, y_j⟩ + row_bias_i + col_bias_j, whose sums are the package's reductions. `BlockScores` of blocks.py come
-from any function of a block of x and a block of y.
+`DotScores` are scale·⟨x_i, y_j⟩ + row_bias_i + col_bias_j, whose sums are the package's reductions. `BlockScores` (blocks.py)
+come from any function of a block of x and a block of y.
 """
 
 from __future__ import annotations
