@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..functional.rows import rowwise_dot
-from ..literals import PsiName
+from ..literals import ExcludeWord, PsiName
 from ..pairwise import pairwise_logsumexp, pairwise_sum, row_loss
 from ..problem.phi import Phi
 
@@ -23,8 +23,10 @@ Negatives = str  # "others": pairs i ≠ j; "all": all pairs, the positives amon
 class Scores(Protocol):
     """N pairs. Sums are over the negatives that `negatives` names, in nats; all have gradients."""
 
-    N: int
     negatives: Negatives
+
+    @property
+    def N(self) -> int: ...
 
     def positives(self) -> Tensor:
         """f(x_i, y_i), (N,)."""
@@ -77,7 +79,7 @@ class DotScores:
         return len(self.x)
 
     @property
-    def _exclude(self) -> str | None:
+    def _exclude(self) -> ExcludeWord | None:
         return "diagonal" if self.negatives == "others" else None
 
     def positives(self) -> Tensor:
