@@ -6,7 +6,12 @@ _AT_BOUND = "at the bound itself both are the bound"
 _NO_TILT = "no tilt is 0"
 _WIDE = "64 bits hold the same number"
 
+_BAND = "a tile that no diagonal crosses is compared too, and nothing is left out of it"
+
 EXPLAINED: dict[str, str] = {
+    "scores_of: (least <= d) & (d <= most) → least <= d": _BAND,
+    "scores_of: (least <= d) & (d <= most) → d <= most": _BAND,
+    "scores_of: first_j + BN > M → first_j + BN >= M": "a tile that ends with the last column has none beyond it",
     "exp: x.dtype == tl.float64 → x.dtype != tl.float64": "both are e^x, but for the last bits; in fp32 one costs more",
     "column_of: tl.load(source + i.to(tl.int64) * D + d, mask=i < count, other=0.0) → "
     "tl.load(source + i.to(tl.int64) * D + d, mask=i < count, other=7.0)": _UNREAD,
