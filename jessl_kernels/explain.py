@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from ._checks import wrong_type
+from ._checks import fail, wrong_type
 from .backends import BACKENDS, refusals
 from .backends.rows import Rows
+from .gradient_cache import cached_backward
 from .ops.asked import Asked, listening
 
 
@@ -103,6 +104,8 @@ def explain(loss: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
     """
     if not callable(loss):
         wrong_type("explain", "loss", loss, "must be a loss, a function or a module: jk.explain(jk.nt_xent, z1, z2)")
+    if loss is cached_backward:
+        fail("explain", "loss", "cached_backward", "must be the loss alone, of embeddings of the whole batch")
     # What torch.compile made of a function would have compiled the listening too.
     with listening() as asked, torch.compiler.set_stance("force_eager"):
         loss(*args, **kwargs)

@@ -116,6 +116,8 @@ def test_an_explanation_prints_itself_and_names_workspace_where_there_is_some():
 
 
 def test_errors_of_what_is_explained_are_its_own():
+    with pytest.raises(ValueError, match=r"^explain: loss is cached_backward, must be the loss alone"):
+        jk.explain(jk.cached_backward, jk.nt_xent, (torch.nn.Identity(), X), chunk_size=8)
     with pytest.raises(TypeError, match=r"^explain: loss is a tensor .*, must be a loss, a function or a module"):
         jk.explain(X)
     with pytest.raises(ValueError, match=r"^nt_xent: temperature is 0, must be > 0"):
