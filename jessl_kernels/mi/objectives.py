@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .._checks import choice, embeddings, fail, integer, same_shape
+from .._checks import choice, embeddings, fail, integer
 from . import bounds
 from .critics import Critic, InnerProduct, OfBlocks
 from .scores import Scores
@@ -106,7 +106,7 @@ class Objective(nn.Module):
         embeddings(function, "x", x)
         embeddings(function, "y", y)
         if len(x) != len(y):
-            same_shape(function, "y", y, ("x", x), "row i of both is a pair")
+            fail(function, "y", f"of {len(y)} rows", f"must have {len(x)} like x: row i of both is a pair")
         if len(x) < 2:
             fail(function, "x", f"of shape {tuple(x.shape)}", "must have at least 2 rows: one of them is a negative")
         return self.critic(x, y, self.negatives)
