@@ -34,15 +34,26 @@ def test_a_step_does_not_count_a_score_of_0(backend, dtype):
 
 
 @cases.backends
-def test_distances_of_near_points_in_half_precision_are_differences_in_full(backend):
-    """Near 100 neighbours of bf16 are 0.5 apart, and their differences exact; products would lose them."""
+def test_differences_of_half_precision_are_made_in_full(backend):
+    """100 and 1.01 are 98.99 apart, which bf16 does not hold."""
     generator = torch.Generator().manual_seed(0)
-    x, y = (100 + torch.randn(2, 9, 3, generator=generator)).bfloat16()
+    x, y = (torch.tensor([[[100.0]], [[1.0]]]) + torch.randn(2, 9, 3, generator=generator)).bfloat16()
     with jk.use_backend(backend):
         judge(
-            "near points",
-            lambda x, y: jk.pairwise_logsumexp(x, y, kind="sqdist", scale=0.3),
-            lambda x, y: oracle.logsumexp(oracle.score(x, y, kind="sqdist", scale=0.3)),
+            "points far apart",
+            lambda x, y: jk.pairwise_logsumexp(x, y, kind="sqdist", scale=1e-4),
+            lambda x, y: oracle.logsumexp(oracle.score(x, y, kind="sqdist", scale=1e-4)),
             {"x": x, "y": y},
             seed=0,
         )
+
+
+@cases.backends
+@DTYPES
+def test_an_infinite_score_makes_the_sums_of_its_row_and_columns_infinite_and_no_other(backend, dtype):
+    x = torch.eye(5, dtype=dtype)
+    bias = torch.tensor([torch.inf, 0.0, 0.0, 0.0, 0.0])
+    with jk.use_backend(backend):
+        row, col = jk.pairwise_logsumexp(x, x + 0.5, row_bias=bias, dim="both")
+    assert row[0] == torch.inf and bool(row[1:].isfinite().all())
+    assert bool((col == torch.inf).all())
