@@ -16,7 +16,7 @@ import torch
 
 import jessl_kernels
 
-ROOT = Path(__file__).resolve().parents[1]
+from .processes import ROOT
 
 
 class Log:

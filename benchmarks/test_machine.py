@@ -17,9 +17,9 @@ from benchmarks.cells import Cell
 from benchmarks.charts import roof_seconds
 from benchmarks.contenders import contenders
 from benchmarks.device import Cpu
-from benchmarks.log import ROOT, Log, open_log, read
+from benchmarks.log import Log, open_log, read
 from benchmarks.problems import LOSSES, PROBLEMS, QUEUE, errors, evaluate, in_double
-from benchmarks.processes import Limits, supervise
+from benchmarks.processes import ROOT, Limits, supervise
 from benchmarks.report import markdown, time_text
 from benchmarks.rows import percentile, read_csv, rows, write_csv
 from benchmarks.run import run, why_hopeless

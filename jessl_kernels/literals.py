@@ -32,6 +32,8 @@ KernelName = Literal["gaussian", "laplace", "vmf"]
 Estimator = Literal["loo", "resubstitution", "plugin", "plugin_normalized"]
 BandwidthRule = Literal["scott", "silverman"]
 Ties = Literal["worst", "mean", "best"]
+BoundName = Literal["info_nce", "nwj", "dv", "mine", "tuba", "interpolated", "js", "smile", "flo"]
+Negatives = Literal["others", "all"]  # pairs i ≠ j; all pairs, the positives among them
 
 BACKEND_NAMES: tuple[str, ...] = get_args(BackendName)
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -52,3 +54,5 @@ KERNELS: tuple[str, ...] = get_args(KernelName)
 ESTIMATORS: tuple[str, ...] = get_args(Estimator)
 RULES: tuple[str, ...] = get_args(BandwidthRule)
 TIES: tuple[str, ...] = get_args(Ties)
+BOUND_NAMES: tuple[str, ...] = get_args(BoundName)
+NEGATIVES: tuple[str, ...] = get_args(Negatives)

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..literals import PsiName
+from ..literals import Negatives, PsiName
 from ..problem.phi import Phi
 from ..problem.psi import PSIS
-from .scores import Negatives
 
 Block = Callable[[Tensor, Tensor], Tensor]  # (n, …), (m, …) → (n, m)
 

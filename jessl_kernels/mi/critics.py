@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .._checks import fail, wrong_type
+from ..literals import Negatives
 from .blocks import BlockScores
-from .scores import DotScores, Negatives, Scores
+from .scores import DotScores, Scores
 
 BLOCK_BYTES = 64 << 20  # of what a block's graph keeps, estimated
 UNKNOWN_WIDTH = 1024  # numbers that a module of one's own is taken to keep for each pair

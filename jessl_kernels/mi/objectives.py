@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import choice, embeddings, fail, integer
+from ..literals import BOUND_NAMES, NEGATIVES, BoundName, Negatives
 from . import bounds
 from .critics import Critic, InnerProduct, OfBlocks
 from .scores import Scores
-
-NAMES = ("info_nce", "nwj", "dv", "mine", "tuba", "interpolated", "js", "smile", "flo")
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Bound:
 class Objective(nn.Module):
     """One bound with its critic, and what it learns beside it. Calling it gives the loss, which is to be minimised.
 
-    name       of NAMES
+    name       the bound, of BOUND_NAMES
     critic     a Critic, or any f(x_block, y_block) → scores; None: inner products
     baseline   of "tuba", a module y → (N,) log a(y), and of "interpolated", x → (N,) log q(x); None: one learnt number
     u          of "flo", a module (x, y) → (N,); None: one learnt number
@@ -46,7 +45,7 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        name: str,
+        name: BoundName,
         critic: Critic | nn.Module | None = None,
         *,
         baseline: nn.Module | None = None,
@@ -55,11 +54,11 @@ class Objective(nn.Module):
         tau: float = 5.0,
         decay: float = 0.99,
         u: nn.Module | None = None,
-        negatives: str = "others",
+        negatives: Negatives = "others",
     ):
         super().__init__()
-        self.name = choice("Objective", "name", name, NAMES)
-        choice("Objective", "negatives", negatives, ("others", "all"))
+        self.name = choice("Objective", "name", name, BOUND_NAMES)
+        choice("Objective", "negatives", negatives, NEGATIVES)
         if critic is not None and not isinstance(critic, Critic):
             critic = OfBlocks(critic)
         self.critic = InnerProduct() if critic is None else critic
@@ -146,7 +145,13 @@ class Objective(nn.Module):
 
 
 def bound(
-    name: str, x: Tensor, y: Tensor, critic: Critic | nn.Module | None = None, *, block: int | None = None, **options
+    name: BoundName,
+    x: Tensor,
+    y: Tensor,
+    critic: Critic | nn.Module | None = None,
+    *,
+    block: int | None = None,
+    **options,
 ) -> Bound:
     """A bound on the mutual information of pairs, in nats: `Objective(name, critic, **options).value(x, y, block)`.
 

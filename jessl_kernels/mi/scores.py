@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from ..functional.rows import rowwise_dot
-from ..literals import ExcludeWord, PsiName
+from ..literals import ExcludeWord, Negatives, PsiName
 from ..pairwise import pairwise_logsumexp, pairwise_sum, row_loss
 from ..problem.phi import Phi
-
-Negatives = str  # "others": pairs i ≠ j; "all": all pairs, the positives among them
 
 
 class Scores(Protocol):
