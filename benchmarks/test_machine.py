@@ -293,7 +293,7 @@ def test_the_queue_has_as_many_columns_as_it_says():
 def test_tiny_grid_from_end_to_end(tmp_path, monkeypatch):
     # Without torch.compile and the rates of the machine, which take longer than all the rest.
     monkeypatch.setattr(cells, "quick", lambda: [cells.cell("sup_con", N, 128, compilers=False) for N in (64, 512)])
-    same = command.setting("some CPU", 1, limit=60.0, memory=2.0, quick=True)
+    same = command.setting(Cpu().name, 1, limit=60.0, memory=2.0, quick=True)
     open_log(tmp_path / "cells.jsonl", same, RATES)
     arguments = ["--quick", "--threads", "1", "--memory", "2", "--out", str(tmp_path)]
     assert command.main(arguments) == 0
