@@ -32,8 +32,10 @@ KernelName = Literal["gaussian", "laplace", "vmf"]
 Estimator = Literal["loo", "resubstitution", "plugin", "plugin_normalized"]
 BandwidthRule = Literal["scott", "silverman"]
 Ties = Literal["worst", "mean", "best"]
-BoundName = Literal["info_nce", "nwj", "dv", "mine", "tuba", "interpolated", "js", "smile", "flo"]
+BoundName = Literal["info_nce", "nwj", "dv", "mine", "tuba", "interpolated", "js", "smile", "flo", "club"]
 Negatives = Literal["others", "all"]  # pairs i ≠ j; all pairs, the positives among them
+BoundKind = Literal["lower", "upper", "neither"]
+LeaveOut = Literal["each", "one"]  # of a row's negatives
 
 BACKEND_NAMES: tuple[str, ...] = get_args(BackendName)
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -56,3 +58,5 @@ RULES: tuple[str, ...] = get_args(BandwidthRule)
 TIES: tuple[str, ...] = get_args(Ties)
 BOUND_NAMES: tuple[str, ...] = get_args(BoundName)
 NEGATIVES: tuple[str, ...] = get_args(Negatives)
+BOUND_KINDS: tuple[str, ...] = get_args(BoundKind)
+LEAVE_OUT: tuple[str, ...] = get_args(LeaveOut)
