@@ -17,12 +17,13 @@ from torch.utils.checkpoint import checkpoint
 from ..literals import Negatives, PsiName
 from ..problem.phi import Phi
 from ..problem.psi import PSIS
+from .scores import Scores
 
 Block = Callable[[Tensor, Tensor], Tensor]  # (n, …), (m, …) → (n, m)
 
 
 @dataclass
-class BlockScores:
+class BlockScores(Scores):
     """block(u_i, v_j) of blocks of rows of u and v.
 
     u, v   (N, …), with a graph to x and y where they have one

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..functional.rows import log_of
 from ..problem import phi
 from ..problem.psi import PSIS
 from .scores import Scores, count
@@ -18,12 +19,13 @@ from .scores import Scores, count
 
 def log_mean_of_exp(scores: Scores, total: Tensor) -> Tensor:
     """log of the mean over all negatives, from the log of their sum."""
-    return total - math.log(scores.N * count(scores))
+    return total - log_of(scores.N * count(scores), total)
 
 
 def info_nce(scores: Scores) -> Tensor:
     """log N − mean_i (log Σ_j e^{s_ij} − s_ii), over all j (van den Oord et al., arXiv 1807.03748). At most log N."""
-    return math.log(scores.N) - scores.cross_entropy()
+    loss = scores.cross_entropy()
+    return log_of(scores.N, loss) - loss
 
 
 def dv(scores: Scores) -> Tensor:
@@ -59,11 +61,12 @@ def interpolated(scores: Scores, log_baseline: Tensor, alpha: float, leave_out: 
     """
     N, own, others = scores.N, scores.positives(), scores.rows()
     log_alpha, log_rest = math.log(alpha), math.log1p(-alpha) if alpha < 1 else -math.inf
-    mean = others - math.log(N - 1)
+    log_others = log_of(N - 1, own)
+    mean = others - log_others
     marginal = (mean - torch.logaddexp(log_alpha + mean, log_rest + log_baseline)).exp().mean()
     whole = torch.logaddexp(others, own)  # log Σ_l e^{s_il} over all l
     # α m_ij + (1 − α) q_i = A − B e^{s_ij − whole} = A (1 − e^u), with u = s_ij − whole + log B − log A.
-    log_b = log_alpha + whole - math.log(N - 1)
+    log_b = log_alpha + whole - log_others
     log_a = torch.logaddexp(log_b, log_rest + log_baseline)
     shift = log_b - log_a - whole
     if leave_out == "each":
@@ -98,5 +101,5 @@ def flo(scores: Scores, u: Tensor) -> Tensor:
     u  (N,), the output of a network of the pair; its best value in expectation is log E e^{f(x, y′) − f(x, y)}. The best of one
        batch, its own mean, is fitted to the batch and gives no bound
     """
-    contrast = scores.rows() - scores.positives() - math.log(count(scores))
+    contrast = scores.rows() - scores.positives() - log_of(count(scores), u)
     return 1 - (u + (contrast - u).exp()).mean()

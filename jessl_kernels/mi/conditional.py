@@ -60,10 +60,13 @@ def club(y: Tensor, mean: Tensor, log_std: Tensor, negatives: Negatives = "other
     negatives         "all": without the factor N/(N − 1), as the paper has it; the positives are then among the negatives
     """
     y, mean, log_std = _wide(y, mean, log_std)
-    N, center = len(y), y.mean(dim=0)
-    delta = y - center
+    N, near = len(y), y.mean(dim=0).detach()
+    # Differences first: far from the origin the mean itself has few digits left.
+    delta, distance = y - near, mean - near
+    center = delta.mean(dim=0)
+    delta, distance = delta - center, distance - center
     squares = delta.square()
-    terms = squares.mean(dim=0) - squares + 2 * delta * (mean - center)
+    terms = squares.mean(dim=0) - squares + 2 * delta * distance
     value = (0.5 * terms * torch.exp(-2 * log_std)).sum(dim=1).mean()
     return value * (N / (N - 1)) if negatives == "others" else value
 

@@ -67,12 +67,12 @@ class Objective(nn.Module):
     name       the bound, of BOUND_NAMES
     critic     a Critic, or any f(x_block, y_block) → scores; None: inner products. Of "club": a module x → (μ, log σ), the model
                q(y|x); None: μ = x and σ = 1
-    baseline   of "tuba", a module y → (N,) log a(y), and of "interpolated", x → (N,) log q(x); None: one learnt number, at first 0
+    baseline   of "tuba", a module y → (N,) log a(y), and of "interpolated", x → (N,) log q(x); None: one learnt number
     alpha      of "interpolated", 0 < α ≤ 1, 0.5 unless given
     leave_out  of "interpolated": "each" negative in turn (unless given), or "one" of a row
     tau        of "smile", > 0, 5 unless given
     decay      of "mine", of the moving average of mean e^s, 0 ≤ decay < 1, 0.99 unless given
-    u          of "flo", a module (x, y) → (N,); None: one learnt number, 0 at first
+    u          of "flo", a module (x, y) → (N,); None: one learnt number
     negatives  "others", pairs i ≠ j, unless given; "all": the positives too, and then it is no bound. "info_nce" has no choice:
                its sums are over all pairs
 
@@ -175,9 +175,7 @@ class Objective(nn.Module):
     def _cap(self, N: int) -> float:
         if self.name == "info_nce":
             return math.log(N)
-        if self.name == "interpolated":
-            return math.log((N - 1) / self.alpha)
-        return 2 * self.tau if self.name == "smile" else math.inf
+        return math.log((N - 1) / self.alpha) if self.name == "interpolated" else math.inf
 
     def _kind(self) -> BoundKind:
         if self.name == "smile" or self.negatives == "all":

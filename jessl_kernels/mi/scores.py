@@ -6,8 +6,8 @@ come from any function of a block of x and a block of y.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,38 +18,38 @@ from ..pairwise import pairwise_logsumexp, pairwise_sum, row_loss
 from ..problem.phi import Phi
 
 
-@runtime_checkable
-class Scores(Protocol):
+class Scores(ABC):
     """N pairs. Sums are over the negatives that `negatives` names, in nats; all have gradients."""
 
     negatives: Negatives
 
     @property
+    @abstractmethod
     def N(self) -> int: ...
 
+    @abstractmethod
     def positives(self) -> Tensor:
         """f(x_i, y_i), (N,)."""
-        ...
 
+    @abstractmethod
     def neighbours(self) -> Tensor:
         """f(x_i, y_{i + 1}), (N,), of the next pair's y, and the first's for the last."""
-        ...
 
+    @abstractmethod
     def cross_entropy(self) -> Tensor:
         """mean_i (log Σ_j e^{s_ij} − s_ii) over all j, 0-d."""
-        ...
 
+    @abstractmethod
     def rows(self) -> Tensor:
         """log Σ_j e^{s_ij}, (N,)."""
-        ...
 
+    @abstractmethod
     def total(self, col_bias: Tensor | None = None, clamp: Phi | None = None) -> Tensor:
         """log Σ_ij e^{φ(s_ij) + c_j}, 0-d."""
-        ...
 
+    @abstractmethod
     def sums(self, psi: PsiName, row_bias: Tensor | None = None) -> Tensor:
         """Σ_j ψ(s_ij + r_i), (N,)."""
-        ...
 
 
 def count(scores: Scores) -> int:
@@ -58,7 +58,7 @@ def count(scores: Scores) -> int:
 
 
 @dataclass
-class DotScores:
+class DotScores(Scores):
     """scale·⟨x_i, y_j⟩ + row_bias_i + col_bias_j.
 
     x, y       (N, D)

@@ -69,3 +69,10 @@ def flo(s: Tensor, u: Tensor) -> Tensor:
     N = len(s)
     rest = (s - s.diagonal()[:, None]).masked_fill(torch.eye(N, dtype=torch.bool), -torch.inf)
     return 1 - (u + (rest.logsumexp(dim=1) - math.log(N - 1) - u).exp()).mean()
+
+
+def club(y: Tensor, mean: Tensor, log_std: Tensor, every: bool = False) -> Tensor:
+    """All N² log densities log q(y_j|x_i), of which the diagonal is the pairs'."""
+    q = torch.distributions.Normal(mean[:, None], log_std.exp()[:, None])
+    log_q = q.log_prob(y[None]).sum(dim=2)
+    return log_q.diagonal().mean() - (log_q if every else _off(log_q)).mean()

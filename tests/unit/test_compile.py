@@ -91,6 +91,9 @@ ONE_GRAPH = {
         x, y, join=lambda N, P, s, n_pos, n_neg: N[0] - P + n_neg.log1p(), positives=0, exclude=guided(x, y)
     ),
     "a mask": lambda x, y: jk.info_nce(x, y, x[:, None] + y[:, None], negatives_mask=torch.arange(len(x))[:, None] > 2),
+    "a bound by two sweeps": jk.mi.Objective("interpolated").bound_of,
+    "a bound by a clamp": jk.mi.Objective("smile").bound_of,
+    "a bound with an average": jk.mi.Objective("mine", decay=0.0),
     "own join": lambda x, y: jk.row_loss(x, y, join=lambda N, P, s, n_pos, n_neg: N[0] - P + n_neg.log(), positives=0),
 }
 

@@ -51,7 +51,7 @@ def test_bounds_and_gradients_of_dot_scores(name, dtype, backend):
         judge(name, of_dots, lambda x, y, v: truth(oracle.scores(x, y, 0.7), v), given(dtype), seed=0)
 
 
-@pytest.mark.parametrize("most", [4, 100, 10**6], ids=["2x2", "10x10", "one block"])
+@pytest.mark.parametrize("most", [25, 10**6], ids=["5x5", "one block"])
 @each
 def test_bounds_and_gradients_of_scores_by_blocks(name, most):
     ours, truth = BOUNDS[name]
@@ -151,21 +151,3 @@ def test_the_optimal_critics_are_as_the_papers_say():
     values = [float(bounds.nwj(moved(c))) for c in (0.5, 1.0, 1.5)]
     assert values[1] > max(values[0], values[2])
     torch.testing.assert_close(bounds.nwj(moved(1.0)), bounds.js_read_out(best))
-
-
-def test_smile_and_js_train_by_the_jensen_shannon_objective_and_mine_by_a_moving_average():
-    x, y, _ = given(torch.float32).values()
-    for name in ("js", "smile"):
-        torch.testing.assert_close(mi.Objective(name)(x, y), -oracle.js(oracle.scores(x, y)))
-    z = x.clone().requires_grad_()
-    objective = mi.Objective("mine", decay=0.9)
-    (first,) = torch.autograd.grad(objective(z, y), z)
-    (plain,) = torch.autograd.grad(-oracle.dv(oracle.scores(z, y)), z)
-    torch.testing.assert_close(first, plain, rtol=1e-4, atol=1e-6)  # the average is the batch's own at first
-    mean = float(objective.log_average.exp())
-    loss = objective(2 * z, y)
-    s = oracle.scores(2 * z, y)
-    now = (oracle.nwj(s) - s.diagonal().mean()).neg() * math.e
-    expected = -(s.diagonal().mean() - now / (0.9 * mean + 0.1 * now.item()))
-    torch.testing.assert_close(*(torch.autograd.grad(v, z)[0] for v in (loss, expected)), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(loss.detach(), -oracle.dv(s).detach(), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,202 @@
+"""Bounds by their names: what each takes and refuses, what it reports beside its value, and by which loss its critic learns."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import jessl_kernels as jk
+from jessl_kernels import mi
+from jessl_kernels.literals import BOUND_NAMES
+from jessl_kernels.mi.objectives import TAKES
+from tests import data
+from tests.oracles import information as oracle
+from tests.yardstick import judge
+
+N, D = 37, 5
+X, Y = data.pairs("random", N, D, seed=0)
+TALL = nn.Linear(D, 1)
+OPTIONS = {
+    "baseline": TALL,
+    "alpha": 0.3,
+    "leave_out": "one",
+    "tau": 2.0,
+    "decay": 0.5,
+    "u": nn.Bilinear(D, D, 1),
+    "negatives": "all",
+}
+each = pytest.mark.parametrize("name", BOUND_NAMES)
+
+
+@each
+def test_the_loss_and_the_bound_have_gradients_that_differences_confirm(name):
+    x, y = (t[:7].double().requires_grad_() for t in (X, Y))
+    objective = mi.Objective(name, decay=0.0) if name == "mine" else mi.Objective(name)
+    objective.double()
+    assert torch.autograd.gradcheck(objective.bound_of, (x, y))
+    # The loss of "mine" has another gradient than its value has: that of the mean over its average.
+    assert name == "mine" or torch.autograd.gradcheck(objective, (x, y))
+
+
+@pytest.mark.parametrize("every", [False, True], ids=["others", "all"])
+def test_club_is_the_mean_over_all_pairs_that_it_does_not_look_at(every):
+    inputs = {"x": X.float(), "y": Y.float(), "s": 0.3 * Y.float().roll(3, 0)}
+    judge(
+        "club",
+        lambda x, y, s: mi.club(y, x, s, "all" if every else "others"),
+        lambda x, y, s: oracle.club(y, x, s, every),
+        inputs,
+        seed=0,
+    )
+
+
+def test_club_does_not_lose_its_digits_far_from_the_origin():
+    far = 1e4
+    value = mi.club(Y.float() + far, X.float() + far, torch.zeros(N, D))
+    moved = [(t + far).double() for t in (Y.float(), X.float())]
+    torch.testing.assert_close(value.double(), oracle.club(*moved, torch.zeros(N, D).double()), rtol=1e-4, atol=1e-5)
+
+
+def test_club_is_above_the_information_at_the_true_model_and_named_no_bound_below_zero():
+    rho, dims = 0.8, 3
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.randn(2, 50_000, dims, generator=generator)
+    y = rho * x + math.sqrt(1 - rho**2) * noise
+
+    class True_(nn.Module):
+        def forward(self, x):
+            return rho * x, torch.full_like(x, 0.5 * math.log(1 - rho**2))
+
+    found = mi.bound("club", x, y, True_(), block=1000)
+    information = -dims / 2 * math.log(1 - rho**2)
+    exact = dims * rho**2 / (1 - rho**2)  # at the true model: E over pairs minus E over the product, by moments
+    assert found.kind == "upper" and found.note == "" and found.value > information
+    assert abs(found.value - exact) < 4 * found.stderr
+    wrong = mi.bound("club", x, -y)
+    assert wrong.value < 0 and "not a bound yet" in wrong.note
+
+
+def test_the_model_of_club_learns_by_likelihood_and_its_spread_is_limited():
+    model = mi.Gaussian(D, D, hidden=(8,), limit=2.0)
+    with torch.no_grad():
+        model.network[-1].bias.fill_(100.0)
+    mean, log_std = model(X.float())
+    assert mean.shape == log_std.shape == (N, D)
+    torch.testing.assert_close(log_std, torch.full((N, D), 2.0))
+    loss = mi.Objective("club", model)(X.float(), Y.float())
+    normal = torch.distributions.Normal(mean, log_std.exp())
+    torch.testing.assert_close(loss, -normal.log_prob(Y.float()).sum(dim=1).mean())
+
+
+@each
+def test_a_bound_takes_its_own_options_and_no_other(name):
+    for option, value in OPTIONS.items():
+        if name in TAKES[option]:
+            mi.Objective(name, **{option: value})
+        else:
+            with pytest.raises(ValueError, match=rf"^Objective: {option} is .*, must be left out: .* not of '{name}'"):
+                mi.Objective(name, **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "error"),
+    [
+        ("interpolated", "alpha", 0, ValueError),
+        ("interpolated", "alpha", 1.5, ValueError),
+        ("interpolated", "alpha", "half", TypeError),
+        ("interpolated", "leave_out", "two", ValueError),
+        ("interpolated", "baseline", 1.0, TypeError),
+        ("tuba", "baseline", lambda y: y, TypeError),
+        ("smile", "tau", 0, ValueError),
+        ("smile", "tau", math.nan, ValueError),
+        ("mine", "decay", 1.0, ValueError),
+        ("flo", "u", 1.0, TypeError),
+        ("nwj", "negatives", "diagonal", ValueError),
+        ("nwj", "critic", 3, TypeError),
+        ("club", "critic", mi.InnerProduct(), TypeError),
+        ("njw", "name", "njw", ValueError),
+    ],
+)
+def test_options_that_no_bound_can_use(name, option, value, error):
+    with pytest.raises(error, match=rf"^Objective: {option} is .*, must "):
+        mi.Objective(name, **({} if option == "name" else {option: value}))
+
+
+def test_a_misspelt_name_lists_the_bounds():
+    with pytest.raises(ValueError, match=r"must be one of 'info_nce', 'nwj', .*'club'"):
+        jk.mi.bound("njw", X, Y)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "argument", "error"),
+    [
+        (X.tolist(), Y, "x", TypeError),
+        (X, Y.long(), "y", TypeError),
+        (X, Y[:-1], "y", ValueError),
+        (X[:1], Y[:1], "x", ValueError),
+        (X[:, :3], Y, "y", ValueError),
+        (X[0], Y[0], "x", ValueError),
+        (X, Y.to("meta"), "y", ValueError),
+    ],
+)
+@pytest.mark.parametrize("name", ["nwj", "club"])
+def test_batches_that_are_no_pairs(name, x, y, argument, error):
+    with pytest.raises(error, match=rf"^\w[\w.]*: ({argument}|the critic's mean) is .*, "):
+        mi.bound(name, x, y)
+
+
+def test_blocks_that_do_not_fit():
+    for block, error in ((1, ValueError), (N + 1, ValueError), (2.5, TypeError)):
+        with pytest.raises(error, match=r"^Objective.value: block is .*, must "):
+            mi.bound("nwj", X, Y, block=block)
+
+
+class Wrong(mi.Critic):
+    def forward(self, x, y, negatives="others"):
+        return x @ y.T
+
+
+def test_critics_and_models_that_give_something_else():
+    wrong = {
+        "f\\(x, y\\) is of shape": lambda x, y: x @ y.T[:, :1],
+        "f\\(x, y\\) is a list": lambda x, y: [1.0],
+        "critic\\(x, y\\) is a tensor": Wrong(),
+    }
+    for words, critic in wrong.items():
+        with pytest.raises((TypeError, ValueError), match=words):
+            mi.bound("nwj", X, Y, critic)
+    with pytest.raises(TypeError, match=r"critic is .*must give the pair of tensors \(mean, log_std\)"):
+        mi.bound("club", X, Y, nn.Linear(D, D))
+    for name, option in (("tuba", "baseline"), ("flo", "u")):
+        module = nn.Linear(D, 2) if option == "baseline" else nn.Bilinear(D, D, 2)
+        with pytest.raises(ValueError, match=rf"^Objective: {option}'s output is of shape \(37, 2\), must be \(37,\)"):
+            mi.bound(name, X.float(), Y.float(), **{option: module})
+
+
+def test_what_is_reported_beside_the_value():
+    found = {name: mi.bound(name, 0.1 * X, 0.1 * Y, block=10) for name in BOUND_NAMES}
+    assert {name: b.kind for name, b in found.items() if b.kind != "lower"} == {"smile": "neither", "club": "upper"}
+    caps = {name: b.cap for name, b in found.items() if b.cap < math.inf}
+    assert caps == {"info_nce": math.log(10), "interpolated": math.log(9 / 0.5)}
+    assert all(b.blocks == 3 and b.stderr > 0 for b in found.values())
+    assert mi.bound("nwj", X, Y, negatives="all").kind == "neither"
+    assert math.isnan(mi.bound("nwj", X, Y).stderr)
+
+
+def test_smile_and_js_train_by_the_jensen_shannon_objective_and_mine_by_a_moving_average():
+    x, y = X.float(), Y.float()
+    for name in ("js", "smile"):
+        torch.testing.assert_close(mi.Objective(name)(x, y), -oracle.js(oracle.scores(x, y)))
+    z = x.clone().requires_grad_()
+    objective = mi.Objective("mine", decay=0.9)
+    (first,) = torch.autograd.grad(objective(z, y), z)
+    (plain,) = torch.autograd.grad(-oracle.dv(oracle.scores(z, y)), z)
+    torch.testing.assert_close(first, plain, rtol=1e-4, atol=1e-6)  # the average is the batch's own at first
+    mean = float(objective.log_average.exp())
+    loss = objective(2 * z, y)
+    s = oracle.scores(2 * z, y)
+    now = (oracle.nwj(s) - s.diagonal().mean()).neg() * math.e
+    expected = -(s.diagonal().mean() - now / (0.9 * mean + 0.1 * now.item()))
+    torch.testing.assert_close(*(torch.autograd.grad(v, z)[0] for v in (loss, expected)), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(loss.detach(), -oracle.dv(s).detach(), rtol=1e-5, atol=1e-5)
