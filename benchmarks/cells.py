@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from .contenders import contenders
-from .problems import LOSSES, OTHERS, PROBLEMS
+from .problems import INFORMATION, LOSSES, OTHERS, PROBLEMS
 
 ROWS, DIMENSIONS = (64, 256, 1024, 4096), (16, 64, 128, 256, 512, 768)
 COMPILED_DIMENSIONS = (128, 512)  # a shape takes torch.compile several times as long as all others together
@@ -80,7 +80,15 @@ def full() -> list[Cell]:
 
     # The report lists each rival's reason for failing there.
     largest = [cell(loss, 65_536, 128, without=("keops",)) for loss in LOSSES]
-    others = [cell(name, N, 128) for N in (512, 4096) for name in OTHERS if N == 512 or name != "queue"]
+    others = [
+        cell(name, N, 128, compilers=name not in INFORMATION)
+        for N in (512, 4096)
+        for name in OTHERS
+        if N == 512 or name not in ("queue", "mi_joint")
+    ]
+    # A critic of all pairs at once is timed where its matrix form fits.
+    information = [cell(name, 8192, 128, compilers=False) for name in INFORMATION if name != "mi_joint"]
+    information.append(cell("mi_joint", 1024, 128, compilers=False))
     # KeOps and scikit-learn's trees take a minute and a half in D = 128, and must be in the report.
     densities = [
         cell(kind, KDE_ROWS, D, limit=180.0 if D == 128 else 60.0)
@@ -88,7 +96,7 @@ def full() -> list[Cell]:
     ]
     half = losses(HALF_ROWS, HALF_DIMENSIONS, "bfloat16")
     large = [*losses((8192,), (128, 512)), *densities, *losses((16_384,), (128, 512)), *largest, *skipping()]
-    return _first_of_each([*losses(ROWS, DIMENSIONS), *others, *half, *large])
+    return _first_of_each([*losses(ROWS, DIMENSIONS), *others, *information, *half, *large])
 
 
 def _first_of_each(grid: list[Cell]) -> list[Cell]:
@@ -108,7 +116,8 @@ def skipping() -> list[Cell]:
 
 def long() -> list[Cell]:
     """Minutes for one call."""
-    return [Cell("nt_xent", 262_144, 128, contenders=("ours",), limit=900.0)]
+    bounds = [Cell(name, 65_536, 128, contenders=("ours",), limit=900.0) for name in INFORMATION if name != "mi_joint"]
+    return [*bounds, Cell("nt_xent", 262_144, 128, contenders=("ours",), limit=900.0)]
 
 
 def gpu() -> list[Cell]:
@@ -124,9 +133,10 @@ def gpu() -> list[Cell]:
         *of(GPU_LOSSES, 65_536, 128),
         *of(("info_nce", "clip_loss"), 8192, 128, compilers=True),
         *(c for D in (512, 256, 768) for c in of(GPU_LOSSES, 16_384, D)),
-        *of(OTHERS, 4096, 128, "float32"),
+        *of(tuple(name for name in OTHERS if name not in INFORMATION), 4096, 128, "float32"),
         *of(("nt_xent", "clip_loss"), 262_144, 128),
         *of(("nt_xent", "siglip_loss", "kde_entropy"), 8192, 128, compilers=True),
+        *of(INFORMATION, 4096, 128, "float32"),
     ]
     grid = [
         c

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import jessl_kernels as jk
 
+from . import information
 from .forms import BIAS, SCALE, TEMPERATURE, labels, silverman
 from .problems import PROBLEMS
 
@@ -253,6 +254,14 @@ def _siglip_kernel() -> Function:
     return loss
 
 
+def _other_diagonals(name: str) -> dict[str, Contender]:
+    """The matrix form once more, with the diagonal left out in two other ways."""
+    return {
+        "subtracted": Contender("diagonal subtracted", lambda: information.form(name, information.SUBTRACTED)),
+        "copied": Contender("off-diagonal copied", lambda: information.form(name, information.COPIED)),
+    }
+
+
 GPU, CPU = ("cuda",), ("cpu",)
 RIVALS: dict[str, dict[str, Contender]] = {
     "info_nce": {
@@ -279,6 +288,7 @@ RIVALS: dict[str, dict[str, Contender]] = {
     },
     "kde_entropy": {"keops": Contender("KeOps", _keops, compiles=True)},
     "uniformity": {"authors": Contender("authors' pdist", _authors_uniformity)},
+    **{f"mi_{name}": _other_diagonals(name) for name in information.FORMS if name != "info_nce"},
     "kde_value": {
         "scikit_learn": Contender("scikit-learn", _scikit_learn, on=CPU),
         "scipy": Contender("scipy", _scipy, on=CPU),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import jessl_kernels as jk
 
-from . import forms, trained
+from . import forms, information, trained
 from .forms import BIAS, NEIGHBOURS, SCALE, TEMPERATURE, TILTS, captions, labels, silverman
 
 CLUSTER_BANDWIDTH = 0.7
@@ -198,6 +198,12 @@ PROBLEMS = {
         3,
         ("kde_log_density",),
     ),
+    **{
+        f"mi_{name}": Problem(information.ours(name), information.form(name, information.MASKED), pairs, 3, 3, ("mi",))
+        for name in information.FORMS
+    },
+    "mi_club": Problem(information.club, information.club_of_pairs, pairs, 0, 6, ("mi",)),
+    "mi_joint": Problem(information.joint, information.joint_of_pairs, pairs, 0, 0, ("mi",)),
     # What scikit-learn and scipy have: every point counts itself, and there is no gradient.
     "kde_value": Problem(
         lambda z: _entropy(z, "resubstitution"),
@@ -228,6 +234,7 @@ PROBLEMS = {
     ),
 }
 LOSSES = ("info_nce", "clip_loss", "nt_xent", "dcl", "sup_con", "siglip_loss", "kde_entropy", "uniformity")
+INFORMATION = tuple(name for name in PROBLEMS if name.startswith("mi_"))
 # Of one size each: what the eight losses do not show.
 OTHERS = tuple(name for name, p in PROBLEMS.items() if name not in (*LOSSES, "kde_value") and not p.skips)
 

@@ -18,11 +18,12 @@ from benchmarks.charts import roof_seconds
 from benchmarks.contenders import contenders
 from benchmarks.device import Cpu
 from benchmarks.log import Log, open_log, read
-from benchmarks.problems import LOSSES, PROBLEMS, QUEUE, errors, evaluate, in_double
+from benchmarks.problems import INFORMATION, LOSSES, PROBLEMS, QUEUE, errors, evaluate, in_double
 from benchmarks.processes import ROOT, Limits, supervise
 from benchmarks.report import markdown, time_text
 from benchmarks.rows import percentile, read_csv, rows, write_csv
 from benchmarks.run import run, why_hopeless
+from jessl_kernels.literals import BOUND_NAMES
 
 LIMITS = Limits("cpu", seconds=30.0, memory_mib=2000.0, threads=1)
 SAME = {
@@ -59,6 +60,8 @@ def test_every_public_operation_is_timed():
     covered = {name for problem in PROBLEMS.values() for name in problem.covers}
     assert set(jk.__all__) - NOT_TIMED == covered
     assert set(LOSSES) <= set(PROBLEMS)
+    # The moving average of "mine" changes nothing that takes time beside "dv".
+    assert set(BOUND_NAMES) - {"mine"} == {name.removeprefix("mi_") for name in INFORMATION} - {"joint"}
 
 
 # Who compiles for seconds is left to the run itself, which refuses to time what is wrong.
