@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from .result import Estimate
 
 
+def formats() -> list[str]:
+    """Endings of files that a figure can be saved to."""
+    return sorted(Figure().canvas.get_supported_filetypes())
+
+
 def figure_of(estimate: Estimate) -> Figure:
     """Nats over steps."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")

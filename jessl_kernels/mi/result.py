@@ -74,7 +74,7 @@ class Estimate:
     def warning(self) -> str:
         """What limits the value or makes it doubtful, and the remedy; "" if nothing is known to."""
         if self.near_cap:
-            return f"within 5 % of the cap of {self.cap:.3f} nats, which grows with log K and limits the value: raise batch_size"
+            return f"within 5 % of the cap of {self.cap:.3f} nats, which limits the value: a larger batch size raises the cap"
         return self.note
 
     def to_dict(self) -> dict[str, Any]:
