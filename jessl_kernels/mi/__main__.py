@@ -22,6 +22,8 @@ from .neighbours import ksg
 from .result import Estimate
 from .samples import table
 
+PICTURES = (".png", ".pdf", ".svg")
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -39,11 +41,28 @@ def _parser() -> _Parser:
     add("--bound", choices=(*BOUND_NAMES, "ksg"), default="info_nce", help="default: info_nce; ksg: no bound, but an estimate "
         "by nearest neighbours, which trains nothing")  # fmt: skip
     add("--critic", choices=CRITIC_NAMES, help="default: separable; of club: its own model")
-    add("--batch-size", type=int, default=256, metavar="K", help="pairs of a mini-batch and of a block of the bound: %(default)s")
+    add(
+        "--batch-size",
+        type=int,
+        default=256,
+        metavar="K",
+        help="pairs of a mini-batch and of a block of the bound: %(default)s",
+    )
     add("--held-out", type=float, default=0.2, metavar="SHARE", help="of the pairs, which give the value: %(default)s")
-    add("--learning-rate", type=float, default=5e-4, metavar="RATE", help="of Adam: %(default)s")
+    add(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="of Adam; default: 1e-2 for inner_product and bilinear, 5e-4 for others",
+    )
     add("--max-steps", type=int, default=5000, metavar="STEPS", help="at most: %(default)s")
-    add("--patience", type=int, default=10, metavar="N", help="evaluations without a better loss, then it stops: %(default)s")
+    add(
+        "--patience",
+        type=int,
+        default=10,
+        metavar="N",
+        help="evaluations without a better loss, then it stops: %(default)s",
+    )
     add("--k", type=int, default=3, help="neighbours of ksg: %(default)s")
     add("--seed", type=int, default=0, help="default: %(default)s")
     add("--device", default="cpu", help="such as cuda; default: %(default)s")
@@ -89,12 +108,12 @@ def _targets(chosen: argparse.Namespace) -> dict[str, Path]:
             found[name] = target(f"--{name}", path, taken)
             taken.append(path)
     if "plot" in found:
-        from .plot import formats  # names matplotlib where it is missing
+        from . import plot  # noqa: F401  # names matplotlib where it is missing
 
         if chosen.bound == "ksg":
             raise ValueError("--plot is given with --bound ksg, which has no training to show")
-        if found["plot"].suffix[1:] not in formats():
-            raise ValueError(f"--plot is {chosen.plot}, must end in one of {', '.join(formats())}")
+        if found["plot"].suffix not in PICTURES:
+            raise ValueError(f"--plot is {chosen.plot}, must end in one of {', '.join(PICTURES)}")
     return found
 
 

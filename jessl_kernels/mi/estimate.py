@@ -1,4 +1,4 @@
-"""A bound on the mutual information of a sample: its critic is trained on a part of the pairs, and the bound is read off another."""
+"""A bound on the information of a sample: its critic is trained on one part of the pairs, and another part gives the value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .._checks import choice, fail, flag, integer, number, positive, wrong_type
 from ..literals import BOUND_NAMES, BoundName, CriticName
-from .networks import beside, critic_for
+from .networks import RATE, RATES, beside, critic_for
 from .objectives import Objective, Options
 from .progress import bar
 from .result import Estimate
@@ -36,7 +36,7 @@ def estimate(
     *,
     batch_size: int = 256,
     held_out: float = 0.2,
-    learning_rate: float = 5e-4,
+    learning_rate: float | None = None,
     max_steps: int = 5000,
     patience: int = 10,
     standardize: bool = True,
@@ -48,32 +48,31 @@ def estimate(
 ) -> Estimate:
     """Train a critic on pairs, and report the bound on pairs that it has never seen. In nats.
 
-    The pairs are split at random. `held_out`·N of them give the value. As many, and no more than 32 blocks, decide when the training
-    stops and which of its states is taken. The rest train. So the value has no bias of selection, and its interval is of the
-    bound with that critic. A lower bound may lie far below the information: after too little training, of too small
-    a sample, and of "info_nce" always below log K.
-
-    The bound "club" is trained by the likelihood of its model q(y|x), which stands in the critic's place.
+    The pairs are split at random into three parts. `held_out`·N of them give the value. As many, but no more than 32 blocks,
+    decide when the training stops and which of its states is taken. The others train. So the value has no bias from the
+    selection, and its interval is of the bound with that critic. A lower bound may lie far below the information: the sample
+    or the training may be too small, and "info_nce" cannot pass log K. "club" trains a model q(y|x) in the place of a critic.
 
     x, y           (N, D_x) and (N, D_y), or (N,) for one column: float tensors or NumPy arrays, row i of both a pair
     bound          the bound; "ksg" is none, but an estimate by neighbours: `jk.mi.ksg`
-    critic         "inner_product", "bilinear", "separable" (also None) or "joint"; or a module, a `jk.mi.critics.Critic` or any
-                   f(x_block, y_block) → scores (n, m), whose copy is trained and which stays as it is; of "club" a module x → (mean, log_std)
-    batch_size     pairs of a mini-batch, and of a block of the bound, K
-    held_out       share of the pairs, between 0 and ½
-    learning_rate  of Adam
+    critic         "inner_product", "bilinear", "separable" (also None) or "joint"; or a module: a `jk.mi.Critic`, any
+                   f(x_block, y_block) → scores (n, m), or for "club" x → (mean, log_std). A copy of it is trained
+    batch_size     pairs of a mini-batch, and of a block of the bound: K
+    held_out       share of the pairs, above 0 and below ½
+    learning_rate  of Adam; None: 1e-2 for "inner_product" and "bilinear", 5e-4 for others
     max_steps      steps at most
-    patience       evaluations, each 100 steps or an epoch, without a better loss on the stopping split, after which training stops
-    standardize    columns less their mean, by their standard deviation, which leaves the information as it is
-    seed           of the split, the networks and the batches; the same seed gives the same bits on as many threads, and the
-                   global generators of random numbers stay as they are
+    patience       evaluations that are no better on the second part, after which the training stops; one every 100 steps,
+                   or every epoch if that is shorter
+    standardize    subtract its mean from each column and divide by its standard deviation; the information stays the same
+    seed           of the split, the networks and the batches. The same seed gives the same bits on the same number of threads.
+                   The global generators of random numbers are left as they were
     device         where to train; None: where x is
-    dtype          torch.float32 or torch.float64 of the training, to which x and y are cast
-    progress       a bar; None: on a terminal, if rich is installed
-    options        of `jk.mi.Objective`: alpha, tau, decay, leave_out, baseline, u. A baseline of "tuba" and "interpolated" and
-                   the u of "flo" are networks unless given
+    dtype          torch.float32 or torch.float64, to which x and y are cast
+    progress       whether to show a bar; None: on a terminal, if rich is installed
+    options        of `jk.mi.Objective`: alpha, tau, decay, leave_out, negatives, baseline, u. A baseline of "tuba" and
+                   "interpolated" and the u of "flo" are networks unless they are given
 
-    Raises ValueError or TypeError naming the argument at fault, and RuntimeError with the step if the training comes apart.
+    Raises ValueError or TypeError naming the argument at fault, and RuntimeError with the step at which a loss was not finite.
 
     >>> x = torch.randn(4000, 3)
     >>> jk.mi.estimate(x, x + torch.randn(4000, 3), batch_size=64)         # 3/2 log 2 = 1.04
@@ -85,10 +84,11 @@ def estimate(
     x, y = table(function, "x", x), table(function, "y", y)
     if len(x) != len(y):
         fail(function, "y", f"of {len(y)} rows", f"must have {len(x)} like x: row i of both is a pair")
-    batch_size = _at_least(function, "batch_size", batch_size, 2)
-    max_steps, patience = (_at_least(function, *named, 1) for named in (("max_steps", max_steps), ("patience", patience)))
-    seed = _at_least(function, "seed", seed, 0)
-    learning_rate = positive(function, "learning_rate", learning_rate)
+    batch_size = _at_least("batch_size", batch_size, 2)
+    max_steps, patience = _at_least("max_steps", max_steps, 1), _at_least("patience", patience, 1)
+    seed = _at_least("seed", seed, 0)
+    if learning_rate is not None:
+        learning_rate = positive(function, "learning_rate", learning_rate)
     if not 0 < number(function, "held_out", held_out) < 0.5:
         fail(function, "held_out", held_out, "must be above 0 and below 0.5: as many pairs decide when to stop")
     flag(function, "standardize", standardize)
@@ -96,21 +96,17 @@ def estimate(
         flag(function, "progress", progress)
     if dtype not in DTYPES:
         fail(function, "dtype", dtype, "must be torch.float32 or torch.float64")
-    device = _device(function, x.device if device is None else device)
+    device = _device(x.device if device is None else device)
 
     generator = torch.Generator().manual_seed(seed)
-    rows = split(function, len(x), batch_size, held_out, generator)
+    rows = split(function, len(x), batch_size, held_out, generator).to(device)
     x, y = x.to(device), y.to(device)
     if standardize:
-        x, y = (standardised(function, name, z, rows.training.to(device)) for name, z in (("x", x), ("y", y)))
+        x, y = (standardised(function, name, z, rows.training) for name, z in (("x", x), ("y", y)))
     x, y = x.to(dtype), y.to(dtype)
-
-    def pairs(of: Tensor) -> tuple[Tensor, Tensor]:
-        of = of.to(device)
-        return x[of], y[of]
-
     with _seeded(seed, device), bar(progress, max_steps) as report:
         name, made = critic_for(function, bound, critic, x.shape[1], y.shape[1])
+        rate = RATES.get(name, RATE) if learning_rate is None else learning_rate
         networks = beside(bound, x.shape[1], y.shape[1])
         objective = copy.deepcopy(Objective(bound, made, **{**networks, **options})).to(device, dtype)
         if not any(parameter.requires_grad for parameter in objective.parameters()):
@@ -118,18 +114,18 @@ def estimate(
             fail(function, "critic", f"a {name} without one", must)
         trained = train(
             objective,
-            pairs(rows.training),
-            pairs(rows.stopping),
+            (x[rows.training], y[rows.training]),
+            (x[rows.stopping], y[rows.stopping]),
             batch_size=batch_size,
-            learning_rate=learning_rate,
+            learning_rate=rate,
             max_steps=max_steps,
             patience=patience,
             generator=generator,
             report=report,
         )
-        found = trained.objective.value(*pairs(rows.held_out), batch_size)
+        found = trained.objective.value(x[rows.held_out], y[rows.held_out], batch_size)
     if not math.isfinite(found.value):
-        must = f"must be finite: try a smaller learning_rate (it was {learning_rate:g}), or bound='info_nce'"
+        must = f"must be finite: try a smaller learning_rate (it was {rate:g}), or bound='info_nce'"
         raise RuntimeError(f"estimate: the value of the held-out pairs is {found.value}, {must}")
     return Estimate(
         value=found.value,
@@ -153,22 +149,20 @@ def estimate(
     )
 
 
-def _at_least(function: str, argument: str, value: Any, least: int) -> int:
-    value = integer(function, argument, value)
-    if value < least:
-        fail(function, argument, value, f"must be at least {least}")
-    return value
+def _at_least(argument: str, value: Any, least: int) -> int:
+    if integer("estimate", argument, value) < least:
+        fail("estimate", argument, value, f"must be at least {least}")
+    return int(value)
 
 
-def _device(function: str, device: Any) -> torch.device:
+def _device(device: Any) -> torch.device:
     if not isinstance(device, (str, torch.device)):
-        wrong_type(function, "device", device, "must be a torch.device or its name")
+        wrong_type("estimate", "device", device, "must be a torch.device or its name")
     try:
         found = torch.device(device)
         torch.empty(1, device=found).cpu()
-    except Exception as error:  # of many kinds, by what is wrong with the device
-        why = str(error).splitlines()[0]
-        fail(function, "device", repr(str(device)), f"must be a device of this machine that holds numbers ({why})")
+    except Exception:  # of many kinds, by what is wrong with the device
+        fail("estimate", "device", repr(str(device)), "must be a device that torch finds here, such as 'cpu' or 'cuda'")
     return found
 
 

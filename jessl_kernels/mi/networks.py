@@ -1,4 +1,4 @@
-"""The networks that the estimator makes where it was given none: critics by their names, and what a bound learns beside its critic."""
+"""Networks that the estimator makes where it is given none: critics by their names, and baselines."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from .conditional import Gaussian
 from .critics import Critic, mlp
 
 HIDDEN = (256, 256)
+RATE, RATES = (
+    5e-4,
+    {"inner_product": 1e-2, "bilinear": 1e-2},
+)  # few numbers, which have far to go, want a larger learning rate
 LEAST, MOST = 32, 256  # dimensions of a separable critic's embeddings
 
 
-def critic_for(function: str, bound: str, critic: nn.Module | str | None, x_dim: int, y_dim: int) -> tuple[str, nn.Module]:
+def critic_for(
+    function: str, bound: str, critic: nn.Module | str | None, x_dim: int, y_dim: int
+) -> tuple[str, nn.Module]:
     """A critic with its name: as given, made by its name, or for None a separable one. That of "club" is a model q(y|x)."""
     if isinstance(critic, nn.Module):
         return type(critic).__name__, critic

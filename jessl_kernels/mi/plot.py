@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from .result import Estimate
 
 
-def formats() -> list[str]:
-    """Endings of files that a figure can be saved to."""
-    return sorted(Figure().canvas.get_supported_filetypes())
-
-
 def figure_of(estimate: Estimate) -> Figure:
     """Nats over steps."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
@@ -29,7 +24,9 @@ def figure_of(estimate: Estimate) -> Figure:
     axes.plot(steps, stopping, color="#1f5fa8", label="pairs to stop by")
     low, high = estimate.interval
     axes.axhspan(low, high, color="#d9822b", alpha=0.25, linewidth=0)
-    axes.axhline(estimate.value, color="#d9822b", label=f"held-out pairs: {estimate.value:.3f}, 95 % {low:.3f} to {high:.3f}")
+    axes.axhline(
+        estimate.value, color="#d9822b", label=f"held-out pairs: {estimate.value:.3f}, 95 % {low:.3f} to {high:.3f}"
+    )
     axes.axvline(estimate.best_step, color="0.6", linestyle=":", label=f"step {estimate.best_step}, taken")
     if math.isfinite(estimate.cap):
         axes.axhline(estimate.cap, color="0.2", linestyle="--", label=f"cap {estimate.cap:.3f}")
@@ -40,7 +37,9 @@ def figure_of(estimate: Estimate) -> Figure:
     bottom = max(min(0.0, low, *bottoms), min(0.0, low) - 0.25 * max(top, 1.0))
     margin = 0.05 * max(top - bottom, 0.1)
     axes.set_ylim(bottom - margin, top + margin)
-    axes.set(xlabel="step", ylabel="nats", title=f"{estimate.bound}, {estimate.critic} critic, K = {estimate.batch_size}")
+    axes.set(
+        xlabel="step", ylabel="nats", title=f"{estimate.bound}, {estimate.critic} critic, K = {estimate.batch_size}"
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="small")
     return figure

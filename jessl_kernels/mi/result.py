@@ -85,7 +85,10 @@ class Estimate:
         return {name: _finite(value) for name, value in plain.items()}
 
     def plot(self, path: str | Path | None = None) -> Figure:
-        """The training's curves, the value with its interval and the cap, as a matplotlib figure, saved to `path` if one is given."""
+        """The training's curves, the value with its interval, and the cap, as a matplotlib figure.
+
+        path  where to save it, or None
+        """
         from .plot import figure_of  # matplotlib is not a requirement
 
         figure = figure_of(self)
@@ -101,7 +104,7 @@ class Estimate:
         lines = [
             f"{self.bound}, {kind}: {self.value:.3f} nats, 95 % from {low:.3f} to {high:.3f}{capped}",
             f"  {self.critic} critic; {self.blocks} blocks of {self.batch_size} held-out pairs",
-            f"  trained on {self.training} pairs, {self.steps} steps ({end}), the best at step {self.best_step}; {self.seconds:.1f} s",
+            f"  trained on {self.training} pairs, {self.steps} steps ({end}), best at {self.best_step}; {self.seconds:.1f} s",
         ]
         lines += [f"  {self.warning}"] if self.warning else []
         return "\n".join(lines)

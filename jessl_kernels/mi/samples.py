@@ -22,6 +22,9 @@ class Split:
     stopping: Tensor
     held_out: Tensor
 
+    def to(self, device: torch.device) -> Split:
+        return Split(self.training.to(device), self.stopping.to(device), self.held_out.to(device))
+
 
 def table(function: str, argument: str, value: Any) -> Tensor:
     """A float array or tensor (N, D), or (N,) as one column, as a finite tensor (N, D) without a graph."""
@@ -29,7 +32,9 @@ def table(function: str, argument: str, value: Any) -> Tensor:
     if numpy is not None and isinstance(value, numpy.ndarray):
         if value.dtype.kind != "f":
             must = "must be float32, float64 or float16: cast it if its numbers are quantities and no labels"
-            raise TypeError(f"{function}: {argument} is an array of shape {value.shape} and dtype {value.dtype}, {must}")
+            raise TypeError(
+                f"{function}: {argument} is an array of shape {value.shape} and dtype {value.dtype}, {must}"
+            )
         # A copy in the machine's own byte order, and no wider than fp64.
         value = torch.tensor(value.astype(f"f{min(value.dtype.itemsize, 8)}"))
     if not isinstance(value, Tensor):
@@ -48,7 +53,7 @@ def table(function: str, argument: str, value: Any) -> Tensor:
 
 
 def split(function: str, N: int, size: int, held_out: float, generator: torch.Generator) -> Split:
-    """Rows of N pairs in random order: held_out·N for the value, as many, but no more than 32 blocks, to stop by, the rest to train on.
+    """N pairs in random order: held_out·N for the value; as many, but at most 32 blocks, to stop by; the rest to train on.
 
     size  pairs of a block
     """
@@ -83,5 +88,10 @@ def standardised(function: str, argument: str, z: Tensor, training: Tensor) -> T
         fail(function, argument, f"constant in column {column} of the {len(seen)} training rows", must)
     if not bool(spread.isfinite().all()):
         column = int((~spread.isfinite()).nonzero()[0])
-        fail(function, argument, f"too large in column {column}", "must have a standard deviation that a float64 can hold")
+        fail(
+            function,
+            argument,
+            f"too large in column {column}",
+            "must have a standard deviation that a float64 can hold",
+        )
     return (z - mean) / spread

@@ -8,7 +8,8 @@ MOST = 1000  # degrees of freedom; beyond, t is 0.1 % above its limit
 
 
 def quantile(inside: float, degrees: int) -> float:
-    """t with P(|T| ≤ t) = inside, by bisection of the closed form of whole degrees of freedom (Abramowitz and Stegun 26.7.3, 26.7.4)."""
+    """t with P(|T| ≤ t) = inside, by bisection of the closed form for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and
+    26.7.4)."""
     degrees = min(degrees, MOST)
     low, high = 0.0, math.pi / 2
     for _ in range(60):

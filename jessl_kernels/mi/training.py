@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ class Point:
 @dataclass(frozen=True)
 class Trained:
     """objective      the best state, that of `best_step`
-    best_step      the step with the least loss on the stopping split
+    best_step      the step that was best on the stopping split
     steps          steps that were taken
     stopped_early  whether patience ended the training
     history        evaluations, the first before the first step
@@ -56,13 +57,15 @@ def train(
 ) -> Trained:
     """Train `objective` in place, and return the best of its states.
 
-    The least loss on the stopping split decides, because some objectives (JS, SMILE) are trained by another number than they report.
+    The highest value on the stopping split decides, since a lower bound is better the higher it is. For bounds of other kinds the
+    least loss decides.
     """
-    optimizer = torch.optim.Adam(objective.parameters(), lr=learning_rate)
+    learnt = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(learnt, lr=learning_rate, fused=True)  # a fifth of a step on a CPU less
     batches = _batches(training, batch_size, generator)
     every = min(EVERY, len(training[0]) // batch_size)
     seen = training[0][: len(stopping[0])], training[1][: len(stopping[0])]  # in random order already
-    best, least, best_step = objective, torch.inf, 0
+    best, least, best_step = objective, math.inf, 0
     history, losses, step, idle = [], [], 0, 0
     advice = RATE_ADVICE.format(learning_rate)
     while True:
@@ -70,13 +73,14 @@ def train(
         losses.clear()
         # A copy, so that an evaluation leaves no trace: MINE keeps a moving average of the batches that it sees.
         candidate = copy.deepcopy(objective).eval()
-        loss = _loss(candidate, stopping, batch_size)
-        history.append(Point(step, *(candidate.value(x, y, batch_size).value for x, y in (seen, stopping))))
-        if loss != loss:
-            raise RuntimeError(f"estimate: the loss on the stopping pairs is nan after step {step}: {advice}")
+        found, held = (candidate.value(x, y, batch_size) for x, y in (seen, stopping))
+        history.append(Point(step, found.value, held.value))
+        cost = -held.value if held.kind == "lower" else _loss(candidate, stopping, batch_size)
+        if math.isnan(cost):
+            raise RuntimeError(f"estimate: the bound on the stopping pairs is nan after step {step}: {advice}")
         idle += 1
-        if loss < least:
-            best, least, best_step, idle = candidate, loss, step, 0
+        if cost < least:
+            best, least, best_step, idle = candidate, cost, step, 0
         report(history[-1])
         if step >= max_steps or idle >= patience:
             return Trained(best, best_step, step, step < max_steps, tuple(history))
