@@ -30,9 +30,8 @@ def _array(argument: str, path: str) -> np.ndarray:
         raise ValueError(f"{argument} is {path}, must be file.npy or file.npz:name")
     try:
         opened = np.load(file, mmap_mode=None if name else "r", allow_pickle=False)
-        # A file may be of the other kind than its name says.
-        if isinstance(opened, np.ndarray) == bool(name):
-            raise ValueError("it is of the other kind")
+        if isinstance(opened, np.ndarray) == bool(name):  # a file may be of the other kind than its name says
+            raise ValueError("it is one array alone" if name else "it is an archive of arrays")
         if isinstance(opened, np.ndarray):
             return opened
         with opened:
