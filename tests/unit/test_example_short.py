@@ -1,4 +1,4 @@
-"""The five short examples, run as they stand, with fewer steps where that is enough: each is short, and shows what it says."""
+"""The six short examples, run as they stand, with fewer steps where that is enough: each is short, and shows what it says."""
 
 import importlib.util
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHORT = ("simclr", "clip", "moco", "sup_con", "entropy")
+SHORT = ("simclr", "clip", "moco", "sup_con", "entropy", "mutual_information")
 
 
 def run(name: str, **options):
@@ -53,3 +53,11 @@ def test_a_learnt_bandwidth_is_closer_to_the_closed_form_than_a_rule(capsys):
     exact, by_rule, learnt = run("entropy")
     assert exact < learnt < by_rule < exact + 1
     assert f"{exact:.2f}" in capsys.readouterr().out
+
+
+def test_the_closed_form_is_inside_the_interval_of_the_bound_and_near_it(capsys):
+    exact, found, neighbours = run("mutual_information", max_steps=150)
+    low, high = found.interval
+    assert exact - 0.3 < low < exact < high + 0.1 and found.value < found.cap
+    assert abs(neighbours - exact) < 0.2
+    assert f"closed form {exact:.2f}; InfoNCE {found.value:.2f}" in capsys.readouterr().out

@@ -5,6 +5,7 @@ Each wrong word below carries an ignored error; were it none, the comment itself
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
+import numpy as np
 from torch import Tensor
 from typing_extensions import assert_type
 
@@ -36,6 +37,9 @@ def results(x: Tensor, y: Tensor, labels: Tensor, dim: Dim, reduction: Reduction
     assert_type(jk.row_loss(x, y, join=lambda N, *_: N[0], dim="both", reduction="none"), tuple[Tensor, Tensor])
     assert_type(jk.row_sums(x, y, positives=0), SumsOfRows)
     assert_type(jk.row_sums(x, y, positives=0).N, tuple[Tensor, ...])
+    assert_type(jk.mi.bound("nwj", x, y).value, float)
+    assert_type(jk.mi.estimate(x, np.zeros((8, 2)), "dv", "joint"), jk.mi.Estimate)
+    assert_type(jk.mi.estimate(x, y, "smile", jk.mi.Separable(2, 2), tau=3.0).interval, tuple[float, float])
     assert_type(jk.explain(jk.clip_loss, x, y, 10.0), Explanation)
 
 
@@ -46,6 +50,9 @@ def wrong_words(x: Tensor, y: Tensor, labels: Tensor) -> None:
     jk.sup_con(x, labels, form="outer")  # pyright: ignore[reportArgumentType]
     jk.kde_entropy(x, bandwidth="scot")  # pyright: ignore[reportArgumentType]
     jk.nn.KDEEntropy(1.0, kernel="gauss")  # pyright: ignore[reportArgumentType]
+    jk.mi.estimate(x, y, "nwjj")  # pyright: ignore[reportArgumentType]
+    jk.mi.estimate(x, y, critic="mlp")  # pyright: ignore[reportArgumentType]
+    jk.mi.estimate(x, y, alhpa=0.5)  # pyright: ignore[reportCallIssue]
     jk.retrieval_metrics(x, y, ties="any")  # pyright: ignore[reportArgumentType]
     jk.use_backend("gpu")  # pyright: ignore[reportArgumentType]
     jk.pairwise_logsumexp(x, exclude="diag")  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,72 @@
+"""Arrays from .npy and .npz files, and results that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+def arrays(x: str, y: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Two arrays.
+
+    x, y  file.npy, whose rows stay on the disk until they are used, or file.npz:name; with y None, x is an .npz of arrays x and y
+    """
+    if y is not None:
+        return _array("x", x), _array("y", y)
+    if not x.endswith(".npz"):
+        raise ValueError(f"y is missing: it may be left out only if x is an .npz file of arrays x and y, and x is {x}")
+    return _array("x", f"{x}:x"), _array("y", f"{x}:y")
+
+
+def _array(argument: str, path: str) -> np.ndarray:
+    file, colon, name = path.rpartition(":")
+    if not (colon and file.endswith(".npz")):
+        file, name = path, ""
+    if not name and not file.endswith(".npy"):
+        raise ValueError(f"{argument} is {path}, must be file.npy or file.npz:name")
+    try:
+        opened = np.load(file, mmap_mode=None if name else "r", allow_pickle=False)
+        if isinstance(opened, np.ndarray) == bool(name):  # a file may be of the other kind than its name says
+            raise ValueError("it is one array alone" if name else "it is an archive of arrays")
+        if isinstance(opened, np.ndarray):
+            return opened
+        with opened:
+            if name not in opened.files:
+                raise ValueError(f"its arrays are {', '.join(opened.files) or 'none'}")
+            return opened[name]
+    except OSError as error:
+        raise ValueError(f"{argument} is {path}, which cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{argument} is {path}, which is not a readable array: {why}") from None
+
+
+def target(option: str, path: str, taken: Collection[str]) -> Path:
+    """A file that can be written: in a folder that is there, and none of those that are `taken`."""
+    file = Path(path)
+    if not file.parent.is_dir():
+        raise ValueError(f"{option} is {path}, must be in a folder that exists")
+    if file.is_dir():
+        raise ValueError(f"{option} is {path}, which is a folder, must be a file")
+    if not os.access(file.parent, os.W_OK):
+        raise ValueError(f"{option} is {path}, must be in a folder that can be written")
+    if file.resolve() in {Path(other).resolve() for other in taken}:
+        raise ValueError(f"{option} is {path}, which it would overwrite: must be a file of its own")
+    return file
+
+
+def write(contents: Mapping[Path, bytes]) -> None:
+    """All files under other names, then each renamed: an interruption leaves no half of a file."""
+    parts = {file: file.with_name(f".{file.name}.{os.getpid()}.part") for file in contents}
+    try:
+        for file, part in parts.items():
+            part.write_bytes(contents[file])
+        for file, part in parts.items():
+            os.replace(part, file)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
