@@ -33,6 +33,7 @@ Estimator = Literal["loo", "resubstitution", "plugin", "plugin_normalized"]
 BandwidthRule = Literal["scott", "silverman"]
 Ties = Literal["worst", "mean", "best"]
 BoundName = Literal["info_nce", "nwj", "dv", "mine", "tuba", "interpolated", "js", "smile", "flo"]
+NormName = Literal["euclidean", "max"]
 Negatives = Literal["others", "all"]  # pairs i ≠ j; all pairs, the positives among them
 
 BACKEND_NAMES: tuple[str, ...] = get_args(BackendName)
@@ -55,4 +56,5 @@ ESTIMATORS: tuple[str, ...] = get_args(Estimator)
 RULES: tuple[str, ...] = get_args(BandwidthRule)
 TIES: tuple[str, ...] = get_args(Ties)
 BOUND_NAMES: tuple[str, ...] = get_args(BoundName)
+NORM_NAMES: tuple[str, ...] = get_args(NormName)
 NEGATIVES: tuple[str, ...] = get_args(Negatives)
