@@ -263,23 +263,23 @@ void define_neighbours(py::module_& module) {
   const auto points = [](const PointsArgument& a) {
     return Points{at<const double>(std::get<0>(a)), std::get<1>(a), std::get<2>(a)};
   };
-  module.def("kth_distance", [=](const PointsArgument& z, const std::string& norm, std::int64_t k, int threads,
-                                 Address radius) {
-    unlocked(true, threads, 0, [&](auto*, const Options& options) {
-      kth_distance(points(z), named<Norm>(norm, {"euclidean", "max"}), k, options, at<double>(radius));
-    });
-  });
+  module.def("kth_distance",
+             [=](const PointsArgument& z, const std::string& norm, std::int64_t k, int threads, Address radius) {
+               unlocked(true, threads, 0, [&](auto*, const Options& options) {
+                 kth_distance(points(z), named<Norm>(norm, {"euclidean", "max"}), k, options, at<double>(radius));
+               });
+             });
   module.def("count_nearer", [=](const PointsArgument& z, Address limit, int threads, Address count) {
     unlocked(true, threads, 0, [&](auto*, const Options& options) {
       count_nearer(points(z), at<const double>(limit), options, at<std::int64_t>(count));
     });
   });
-  module.def("reach_of_nearer", [=](const PointsArgument& z, std::int64_t split, Address limit, int threads,
-                                    Address reach) {
-    unlocked(true, threads, 0, [&](auto*, const Options& options) {
-      reach_of_nearer(points(z), split, at<const double>(limit), options, at<double>(reach));
-    });
-  });
+  module.def("reach_of_nearer",
+             [=](const PointsArgument& z, std::int64_t split, Address limit, int threads, Address reach) {
+               unlocked(true, threads, 0, [&](auto*, const Options& options) {
+                 reach_of_nearer(points(z), split, at<const double>(limit), options, at<double>(reach));
+               });
+             });
 }
 
 }  // namespace

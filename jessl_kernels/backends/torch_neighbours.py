@@ -18,12 +18,16 @@ MATRICES = 5  # that are held for a strip: two of distances, their maxima, and w
 
 
 def kth_distance(score: Score, norm: str, k: int, workspace: int) -> Tensor:
-    return torch.cat([_distances(score.x, rows, norm).kthvalue(k, dim=1).values for rows in _strips(score, workspace)])
+    # What kthvalue returns holds the memory of a whole strip, so it is copied.
+    strips = (_distances(score.x, rows, norm).kthvalue(k, dim=1).values for rows in _strips(score, workspace))
+    return torch.cat([each.clone() for each in strips])
 
 
 def count_nearer(score: Score, limit: Tensor, workspace: int) -> Tensor:
-    nearer = [_distances(score.x, rows, "max") < limit[rows, None] for rows in _strips(score, workspace)]
-    return torch.cat([each.sum(dim=1) for each in nearer])
+    found = []
+    for rows in _strips(score, workspace):
+        found.append((_distances(score.x, rows, "max") < limit[rows, None]).sum(dim=1))
+    return torch.cat(found)
 
 
 def reach_of_nearer(score: Score, split: int, limit: Tensor, workspace: int) -> Tensor:

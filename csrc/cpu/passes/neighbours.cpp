@@ -23,7 +23,8 @@ class OwnStrip {
         strip{tile.first, tile.count, near_rows, across_, memory_.take<double>(near_rows)},
         numbers(memory_.take<double>(more * near_rows)) {
     for (std::int64_t d = 0; d < D; ++d)
-      for (std::int64_t i = 0; i < near_rows; ++i) across_[d * near_rows + i] = i < tile.count ? tile.rows[i * D + d] : 0;
+      for (std::int64_t i = 0; i < near_rows; ++i)
+        across_[d * near_rows + i] = i < tile.count ? tile.rows[i * D + d] : 0;
     std::fill_n(strip.limit, near_rows, -1);
   }
 
@@ -99,7 +100,8 @@ void reach_of_nearer(const Points& points, std::int64_t split, const double* lim
     std::fill_n(far, 2 * near_rows, 0);
     for (std::int64_t i = 0; i < strip.count; ++i) strip.limit[i] = limit[tiles.number(strip.first + i)];
     visit_tiles(tiles, Norm::max, strip, [&](const NearTile& tile) { ops.reach(points.D, strip, tile, split, far); });
-    for (std::int64_t i = 0; i < strip.count; ++i) std::copy_n(far + 2 * i, 2, reach + 2 * tiles.number(strip.first + i));
+    for (std::int64_t i = 0; i < strip.count; ++i)
+      std::copy_n(far + 2 * i, 2, reach + 2 * tiles.number(strip.first + i));
   });
 }
 

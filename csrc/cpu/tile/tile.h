@@ -120,7 +120,8 @@ struct TileOps {
   void (*add_rows)(Rows<Real> from, std::int64_t count, std::int64_t D, Real* to);
 };
 
-// One table for each real type, and one for near points; a set of them for each instruction set, from a file of its own.
+// One table for each real type, and one for near points; a set of them for each instruction set, from a file of its
+// own.
 struct Tables {
   TileOps<float> f32;
   TileOps<double> f64;
