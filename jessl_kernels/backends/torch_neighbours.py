@@ -1,4 +1,5 @@
-"""Distances of nearest neighbours in plain torch, in strips of rows, on any device: exact, by differences.
+"""Distances of nearest neighbours in plain torch, in strips of rows, on any device: exact, by differences. Results of strips are
+written where they stay: small tensors kept between large ones that are freed would make the heap grow with every strip.
 
 The points are the x of a `Score`, in fp64; a point is no neighbour of itself. `protocol.py` says what each function returns.
 """
@@ -18,25 +19,27 @@ MATRICES = 5  # that are held for a strip: two of distances, their maxima, and w
 
 
 def kth_distance(score: Score, norm: str, k: int, workspace: int) -> Tensor:
-    # What kthvalue returns holds the memory of a whole strip, so it is copied.
-    strips = (_distances(score.x, rows, norm).kthvalue(k, dim=1).values for rows in _strips(score, workspace))
-    return torch.cat([each.clone() for each in strips])
+    radius = score.x.new_empty(score.N)
+    for rows in _strips(score, workspace):
+        radius[rows] = _distances(score.x, rows, norm).kthvalue(k, dim=1).values
+    return radius
 
 
 def count_nearer(score: Score, limit: Tensor, workspace: int) -> Tensor:
-    found = []
+    count = score.x.new_empty(score.N, dtype=torch.int64)
     for rows in _strips(score, workspace):
-        found.append((_distances(score.x, rows, "max") < limit[rows, None]).sum(dim=1))
-    return torch.cat(found)
+        count[rows] = (_distances(score.x, rows, "max") < limit[rows, None]).sum(dim=1)
+    return count
 
 
 def reach_of_nearer(score: Score, split: int, limit: Tensor, workspace: int) -> Tensor:
-    found = []
+    reach = score.x.new_empty(score.N, 2)
     for rows in _strips(score, workspace):
         sides = [_distances(z, rows, "max") for z in score.x.split((split, score.D - split), dim=1)]
         near = torch.maximum(*sides) < limit[rows, None]
-        found.append(torch.stack([torch.where(near, d, 0.0).amax(dim=1) for d in sides], dim=1))
-    return torch.cat(found)
+        for side, d in enumerate(sides):
+            reach[rows, side] = torch.where(near, d, 0.0).amax(dim=1)
+    return reach
 
 
 def _strips(score: Score, workspace: int) -> Iterator[slice]:
