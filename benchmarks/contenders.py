@@ -20,7 +20,7 @@ from torch import Tensor
 import jessl_kernels as jk
 
 from . import information
-from .forms import BIAS, SCALE, TEMPERATURE, labels, silverman
+from .forms import BIAS, NEAREST, SCALE, TEMPERATURE, entropy_of_radii, labels, silverman
 from .problems import PROBLEMS
 
 Function = Callable[..., Tensor]
@@ -195,6 +195,16 @@ def _scipy() -> Function:
     return entropy
 
 
+def _scikit_learn_neighbours() -> Function:
+    from sklearn.neighbors import NearestNeighbors
+
+    def entropy(z: Tensor) -> Tensor:
+        distance, _ = NearestNeighbors(n_neighbors=NEAREST).fit(z.numpy()).kneighbors()
+        return entropy_of_radii(torch.from_numpy(distance[:, -1]), z.shape[1])
+
+    return entropy
+
+
 def _flex_info_nce() -> Function:
     """Log-sum-exps by flex_attention. Nobody needs its values, which are as narrow as it allows."""
     from torch.nn.attention.flex_attention import flex_attention
@@ -289,6 +299,7 @@ RIVALS: dict[str, dict[str, Contender]] = {
     "kde_entropy": {"keops": Contender("KeOps", _keops, compiles=True)},
     "uniformity": {"authors": Contender("authors' pdist", _authors_uniformity)},
     **{f"mi_{name}": _other_diagonals(name) for name in information.FORMS if name != "info_nce"},
+    "knn_entropy": {"scikit_learn": Contender("scikit-learn", _scikit_learn_neighbours, on=CPU)},
     "kde_value": {
         "scikit_learn": Contender("scikit-learn", _scikit_learn, on=CPU),
         "scipy": Contender("scipy", _scipy, on=CPU),

@@ -14,7 +14,8 @@ from torch import Tensor
 TEMPERATURE = 0.1
 SCALE, BIAS = 10.0, -10.0
 TILTS = (1.5, 0.5)
-NEIGHBOURS = 10
+NEIGHBOURS = 10  # of top-k
+NEAREST = 3  # of the estimators by nearest neighbours
 
 
 def labels(N: int, device: torch.device | None = None) -> Tensor:
@@ -166,3 +167,29 @@ def recall(x: Tensor, y: Tensor) -> Tensor:
     own = s.diagonal()
     above = (s > own[:, None]).sum(dim=1), (s > own[None, :]).sum(dim=0)
     return sum((1 + ranks.to(s.dtype).mean() for ranks in above), start=s.new_zeros(()))
+
+
+def _distances(x: Tensor, power: float) -> Tensor:
+    d = torch.cdist(x, x, p=power, compute_mode="donot_use_mm_for_euclid_dist")
+    return d.fill_diagonal_(torch.inf)
+
+
+def _digamma(n: float) -> float:
+    return float(torch.digamma(torch.tensor(n, dtype=torch.float64)))
+
+
+def entropy_of_radii(radius: Tensor, D: int) -> Tensor:
+    """Kozachenko and Leonenko's estimate from the distances of the neighbours of N points."""
+    log_ball = 0.5 * D * math.log(math.pi) - math.lgamma(D / 2 + 1)
+    return _digamma(len(radius)) - _digamma(NEAREST) + log_ball + D * radius.double().log().mean()
+
+
+def knn_entropy(z: Tensor) -> Tensor:
+    return entropy_of_radii(_distances(z, 2.0).kthvalue(NEAREST, dim=1).values, z.shape[1])
+
+
+def ksg(x: Tensor, y: Tensor) -> Tensor:
+    dx, dy = _distances(x, torch.inf), _distances(y, torch.inf)
+    radius = torch.maximum(dx, dy).kthvalue(NEAREST, dim=1, keepdim=True).values
+    nx, ny = (torch.digamma((d < radius).sum(dim=1).double() + 1) for d in (dx, dy))
+    return _digamma(NEAREST) + _digamma(len(x)) - (nx + ny).mean()

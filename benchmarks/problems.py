@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import jessl_kernels as jk
+from jessl_kernels.mi import ksg
 
 from . import forms, information, trained
-from .forms import BIAS, NEIGHBOURS, SCALE, TEMPERATURE, TILTS, captions, labels, silverman
+from .forms import BIAS, NEAREST, NEIGHBOURS, SCALE, TEMPERATURE, TILTS, captions, labels, silverman
 
 CLUSTER_BANDWIDTH = 0.7
 QUEUE = 65_536  # negatives
@@ -189,6 +190,11 @@ PROBLEMS = {
         gradient=False,
     ),
     "retrieval_metrics": Problem(_recall, forms.recall, unit_pairs, 1, 1, ("retrieval_metrics",), gradient=False),
+    # Differences and comparisons, no matrix products.
+    "ksg": Problem(lambda x, y: ksg(x, y, k=NEAREST), forms.ksg, pairs, 0, 0, (), gradient=False),
+    "knn_entropy": Problem(
+        lambda z: jk.knn_entropy(z, k=NEAREST), forms.knn_entropy, points, 0, 0, ("knn_entropy",), gradient=False
+    ),
     "alignment": Problem(jk.alignment, forms.alignment, unit_pairs, 0, 0, ("alignment",)),
     "kde_log_density": Problem(
         lambda query, data: jk.kde_log_density(query, data, bandwidth=silverman(*data.shape[::-1])).mean(),

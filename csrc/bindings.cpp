@@ -21,6 +21,7 @@
 #include "cpu/options.h"
 #include "cpu/loss/arrangement.h"
 #include "cpu/loss/row_loss.h"
+#include "cpu/passes/neighbours.h"
 #include "cpu/passes/passes.h"
 #include "cpu/skip/skipping.h"
 #include "pairwise/join.h"
@@ -255,6 +256,32 @@ void define_row_losses(py::module_& module) {
   });
 }
 
+// Points in fp64, (N, D) and contiguous: their address, N and D.
+using PointsArgument = std::tuple<Address, std::int64_t, std::int64_t>;
+
+void define_neighbours(py::module_& module) {
+  const auto points = [](const PointsArgument& a) {
+    return Points{at<const double>(std::get<0>(a)), std::get<1>(a), std::get<2>(a)};
+  };
+  module.def("kth_distance",
+             [=](const PointsArgument& z, const std::string& norm, std::int64_t k, int threads, Address radius) {
+               unlocked(true, threads, 0, [&](auto*, const Options& options) {
+                 kth_distance(points(z), named<Norm>(norm, {"euclidean", "max"}), k, options, at<double>(radius));
+               });
+             });
+  module.def("count_nearer", [=](const PointsArgument& z, Address limit, int threads, Address count) {
+    unlocked(true, threads, 0, [&](auto*, const Options& options) {
+      count_nearer(points(z), at<const double>(limit), options, at<std::int64_t>(count));
+    });
+  });
+  module.def("reach_of_nearer",
+             [=](const PointsArgument& z, std::int64_t split, Address limit, int threads, Address reach) {
+               unlocked(true, threads, 0, [&](auto*, const Options& options) {
+                 reach_of_nearer(points(z), split, at<const double>(limit), options, at<double>(reach));
+               });
+             });
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
@@ -275,6 +302,7 @@ PYBIND11_MODULE(_native, module) {
   py::class_<OwnedProblem>(module, "Problem").def(py::init(&owned_problem));
   define_words(module);
   define_row_losses(module);
+  define_neighbours(module);
   module.def("total", [](const OwnedProblem& owned, int threads, std::int64_t workspace, bool with_gradient,
                          const GradientsArgument& out) {
     const Problem& p = owned.problem;

@@ -168,7 +168,7 @@ def _refusal(name: str, problem: Score | RowProblem, *ops: str) -> list[str]:
         return [f"left out by use_backend, set_backend or JESSL_BACKEND, which ask for {forced}"]
     reasons = [reason for op in ops for reason in BACKENDS[name].declines(problem, op)]
     if name == cpu.NAME and forced is None:
-        reasons += cpu.outrun(problem)
+        reasons += cpu.outrun(problem, *ops)
     return list(dict.fromkeys(reasons))
 
 

@@ -14,6 +14,9 @@ from ..problem.types import NOTHING, Needs, Plan, Terms
 from .executor import Executor
 from .strips import Strips
 from .torch_kernels import Buffers, TorchKernels, choose_filling
+from .torch_neighbours import count_nearer as count_nearer
+from .torch_neighbours import kth_distance as kth_distance
+from .torch_neighbours import reach_of_nearer as reach_of_nearer
 
 NAME = "chunked"
 DESCRIPTION = "pure torch, strips of rows, any device"

@@ -61,7 +61,7 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
         reasons.append(f"x is on {problem.device}")
     if problem.phi.name not in PHIS:
         reasons.append(f"φ {problem.phi.name!r} is not compiled into it")
-    if op not in (*OPS, "top_k"):
+    if op not in (*OPS, "top_k", "nearest"):
         reasons.append(f"ψ {op!r} is not compiled into it")
     if len(problem.exclude.keep) > MOST_KEPT:
         reasons.append(f"more than {MOST_KEPT} diagonals in keep")
@@ -72,10 +72,10 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
     return reasons
 
 
-def outrun(problem: Score | RowProblem) -> list[str]:
+def outrun(problem: Score | RowProblem, *ops: str) -> list[str]:
     """Why another backend should compute, unless this one is requested: Apple's library multiplies with units that our
     instructions cannot reach. The size from which that pays is estimated, not measured."""
-    if sys.platform != "darwin" or MISSING or instruction_set() != "portable":
+    if sys.platform != "darwin" or MISSING or instruction_set() != "portable" or ops == ("nearest",):
         return []
     if problem.N * problem.M * problem.D < LARGE_ON_MACOS:
         return []
@@ -126,6 +126,25 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
     values, indices = native.like.new_empty(score.N, k), torch.empty(score.N, k, dtype=torch.int64)
     _core.top_k(native.core, k, torch.get_num_threads(), workspace, _address(values), _address(indices))
     return values, indices
+
+
+def kth_distance(score: Score, norm: str, k: int, workspace: int) -> Tensor:
+    points, radius = score.x.contiguous(), score.x.new_empty(score.N)
+    _core.kth_distance(_points(points), norm, k, torch.get_num_threads(), radius.data_ptr())
+    return radius
+
+
+def count_nearer(score: Score, limit: Tensor, workspace: int) -> Tensor:
+    points, limit = score.x.contiguous(), limit.contiguous()
+    count = torch.empty(score.N, dtype=torch.int64)
+    _core.count_nearer(_points(points), limit.data_ptr(), torch.get_num_threads(), count.data_ptr())
+    return count
+
+
+def reach_of_nearer(score: Score, split: int, limit: Tensor, workspace: int) -> Tensor:
+    points, limit, reach = score.x.contiguous(), limit.contiguous(), score.x.new_empty(score.N, 2)
+    _core.reach_of_nearer(_points(points), split, limit.data_ptr(), torch.get_num_threads(), reach.data_ptr())
+    return reach
 
 
 def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
@@ -357,6 +376,10 @@ def _new_sums(problem: RowProblem, n: int) -> SideSums:
         return SideSums(room(negatives, negatives.linear))
     several = problem.positives.several
     return SideSums(room(negatives, negatives.linear), room(positives, positives.linear or not several))
+
+
+def _points(z: Tensor) -> tuple[int, int, int]:
+    return z.data_ptr(), *z.shape
 
 
 def _address(t: Tensor) -> int:

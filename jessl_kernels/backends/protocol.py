@@ -30,7 +30,7 @@ class Backend(Protocol):
     def MISSING(self) -> str: ...
 
     def declines(self, problem: Score | RowProblem, op: str, /) -> list[str]:
-        """The reasons why it cannot sum this word ("logsumexp" or a ψ) over this problem; empty if it can."""
+        """The reasons why it cannot sum this word ("logsumexp" or a ψ), or find the "nearest" points; empty if it can."""
         ...
 
     def row_sums(self, problem: RowProblem, workspace: int) -> RowSums:
@@ -51,6 +51,18 @@ class Backend(Protocol):
 
     def top_k(self, score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
         """Values (N, k) and indices (N, k)."""
+        ...
+
+    def kth_distance(self, score: Score, norm: str, k: int, workspace: int) -> Tensor:
+        """(N,) the distance of the k-th nearest other point of each x, which are fp64; the rest of the score is not read."""
+        ...
+
+    def count_nearer(self, score: Score, limit: Tensor, workspace: int) -> Tensor:
+        """(N,) int64, the number of other points whose largest difference of a coordinate is below the limit, (N,)."""
+        ...
+
+    def reach_of_nearer(self, score: Score, split: int, limit: Tensor, workspace: int) -> Tensor:
+        """(N, 2) the largest difference to these points, in the first `split` coordinates and in the rest."""
         ...
 
     def plan(self, score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:

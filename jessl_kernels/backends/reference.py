@@ -22,6 +22,7 @@ from ..problem.psi import PSIS
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
 from ..problem.types import Gradients, Needs, Plan, Sums, Terms, Weights
+from . import torch_neighbours
 from .executor import Executor, Sweeps
 from .squared_distance import pull, squared_distances
 
@@ -76,6 +77,21 @@ def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction:
     matrix = score.N * score.M * score.x.new_empty(0, dtype=score.dtype).element_size()
     guided = (score.exclude.guide is not None) * (2 if with_gradient else 1)
     return Plan(f"{score.N}×{score.M} matrices", (4 if with_gradient else 1) + guided, 4 * matrix)
+
+
+WHOLE = 1 << 62  # workspace for the whole matrix of distances
+
+
+def kth_distance(score: Score, norm: str, k: int, workspace: int) -> Tensor:
+    return torch_neighbours.kth_distance(score, norm, k, WHOLE)
+
+
+def count_nearer(score: Score, limit: Tensor, workspace: int) -> Tensor:
+    return torch_neighbours.count_nearer(score, limit, WHOLE)
+
+
+def reach_of_nearer(score: Score, split: int, limit: Tensor, workspace: int) -> Tensor:
+    return torch_neighbours.reach_of_nearer(score, split, limit, WHOLE)
 
 
 def _matrices(score: Score) -> tuple[Tensor, Tensor]:

@@ -36,6 +36,9 @@ import torch
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
 from ..problem.types import Plan, Terms
+from .torch_neighbours import count_nearer as count_nearer
+from .torch_neighbours import kth_distance as kth_distance
+from .torch_neighbours import reach_of_nearer as reach_of_nearer
 
 NAME = "triton"
 DESCRIPTION = "Triton, fused tiles or kernels around the library's products, CUDA tensors"
@@ -53,7 +56,7 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
         reasons.append("the GPU is older than Ampere (compute capability 8.0)")
     if problem.phi.name not in ("identity", "clamp", "laplace"):
         reasons.append(f"φ {problem.phi.name!r} is not compiled into it")
-    if op not in ("logsumexp", "softplus", "log1m_exp", "step"):
+    if op not in ("logsumexp", "softplus", "log1m_exp", "step", "nearest"):
         reasons.append(f"ψ {op!r} is not compiled into it")
     if max(len(problem.exclude.diagonals), len(problem.exclude.keep)) > MOST_OFFSETS:
         reasons.append(f"more than {MOST_OFFSETS} diagonals to exclude or to keep")

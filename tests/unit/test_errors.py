@@ -22,6 +22,7 @@ FUNCTIONS = {
     "siglip_loss": (jk.siglip_loss, {"image": X, "text": X, "logit_scale": 1.0, "logit_bias": 0.0}),
     "kde_log_density": (jk.kde_log_density, {"query": X, "data": X, "bandwidth": 1.0}),
     "kde_entropy": (jk.kde_entropy, {"z": X, "bandwidth": 1.0}),
+    "knn_entropy": (jk.knn_entropy, {"z": X}),
     "uniformity": (jk.uniformity, {"z": X}),
     "alignment": (jk.alignment, {"x": X, "y": X}),
     "retrieval_metrics": (jk.retrieval_metrics, {"x": X, "y": X}),

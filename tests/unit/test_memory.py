@@ -13,6 +13,7 @@ WORKSPACE = 64 * MIB
 MEASURE = """
 import json, pathlib, sys
 import torch, jessl_kernels as jk
+from jessl_kernels.mi import ksg
 problem, rows, dimensions, backend = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 def run(rows, dimensions):
     torch.manual_seed(0)
@@ -30,8 +31,12 @@ def run(rows, dimensions):
         "rows": lambda: jk.pairwise_logsumexp(x, scale=0.1).sum(),
         "sup_con": lambda: jk.sup_con(x, torch.arange(rows) // 2),
         "few classes": lambda: jk.sup_con(x, torch.arange(rows) % 10),
+        "ksg": lambda: ksg(x, torch.randn_like(x)),
+        "ksg, type 2": lambda: ksg(x, torch.randn_like(x), type=2),
+        "knn_entropy": lambda: jk.knn_entropy(x),
     }[problem]()
-    loss.backward()
+    if loss.requires_grad:
+        loss.backward()
 jk.use_backend(backend).__enter__()
 run(256, 128)  # libraries load their buffers before the count begins
 def peak():  # not ru_maxrss, which a process inherits from the one that started it
@@ -79,6 +84,13 @@ def formula(rows: int, dimensions: int, tensors: float) -> float:
 @pytest.mark.parametrize(("problem", "tensors"), [("rows", 2), ("strips", 4), ("both", 4)])
 def test_reductions_need_16_vectors_and_the_workspace_beyond_inputs_and_gradients(problem, tensors, backend, rows):
     assert growth(problem, rows, backend) < formula(rows, D, tensors)
+
+
+@pytest.mark.parametrize(("backend", "rows"), [("cpu", 50_000), ("chunked", N // 2)])
+@pytest.mark.parametrize("problem", ["ksg", "ksg, type 2", "knn_entropy"])
+def test_nearest_neighbours_need_copies_in_fp64_and_the_workspace(problem, backend, rows):
+    # Six copies of a batch in fp64: of x, of y, of both together, and of these in the order of the tiles.
+    assert growth(problem, rows, backend, dimensions=3) < formula(rows, 3, 2 + 6 * 2)
 
 
 def test_half_precision_is_converted_tile_by_tile():

@@ -62,6 +62,12 @@ template <class R, class V = Vector<R>>
 typename V::Mask operator==(Vector<R> a, Vector<R> b) {
   return {(typename V::Bits)(a.v == b.v)};
 }
+template <class M>
+bool any(M m) {
+  bool some = false;
+  for (unsigned l = 0; l < sizeof(m.v) / sizeof(m.v[0]); ++l) some |= m.v[l] != 0;
+  return some;
+}
 template <class M, class R>
 Vector<R> select(M m, Vector<R> a, Vector<R> b) {
   return m.v ? a.v : b.v;

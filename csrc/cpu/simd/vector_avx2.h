@@ -33,6 +33,7 @@ inline F32 scale_by_power(F32 a, F32 n) {
 inline F64 fma(F64 a, F64 b, F64 c) { return _mm256_fmadd_pd(a.v, b.v, c.v); }
 inline F64 max(F64 a, F64 b) { return _mm256_max_pd(b.v, a.v); }
 inline F64 min(F64 a, F64 b) { return _mm256_min_pd(b.v, a.v); }
+inline bool any(F64::Mask m) { return _mm256_movemask_pd((__m256d)m.v) != 0; }
 inline F64 sqrt(F64 a) { return _mm256_sqrt_pd(a.v); }
 inline F64 abs(F64 a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a.v); }
 inline double sum(F64 a) {

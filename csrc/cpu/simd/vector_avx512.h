@@ -29,6 +29,7 @@ inline F32 scale_within(F32 a, F32 n, F32 least) {
 inline F64 fma(F64 a, F64 b, F64 c) { return _mm512_fmadd_pd(a.v, b.v, c.v); }
 inline F64 max(F64 a, F64 b) { return _mm512_max_pd(b.v, a.v); }
 inline F64 min(F64 a, F64 b) { return _mm512_min_pd(b.v, a.v); }
+inline bool any(__mmask8 m) { return m != 0; }
 inline F64 sqrt(F64 a) { return _mm512_sqrt_pd(a.v); }
 inline F64 abs(F64 a) { return _mm512_abs_pd(a.v); }
 inline __mmask8 operator<(F64 a, F64 b) { return _mm512_cmp_pd_mask(a.v, b.v, _CMP_LT_OQ); }

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "cpu/simd/simd_level.h"
+#include "cpu/tile/near.h"
 #include "pairwise/problem.h"
 
 namespace jessl {
@@ -119,10 +120,12 @@ struct TileOps {
   void (*add_rows)(Rows<Real> from, std::int64_t count, std::int64_t D, Real* to);
 };
 
-// One table for each real type; one such pair for each instruction set, from a file of its own.
+// One table for each real type, and one for near points; a set of them for each instruction set, from a file of its
+// own.
 struct Tables {
   TileOps<float> f32;
   TileOps<double> f64;
+  NearOps near;
 };
 extern const Tables avx2_tables, avx512_tables;
 const Tables& tables_of(Level level);

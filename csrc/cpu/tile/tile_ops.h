@@ -9,6 +9,7 @@
 #endif
 
 #include "cpu/tile/absorb.h"
+#include "cpu/tile/near_ops.h"
 #include "cpu/tile/score.h"
 #include "cpu/tile/score_grad.h"
 #include "cpu/tile/tile_backward.h"
@@ -22,7 +23,7 @@ constexpr TileOps<typename V::Real> table() {
           linear<V>,     tilted<V>,    score_grad<V>, absorb_psi<V>,     score_grad_from_terms<V>,
           combine<V>,    sum_tile<V>,  dot_t<V>,      tile_backward<V>,  add_rows<V>};
 }
-constexpr Tables tables = {table<F32>(), table<F64>()};
+constexpr Tables tables = {table<F32>(), table<F64>(), {keep_near<F64>, count_near<F64>, reach_of_near<F64>}};
 
 }  // namespace
 }  // namespace jessl
