@@ -25,7 +25,7 @@ from .functional import (
     uniformity,
 )
 from .gradient_cache import cached_backward
-from .mi import knn_entropy
+from .mi.neighbours import knn_entropy
 from .pairwise import pairwise_logsumexp, pairwise_sum, pairwise_topk, row_grads, row_loss, row_sums
 from .problem import phi
 from .problem.exclude import Exclude

@@ -5,14 +5,14 @@ bound       a bound by its name, as a number with standard error and cap
 Objective   the same as a module, whose loss trains a critic
 bounds      each bound as a function of a critic's scores
 critics     InnerProduct, Bilinear, Separable, Joint, OfBlocks, or one of your own; Gaussian: the model q(y|x) of CLUB
-ksg, knn_entropy   from distances of nearest neighbours, without a critic
+ksg         an estimate from distances of nearest neighbours, without a critic
 """
 
 from . import bounds, critics
 from .conditional import Gaussian, club, log_likelihood
 from .critics import Bilinear, Critic, InnerProduct, Joint, OfBlocks, Separable
 from .estimate import estimate
-from .neighbours import knn_entropy, ksg
+from .neighbours import ksg
 from .objectives import Bound, Objective, bound
 from .result import Estimate
 from .scores import DotScores
@@ -34,7 +34,6 @@ __all__ = [
     "club",
     "critics",
     "estimate",
-    "knn_entropy",
     "ksg",
     "log_likelihood",
 ]
