@@ -71,7 +71,7 @@ def train(
     while True:
         _all_finite(losses, step, advice)
         losses.clear()
-        # A copy, so that an evaluation leaves no trace: MINE keeps a moving average of the batches that it sees.
+        # A copy: it may be the best state, which later steps must not change.
         candidate = copy.deepcopy(objective).eval()
         found, held = (candidate.value(x, y, batch_size) for x, y in (seen, stopping))
         history.append(Point(step, found.value, held.value))

@@ -88,6 +88,8 @@ def test_patience_ends_the_training_and_the_best_state_is_taken():
     assert [point.step for point in found.history] == list(range(0, found.steps + 1, every))
     assert found.stopped_early and found.best_step == found.steps - 2 * every
     assert found.best_step == max(found.history, key=lambda point: point.stopping).step
+    shorter = mi.estimate(X, Y, batch_size=50, max_steps=found.best_step, learning_rate=1e-2)
+    assert shorter.value == found.value and shorter.history == found.history[:-2]
 
 
 def test_the_splits_are_of_different_pairs_and_what_is_held_out_is_whole_blocks():
@@ -160,16 +162,6 @@ def test_options_of_the_objective_pass_through():
     assert isinstance(mi.estimate(X, Y, "tuba", **few).objective.baseline, nn.Sequential)
 
 
-def test_mine_keeps_no_trace_of_the_pairs_it_is_evaluated_on():
-    """Its moving average would otherwise enter the gradients, and more evaluations would change the training."""
-    found = mi.estimate(X, Y, "mine", batch_size=50, max_steps=1)
-    objective = found.objective
-    assert found.best_step == 1
-    average = objective.log_average.clone()
-    mi.estimate(X, Y, "mine", critic=objective.critic, batch_size=50, max_steps=1)
-    assert objective.log_average.equal(average)
-
-
 class Wrong(Dots):
     def forward(self, x, y):
         return super().forward(x, y)[:, :1]
@@ -218,25 +210,25 @@ def test_bad_input_is_named(case):
         mi.estimate(**{"x": X, "y": Y, "batch_size": 50, "max_steps": 1, **options})
 
 
-class Then(Dots):
-    """Something happens at a step of the training."""
+class Then(mi.Critic):
+    """Inner products, until something happens to them at a step of the training."""
 
     def __init__(self, step, happens):
         super().__init__()
-        self.at, self.happens = step, happens
+        self.at, self.happens, self.scale = step, happens, nn.Parameter(torch.tensor(0.1))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, x, y):
-        self.count += self.training and x.shape[0] == 50
-        return self.happens(super().forward(x, y)) if self.count == self.at else super().forward(x, y)
+    def forward(self, x, y, negatives="others"):
+        self.count += self.training
+        scale = self.happens(self.scale) if self.training and self.count == self.at else self.scale
+        return mi.DotScores(scale * x, y, negatives=negatives)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_is_an_error_naming_the_step_and_a_remedy(value):
-    critic = mi.OfBlocks(Then(5, lambda s: s * value), most=10_000)
-    critic._pairs = lambda x, y: critic.f.scale * (x * y).sum(dim=1)
-    with pytest.raises(RuntimeError, match=r"the loss is .* at step \d: try a smaller learning_rate \(it was 0.003\)"):
-        mi.estimate(X, Y, "dv", critic, **SMALL)
+@pytest.mark.parametrize("step", [5, 15, 38])
+def test_a_loss_that_is_not_finite_is_an_error_naming_the_step_and_a_remedy(step):
+    match = rf"the loss is nan at step {step}: try a smaller learning_rate \(it was 0.003\)"
+    with pytest.raises(RuntimeError, match=match):
+        mi.estimate(X, Y, critic=Then(step, lambda scale: scale * math.nan), **SMALL)
 
 
 def test_training_with_a_rate_far_too_large_is_an_error_and_never_a_nan():
@@ -245,7 +237,7 @@ def test_training_with_a_rate_far_too_large_is_an_error_and_never_a_nan():
 
 
 def test_an_interruption_passes_through():
-    def interrupt(scores):
+    def interrupt(scale):
         raise KeyboardInterrupt
 
     before = torch.random.get_rng_state()
