@@ -19,7 +19,7 @@ from ..literals import Negatives
 from .blocks import BlockScores
 from .scores import DotScores, Scores
 
-BLOCK_BYTES = 64 << 20  # of what a block's graph keeps, estimated
+BLOCK_BYTES = 8 << 20  # of what a block's graph keeps, estimated: larger ones leave the caches, smaller ones are many
 UNKNOWN_WIDTH = 1024  # numbers that a module of one's own is taken to keep for each pair
 FEW = 32  # rows of the blocks of which only the diagonal, the pairs themselves, is wanted
 
