@@ -81,7 +81,6 @@ def run_times():
     return {task.name: int((task / "schedstat").read_text().split()[0]) for task in TASKS.iterdir()}
 
 
-@pytest.mark.serial  # with the cores taken by others a thread might get no share
 @pytest.mark.skipif(not TASKS.exists(), reason="threads of a process are looked at in /proc")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_call_runs_on_as_many_threads_as_torch_is_told(threads, monkeypatch):
