@@ -47,18 +47,16 @@ help:
 demo: $(VENV)/demo.stamp
 	$(BIN)/python examples/train_two_views.py $(DEMO_ARGS)
 
-# The serial tests run first, so that the last summary is that of the many parallel tests.
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -m "serial and not nightly"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not serial and not nightly" -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not nightly" -n $(WORKERS)
 
 # The GPU kernels' machine code from the oldest supported Triton, which is installed beside that of .venv.
 test-oldest-triton: $(VENV)/test.stamp $(VENV)/triton-$(OLDEST_TRITON).stamp
 	PYTHONPATH=$(VENV)/triton-$(OLDEST_TRITON) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/gpu/test_compiled.py tests/gpu/test_variants.py -k "not exponential"
 
-# All tests but those of the triton backend, which need the Triton of .venv.
+# The tests of `make test` but for those of the triton backend, which need the Triton of .venv.
 test-torch: $(OTHER).stamp
-	PYTHONPATH=. OMP_NUM_THREADS=1 $(OTHER)/bin/python -m pytest -n $(WORKERS) -m "not serial" -k "not triton" tests/unit tests/property tests/peers
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(OTHER)/bin/python -m pytest -n $(WORKERS) -m "not nightly" -k "not triton" tests/unit tests/property tests/peers
 
 # One wheel for each Python serves every torch, since csrc is compiled without torch's headers. It is built from the source
 # distribution, and tested in an environment and a folder of its own, where the source tree cannot be imported.

@@ -22,7 +22,7 @@ from PIL import Image
 
 from .contenders import RIVALS, contender
 from .problems import LOSSES, PROBLEMS
-from .rows import MACHINE, RECOMPUTED, Row
+from .rows import MACHINE, RECOMPUTED, Row, time_text
 
 # What one e^t costs in lane operations: the instructions of exp_over in csrc/cpu/simd/math.h, AVX-512.
 EXP = 13
@@ -281,7 +281,7 @@ def _log_time(axes: Axes) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(numticks=12))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _seconds(v)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: time_text(v)))
 
 
 def _sizes(axes: Axes, sizes: list[int], text: Callable[[int], str] | None = None) -> None:
@@ -295,9 +295,3 @@ def _sizes(axes: Axes, sizes: list[int], text: Callable[[int], str] | None = Non
 
 def _rows(N: int) -> str:
     return f"{N // 1024}k" if N >= 1024 and N % 1024 == 0 else str(N)
-
-
-def _seconds(value: float) -> str:
-    if value < 0.999e-3:
-        return f"{value * 1e6:.3g} µs"
-    return f"{value * 1e3:.3g} ms" if value < 0.999 else f"{value:.3g} s"

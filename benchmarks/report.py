@@ -9,7 +9,7 @@ from pathlib import Path
 from .charts import EXP, roof_seconds
 from .contenders import contender
 from .problems import OTHERS, PROBLEMS, pairs, unit_pairs
-from .rows import MACHINE, Row
+from .rows import MACHINE, Row, time_text
 
 LARGE = 16_384
 EVEN = 1.1  # within this the two sides are even: a tenth of medians is what a busy machine moves
@@ -261,17 +261,6 @@ def _lost(found: list[Row]) -> str:
 def _left(left: list[Row]) -> str:
     sizes = ", ".join(f"`{row.problem}` {row.N:,} × {row.D} {SHORT[row.dtype]}" for row in left)
     return f"## Not run\n\nNo time was left for: {sizes}." if left else ""
-
-
-def time_text(seconds: float | None) -> str:
-    """Three figures with a unit."""
-    if seconds is None:
-        return "–"
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.0f} µs"
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms" if seconds < 0.9995 else "1.00 s"
-    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
 
 
 def seconds_text(row: Row | None) -> str:

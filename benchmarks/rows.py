@@ -154,3 +154,13 @@ def read_csv(path: Path) -> list[Row]:
 
     with path.open(newline="") as file:
         return [Row(**{name: value(name, text) for name, text in line.items()}) for line in csv.DictReader(file)]
+
+
+def time_text(seconds: float | None) -> str:
+    """Three figures with a unit."""
+    if seconds is None:
+        return "–"
+    for unit, parts in (("s", 1), ("ms", 1e3)):
+        if seconds * parts >= 0.9995:
+            return f"{seconds * parts:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"

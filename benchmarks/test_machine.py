@@ -20,8 +20,8 @@ from benchmarks.device import Cpu
 from benchmarks.log import Log, open_log, read
 from benchmarks.problems import INFORMATION, LOSSES, PROBLEMS, QUEUE, errors, evaluate, in_double
 from benchmarks.processes import ROOT, Limits, supervise
-from benchmarks.report import markdown, time_text
-from benchmarks.rows import percentile, read_csv, rows, write_csv
+from benchmarks.report import markdown
+from benchmarks.rows import percentile, read_csv, rows, time_text, write_csv
 from benchmarks.run import run, why_hopeless
 from jessl_kernels.literals import BOUND_NAMES
 
@@ -194,7 +194,7 @@ def test_percentiles_lie_between_the_ordered_numbers():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(None, "–"), (2e-5, "20 µs"), (0.01234, "12.3 ms"), (0.9999, "1.00 s"), (61.23, "61.2 s")]
+    ("seconds", "text"), [(None, "–"), (2e-5, "20 µs"), (0.01234, "12.3 ms"), (0.9999, "1 s"), (61.23, "61.2 s")]
 )
 def test_times_have_three_figures(seconds, text):
     assert time_text(seconds) == text
@@ -292,7 +292,6 @@ def test_the_queue_has_as_many_columns_as_it_says():
     assert PROBLEMS["queue"].flops(2, 3) == 2 * 2 * 2 * QUEUE * 3
 
 
-@pytest.mark.serial
 def test_tiny_grid_from_end_to_end(tmp_path, monkeypatch):
     # Without torch.compile and the rates of the machine, which take longer than all the rest.
     monkeypatch.setattr(cells, "quick", lambda: [cells.cell("sup_con", N, 128, compilers=False) for N in (64, 512)])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import platform
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 
 import jessl_kernels as jk
@@ -20,9 +21,7 @@ import jessl_kernels as jk
 # The concentration of the published entropy estimates (arXiv 2307.10907). A kernel this wide sees the whole sphere.
 CONCENTRATION = 10.0
 PROBE_STEPS, PROBE_L2 = 50, 1e-4
-NAMES = {"matrix": "matrix form", "package": "jessl_kernels"}
-COLORS = {"package": "#1f5fa8", "matrix": "#d9822b", "pixels": "#b8b8b8", "untrained encoder": "#7f9fbf"}
-COLORS["trained encoder"] = COLORS["package"]
+COLORS = {"pixels": "#b8b8b8", "untrained encoder": "#7f9fbf", "trained encoder": "#1f5fa8"}
 
 
 def probe_halves(train: Tensor, test: Tensor, train_labels: Tensor, test_labels: Tensor) -> dict[str, float]:
@@ -88,6 +87,16 @@ def environment() -> dict[str, Any]:
     }
 
 
+def peak_memory_mib() -> float:
+    """The most memory this process has held so far: its resident set."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, whose ru_maxrss would also count what the process had held that started this one
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
 def chance(settings: dict[str, Any]) -> float | None:
     """The loss of equal scores, the log of the number of candidates; None for SigLIP, which chooses among none."""
     pairs = settings["batch_size"]
@@ -97,7 +106,7 @@ def chance(settings: dict[str, Any]) -> float | None:
 
 def show(console: Console, results: dict[str, Any]) -> None:
     """Print the tables."""
-    console.print(_training_table(results), _probe_table(results), _representation_table(results), _cost_table(results))
+    console.print(_training_table(results), _probe_table(results), _representation_table(results))
 
 
 def _training_table(results: dict[str, Any]) -> Table:
@@ -153,37 +162,6 @@ def _representation_table(results: dict[str, Any]) -> Table:
     return table
 
 
-def _cost_table(results: dict[str, Any]) -> Table:
-    cost, settings = results["cost"], results["settings"]
-    limit = f"{cost['limit_gib']:.3g} GiB of address space, {cost['timeout_s']} s"
-    table = Table("pairs", title=f"{settings['loss']}, value and gradient, D = {settings['dim']}; limit {limit}")
-    for name in NAMES.values():
-        table.add_column(f"{name}: seconds", justify="right")
-        table.add_column("peak MiB", justify="right")
-    by_pairs = [{row["pairs"]: row for row in cost[contender]} for contender in NAMES]
-    for pairs in sorted({pairs for rows in by_pairs for pairs in rows}):
-        table.add_row(f"{pairs:,}", *(cell for rows in by_pairs for cell in _cost_cells(rows.get(pairs))))
-    failures = (f"{name} at {row['pairs']:,}: {row['error']}" for name, row in _rows(cost) if "error" in row)
-    table.caption = Text("\n".join(failures))  # as text: rich would take the brackets of a message for markup
-    return table
-
-
-def _rows(cost: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return [(name, row) for name in NAMES for row in cost[name]]
-
-
-def _cost_cells(row: dict[str, Any] | None) -> tuple[str, str]:
-    if row is None:
-        return "not run", ""
-    if "error" in row:
-        return _short(row["error"]), ""
-    return f"{row['seconds']:.3f}", f"{row['peak_mib']:,.0f}"
-
-
-def _short(error: str) -> str:
-    return error.partition(":")[0] if error.startswith("out of memory") else error
-
-
 def save(out: Path, results: dict[str, Any]) -> None:
     """report.json and report.png in `out`."""
     out.mkdir(parents=True, exist_ok=True)
@@ -192,7 +170,7 @@ def save(out: Path, results: dict[str, Any]) -> None:
 
 
 def draw(path: Path, results: dict[str, Any]) -> None:
-    """Four panels: loss, probe, memory and time of the loss."""
+    """Two panels: loss and probe."""
     import matplotlib
 
     matplotlib.use("Agg")  # no display needed
@@ -205,11 +183,9 @@ def draw(path: Path, results: dict[str, Any]) -> None:
         "font.size": 10,
     }
     with plt.rc_context(style):
-        figure, ((loss, bars), (memory, seconds)) = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+        figure, (loss, bars) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
         _draw_loss(loss, results)
         _draw_probe(bars, results)
-        _draw_memory(memory, results["cost"])
-        _draw_seconds(seconds, results["cost"])
         figure.savefig(path, dpi=130)
         plt.close(figure)
 
@@ -217,7 +193,7 @@ def draw(path: Path, results: dict[str, Any]) -> None:
 def _draw_loss(axes: Any, results: dict[str, Any]) -> None:
     settings = results["settings"]
     values = [row["loss"] for row in results["training"]["history"]]
-    axes.plot(range(1, len(values) + 1), values, color=COLORS["package"], linewidth=2)
+    axes.plot(range(1, len(values) + 1), values, color=COLORS["trained encoder"], linewidth=2)
     axes.set(title=f"{settings['loss']}, {settings['batch_size']:,} pairs a step", xlabel="step", ylabel="loss (nats)")
     level = chance(settings)
     if level is not None:
@@ -246,45 +222,3 @@ def _draw_probe(axes: Any, results: dict[str, Any]) -> None:
     axes.set_xticks(range(len(places)), places)
     axes.set(title="linear probe: error on the test digits (%)")
     axes.legend(frameon=False)
-
-
-def _draw_memory(axes: Any, cost: dict[str, Any]) -> None:
-    limit = cost["limit_gib"] * 1024
-    _draw_cost(axes, cost, "peak_mib", failure_height=limit)
-    axes.axhline(limit, color="0.5", linestyle=":", linewidth=1)
-    axes.annotate(f"limit {cost['limit_gib']:.3g} GiB", (0.01, limit), (0, 4), axes.get_yaxis_transform(),
-                  textcoords="offset points", color="0.4")  # fmt: skip
-    axes.set_title("peak memory added by one loss step")
-    ticks = [4**power for power in range(10) if axes.get_ylim()[0] <= 4**power <= limit]
-    axes.set_yticks(ticks, [f"{mib // 1024} GiB" if mib >= 1024 else f"{mib} MiB" for mib in ticks])
-    axes.set_ylim(top=2 * limit)
-
-
-def _draw_seconds(axes: Any, cost: dict[str, Any]) -> None:
-    longest = max((row["seconds"] for _, row in _rows(cost) if "error" not in row), default=1.0)
-    _draw_cost(axes, cost, "seconds", failure_height=2 * longest)  # the time of a failure means nothing
-    axes.set_ylim(top=5 * longest)
-    axes.set_title("time of one loss step, value and gradient")
-    axes.yaxis.set_major_formatter(lambda seconds, _: f"{seconds:g} s")
-
-
-def _draw_cost(axes: Any, cost: dict[str, Any], key: str, failure_height: float) -> None:
-    """Both contenders' `key` over the number of pairs, and a cross where one failed."""
-    for name, title in NAMES.items():
-        points = [(row["pairs"], row[key]) for row in cost[name] if "error" not in row]
-        color = COLORS[name]
-        axes.loglog([x for x, _ in points], [y for _, y in points], "o-", color=color, label=title, linewidth=2)
-        for row in cost[name]:
-            if "error" in row:
-                failure = (row["pairs"], failure_height)
-                if points:
-                    axes.plot(*zip(points[-1], failure, strict=True), ":", color=color)
-                axes.plot(*failure, "X", color=color, markersize=11, clip_on=False)
-                axes.annotate(_short(row["error"]), failure, (0, 9), textcoords="offset points", ha="center",
-                              color=color, weight="bold")  # fmt: skip
-    sizes = sorted({row["pairs"] for _, row in _rows(cost)})
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axes.minorticks_off()
-    axes.set_xlabel("pairs")
-    axes.grid(axis="y", color="0.9")
-    axes.legend(frameon=False, loc="lower right")

@@ -10,8 +10,8 @@ bound log K − loss on the mutual information of the views cannot pass log K. S
     Ctrl-C, and the same command again                    continues where it stopped, to the same result
 
 To make this your own, replace `Encoder`, the batch in `train` and perhaps an entry in `LOSSES`. The lines that matter
-are the call of `jk.cached_backward`. Beside this file, mnist_halves.py reads the data, report.py probes, tabulates and
-draws, and loss_cost.py measures the loss against its matrix form.
+are the call of `jk.cached_backward`. Beside this file, mnist_halves.py reads the data, and report.py probes, tabulates and
+draws. `make report` measures the loss against its matrix form.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import loss_cost
 import mnist_halves
 import report
 import torch
@@ -156,7 +155,7 @@ class Run:
 
     def save(self) -> None:
         """Write beside the old checkpoint, then replace it: a crash while writing leaves the old one whole."""
-        self.peak_mib = max(self.peak_mib, loss_cost.peak_memory_mib())
+        self.peak_mib = max(self.peak_mib, report.peak_memory_mib())
         state = {
             "settings": asdict(self.settings),
             "step": self.step,
@@ -315,7 +314,7 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="A short run: 8 steps, and less of the rest.")] = False,
     data: Annotated[Path | None, typer.Option(help="Another mnist.pkl.gz than the installed one.")] = None,
 ) -> None:
-    """Train a two-view encoder on MNIST halves, probe it, and measure what the loss costs."""
+    """Train a two-view encoder on MNIST halves, and probe it."""
     out = out or Path("runs") / (loss + ("-quick" if quick else ""))
     check_choices(loss, backend)
     try:
@@ -353,7 +352,6 @@ def main(
             train_set = mnist_halves.Digits(*(part[:10_000] for part in train_set))
         probed, measured = evaluate(run, train_set, test_set)
 
-    console.print("cost of the loss, as a matrix and as this package does it, each in a process of its own …")
     results = {
         "settings": asdict(settings),
         "environment": report.environment(),
@@ -365,7 +363,6 @@ def main(
         },
         "probe": probed,
         "representation": measured,
-        "cost": loss_cost.compare(loss, dim, backend, quick=quick),
     }
     report.show(console, results)
     report.save(out, results)

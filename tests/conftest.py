@@ -8,8 +8,11 @@ import zlib
 import pytest
 import torch
 
+import jessl_kernels as jk
+from jessl_kernels.backends import cpu
 from jessl_kernels.native import native_status
 from tests import executor
+from tests.skipping import Counting
 
 os.environ["JESSL_POISON"] = "1"  # read once, when the core first takes scratch memory
 
@@ -88,6 +91,23 @@ def at_level(level, monkeypatch):
     if level not in native_status().info["simd_cpu"].split():
         pytest.skip(f"this processor does not run {level}")
     monkeypatch.setenv("JESSL_SIMD", level)
+
+
+@pytest.fixture
+def cpu_backend():
+    """The cpu backend computes, and the test may change the number of threads."""
+    threads = torch.get_num_threads()
+    with jk.use_backend("cpu"):
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def core(monkeypatch):
+    """The C++ core; its `tiles` are those of its last call."""
+    counting = Counting(cpu._core)
+    monkeypatch.setattr(cpu, "_core", counting)
+    return counting
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from tests.yardstick import judge
 
 if not native_status().available:
     pytest.skip(native_status().reason, allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("cpu_backend")
 
 # Enough work for 8 threads, and 8 strips. Products never read rows of 24 dimensions in place, as they do rows of 32.
 N, D = 700, 24
@@ -37,14 +38,6 @@ LOSSES = {
     "uniformity": lambda x, y: jk.uniformity(torch.cat([x, y])),
 }
 losses = pytest.mark.parametrize("loss", LOSSES)
-
-
-@pytest.fixture(autouse=True)
-def _cpu_backend():
-    threads = torch.get_num_threads()
-    with jk.use_backend("cpu"):
-        yield
-    torch.set_num_threads(threads)
 
 
 def answers(loss: str, d: int = D) -> list[torch.Tensor]:
@@ -88,7 +81,6 @@ def run_times():
     return {task.name: int((task / "schedstat").read_text().split()[0]) for task in TASKS.iterdir()}
 
 
-@pytest.mark.serial  # with the cores taken by others a thread might get no share
 @pytest.mark.skipif(not TASKS.exists(), reason="threads of a process are looked at in /proc")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_call_runs_on_as_many_threads_as_torch_is_told(threads, monkeypatch):
@@ -248,7 +240,6 @@ def test_views_of_one_tensor_with_other_strides_are_other_keys():
     torch.testing.assert_close(jk.pairwise_logsumexp(z[:, :64], z[:, ::2]), truth.float())
 
 
-@pytest.mark.serial
 def test_more_pairs_than_31_bits_can_count():
     n = 50_000  # 2.5e9 pairs
     x = torch.linspace(-2, 2, n)[:, None]

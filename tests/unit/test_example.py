@@ -68,6 +68,7 @@ MORE = [
     (("--backend", "fast"), "name is 'fast', must be one of"),
     (("--dim", "1"), "Invalid value for '--dim'"),
     (("--out", "{data}/runs"), "--out {data}/runs cannot be made"),
+    (("--batch-size", "5000"), "--batch-size is 5000, must be at most"),
 ]
 
 
@@ -75,7 +76,6 @@ MORE = [
     ("options", "message"),
     [
         *(pytest.param(*case, marks=pytest.mark.nightly) for case in MORE),
-        (("--batch-size", "5000"), "--batch-size is 5000, must be at most"),
         (("--lr", "1e9"), "try a smaller --lr"),
     ],
 )

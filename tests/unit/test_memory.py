@@ -1,13 +1,14 @@
 """The process may grow by inputs, gradients, a few vectors and the workspace, but by no N×N matrix."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-N, D = 32768, 128
+N, D = 8192, 128  # a matrix of 256 MiB, four times the workspace
 MIB = 2**20
 WORKSPACE = 64 * MIB
 MEASURE = """
@@ -48,10 +49,10 @@ print(json.dumps(peak() - before))
 """
 
 
-pytestmark = [
-    pytest.mark.serial,
-    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory of a process is read from /proc"),
-]
+# Each measurement is of a process of its own, which other processes do not change.
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="peak memory of a process is read from /proc"
+)
 
 
 def growth(problem: str, rows: int, backend: str = "cpu", dimensions: int = D) -> float:
@@ -61,18 +62,17 @@ def growth(problem: str, rows: int, backend: str = "cpu", dimensions: int = D) -
         capture_output=True,
         text=True,
         check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},  # each thread has scratch memory
     )
     return json.loads(done.stdout) * 1024
 
 
-@pytest.mark.parametrize(
-    ("backend", "rows"),
-    [("cpu", N), ("chunked", N // 2), pytest.param("chunked", N, marks=pytest.mark.nightly)],
-)
+@pytest.mark.parametrize(("rows", "limit"), [(N, 128), pytest.param(4 * N, 400, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("backend", ["cpu", "chunked"])
 @pytest.mark.parametrize("problem", ["nt_xent", "clip_loss", "kde_entropy"])
-def test_loss_and_gradient_stay_under_400_mib(problem, backend, rows):
-    # One matrix of scores would be 1024 MiB, or 4096.
-    assert growth(problem, rows, backend) < 400 * MIB
+def test_loss_and_gradient_hold_no_matrix_of_scores(problem, backend, rows, limit):
+    # One matrix of scores would be 256 MiB at the least, or 4096.
+    assert growth(problem, rows, backend) < limit * MIB
 
 
 def formula(rows: int, dimensions: int, tensors: float) -> float:
@@ -80,7 +80,8 @@ def formula(rows: int, dimensions: int, tensors: float) -> float:
     return tensors * rows * dimensions * 4 + 16 * (rows + rows) * 4 + WORKSPACE
 
 
-@pytest.mark.parametrize(("backend", "rows"), [("cpu", N), ("chunked", N // 2)])
+@pytest.mark.parametrize("rows", [N, pytest.param(4 * N, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("backend", ["cpu", "chunked"])
 @pytest.mark.parametrize(("problem", "tensors"), [("rows", 2), ("strips", 4), ("both", 4)])
 def test_reductions_need_16_vectors_and_the_workspace_beyond_inputs_and_gradients(problem, tensors, backend, rows):
     assert growth(problem, rows, backend) < formula(rows, D, tensors)
@@ -95,7 +96,7 @@ def test_nearest_neighbours_need_copies_in_fp64_and_the_workspace(problem, backe
 
 def test_half_precision_is_converted_tile_by_tile():
     """Two bytes for each number of an input, four for its gradient, and two for the gradient in the input's dtype."""
-    assert growth("both, bf16", 4096, dimensions=4096) < formula(4096, 4096, 4)
+    assert growth("both, bf16", 2048, dimensions=8192) < formula(2048, 8192, 4)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_two_views_and_further_negatives_are_not_joined_to_one_tensor(problem, t
 
 @pytest.mark.parametrize("problem", ["sup_con", "few classes"])
 def test_rows_are_put_in_the_order_of_their_labels_without_a_copy(problem):
-    rows, dimensions = 4096, 4096  # 64 MiB, as much as the workspace
+    rows, dimensions = 2048, 8192  # 64 MiB, as much as the workspace
     assert growth(problem, rows, dimensions=dimensions) < formula(rows, dimensions, 2)
 
 
@@ -123,11 +124,11 @@ def test_strips_and_tiles_of_very_many_dimensions_fit_the_workspace(problem, ten
 
 
 def test_memory_grows_with_rows_and_not_with_their_square():
-    small, large = growth("rows", N // 4), growth("rows", N // 2)
+    small, large = growth("rows", N), growth("rows", 2 * N)
     # Twice the rows may at most double the linear memory; a square would add 768 MiB here.
     assert large - small < 100 * MIB
 
 
 def test_the_measurement_sees_a_matrix():
-    # A matrix of scores takes 1 GiB; the tests above rely on noticing it.
-    assert growth("matrix", N // 2) > 1000 * MIB
+    # A matrix of scores takes 256 MiB; the tests above rely on noticing it.
+    assert growth("matrix", N) > 250 * MIB

@@ -10,12 +10,7 @@ from tests.yardstick import judge
 
 if not native_status().available:
     pytest.skip(native_status().reason, allow_module_level=True)
-
-
-@pytest.fixture(autouse=True)
-def _cpu_backend():
-    with jk.use_backend("cpu"):
-        yield
+pytestmark = pytest.mark.usefixtures("cpu_backend")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

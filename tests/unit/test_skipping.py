@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import jessl_kernels as jk
-from jessl_kernels.backends import cpu
 from jessl_kernels.native import native_status
-from tests.skipping import Counting, answers, clusters
+from tests.skipping import answers, clusters
 
 if not native_status().available:
     pytest.skip(native_status().reason, allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("cpu_backend")
 
 N = 1500  # eight tiles along a row
 ROUNDING = 1e-11  # the rounding of fp64 sums over thousands of scores up to some hundred
@@ -38,21 +38,6 @@ POINTS = {"clusters": clusters, "sorted": ordered, "uniform": uniform}
 def unit_clusters(n, D, seed, count=12):
     """Unit vectors around a few directions: embeddings of a trained encoder."""
     return torch.nn.functional.normalize(clusters(n, D, seed, spread=4.0, count=count), dim=1)
-
-
-@pytest.fixture
-def core(monkeypatch):
-    counting = Counting(cpu._core)
-    monkeypatch.setattr(cpu, "_core", counting)
-    return counting
-
-
-@pytest.fixture(autouse=True)
-def _cpu_backend():
-    threads = torch.get_num_threads()
-    with jk.use_backend("cpu"):
-        yield
-    torch.set_num_threads(threads)
 
 
 def matrix_rows(s):

@@ -6,30 +6,15 @@ import pytest
 import torch
 
 import jessl_kernels as jk
-from jessl_kernels.backends import cpu
 from jessl_kernels.native import native_status
 from tests import cases
-from tests.skipping import Counting, answers, clusters
+from tests.skipping import answers, clusters
 
 if not native_status().available:
     pytest.skip(native_status().reason, allow_module_level=True)
+pytestmark = pytest.mark.usefixtures("cpu_backend")
 
 N = 1500  # eight tiles along a row
-
-
-@pytest.fixture
-def core(monkeypatch):
-    counting = Counting(cpu._core)
-    monkeypatch.setattr(cpu, "_core", counting)
-    return counting
-
-
-@pytest.fixture(autouse=True)
-def _cpu_backend():
-    threads = torch.get_num_threads()
-    with jk.use_backend("cpu"):
-        yield
-    torch.set_num_threads(threads)
 
 
 RUNS = {
