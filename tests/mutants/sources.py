@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,12 +67,10 @@ def reached(kernel: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def digest(function: str) -> str:
-    """Of the function's code, whatever its docstring, its comments and its line breaks."""
-    node = functions()[function].node
+def code(node: ast.FunctionDef) -> str:
+    """Without its docstring, its comments and its line breaks."""
     body = node.body[1:] if ast.get_docstring(node) else node.body
-    code = ast.unparse(ast.FunctionDef(node.name, node.args, body, node.decorator_list, lineno=1))
-    return hashlib.sha256(code.encode()).hexdigest()[:8]
+    return ast.unparse(ast.FunctionDef(node.name, node.args, body, node.decorator_list, lineno=1))
 
 
 def _is_jit(node: ast.stmt) -> bool:
