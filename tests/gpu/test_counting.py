@@ -1,5 +1,7 @@
-"""What a loss costs on a GPU, counted: the products and exponentials that the documents state."""
+"""What a loss costs on a GPU, counted: the products and exponentials that the documents state, and the time they imply."""
 
+import csv
+import math
 from collections.abc import Callable
 from unittest import mock
 
@@ -14,7 +16,8 @@ from torch import Tensor
 import jessl_kernels as jk
 from jessl_kernels.backends import WORKSPACE
 from jessl_kernels.triton import launch
-from tests.gpu.counting import Work, counting, pretended, total
+from tests.gpu.counting import Step, Work, counting, pretended, total
+from tests.gpu.modelled import RESULTS, measured_rates, modelled_seconds
 
 TEMPERATURE = 0.07
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -78,3 +81,26 @@ def test_no_kernel_of_a_fused_loss_moves_a_matrix():
     for name in SWEEPS[:2]:
         assert 0 < work[name].memory < 4 * embeddings, name
     assert total(work).launches < 30
+
+
+def test_each_step_takes_as_long_as_its_busiest_resource():
+    rates = {"bf16": 100.0, "memory": 10.0, "launch": 1.0}
+    product, copy = Step({"bf16": 300.0}, memory=10.0, launches=1), Step(memory=40.0, launches=2)
+    assert modelled_seconds({"product": product, "copy": copy}, rates) == 3.0 + 4.0
+    assert modelled_seconds({"product": product, "copy": copy}, {"launch": 1.0}) == 1.0 + 2.0
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "clip_loss", "nt_xent", "siglip_loss"])
+def test_no_measured_time_is_below_the_modelled_one(loss):
+    """The report's kernels made the same products; a wrong unit of a rate would show."""
+    with RESULTS.open() as file:
+        rows = [row for row in csv.DictReader(file) if (row["problem"], row["contender"]) == (loss, "ours")]
+    times = {int(row["N"]): float(row["seconds"]) for row in rows if (row["D"], row["dtype"]) == ("128", "bfloat16")}
+    assert max(times) >= 65_536
+    work = executed(loss, 256, 128)
+    for N, seconds in times.items():
+        pairs = {
+            name: Step({unit: f * (N / 256) ** 2 for unit, f in step.flops.items()}) for name, step in work.items()
+        }
+        modelled = modelled_seconds(pairs, measured_rates())
+        assert math.isfinite(seconds) and 0 < modelled < seconds, (N, modelled, seconds)
