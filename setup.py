@@ -1,8 +1,7 @@
 """Builds jessl_kernels._native with ninja; an extension that cannot be built never stops the install.
 
-The package computes the same without the extension, only slower. So a failure here is printed, which pip shows with
--v, and written to jessl_kernels/_native_status.json. jessl_kernels/native.py reads it: the first computation warns, and
-`jk.backends()` names the missing part.
+The package computes the same without the extension, only slower. So a failure here is told once to whoever installs, and written
+to jessl_kernels/_native_status.json. jessl_kernels/native.py reads it, and `jk.backends()` names the missing part.
 Nothing here imports torch: the native core is compiled without torch headers and serves every version of torch.
 
 CXX, CXXFLAGS and LDFLAGS are honoured. `python setup.py build_ext --inplace` rebuilds only what changed.
@@ -10,6 +9,7 @@ CXX, CXXFLAGS and LDFLAGS are honoured. `python setup.py build_ext --inplace` re
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -20,8 +20,10 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.dist_info import dist_info
 
 ROOT = Path(__file__).resolve().parent
 RECORD = "_native_status.json"
@@ -60,7 +62,7 @@ class BuildNative(build_ext):
             compile_with_ninja(ext, library, Path(self.build_temp).resolve())
         except (NotBuilt, OSError) as failure:  # OSError: the ninja package without its program
             reason = str(failure)
-            print(f"jessl_kernels installs without its compiled core: {reason}. {WITHOUT_CORE}", file=sys.stderr)
+            tell(f"jessl_kernels installs without its compiled core: {reason}. {WITHOUT_CORE}")
         record = {"built": not reason, "reason": reason, "file": library.name}
         library.with_name(RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
@@ -71,6 +73,33 @@ class BuildNative(build_ext):
             in_source.unlink(missing_ok=True)
             shutil.copyfile(Path(self.build_lib, in_source.parent.name, RECORD), in_source.with_name(RECORD))
         super().copy_extensions_to_source()
+
+
+class TellOfOlderTorch(dist_info):
+    """Make the metadata, and say which torch pip is about to replace: pip asks for them before it fetches a dependency."""
+
+    def run(self) -> None:
+        super().run()
+        texts = self.distribution.install_requires  # pyright: ignore[reportAttributeAccessIssue] # set by setuptools
+        needed = next(r for r in map(Requirement, texts) if r.name == "torch")
+        # A build that pip isolates does not see the environment's packages on sys.path; their folders are still known.
+        folders = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+        for torch in importlib.metadata.distributions(name="torch", path=folders):
+            if not needed.specifier.contains(torch.version, prereleases=True):
+                tell(
+                    f"jessl_kernels needs {needed}; this environment has torch {torch.version}. pip now replaces it, by a "
+                    "download of up to several GB, unless it was given --no-deps. Control-C keeps the torch that is here."
+                )
+                break
+
+
+def tell(text: str) -> None:
+    """Show `text` to the person who installs: to the terminal itself, since pip without -v hides what a build prints."""
+    try:
+        with open("/dev/tty", "w", encoding="utf-8") as terminal:
+            terminal.write(f"\r\n{text}\r\n")  # pip draws a spinner in the line where the cursor is
+    except OSError:  # no terminal: a script, a notebook, CI
+        print(text, file=sys.stderr)
 
 
 def readme_for_the_index() -> str:
@@ -159,5 +188,5 @@ if __name__ == "__main__":
                 optional=True,
             )
         ],
-        cmdclass={"build_ext": BuildNative},
+        cmdclass={"build_ext": BuildNative, "dist_info": TellOfOlderTorch},
     )
