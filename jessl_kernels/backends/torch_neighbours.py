@@ -16,7 +16,7 @@ from torch import Tensor
 from ..problem.score import Score
 
 POWERS = {"euclidean": 2.0, "max": math.inf}
-MATRICES = 12  # of a strip, by which its process grows: distances, maxima, copies, and holes between them
+MATRICES = 16  # of a strip, by which its process grows: distances, maxima, copies, and holes between them
 
 
 def kth_distance(score: Score, norm: str, k: int, workspace: int) -> Tensor:
