@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jessl_kernels import mi
+from jessl_kernels.literals import BoundName
 
-ALPHA, TAU, HIDDEN = 0.5, 5.0, 256
+ALPHA, TAU = 0.5, 5.0  # those of the package
+HIDDEN = 256
 Bound = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -89,7 +91,7 @@ def _masked_sum(t: Tensor) -> Tensor:
     return t.sum() - t.diagonal().sum()
 
 
-FORMS: dict[str, Callable[[Tensor, Off], Tensor]] = {
+FORMS: dict[BoundName, Callable[[Tensor, Off], Tensor]] = {
     "info_nce": lambda s, off: math.log(len(s)) - (s.logsumexp(dim=1) - s.diagonal()).mean(),
     "nwj": lambda s, off: s.diagonal().mean() - (_log_mean(s, off) - 1).exp(),
     "dv": lambda s, off: s.diagonal().mean() - _log_mean(s, off),
@@ -101,12 +103,12 @@ FORMS: dict[str, Callable[[Tensor, Off], Tensor]] = {
 }
 
 
-def form(name: str, off: Off) -> Bound:
+def form(name: BoundName, off: Off) -> Bound:
     """A bound over the matrix of inner products."""
     return lambda x, y: FORMS[name](scale_of(x.shape[1]) * x @ y.T, off)
 
 
-def ours(name: str) -> Bound:
+def ours(name: BoundName) -> Bound:
     """The same by its objective; of "js" the loss that trains, whose value is no bound."""
 
     def value(x: Tensor, y: Tensor) -> Tensor:

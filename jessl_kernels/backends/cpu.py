@@ -379,7 +379,8 @@ def _new_sums(problem: RowProblem, n: int) -> SideSums:
 
 
 def _points(z: Tensor) -> tuple[int, int, int]:
-    return z.data_ptr(), *z.shape
+    N, D = z.shape
+    return z.data_ptr(), N, D
 
 
 def _address(t: Tensor) -> int:

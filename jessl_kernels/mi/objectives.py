@@ -94,7 +94,8 @@ class Objective(nn.Module):
     ):
         super().__init__()
         function = "Objective"
-        self.name: BoundName = choice(function, "name", name, BOUND_NAMES)  # pyright: ignore[reportAttributeAccessIssue]
+        choice(function, "name", name, BOUND_NAMES)
+        self.name: BoundName = name
         given = {"baseline": baseline, "alpha": alpha, "leave_out": leave_out, "tau": tau, "decay": decay, "u": u}
         for option, value in {**given, "negatives": negatives}.items():
             if value is not None and name not in TAKES[option]:
@@ -107,7 +108,8 @@ class Objective(nn.Module):
         self.decay = (
             0.99 if decay is None else _within(function, "decay", decay, "0 <= decay < 1", lambda d: 0 <= d < 1)
         )
-        self.negatives = choice(function, "negatives", negatives or "others", NEGATIVES)
+        choice(function, "negatives", negatives or "others", NEGATIVES)
+        self.negatives: Negatives = negatives or "others"
         self.baseline, self.u = _module("baseline", baseline), _module("u", u)
         lone = (name in TAKES["baseline"] and baseline is None) or (name in TAKES["u"] and u is None)
         self.number = nn.Parameter(torch.zeros(())) if lone else None
@@ -242,7 +244,7 @@ def _critic_of(name: str, critic: Any) -> nn.Module:
                 "Objective", "critic", critic, "must be a module x → (mean, log_std) for 'club', as mi.Gaussian is"
             )
         return critic
-    return critic if isinstance(critic, Critic) else OfBlocks(critic)
+    return critic if isinstance(critic, Critic) else OfBlocks(critic)  # pyright: ignore[reportArgumentType] # callable
 
 
 def _module(option: str, module: Any) -> nn.Module | None:

@@ -6,6 +6,7 @@ the estimators in `mi`, checked there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,11 +35,13 @@ def reach_of_nearer(function: str, x: Tensor, y: Tensor, limit: Tensor) -> tuple
     return reach_x, reach_y
 
 
-@torch.compiler.disable
-def _run(function: str, what: str, z: Tensor, *args: Any) -> Tensor:
+def _found(function: str, what: str, z: Tensor, *args: Any) -> Tensor:
     if asked.heard() is not None:
         raise NotImplementedError(f"explain: {function} is not planned: it takes distances and no matrix products")
     points = z.detach().double().resolve_neg()
     score = Score(points, None, 1.0, None, None, Exclude((0,)), "sqdist", IDENTITY)
     who = Who(select(function, score, "nearest"), settings().workspace_on(z.device))
     return eager.run(what, who, score, *args)
+
+
+_run: Callable[..., Tensor] = torch.compiler.disable(_found)  # pyright: ignore[reportAssignmentType]
