@@ -27,7 +27,8 @@ TAKES = {
     "tau": ("smile",),
     "decay": ("mine",),
     "u": ("flo",),
-    "negatives": tuple(name for name in BOUND_NAMES if name != "info_nce"),
+    # The sums of the other two hold the positives by their definition.
+    "negatives": tuple(name for name in BOUND_NAMES if name not in ("info_nce", "interpolated")),
 }
 
 
@@ -73,8 +74,8 @@ class Objective(nn.Module):
     tau        of "smile", > 0, 5 unless given
     decay      of "mine", of the moving average of mean e^s, 0 ≤ decay < 1, 0.99 unless given
     u          of "flo", a module (x, y) → (N,); None: one learnt number
-    negatives  "others", pairs i ≠ j, unless given; "all": the positives too, and then it is no bound. "info_nce" has no choice:
-               its sums are over all pairs
+    negatives  "others", pairs i ≠ j, unless given; "all": the positives too, a looser bound that cannot pass log N. "info_nce"
+               and "interpolated" have no choice: their sums hold the positives
 
     Raises ValueError or TypeError naming the argument at fault; an option that the bound does not take is one.
     """
@@ -175,14 +176,18 @@ class Objective(nn.Module):
         return Bound(mean, spread, self._cap(size), len(values), self._kind(), note)
 
     def _cap(self, N: int) -> float:
-        if self.name == "info_nce":
-            return math.log(N)
-        return math.log((N - 1) / self.alpha) if self.name == "interpolated" else math.inf
+        if self.name == "interpolated":
+            return math.log((N - 1) / self.alpha) + (self.alpha < 1)
+        capped = self.negatives == "all" and self.name not in ("smile", "club")
+        return math.log(N) if capped or self.name == "info_nce" else math.inf
 
     def _kind(self) -> BoundKind:
-        if self.name == "smile" or self.negatives == "all":
+        # The logarithm of a batch's mean is on average below that of the expectation: DV reads too high.
+        if self.name in ("dv", "mine", "smile"):
             return "neither"
-        return "upper" if self.name == "club" else "lower"
+        if self.name == "club":
+            return "upper" if self.negatives == "others" else "neither"
+        return "lower"
 
     def _scores(self, x: Tensor, y: Tensor) -> Scores:
         scores = self.critic(x, y, self.negatives)

@@ -176,12 +176,25 @@ def test_critics_and_models_that_give_something_else():
 
 def test_what_is_reported_beside_the_value():
     found = {name: mi.bound(name, 0.1 * X, 0.1 * Y, block=10) for name in BOUND_NAMES}
-    assert {name: b.kind for name, b in found.items() if b.kind != "lower"} == {"smile": "neither", "club": "upper"}
+    kinds = {name: b.kind for name, b in found.items() if b.kind != "lower"}
+    assert kinds == {"dv": "neither", "mine": "neither", "smile": "neither", "club": "upper"}
     caps = {name: b.cap for name, b in found.items() if b.cap < math.inf}
-    assert caps == {"info_nce": math.log(10), "interpolated": math.log(9 / 0.5)}
+    assert caps == {"info_nce": math.log(10), "interpolated": 1 + math.log(9 / 0.5)}
+    assert mi.bound("interpolated", X, Y, block=10, alpha=1.0).cap == math.log(9)
     assert all(b.blocks == 3 and b.stderr > 0 for b in found.values())
-    assert mi.bound("nwj", X, Y, negatives="all").kind == "neither"
     assert math.isnan(mi.bound("nwj", X, Y).stderr)
+
+
+@pytest.mark.parametrize("name", BOUND_NAMES)
+def test_no_critic_passes_the_cap(name):
+    """Scores that tell each pair from all others, beside which the baselines vanish or not."""
+    x = torch.eye(10)
+    for scale in (1.0, 10.0, 60.0):
+        for options in ({}, {"negatives": "all"}) if name in TAKES["negatives"] else ({},):
+            found = mi.bound(name, x, x, mi.InnerProduct(scale), **options)
+            assert found.value <= found.cap + 1e-5
+            if options and name not in ("smile", "club"):
+                assert found.cap == math.log(10)
 
 
 def test_smile_and_js_train_by_the_jensen_shannon_objective_and_mine_by_a_moving_average():
