@@ -41,15 +41,15 @@ class Beside(nn.Module):
 
     def __init__(self, inputs: int):
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(inputs, 256), nn.ReLU(), nn.Linear(256, 1))
+        self.net = nn.Sequential(nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, 1))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.net(torch.cat(inputs, dim=1))[:, 0]
 
 
 def objective(name: str, critic: str) -> mi.Objective:
-    """The bound, with a critic of two hidden layers of 256, and the networks that it needs beside it."""
-    made = {"separable": mi.critics.Separable, "joint": mi.critics.Joint}[critic](D, D)
+    """The bound, with a critic of two hidden layers of 128, and the networks that it needs beside it."""
+    made = {"separable": mi.critics.Separable, "joint": mi.critics.Joint}[critic](D, D, hidden=(128, 128))
     options: dict = {
         "tuba": {"baseline": Beside(D)},
         "interpolated": {"baseline": Beside(D), "alpha": ALPHA},
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--critic", choices=("separable", "joint"), default="separable")
-    parser.add_argument("--steps", type=int, default=1000, help="of each of the five steps of the staircase")
+    parser.add_argument("--steps", type=int, default=400, help="of each of the five steps of the staircase")
     parser.add_argument("--rate", type=float, default=1e-3, help="Adam's learning rate")
     parser.add_argument("--bounds", nargs="*", choices=list(TITLES))
     parser.add_argument("--draw", action="store_true", help="make the figure and the table of the traces that are there")
