@@ -8,7 +8,7 @@ if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
         f"jessl_kernels needs torch 2.11 or newer, torch {torch.__version__} is installed: pip install 'torch>=2.11'"
     )
 
-from . import functional, nn
+from . import functional, mi, nn
 from .backends import backends, set_backend, use_backend
 from .explain import explain
 from .functional import (
@@ -43,6 +43,7 @@ __all__ = [
     "info_nce",
     "kde_entropy",
     "kde_log_density",
+    "mi",
     "nn",
     "nt_xent",
     "pairwise_logsumexp",

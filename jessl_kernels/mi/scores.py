@@ -7,7 +7,7 @@ come from any function of a block of x and a block of y.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from ..pairwise import pairwise_logsumexp, pairwise_sum, row_loss
 from ..problem.phi import Phi
 
 
+@runtime_checkable
 class Scores(Protocol):
     """N pairs. Sums are over the negatives that `negatives` names, in nats; all have gradients."""
 

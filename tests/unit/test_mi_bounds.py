@@ -162,7 +162,7 @@ def test_smile_and_js_train_by_the_jensen_shannon_objective_and_mine_by_a_moving
     (first,) = torch.autograd.grad(objective(z, y), z)
     (plain,) = torch.autograd.grad(-oracle.dv(oracle.scores(z, y)), z)
     torch.testing.assert_close(first, plain, rtol=1e-4, atol=1e-6)  # the average is the batch's own at first
-    mean = float(objective.mean_of_exp)
+    mean = float(objective.log_average.exp())
     loss = objective(2 * z, y)
     s = oracle.scores(2 * z, y)
     now = (oracle.nwj(s) - s.diagonal().mean()).neg() * math.e

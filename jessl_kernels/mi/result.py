@@ -1,0 +1,113 @@
+"""What the estimator found, and how it prints, plots and saves itself."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..literals import BoundKind
+from .objectives import Objective
+from .student import quantile
+from .training import Point
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INSIDE = 0.95  # of the interval
+NEAR = 0.95  # of the cap, from which on it limits the value
+
+
+@dataclass(frozen=True, repr=False)
+class Estimate:
+    """A bound on the mutual information, of pairs that neither trained its critic nor stopped the training.
+
+    value          nats, the mean over blocks of held-out pairs
+    stderr         standard error of that mean, from the spread over blocks
+    cap            what the value cannot exceed at this batch size; inf if nothing caps it
+    bound, critic  their names; the class of a critic of one's own
+    kind           "lower" or "upper" bound in expectation at a fixed critic, or "neither"
+    note           a reason not to read the value as that bound, or ""
+    batch_size     pairs of a block, K
+    blocks         blocks of held-out pairs
+    training, stopping, held_out   pairs in each split
+    steps          steps that the training took
+    best_step      steps after which the reported critic was taken
+    stopped_early  whether the training ended before max_steps
+    history        the bound on training pairs and on the stopping split, as the training went on
+    seconds        of training and evaluation
+    objective      the trained critic, for standardised columns, with what it learnt beside it
+    """
+
+    value: float
+    stderr: float
+    cap: float
+    bound: str
+    kind: BoundKind
+    note: str
+    critic: str
+    batch_size: int
+    blocks: int
+    training: int
+    stopping: int
+    held_out: int
+    steps: int
+    best_step: int
+    stopped_early: bool
+    history: tuple[Point, ...]
+    seconds: float = field(compare=False)
+    objective: Objective = field(compare=False)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 %, by Student's t over blocks. It is of the bound with this critic; the information may lie far from the bound."""
+        half = quantile(INSIDE, self.blocks - 1) * self.stderr
+        return self.value - half, self.value + half
+
+    @property
+    def near_cap(self) -> bool:
+        """Whether the value is within 5 % of its cap, so that the cap and not the information may have set it."""
+        return self.value > NEAR * self.cap
+
+    @property
+    def warning(self) -> str:
+        """What limits the value or makes it doubtful, and the remedy; "" if nothing is known to."""
+        if self.near_cap:
+            return f"within 5 % of the cap of {self.cap:.3f} nats, which grows with log K and limits the value: raise batch_size"
+        return self.note
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, words and lists, as JSON takes them: null for a number that is not finite. Without the trained networks."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("history", "objective")}
+        plain["interval"] = list(self.interval)
+        plain["history"] = [{name: _finite(value) for name, value in vars(point).items()} for point in self.history]
+        return {name: _finite(value) for name, value in plain.items()}
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """The training's curves, the value with its interval and the cap, as a matplotlib figure, saved to `path` if one is given."""
+        from .plot import figure_of  # matplotlib is not a requirement
+
+        figure = figure_of(self)
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        capped = f", cap {self.cap:.3f}" if math.isfinite(self.cap) else ""
+        kind = "neither bound" if self.kind == "neither" else f"{self.kind} bound"
+        end = "stopped early" if self.stopped_early else "all of them"
+        lines = [
+            f"{self.bound}, {kind}: {self.value:.3f} nats, 95 % from {low:.3f} to {high:.3f}{capped}",
+            f"  {self.critic} critic; {self.blocks} blocks of {self.batch_size} held-out pairs",
+            f"  trained on {self.training} pairs, {self.steps} steps ({end}), the best at step {self.best_step}; {self.seconds:.1f} s",
+        ]
+        lines += [f"  {self.warning}"] if self.warning else []
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,87 @@
+"""Pairs (x_i, y_i) for the estimator: arrays as checked tensors, three splits of the rows, standardised columns."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._checks import FLOATS, embeddings, fail, widest, wrong_type
+
+STOPPING_BLOCKS = 32  # at most: they are evaluated again and again, and cost a third of the training
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of pairs, by index. `stopping` and `held_out` have whole blocks of the batch size."""
+
+    training: Tensor
+    stopping: Tensor
+    held_out: Tensor
+
+
+def table(function: str, argument: str, value: Any) -> Tensor:
+    """A float array or tensor (N, D), or (N,) as one column, as a finite tensor (N, D) without a graph."""
+    numpy = sys.modules.get("numpy")  # whoever has an array has imported it
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        if value.dtype.kind != "f":
+            must = "must be float32, float64 or float16: cast it if its numbers are quantities and no labels"
+            raise TypeError(f"{function}: {argument} is an array of shape {value.shape} and dtype {value.dtype}, {must}")
+        # A copy in the machine's own byte order, and no wider than fp64.
+        value = torch.tensor(value.astype(f"f{min(value.dtype.itemsize, 8)}"))
+    if not isinstance(value, Tensor):
+        wrong_type(function, argument, value, "must be a float tensor or a NumPy array, one row a sample")
+    if value.dtype not in FLOATS:
+        must = "must be float64, float32, bfloat16 or float16: cast it if its numbers are quantities and no labels"
+        wrong_type(function, argument, value, must)
+    value = embeddings(function, argument, value.detach(), dims=(1, 2))
+    value = value[:, None] if value.dim() == 1 else value
+    wrong = ~value.isfinite()
+    if bool(wrong.any()):
+        row, column = wrong.nonzero()[0].tolist()
+        must = "must have neither NaN nor infinities: leave such rows out"
+        fail(function, argument, f"{float(value[row, column])} at row {row}, column {column}", must)
+    return value
+
+
+def split(function: str, N: int, size: int, held_out: float, generator: torch.Generator) -> Split:
+    """Rows of N pairs in random order: held_out·N for the value, as many, but no more than 32 blocks, to stop by, the rest to train on.
+
+    size  pairs of a block
+    """
+    kept = int(held_out * N)
+    most = min(kept // 2, N - 2 * kept)
+    if most < 2:
+        must = f"must have more: with held_out={held_out:g}, two blocks of two held-out pairs and one to train on are the least"
+        fail(function, "x", f"of {N} rows", must)
+    if size > most:
+        must = (
+            f"must be at most {most} for {N} pairs with held_out={held_out:g}: "
+            "two blocks of held-out pairs and one of training pairs are the least"
+        )
+        fail(function, "batch_size", size, must)
+    blocks = kept // size
+    sizes = [min(blocks, STOPPING_BLOCKS) * size, blocks * size]
+    order = torch.randperm(N, generator=generator)
+    stopping, held, training = order.split([*sizes, N - sum(sizes)])
+    return Split(training, stopping, held)
+
+
+def standardised(function: str, argument: str, z: Tensor, training: Tensor) -> Tensor:
+    """Each column less its mean, by its standard deviation, both of the training rows: an invertible map, so that the information
+    is the same. In fp64 if the device has it."""
+    z = z.to(widest(z.device))
+    seen = z[training]
+    spread, mean = torch.std_mean(seen, dim=0)
+    constant = seen.amin(dim=0) == seen.amax(dim=0)
+    if bool(constant.any()):
+        column = int(constant.nonzero()[0])
+        must = "must vary: leave that column out, since it has no information"
+        fail(function, argument, f"constant in column {column} of the {len(seen)} training rows", must)
+    if not bool(spread.isfinite().all()):
+        column = int((~spread.isfinite()).nonzero()[0])
+        fail(function, argument, f"too large in column {column}", "must have a standard deviation that a float64 can hold")
+    return (z - mean) / spread
