@@ -146,10 +146,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--pairs", type=int, nargs="*", default=[128, 1024])
     parser.add_argument("--information", type=float, nargs="*", default=list(INFORMATION))
+    parser.add_argument("--bounds", nargs="*", choices=BOUNDS, default=BOUNDS)
     parser.add_argument("--out", type=Path, help=f"a CSV, as {OUT}")
     options = parser.parse_args(arguments)
     readings = []
-    for K, name, information in itertools.product(options.pairs, BOUNDS, options.information):
+    for K, name, information in itertools.product(options.pairs, options.bounds, options.information):
         reading = measure(name, information, K, options.batches)
         readings.append(reading)
         off = (reading.mean - reading.expected) / reading.error
