@@ -1,7 +1,7 @@
 """The bounds beside those of torch-mist and benchmark-mi: of the same scores, and trained on tasks with known information.
 
 python -m experiments.information.against_others formulas                      # fails where two that should be equal are not
-python -m experiments.information.against_others tasks --estimators ours       # lines of runs/information/tasks.jsonl
+python -m experiments.information.against_others tasks --estimators KSG NWJ    # lines of runs/information/tasks.jsonl
 python -m experiments.information.against_others table                         # of those lines, into docs/information/tasks.csv
 
 README.md says which packages they need. `tasks` goes on where it was interrupted.
@@ -26,7 +26,7 @@ from .tasks import TASKS, Task
 
 LINES, OUT = Path("runs/information/tasks.jsonl"), Path("docs/information/tasks.csv")
 N, D, TAU, ALPHA = 64, 5, 1.5, 0.3
-STEPS, RATE = 2000, 2e-3  # of our training
+STEPS, RATE = 1000, 2e-3  # of our training
 TOLERANCE = 1e-5  # of fp32 sums of a few thousand scores
 
 
@@ -91,7 +91,12 @@ def formulas() -> list[tuple[str, float, float, bool]]:
         ("mist NWJ by default: one negative a row", ours("nwj"), theirs(mist.NWJ(critic)), False),
         ("mist NWJ, neg_samples=0", ours("nwj", negatives="all"), theirs(mist.NWJ(critic, neg_samples=0)), True),
         # Its baseline is of x, ours of y.
-        ("mist TUBA, x and y swapped", ours("tuba", y, x, baseline=own), theirs(mist.TUBA(critic, baseline, **others)), True),
+        (
+            "mist TUBA, x and y swapped",
+            ours("tuba", y, x, baseline=own),
+            theirs(mist.TUBA(critic, baseline, **others)),
+            True,
+        ),
         ("mist JS, its value", ours("js"), theirs(mist.JS(critic, **others)), True),
         # Of a separable critic its loss counts the positives as negatives, whatever neg_samples says.
         ("mist JS, its loss", mi.Objective("js", dot)(x, y).item(), mist_js, False),
@@ -125,6 +130,7 @@ def compare() -> None:
 
 
 def standardised(z: Tensor) -> Tensor:
+    """Each column less its mean, by its deviation, as bmi has it."""
     return (z - z.mean(dim=0)) / z.std(dim=0)
 
 
@@ -140,10 +146,13 @@ def by_bound(name: str, hidden: tuple[int, ...] | None = None) -> Callable[[Tens
 
 
 def ksg(x: Tensor, y: Tensor) -> float:
+    """Ours, of five neighbours."""
     return float(mi.ksg(standardised(x), standardised(y), k=5))
 
 
 def of_bmi(name: str) -> Callable[[Tensor, Tensor], float]:
+    """An estimator of bmi as it is by default."""
+
     def run(x: Tensor, y: Tensor) -> float:
         import bmi
 
@@ -179,13 +188,23 @@ def run(tasks: list[Task], estimators: dict[str, Callable[[Tensor, Tensor], floa
             wall, cpu = time.perf_counter(), time.process_time()
             value = estimator(x, y)
             took = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-            line = {"task": task.name, "information": task.information, "pairs": pairs, "estimator": name, "value": value}
+            line = {
+                "task": task.name,
+                "information": task.information,
+                "pairs": pairs,
+                "estimator": name,
+                "value": value,
+            }
             with LINES.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**line, **took}) + "\n")
-            print(f"{task.name:44} {task.information:6.3f}   {name:24} {value:7.3f}   {took['cpu_seconds']:6.1f} s", flush=True)
+            print(
+                f"{task.name:44} {task.information:6.3f}   {name:24} {value:7.3f}   {took['cpu_seconds']:6.1f} s",
+                flush=True,
+            )
 
 
 def lines() -> list[dict]:
+    """What has been measured so far."""
     return [json.loads(line) for line in LINES.read_text(encoding="utf-8").splitlines()] if LINES.exists() else []
 
 
@@ -210,8 +229,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("formulas", "tasks", "table"))
-    parser.add_argument("--estimators", choices=("ours", "theirs"), default="ours")
-    parser.add_argument("--pairs", type=int, default=10_000)
+    parser.add_argument("--estimators", nargs="*", choices=[*OURS, *THEIRS], default=list(OURS), metavar="NAME")
+    parser.add_argument("--pairs", type=int, default=4000)
     parser.add_argument("--tasks", nargs="*", help="names; all unless given")
     options = parser.parse_args()
     if options.what == "formulas":
@@ -219,7 +238,7 @@ def main() -> None:
     if options.what == "table":
         return table()
     chosen = [task for task in TASKS if options.tasks is None or task.name in options.tasks]
-    run(chosen, OURS if options.estimators == "ours" else THEIRS, options.pairs)
+    run(chosen, {name: {**OURS, **THEIRS}[name] for name in options.estimators}, options.pairs)
 
 
 if __name__ == "__main__":

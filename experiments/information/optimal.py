@@ -10,12 +10,10 @@ estimated here from other batches, by their formulas on the whole matrix, in Num
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import math
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,7 +27,6 @@ D, ALPHA, TAU = 20, 0.01, 5.0
 INFORMATION = (2.0, 4.0, 6.0, 8.0, 10.0)
 UNBIASED = ("nwj", "tuba", "js", "flo")
 BOUNDS = (*UNBIASED, "info_nce", "dv", "interpolated", "smile")
-OUT = Path("docs/information/optimal.csv")
 
 
 class Best(mi.critics.Critic):
@@ -147,7 +144,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, nargs="*", default=[128, 1024])
     parser.add_argument("--information", type=float, nargs="*", default=list(INFORMATION))
     parser.add_argument("--bounds", nargs="*", choices=BOUNDS, default=BOUNDS)
-    parser.add_argument("--out", type=Path, help=f"a CSV, as {OUT}")
     options = parser.parse_args(arguments)
     readings = []
     for K, name, information in itertools.product(options.pairs, options.bounds, options.information):
@@ -160,14 +156,6 @@ def main(arguments: list[str] | None = None) -> None:
             f"   expected {reading.expected:7.3f}   off by {off:5.2f} standard errors   {word}",
             flush=True,
         )
-    if options.out:
-        with options.out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["bound", "information", "K", "batches", "mean", "deviation", "expected", "error"])
-            writer.writerows(
-                [r.bound, r.information, r.K, r.batches, *(f"{v:.4f}" for v in (r.mean, r.deviation, r.expected, r.error))]
-                for r in readings
-            )
     failed = [reading for reading in readings if not reading.holds]
     if failed:
         sys.exit(f"{len(failed)} of {len(readings)} means are more than 3 standard errors off")

@@ -1,4 +1,4 @@
-"""Every bound while its critic is trained on correlated Gaussians whose information rises in steps (Poole et al., arXiv 1905.06922).
+"""Every bound while its critic is trained, on Gaussians whose information rises in steps (Poole et al., arXiv 1905.06922).
 
 python -m experiments.information.staircase --batch 128     # traces into runs/information; --draw: the figure and its table
 """
@@ -155,7 +155,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=400, help="of each of the five steps of the staircase")
     parser.add_argument("--rate", type=float, default=1e-3, help="Adam's learning rate")
     parser.add_argument("--bounds", nargs="*", choices=list(TITLES))
-    parser.add_argument("--draw", action="store_true", help="make the figure and the table of the traces that are there")
+    parser.add_argument(
+        "--draw", action="store_true", help="make the figure and the table of the traces that are there"
+    )
     options = parser.parse_args(arguments)
     if not options.draw:
         return run(options)

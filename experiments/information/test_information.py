@@ -1,4 +1,4 @@
-"""The experiments on mutual information: tasks have the information that they claim, and each script does what it says, made small."""
+"""Experiments on mutual information: tasks have the information that they claim, and each script does what it says."""
 
 import math
 import re
@@ -27,7 +27,9 @@ def test_samples_of_a_task_are_the_seeds_finite_and_pairs(task):
     assert torch.equal(x, again) and not torch.equal(x, task.sample(50, seed=2)[0])
 
 
-@pytest.mark.parametrize("name", ["1v1-normal-0.75", "normal_cdf-1v1-normal-0.75", "1v1-additive-0.1", "1v1-additive-0.75"])
+@pytest.mark.parametrize(
+    "name", ["1v1-normal-0.75", "normal_cdf-1v1-normal-0.75", "1v1-additive-0.1", "1v1-additive-0.75"]
+)
 def test_information_of_two_numbers_is_what_nearest_neighbours_find(name):
     x, y = BY_NAME[name].sample(3000, seed=0)
     x, y = ((z - z.mean(dim=0)) / z.std(dim=0) for z in (x, y))
@@ -57,7 +59,9 @@ def test_information_of_students_t_is_the_mean_of_its_log_ratio(D, df):
     assert abs(ratio.mean() - task.information) < 4 * ratio.std() / math.sqrt(len(ratio))
 
 
-@pytest.mark.parametrize("task", [tasks.multinormal_dense(5), tasks.multinormal_two_pairs(5)], ids=lambda task: task.name)
+@pytest.mark.parametrize(
+    "task", [tasks.multinormal_dense(5), tasks.multinormal_two_pairs(5)], ids=lambda task: task.name
+)
 def test_information_of_normal_variables_is_that_of_their_samples_covariance(task):
     x, y = task.sample(200_000, seed=0)
     information, _ = tasks.normal(torch.cov(torch.cat([x, y], dim=1).T).numpy(), x.shape[1])
@@ -140,5 +144,7 @@ def test_the_staircase_draws_its_figure_and_table(tmp_path, monkeypatch):
 
 
 def test_the_scripts_use_the_public_package_alone():
-    imported = {m for path in HERE.glob("*.py") for m in re.findall(r"from jessl_kernels(\S*) import (\w+)", path.read_text())}
+    imported = {
+        m for path in HERE.glob("*.py") for m in re.findall(r"from jessl_kernels(\S*) import (\w+)", path.read_text())
+    }
     assert imported == {("", "mi")}
