@@ -26,7 +26,7 @@ from .tasks import TASKS, Task
 
 LINES, OUT = Path("runs/information/tasks.jsonl"), Path("docs/information/tasks.csv")
 N, D, TAU, ALPHA = 64, 5, 1.5, 0.3
-STEPS, RATE = 1000, 2e-3  # of our training
+STEPS, RATE = 600, 2e-3  # of our training
 TOLERANCE = 1e-5  # of fp32 sums of a few thousand scores
 
 

@@ -129,7 +129,10 @@ def draw(traces: list[Path], path: Path) -> None:
         edges = np.repeat(np.arange(len(LEVELS) + 1), 2)[1:-1]
         axis.plot(edges, np.repeat(LEVELS, 2), color="black", lw=1.4, label="truth", zorder=4)
         for batch in batches:
-            readings = read(TRACES / f"staircase-{batch}-separable-{name}.csv")
+            path_of = TRACES / f"staircase-{batch}-separable-{name}.csv"
+            if path_of not in traces:
+                continue
+            readings = read(path_of)
             at = np.linspace(0, len(LEVELS), len(readings))
             window = max(1, len(readings) // 50)
             smooth = np.convolve(readings[:, 1], np.ones(window) / window, mode="valid")
@@ -143,7 +146,7 @@ def draw(traces: list[Path], path: Path) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=11)
     figure.supylabel("nats")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=85)
     plt.close(figure)
 
 

@@ -1,7 +1,7 @@
 """Pairs of variables whose mutual information is known in closed form, in nats.
 
-They are tasks of the benchmark of Czyż et al. (Beyond Normal, arXiv 2306.11078), written anew from their definitions. Their names are
-those of the package benchmark-mi.
+They are tasks of the benchmark of Czyż et al. (Beyond Normal, arXiv 2306.11078), written anew from their definitions. Their names
+are those of the package benchmark-mi.
 """
 
 from __future__ import annotations
