@@ -70,7 +70,7 @@ wheel:
 	build/wheel/tools/bin/python -m twine check --strict build/wheel/*.tar.gz build/wheel/repaired/*.whl
 	build/wheel/tools/bin/python -m zipfile --list build/wheel/repaired/*.whl > build/wheel/contents
 	grep "/_native.*[.]so" build/wheel/contents
-	! grep -E "^(tests|csrc|benchmarks|examples)/" build/wheel/contents
+	! grep -E "^(tests|csrc|benchmarks|examples|experiments)/" build/wheel/contents
 	$(PYTHON) -m venv build/wheel/installed
 	build/wheel/installed/bin/python -m pip --disable-pip-version-check install -qq $$(grep "^torch==" constraints.txt) numpy pytest build/wheel/repaired/*.whl
 	cp -r pyproject.toml tests build/wheel/elsewhere

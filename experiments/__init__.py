@@ -1,0 +1,1 @@
+"""Experiments: scripts that measure what the documentation claims, by the package's public API alone."""

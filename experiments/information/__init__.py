@@ -1,0 +1,1 @@
+"""What the estimators of mutual information read where the truth is known."""
