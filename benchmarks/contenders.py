@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import jessl_kernels as jk
+from jessl_kernels.literals import BoundName
 
 from . import information
 from .forms import BIAS, NEAREST, SCALE, TEMPERATURE, entropy_of_radii, labels, silverman
@@ -264,7 +265,7 @@ def _siglip_kernel() -> Function:
     return loss
 
 
-def _other_diagonals(name: str) -> dict[str, Contender]:
+def _other_diagonals(name: BoundName) -> dict[str, Contender]:
     """The matrix form once more, with the diagonal left out in two other ways."""
     return {
         "subtracted": Contender("diagonal subtracted", lambda: information.form(name, information.SUBTRACTED)),

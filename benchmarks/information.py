@@ -112,9 +112,7 @@ def ours(name: BoundName) -> Bound:
     """The same by its objective; of "js" the loss that trains, whose value is no bound."""
 
     def value(x: Tensor, y: Tensor) -> Tensor:
-        objective = mi.Objective(
-            name, mi.InnerProduct(scale_of(x.shape[1])), **({"tau": TAU} if name == "smile" else {})
-        )  # pyright: ignore
+        objective = mi.Objective(name, mi.InnerProduct(scale_of(x.shape[1])))
         return -objective(x, y) if name == "js" else objective.bound_of(x, y)
 
     return value

@@ -185,7 +185,7 @@ def test_what_is_reported_beside_the_value():
     assert math.isnan(mi.bound("nwj", X, Y).stderr)
 
 
-@pytest.mark.parametrize("name", BOUND_NAMES)
+@pytest.mark.parametrize("name", [name for name in BOUND_NAMES if name != "club"])
 def test_no_critic_passes_the_cap(name):
     """Scores that tell each pair from all others, beside which the baselines vanish or not."""
     x = torch.eye(10)
@@ -193,7 +193,7 @@ def test_no_critic_passes_the_cap(name):
         for options in ({}, {"negatives": "all"}) if name in TAKES["negatives"] else ({},):
             found = mi.bound(name, x, x, mi.InnerProduct(scale), **options)
             assert found.value <= found.cap + 1e-5
-            if options and name not in ("smile", "club"):
+            if options and name != "smile":
                 assert found.cap == math.log(10)
 
 
