@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 import jessl_kernels as jk
-from jessl_kernels.mi import ksg
 
 INFORMATION, K = 2.0, 3
 
@@ -39,7 +38,7 @@ def gaussians(N: int, D: int) -> tuple[Tensor, Tensor]:
 def calls(x: Tensor, y: Tensor, alone: bool) -> dict[str, list[Callable[[], float]]]:
     """Of each quantity our call, and unless `alone` infomeasure's."""
     of = {
-        "ksg": [lambda: float(ksg(x, y, k=K))],
+        "ksg": [lambda: float(jk.mi.ksg(x, y, k=K))],
         "knn_entropy, max": [lambda: float(jk.knn_entropy(x, k=K, norm="max"))],
         "knn_entropy, euclidean": [lambda: float(jk.knn_entropy(x, k=K))],
     }

@@ -36,12 +36,12 @@ class Best(mi.critics.Critic):
         super().__init__()
         self.rho, self.plus, self.product = rho, plus, mi.critics.InnerProduct()
 
-    def forward(self, x, y, negatives="others"):
+    def forward(self, x, y):
         v = 1 - self.rho**2
         of_x, of_y = (-(self.rho**2) / (2 * v) * z.square().sum(dim=1, keepdim=True) for z in (x, y))
         one = torch.ones_like(of_x)
         left = torch.cat([self.rho / v * x, of_x + self.plus - x.shape[1] / 2 * math.log(v), one], dim=1)
-        return self.product(left, torch.cat([y, one, of_y], dim=1), negatives)
+        return self.product(left, torch.cat([y, one, of_y], dim=1))
 
 
 class Zero(nn.Module):

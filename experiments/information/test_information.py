@@ -143,4 +143,4 @@ def test_the_scripts_use_the_public_package_alone():
     imported = {
         m for path in HERE.glob("*.py") for m in re.findall(r"from jessl_kernels(\S*) import (\w+)", path.read_text())
     }
-    assert imported == {("", "mi")}
+    assert imported <= {("", "mi")}

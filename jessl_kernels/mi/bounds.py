@@ -1,6 +1,7 @@
 """Bounds on the mutual information of pairs, in nats: formulas over the sums of a critic's scores.
 
-With pairs (x_i, y_i), i < N, and s_ij = f(x_i, y_j). Negatives are the pairs i ≠ j, K − 1 = N − 1 a row.
+With pairs (x_i, y_i), i < N, and s_ij = f(x_i, y_j). Negatives are the pairs i ≠ j, K − 1 = N − 1 a row. `scores` are those that
+a critic gives for a batch, critic(x, y). An argument that does not fit raises a ValueError or a TypeError with its name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._checks import choice, fail, number, positive, wrong_type
 from ..functional.rows import log_of
+from ..literals import LEAVE_OUT, LeaveOut
 from ..problem import phi
 from ..problem.psi import PSIS
 from .scores import Scores, count
@@ -43,11 +46,12 @@ def tuba(scores: Scores, log_baseline: Tensor) -> Tensor:
 
     log_baseline  (N,), log a(y_j): the output of a network of y alone
     """
+    log_baseline = _one_a_row("tuba", "log_baseline", log_baseline, scores)
     total = scores.total(col_bias=-log_baseline)
     return 1 + (scores.positives() - log_baseline).mean() - log_mean_of_exp(scores, total).exp()
 
 
-def interpolated(scores: Scores, log_baseline: Tensor, alpha: float, leave_out: str = "each") -> Tensor:
+def interpolated(scores: Scores, log_baseline: Tensor, alpha: float, leave_out: LeaveOut = "each") -> Tensor:
     """I_α: NWJ with the baseline α·m + (1 − α)·q, m a mean of e^s over other columns of the row (Poole et al., eq. 14).
 
         1 + mean_i mean_{j≠i} (s_ii − log(α m_ij + (1 − α) q_i)) − mean_i e^{L_i} / (α e^{L_i} + (1 − α) q_i)
@@ -59,6 +63,10 @@ def interpolated(scores: Scores, log_baseline: Tensor, alpha: float, leave_out: 
     alpha         0 < α ≤ 1
     leave_out     "each" negative in turn, exactly, by a sweep of its own; "one": column i + 1 of each row
     """
+    log_baseline = _one_a_row("interpolated", "log_baseline", log_baseline, scores)
+    choice("interpolated", "leave_out", leave_out, LEAVE_OUT)
+    if not 0 < number("interpolated", "alpha", alpha) <= 1:
+        fail("interpolated", "alpha", alpha, "must be 0 < alpha <= 1")
     N, own, others = scores.N, scores.positives(), scores.rows()
     log_alpha, log_rest = math.log(alpha), math.log1p(-alpha) if alpha < 1 else -math.inf
     log_others = log_of(N - 1, own)
@@ -92,6 +100,7 @@ def js_read_out(scores: Scores) -> Tensor:
 
 def smile(scores: Scores, tau: float = 5.0) -> Tensor:
     """mean_i s_ii − log mean_{i≠j} e^{clamp(s_ij, −τ, τ)} (Song and Ermon, arXiv 1910.06222, eq. 9); positives are whole."""
+    tau = positive("smile", "tau", tau)
     return scores.positives().mean() - log_mean_of_exp(scores, scores.total(clamp=phi.clamp(-tau, tau)))
 
 
@@ -101,5 +110,14 @@ def flo(scores: Scores, u: Tensor) -> Tensor:
     u  (N,), the output of a network of the pair; its best value in expectation is log E e^{f(x, y′) − f(x, y)}. The best of one
        batch, its own mean, is fitted to the batch and gives no bound
     """
+    u = _one_a_row("flo", "u", u, scores)
     contrast = scores.rows() - scores.positives() - log_of(count(scores), u)
     return 1 - (u + (contrast - u).exp()).mean()
+
+
+def _one_a_row(function: str, argument: str, value: Tensor, scores: Scores) -> Tensor:
+    if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
+        wrong_type(function, argument, value, f"must be a float tensor ({scores.N},)")
+    if value.shape != (scores.N,):
+        fail(function, argument, f"of shape {tuple(value.shape)}", f"must be ({scores.N},), one number for each row")
+    return value

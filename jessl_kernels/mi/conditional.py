@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .._checks import embeddings, fail, positive, wrong_type
-from ..literals import Negatives
+from .._checks import choice, embeddings, fail, positive, same_shape, wrong_type
+from ..literals import NEGATIVES, Negatives
 from .critics import mlp
 
 
@@ -38,11 +38,13 @@ class Identity(nn.Module):
 
 
 def log_likelihood(y: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """mean_i log q(y_i|x_i), 0-d: to be maximised, which makes q fit.
+    """mean_i log q(y_i|x_i) of a Gaussian q, 0-d, in nats: to be maximised, which makes q fit.
 
-    y, mean, log_std  (N, D)
+    y, mean, log_std  (N, D): the output of q for x
+
+    Raises ValueError or TypeError naming the argument at fault.
     """
-    y, mean, log_std = _wide(y, mean, log_std)
+    y, mean, log_std = _wide("log_likelihood", y, mean, log_std)
     z = (y - mean) * torch.exp(-log_std)
     return -(0.5 * z.square() + log_std).sum(dim=1).mean() - 0.5 * y.shape[1] * math.log(2 * math.pi)
 
@@ -54,12 +56,18 @@ def club(y: Tensor, mean: Tensor, log_std: Tensor, negatives: Negatives = "other
 
         N/(N − 1) · mean_i Σ_d (v_d − δ_id² + 2 δ_id (μ_id − ȳ_d)) / (2 σ_id²)        δ = y − ȳ,  v = mean δ²
 
-    An upper bound on I(X;Y) where q is nearer to p(y|x) than the product of marginals is (theorem 3.2), and only then.
+    With the true q it is KL(p ‖ p_x p_y) + KL(p_x p_y ‖ p), so above I(X;Y). With another q it is an upper bound if
+    KL(p ‖ q) ≤ KL(p_x p_y ‖ q) for q(x, y) = p(x) q(y|x) (theorem 3.2 of the paper), which a sample cannot tell.
 
-    y, mean, log_std  (N, D), N ≥ 2
+    y, mean, log_std  (N, D), N ≥ 2: the output of q for x
     negatives         "all": without the factor N/(N − 1), as the paper has it; the positives are then among the negatives
+
+    Raises ValueError or TypeError naming the argument at fault.
     """
-    y, mean, log_std = _wide(y, mean, log_std)
+    y, mean, log_std = _wide("club", y, mean, log_std)
+    if len(y) < 2:
+        fail("club", "y", f"of shape {tuple(y.shape)}", "must have at least 2 rows: one of them is a negative")
+    choice("club", "negatives", negatives, NEGATIVES)
     N, near = len(y), y.mean(dim=0).detach()
     # Differences first: far from the origin the mean itself has few digits left.
     delta, distance = y - near, mean - near
@@ -78,14 +86,15 @@ def model_of(function: str, q: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor,
         wrong_type(
             function, "critic", made, "must give the pair of tensors (mean, log_std) for x: it is the model q(y|x)"
         )
-    for name, part in zip(("mean", "log_std"), made, strict=True):
-        embeddings(function, f"the critic's {name}", part)
-        if part.shape != y.shape:
-            fail(function, f"the critic's {name}", f"of shape {tuple(part.shape)}", f"must be {tuple(y.shape)} like y")
+    _wide(function, y, *made, of="the critic's ")
     return made
 
 
-def _wide(*tensors: Tensor) -> list[Tensor]:
-    """In the accumulation dtype: a variance in bf16 would keep two digits."""
-    dtype = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-    return [t.to(dtype) for t in tensors]
+def _wide(function: str, y: Tensor, mean: Tensor, log_std: Tensor, of: str = "") -> list[Tensor]:
+    """Checked, and in the accumulation dtype: a variance in bf16 would keep two digits."""
+    embeddings(function, "y", y)
+    for name, part in (("mean", mean), ("log_std", log_std)):
+        embeddings(function, of + name, part)
+        same_shape(function, of + name, part, ("y", y), "it is of the model of y")
+    dtype = torch.float64 if any(t.dtype == torch.float64 for t in (y, mean, log_std)) else torch.float32
+    return [t.to(dtype) for t in (y, mean, log_std)]

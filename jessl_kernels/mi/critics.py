@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .._checks import fail, wrong_type
-from ..literals import Negatives
 from .blocks import BlockScores
 from .scores import DotScores, Scores
 
@@ -27,7 +26,7 @@ FEW = 32  # rows of the blocks of which only the diagonal, the pairs themselves,
 class Critic(nn.Module):
     """A critic f(x_i, y_j). `forward(x, y)` gives the scores of a batch of pairs as a `Scores`, which makes no N×N of them."""
 
-    def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
+    def forward(self, x: Tensor, y: Tensor) -> Scores:
         raise NotImplementedError
 
 
@@ -41,22 +40,22 @@ class InnerProduct(Critic):
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(float(scale))) if learnable else float(scale)
 
-    def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
+    def forward(self, x: Tensor, y: Tensor) -> Scores:
         if x.shape[1] != y.shape[1]:
             must = f"must be (…, {x.shape[1]}) like x; a bilinear, separable or joint critic takes other dimensions"
             fail("InnerProduct", "y", f"of shape {tuple(y.shape)}", must)
-        return DotScores(x, y, self.scale, negatives=negatives)
+        return DotScores(x, y, self.scale)
 
 
 class Bilinear(Critic):
-    """x_iᵀ W y_j, with W (D_x, D_y) learnable, at first near the identity's size."""
+    """x_iᵀ W y_j, with W (D_x, D_y) learnable."""
 
     def __init__(self, x_dim: int, y_dim: int):
         super().__init__()
         self.map = nn.Linear(x_dim, y_dim, bias=False)
 
-    def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
-        return DotScores(self.map(x), y, negatives=negatives)
+    def forward(self, x: Tensor, y: Tensor) -> Scores:
+        return DotScores(self.map(x), y)
 
 
 class Separable(Critic):
@@ -70,8 +69,8 @@ class Separable(Critic):
         super().__init__()
         self.g, self.h = mlp(x_dim, hidden, dim), mlp(y_dim, hidden, dim)
 
-    def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
-        return DotScores(self.g(x), self.h(y), negatives=negatives)
+    def forward(self, x: Tensor, y: Tensor) -> Scores:
+        return DotScores(self.g(x), self.h(y))
 
 
 class Joint(Critic):
@@ -86,10 +85,10 @@ class Joint(Critic):
         self.rest = nn.Sequential(nn.ReLU(), mlp(hidden[0], hidden[1:], 1))
         self.width = 2 * sum(hidden)  # of what a pair's graph keeps
 
-    def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
+    def forward(self, x: Tensor, y: Tensor) -> Scores:
         u, v = self.of_x(x), self.of_y(y)
         most = max(4, BLOCK_BYTES // (self.width * u.element_size()))
-        return BlockScores(u, v, self._block, lambda u, v: self.rest(u + v)[:, 0], most, negatives)
+        return BlockScores(u, v, self._block, lambda u, v: self.rest(u + v)[:, 0], most)
 
     def _block(self, u: Tensor, v: Tensor) -> Tensor:
         return self.rest(u[:, None] + v[None])[..., 0]
@@ -105,8 +104,8 @@ class OfBlocks(Critic):
         super().__init__()
         self.f, self.most = f, most
 
-    def forward(self, x: Tensor, y: Tensor, negatives: Negatives = "others") -> Scores:
-        return BlockScores(x, y, self._block, self._pairs, self.most, negatives)
+    def forward(self, x: Tensor, y: Tensor) -> Scores:
+        return BlockScores(x, y, self._block, self._pairs, self.most)
 
     def _pairs(self, x: Tensor, y: Tensor) -> Tensor:
         few = max(1, min(FEW, math.isqrt(self.most)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from .._checks import choice, embeddings, fail, integer, number, positive, wrong_type
 from ..literals import BOUND_NAMES, LEAVE_OUT, NEGATIVES, BoundKind, BoundName, LeaveOut, Negatives
 from . import bounds
+from .blocks import BlockScores
 from .conditional import Identity, club, log_likelihood, model_of
 from .critics import Critic, InnerProduct, OfBlocks
-from .scores import Scores
+from .scores import DotScores, Scores
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -50,7 +51,8 @@ class Bound:
     stderr  standard error of that mean over blocks; NaN of one block
     cap     what the value cannot exceed at this block size, inf if nothing caps it
     blocks  how many
-    kind    "lower" or "upper" bound in expectation at a fixed critic, or "neither"
+    kind    "lower": its expectation is a lower bound whatever the critic is; "upper": it is an upper bound where q(y|x) is good
+            enough, which no sample can tell (see `club`); or "neither"
     note    a reason not to read the value as that bound, or ""
     """
 
@@ -104,13 +106,14 @@ class Objective(nn.Module):
                 fail(function, option, repr(value), f"must be left out: it is an option of {takers}, not of {name!r}")
         self.critic = _critic_of(name, critic)
         self.alpha = 0.5 if alpha is None else _within(function, "alpha", alpha, "0 < alpha <= 1", lambda a: 0 < a <= 1)
-        self.leave_out = choice(function, "leave_out", leave_out or "each", LEAVE_OUT)
+        choice(function, "leave_out", "each" if leave_out is None else leave_out, LEAVE_OUT)
+        self.leave_out: LeaveOut = "each" if leave_out is None else leave_out
         self.tau = 5.0 if tau is None else positive(function, "tau", tau)
         self.decay = (
             0.99 if decay is None else _within(function, "decay", decay, "0 <= decay < 1", lambda d: 0 <= d < 1)
         )
-        choice(function, "negatives", negatives or "others", NEGATIVES)
-        self.negatives: Negatives = negatives or "others"
+        choice(function, "negatives", "others" if negatives is None else negatives, NEGATIVES)
+        self.negatives: Negatives = "others" if negatives is None else negatives
         self.baseline, self.u = _module("baseline", baseline), _module("u", u)
         lone = (name in TAKES["baseline"] and baseline is None) or (name in TAKES["u"] and u is None)
         self.number = nn.Parameter(torch.zeros(())) if lone else None
@@ -190,10 +193,10 @@ class Objective(nn.Module):
         return "lower"
 
     def _scores(self, x: Tensor, y: Tensor) -> Scores:
-        scores = self.critic(x, y, self.negatives)
-        if not isinstance(scores, Scores):
-            wrong_type("Objective", "critic(x, y)", scores, "must be a mi.DotScores or another Scores")
-        return scores
+        scores = self.critic(x, y)
+        if not isinstance(scores, (DotScores, BlockScores)):
+            wrong_type("Objective", "critic(x, y)", scores, "must be mi.DotScores, as a Critic's forward gives them")
+        return replace(scores, negatives=self.negatives)
 
     def _beside(self, option: str, module: nn.Module | None, *inputs: Tensor) -> Tensor:
         """(N,): a network's output, or the one number that is learnt in its place."""
@@ -213,8 +216,10 @@ class Objective(nn.Module):
         with torch.no_grad():
             now, known = log_mean, self.log_average.to(log_mean)
             later = torch.logaddexp(known + math.log(self.decay), now + math.log1p(-self.decay)) if self.decay else now
-            self.log_average = torch.where(known.isneginf(), now, later)
-        ratio = (log_mean - self.log_average).exp()
+            average = torch.where(known.isneginf(), now, later)
+            if self.training:
+                self.log_average = average
+        ratio = (log_mean - average).exp()
         return -(scores.positives().mean() - log_mean.detach() - (ratio - ratio.detach()))
 
 

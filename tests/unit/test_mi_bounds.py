@@ -106,11 +106,11 @@ class Optimal(critics.Critic):
         super().__init__()
         self.rho = rho
 
-    def forward(self, x, y, negatives="others"):
+    def forward(self, x, y):
         v = 1 - self.rho**2
         row = -(self.rho**2) * x.square().sum(dim=1) / (2 * v) - x.shape[1] / 2 * math.log(v)
         col = y.square().sum(dim=1) / 2 - y.square().sum(dim=1) / (2 * v)
-        return critics.DotScores(x, y, self.rho / v, row, col, negatives)
+        return critics.DotScores(x, y, self.rho / v, row, col)
 
 
 def correlated(N, D, rho, seed=0):

@@ -214,10 +214,10 @@ class Then(mi.Critic):
         self.at, self.happens, self.scale = step, happens, nn.Parameter(torch.tensor(0.1))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, x, y, negatives="others"):
+    def forward(self, x, y):
         self.count += self.training
         scale = self.happens(self.scale) if self.training and self.count == self.at else self.scale
-        return mi.DotScores(scale * x, y, negatives=negatives)
+        return mi.DotScores(scale * x, y)
 
 
 @pytest.mark.parametrize("step", [5, 15, 38])

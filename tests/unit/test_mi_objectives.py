@@ -153,7 +153,7 @@ def test_blocks_that_do_not_fit():
 
 
 class Wrong(mi.Critic):
-    def forward(self, x, y, negatives="others"):
+    def forward(self, x, y):
         return x @ y.T
 
 
