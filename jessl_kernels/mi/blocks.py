@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .._checks import accumulation_dtype
 from ..literals import Negatives, PsiName
 from ..problem.phi import Phi
 from ..problem.psi import PSIS
@@ -27,7 +28,7 @@ class BlockScores(Scores):
     """block(u_i, v_j) of blocks of rows of u and v.
 
     u, v   (N, …), with a graph to x and y where they have one
-    block  scores (n, m) of n rows of u and m rows of v
+    block  scores (n, m) of n rows of u and m rows of v, each pair's by itself: of a dropout or a batch norm no two sums agree
     pairs  scores (N,) of as many rows of u and v, pair by pair
     most   pairs of a block
     """
@@ -44,42 +45,58 @@ class BlockScores(Scores):
         return len(self.u)
 
     def positives(self) -> Tensor:
-        return self.pairs(self.u, self.v)
+        return _wide(self.pairs(self.u, self.v))
 
-    def neighbours(self) -> Tensor:
-        return self.pairs(self.u, self.v.roll(-1, 0))
+    def at(self, columns: Tensor) -> Tensor:
+        return _wide(self.pairs(self.u, self.v[columns]))
+
+    @torch.no_grad()
+    def largest(self) -> Tensor:
+        def best(u: Tensor, v: Tensor, i: slice, j: slice) -> Tensor:
+            value, column = self._negatives(self._score(u, v), i, j).max(dim=1)
+            return torch.stack([value, (column + j.start).to(value.dtype)])
+
+        def merged(parts: Tensor) -> Tensor:
+            return parts[:, 1].gather(0, parts[:, 0].argmax(dim=0, keepdim=True))[0]
+
+        return self._over(best, merged).long()
 
     def cross_entropy(self) -> Tensor:
-        return (self._rows(self._score, diagonal=True) - self.positives()).mean()
+        every = self._over(lambda u, v, i, j: self._score(u, v).logsumexp(dim=1), _logsumexp)
+        return (every - self.positives()).mean()
 
-    def rows(self) -> Tensor:
-        return self._rows(self._score, diagonal=self.negatives == "all")
+    def rows(self, without: Tensor | None = None) -> Tensor:
+        def part(u: Tensor, v: Tensor, i: slice, j: slice) -> Tensor:
+            return self._negatives(self._score(u, v), i, j, without).logsumexp(dim=1)
+
+        return self._over(part, _logsumexp)
 
     def total(self, col_bias: Tensor | None = None, clamp: Phi | None = None) -> Tensor:
-        def score(u: Tensor, v: Tensor, i: slice, j: slice) -> Tensor:
-            s = self.block(u, v)
-            s = s if clamp is None else s.clamp(*clamp.parameters)
-            return s if col_bias is None else s + col_bias[j]
-
-        return self._rows(score, diagonal=self.negatives == "all").logsumexp(dim=0)
-
-    def sums(self, psi: PsiName, row_bias: Tensor | None = None) -> Tensor:
         def part(u: Tensor, v: Tensor, i: slice, j: slice) -> Tensor:
-            s = self.block(u, v)
+            s = self._score(u, v)
+            s = s if clamp is None else s.clamp(*clamp.parameters)
+            s = s if col_bias is None else s + col_bias[j]
+            return self._negatives(s, i, j).logsumexp(dim=1)
+
+        return self._over(part, _logsumexp).logsumexp(dim=0)
+
+    def sums(self, psi: PsiName, row_bias: Tensor | None = None, without: Tensor | None = None) -> Tensor:
+        def part(u: Tensor, v: Tensor, i: slice, j: slice) -> Tensor:
+            s = self._score(u, v)
             s = s if row_bias is None else s + row_bias[i, None]
-            return PSIS[psi].value(_without_pairs(s, i, j) if self.negatives == "others" else s).sum(dim=1)
+            return PSIS[psi].value(self._negatives(s, i, j, without)).sum(dim=1)
 
         return self._over(part, lambda parts: parts.sum(dim=0))
 
-    def _score(self, u: Tensor, v: Tensor, i: slice, j: slice) -> Tensor:
-        return self.block(u, v)
+    def _score(self, u: Tensor, v: Tensor) -> Tensor:
+        return _wide(self.block(u, v))
 
-    def _rows(self, score: Callable[..., Tensor], diagonal: bool) -> Tensor:
-        def part(u: Tensor, v: Tensor, i: slice, j: slice) -> Tensor:
-            s = score(u, v, i, j)
-            return (s if diagonal else _without_pairs(s, i, j)).logsumexp(dim=1)
-
-        return self._over(part, lambda parts: parts.logsumexp(dim=0))
+    def _negatives(self, s: Tensor, i: slice, j: slice, without: Tensor | None = None) -> Tensor:
+        """A block's scores with −inf where a pair is no negative, or is left out."""
+        columns = torch.arange(j.start, j.stop, device=s.device)
+        if self.negatives == "others":
+            s = s.masked_fill(torch.arange(i.start, i.stop, device=s.device)[:, None] == columns, -torch.inf)
+        return s if without is None else s.masked_fill(without[i, None] == columns, -torch.inf)
 
     def _over(self, part: Callable[..., Tensor], merged: Callable[[Tensor], Tensor]) -> Tensor:
         """Sums of rows: of each block by itself, then merged over the blocks of its rows."""
@@ -96,7 +113,10 @@ class BlockScores(Scores):
         )
 
 
-def _without_pairs(s: Tensor, i: slice, j: slice) -> Tensor:
-    """Scores with −inf where row and column are of one pair."""
-    rows = torch.arange(i.start, i.stop, device=s.device)[:, None]
-    return s.masked_fill(rows == torch.arange(j.start, j.stop, device=s.device), -torch.inf)
+def _logsumexp(parts: Tensor) -> Tensor:
+    return parts.logsumexp(dim=0)
+
+
+def _wide(s: Tensor) -> Tensor:
+    """Sums of bf16 scores are in fp32."""
+    return s.to(accumulation_dtype(s.dtype))

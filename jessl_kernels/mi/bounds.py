@@ -16,7 +16,6 @@ from .._checks import choice, fail, number, positive, wrong_type
 from ..functional.rows import log_of
 from ..literals import LEAVE_OUT, LeaveOut
 from ..problem import phi
-from ..problem.psi import PSIS
 from .scores import Scores, count
 
 
@@ -67,21 +66,24 @@ def interpolated(scores: Scores, log_baseline: Tensor, alpha: float, leave_out: 
     choice("interpolated", "leave_out", leave_out, LEAVE_OUT)
     if not 0 < number("interpolated", "alpha", alpha) <= 1:
         fail("interpolated", "alpha", alpha, "must be 0 < alpha <= 1")
-    N, own, others = scores.N, scores.positives(), scores.rows()
+    N, own = scores.N, scores.positives()
     log_alpha, log_rest = math.log(alpha), math.log1p(-alpha) if alpha < 1 else -math.inf
-    log_others = log_of(N - 1, own)
+    # Σ_{l≠j} e^{s_il} is summed without column j for one j, and for the others taken off the whole sum. That would cancel for a
+    # column that holds most of the sum, and only the largest can.
+    left = scores.largest() if leave_out == "each" else torch.arange(1, N + 1, device=own.device) % N
+    rest, log_others = scores.rows(without=left), log_of(N - 1, own)
+    others = torch.logaddexp(rest, scores.at(left))
     mean = others - log_others
     marginal = (mean - torch.logaddexp(log_alpha + mean, log_rest + log_baseline)).exp().mean()
-    whole = torch.logaddexp(others, own)  # log Σ_l e^{s_il} over all l
-    # α m_ij + (1 − α) q_i = A − B e^{s_ij − whole} = A (1 − e^u), with u = s_ij − whole + log B − log A.
-    log_b = log_alpha + whole - log_others
-    log_a = torch.logaddexp(log_b, log_rest + log_baseline)
-    shift = log_b - log_a - whole
+    logs = torch.logaddexp(log_alpha + torch.logaddexp(rest, own) - log_others, log_rest + log_baseline)
     if leave_out == "each":
-        logs = scores.sums("log1m_exp", row_bias=shift) / (N - 1)
-    else:
-        logs = PSIS["log1m_exp"].value(scores.neighbours() + shift)
-    return 1 + (own - log_a - logs).mean() - marginal
+        whole = torch.logaddexp(others, own)  # log Σ_l e^{s_il} over all l
+        # α m_ij + (1 − α) q_i = A − B e^{s_ij − whole} = A (1 − e^u), with u = s_ij − whole + log B − log A.
+        log_b = log_alpha + whole - log_others
+        log_a = torch.logaddexp(log_b, log_rest + log_baseline)
+        differences = scores.sums("log1m_exp", row_bias=log_b - log_a - whole, without=left)
+        logs = (logs + (N - 2) * log_a + differences) / (N - 1)
+    return 1 + (own - logs).mean() - marginal
 
 
 def js(scores: Scores) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .._checks import fail, wrong_type
+from .._checks import FLOATS, fail, integer, wrong_type
 from .blocks import BlockScores
 from .scores import DotScores, Scores
 
@@ -81,6 +81,10 @@ class Joint(Critic):
 
     def __init__(self, x_dim: int, y_dim: int, *, hidden: Sequence[int] = (256, 256)):
         super().__init__()
+        if isinstance(hidden, int) or not hidden:
+            wrong_type(
+                "Joint", "hidden", hidden, "must have at least one width: without a layer no score depends on both"
+            )
         self.of_x, self.of_y = nn.Linear(x_dim, hidden[0]), nn.Linear(y_dim, hidden[0], bias=False)
         self.rest = nn.Sequential(nn.ReLU(), mlp(hidden[0], hidden[1:], 1))
         self.width = 2 * sum(hidden)  # of what a pair's graph keeps
@@ -97,11 +101,15 @@ class Joint(Critic):
 class OfBlocks(Critic):
     """Any f(x_block, y_block) → scores (n, m), a function or a module, evaluated block by block.
 
-    most  pairs of a block, by which its memory is bounded
+    f     the score of a pair must not depend on the rest of its block: without dropout and batch normalisation, which would give
+          each sum other scores
+    most  pairs of a block, by which its memory is bounded, at least 4
     """
 
     def __init__(self, f: Callable[[Tensor, Tensor], Tensor], most: int = BLOCK_BYTES // (4 * UNKNOWN_WIDTH)):
         super().__init__()
+        if integer("OfBlocks", "most", most) < 4:
+            fail("OfBlocks", "most", most, "must be at least 4: blocks of two rows and two columns")
         self.f, self.most = f, most
 
     def forward(self, x: Tensor, y: Tensor) -> Scores:
@@ -118,8 +126,8 @@ class OfBlocks(Critic):
 
     def _block(self, x: Tensor, y: Tensor) -> Tensor:
         s = self.f(x, y)
-        if not isinstance(s, Tensor):
-            wrong_type("critic", "f(x, y)", s, "must be a tensor of scores (n, m)")
+        if not isinstance(s, Tensor) or s.dtype not in FLOATS:
+            wrong_type("critic", "f(x, y)", s, "must be a float tensor of scores (n, m)")
         if s.shape != (len(x), len(y)):
             must = f"must be ({len(x)}, {len(y)}): the scores of all pairs of the block"
             fail("critic", "f(x, y)", f"of shape {tuple(s.shape)}", must)
@@ -128,6 +136,8 @@ class OfBlocks(Critic):
 
 def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     """Linear layers with ReLU between them."""
+    if isinstance(hidden, int) or not all(isinstance(width, int) and width > 0 for width in hidden):
+        wrong_type("critic", "hidden", hidden, "must be a sequence of widths, ints above 0")
     widths = [inputs, *hidden, outputs]
     layers: list[nn.Module] = []
     for n, m in itertools.pairwise(widths):

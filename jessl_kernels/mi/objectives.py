@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor  # torch.func has no public name for it
 
 from .._checks import choice, embeddings, fail, integer, number, positive, wrong_type
 from ..literals import BOUND_NAMES, LEAVE_OUT, NEGATIVES, BoundKind, BoundName, LeaveOut, Negatives
@@ -217,8 +218,9 @@ class Objective(nn.Module):
             now, known = log_mean, self.log_average.to(log_mean)
             later = torch.logaddexp(known + math.log(self.decay), now + math.log1p(-self.decay)) if self.decay else now
             average = torch.where(known.isneginf(), now, later)
-            if self.training:
-                self.log_average = average
+            if self.training and not is_functorch_wrapped_tensor(average):
+                # One batch that is not finite must not stay in the average.
+                self.log_average = torch.where(now.isfinite(), average, known)
         ratio = (log_mean - average).exp()
         return -(scores.positives().mean() - log_mean.detach() - (ratio - ratio.detach()))
 
@@ -246,7 +248,7 @@ def bound(
 def _critic_of(name: str, critic: Any) -> nn.Module:
     if critic is None:
         return Identity() if name == "club" else InnerProduct()
-    if not isinstance(critic, nn.Module) and not callable(critic):
+    if isinstance(critic, type) or not callable(critic):
         wrong_type("Objective", "critic", critic, "must be a module, a function of x and y, or None")
     if name == "club":
         if not isinstance(critic, nn.Module) or isinstance(critic, Critic):

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..autocast import under_autocast
 from ..functional.rows import rowwise_dot
-from ..literals import ExcludeWord, Negatives, PsiName
-from ..pairwise import pairwise_logsumexp, pairwise_sum, row_loss
+from ..literals import Negatives, PsiName
+from ..pairwise import pairwise_logsumexp, pairwise_sum, pairwise_topk, row_loss
+from ..problem.exclude import Exclude
 from ..problem.phi import Phi
 
 
@@ -32,24 +34,28 @@ class Scores(ABC):
         """f(x_i, y_i), (N,)."""
 
     @abstractmethod
-    def neighbours(self) -> Tensor:
-        """f(x_i, y_{i + 1}), (N,), of the next pair's y, and the first's for the last."""
+    def at(self, columns: Tensor) -> Tensor:
+        """f(x_i, y_{columns_i}), (N,); columns: (N,), int64."""
+
+    @abstractmethod
+    def largest(self) -> Tensor:
+        """The column of each row's largest negative, (N,), without a gradient."""
 
     @abstractmethod
     def cross_entropy(self) -> Tensor:
         """mean_i (log Σ_j e^{s_ij} − s_ii) over all j, 0-d."""
 
     @abstractmethod
-    def rows(self) -> Tensor:
-        """log Σ_j e^{s_ij}, (N,)."""
+    def rows(self, without: Tensor | None = None) -> Tensor:
+        """log Σ_j e^{s_ij}, (N,). without: (N,), one column of each row that is left out."""
 
     @abstractmethod
     def total(self, col_bias: Tensor | None = None, clamp: Phi | None = None) -> Tensor:
         """log Σ_ij e^{φ(s_ij) + c_j}, 0-d."""
 
     @abstractmethod
-    def sums(self, psi: PsiName, row_bias: Tensor | None = None) -> Tensor:
-        """Σ_j ψ(s_ij + r_i), (N,)."""
+    def sums(self, psi: PsiName, row_bias: Tensor | None = None, without: Tensor | None = None) -> Tensor:
+        """Σ_j ψ(s_ij + r_i), (N,). without: as of `rows`."""
 
 
 def count(scores: Scores) -> int:
@@ -77,18 +83,27 @@ class DotScores(Scores):
     def N(self) -> int:
         return len(self.x)
 
-    @property
-    def _exclude(self) -> ExcludeWord | None:
-        return "diagonal" if self.negatives == "others" else None
+    def _exclude(self, without: Tensor | None = None) -> Exclude:
+        columns = torch.arange(self.N, device=self.x.device)
+        return Exclude(
+            diagonals=0 if self.negatives == "others" else (), same=None if without is None else (without, columns)
+        )
 
     def positives(self) -> Tensor:
         return self._with(self.y, self.col_bias)
 
-    def neighbours(self) -> Tensor:
-        return self._with(self.y.roll(-1, 0), None if self.col_bias is None else self.col_bias.roll(-1))
+    def at(self, columns: Tensor) -> Tensor:
+        return self._with(self.y[columns], None if self.col_bias is None else self.col_bias[columns])
+
+    @torch.no_grad()
+    def largest(self) -> Tensor:
+        _, columns = pairwise_topk(
+            self.x, self.y, k=1, scale=self.scale, col_bias=self.col_bias, exclude=self._exclude()
+        )
+        return columns[:, 0]
 
     def _with(self, y: Tensor, col_bias: Tensor | None) -> Tensor:
-        s = rowwise_dot(self.x, y) * self.scale
+        s = rowwise_dot(*under_autocast(self.x, y)) * self.scale
         for bias in (self.row_bias, col_bias):
             s = s if bias is None else s + bias
         return s
@@ -97,9 +112,14 @@ class DotScores(Scores):
         # A row's bias is in all of its scores, its own among them.
         return row_loss(self.x, self.y, join="softplus", positives=0, scale=self.scale, col_bias=self.col_bias)
 
-    def rows(self) -> Tensor:
+    def rows(self, without: Tensor | None = None) -> Tensor:
         return pairwise_logsumexp(
-            self.x, self.y, scale=self.scale, row_bias=self.row_bias, col_bias=self.col_bias, exclude=self._exclude
+            self.x,
+            self.y,
+            scale=self.scale,
+            row_bias=self.row_bias,
+            col_bias=self.col_bias,
+            exclude=self._exclude(without),
         )
 
     def total(self, col_bias: Tensor | None = None, clamp: Phi | None = None) -> Tensor:
@@ -111,7 +131,7 @@ class DotScores(Scores):
             scale=of.scale,
             row_bias=of.row_bias,
             col_bias=added(of.col_bias, col_bias),
-            exclude=self._exclude,
+            exclude=self._exclude(),
             reduction="logsumexp",
         )
 
@@ -124,7 +144,7 @@ class DotScores(Scores):
         x = torch.cat([self.x * self.scale, r, one], dim=1)
         return DotScores(x, torch.cat([self.y, one, c], dim=1), negatives=self.negatives)
 
-    def sums(self, psi: PsiName, row_bias: Tensor | None = None) -> Tensor:
+    def sums(self, psi: PsiName, row_bias: Tensor | None = None, without: Tensor | None = None) -> Tensor:
         return pairwise_sum(
             self.x,
             self.y,
@@ -132,7 +152,7 @@ class DotScores(Scores):
             scale=self.scale,
             row_bias=added(self.row_bias, row_bias),
             col_bias=self.col_bias,
-            exclude=self._exclude,
+            exclude=self._exclude(without),
         )
 
 

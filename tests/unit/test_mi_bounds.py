@@ -100,15 +100,15 @@ def test_every_critic_is_its_matrix(critic):
 
 
 class Optimal(critics.Critic):
-    """log p(y|x)/p(y) of unit Gaussians with correlation ρ in each dimension."""
+    """log p(y|x)/p(y) of unit Gaussians with correlation ρ in each dimension, plus a number."""
 
-    def __init__(self, rho: float):
+    def __init__(self, rho: float, plus: float = 0.0):
         super().__init__()
-        self.rho = rho
+        self.rho, self.plus = rho, plus
 
     def forward(self, x, y):
         v = 1 - self.rho**2
-        row = -(self.rho**2) * x.square().sum(dim=1) / (2 * v) - x.shape[1] / 2 * math.log(v)
+        row = -(self.rho**2) * x.square().sum(dim=1) / (2 * v) - x.shape[1] / 2 * math.log(v) + self.plus
         col = y.square().sum(dim=1) / 2 - y.square().sum(dim=1) / (2 * v)
         return critics.DotScores(x, y, self.rho / v, row, col)
 
@@ -124,14 +124,13 @@ def test_at_the_optimal_critic_a_bound_is_near_the_information_and_never_far_abo
     """2 nats in 20 dimensions, below log K of 256."""
     rho = math.sqrt(1 - math.exp(-2 * 2.0 / 20))
     x, y = correlated(64 * 256, 20, rho)
-    critic = Optimal(rho)
-    found = mi.bound(name, x, y, critic, block=256)
+    found = mi.bound(name, x, y, Optimal(rho, plus=1.0 if name == "nwj" else 0.0), block=256)
     assert found.blocks == 64 and 0 < found.stderr < 0.1
-    assert 1.6 < found.value < 2.0 + 4 * found.stderr
+    assert 1.85 < found.value < 2.0 + 4 * found.stderr
     assert found.value < found.cap
 
 
-def test_info_nce_is_capped_and_nwj_at_its_own_optimum_is_not():
+def test_info_nce_is_capped_and_dv_at_its_own_optimum_is_not():
     x, y = correlated(8 * 256, 20, 0.9)  # 16.6 nats
     assert mi.bound("info_nce", x, y, Optimal(0.9), block=256).value < math.log(256)
     assert mi.bound("dv", x, y, Optimal(0.9), block=256).value > 12
