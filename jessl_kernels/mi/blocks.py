@@ -50,7 +50,6 @@ class BlockScores(Scores):
     def at(self, columns: Tensor) -> Tensor:
         return _wide(self.pairs(self.u, self.v[columns]))
 
-    @torch.no_grad()
     def largest(self) -> Tensor:
         def best(u: Tensor, v: Tensor, i: slice, j: slice) -> Tensor:
             value, column = self._negatives(self._score(u, v), i, j).max(dim=1)
@@ -59,7 +58,8 @@ class BlockScores(Scores):
         def merged(parts: Tensor) -> Tensor:
             return parts[:, 1].gather(0, parts[:, 0].argmax(dim=0, keepdim=True))[0]
 
-        return self._over(best, merged).long()
+        with torch.no_grad():
+            return self._over(best, merged).long()
 
     def cross_entropy(self) -> Tensor:
         every = self._over(lambda u, v, i, j: self._score(u, v).logsumexp(dim=1), _logsumexp)

@@ -218,7 +218,8 @@ class Objective(nn.Module):
             now, known = log_mean, self.log_average.to(log_mean)
             later = torch.logaddexp(known + math.log(self.decay), now + math.log1p(-self.decay)) if self.decay else now
             average = torch.where(known.isneginf(), now, later)
-            if self.training and not is_functorch_wrapped_tensor(average):
+            wrapped = not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(average)
+            if self.training and not wrapped:
                 # One batch that is not finite must not stay in the average.
                 self.log_average = torch.where(now.isfinite(), average, known)
         ratio = (log_mean - average).exp()

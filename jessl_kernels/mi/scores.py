@@ -95,10 +95,11 @@ class DotScores(Scores):
     def at(self, columns: Tensor) -> Tensor:
         return self._with(self.y[columns], None if self.col_bias is None else self.col_bias[columns])
 
-    @torch.no_grad()
     def largest(self) -> Tensor:
+        col_bias = None if self.col_bias is None else self.col_bias.detach()
+        scale = self.scale.detach() if isinstance(self.scale, Tensor) else self.scale
         _, columns = pairwise_topk(
-            self.x, self.y, k=1, scale=self.scale, col_bias=self.col_bias, exclude=self._exclude()
+            self.x.detach(), self.y.detach(), k=1, scale=scale, col_bias=col_bias, exclude=self._exclude()
         )
         return columns[:, 0]
 
