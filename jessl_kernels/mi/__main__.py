@@ -24,7 +24,7 @@ from .result import Estimate
 from .samples import standardised, table
 
 PICTURES = (".png", ".pdf", ".svg")
-DEFAULTS: dict[str, Any] = estimate.__kwdefaults__ | ksg.__kwdefaults__
+DEFAULTS: dict[str, Any] = {**(estimate.__kwdefaults__ or {}), **(ksg.__kwdefaults__ or {})}
 # Options that ksg does not take. The parser's default is None for them and for --k, so that a given one is known.
 OF_BOUNDS = ("critic", "batch_size", "held_out", "learning_rate", "max_steps", "patience", "seed", "device")
 

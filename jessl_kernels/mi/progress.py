@@ -15,8 +15,8 @@ def bar(wanted: bool | None, steps: int) -> Iterator[Callable[[Point], None]]:
 
     wanted  True, False, or None: on a terminal, if rich is there; there is none where stderr is closed
     """
-    closed = sys.stderr is None or sys.stderr.closed
-    if closed or wanted is False or (wanted is None and not sys.stderr.isatty()):
+    silent = sys.stderr is None or sys.stderr.closed or (wanted is None and not sys.stderr.isatty())
+    if silent or wanted is False:
         yield lambda point: None
         return
     try:
