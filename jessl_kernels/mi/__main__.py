@@ -116,7 +116,8 @@ def _main(parser: _Parser, arguments: Sequence[str] | None) -> int:
     # After the files: nobody may be left to read it.
     try:
         print(found, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        print(f"{parser.prog}: the result is not printed: {error.strerror or error}", file=sys.stderr)
         # Python would flush stdout again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
