@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +21,12 @@ from .estimate import estimate
 from .files import arrays, target, write
 from .neighbours import ksg
 from .result import Estimate
-from .samples import table
+from .samples import standardised, table
 
 PICTURES = (".png", ".pdf", ".svg")
+DEFAULTS: dict[str, Any] = {**(estimate.__kwdefaults__ or {}), **(ksg.__kwdefaults__ or {})}
+# Options that ksg does not take. The parser's default is None for them and for --k, so that a given one is known.
+OF_BOUNDS = ("critic", "batch_size", "held_out", "learning_rate", "max_steps", "patience", "seed", "device")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,47 +43,58 @@ def _parser() -> _Parser:
     add("x", help="file.npy or file.npz:name, (N, D) or (N,) floats; alone: an .npz with arrays x and y")
     add("y", nargs="?", help="file.npy or file.npz:name, (N, D) or (N,) floats")
     add("--bound", choices=(*BOUND_NAMES, "ksg"), default="info_nce", help="default: info_nce; ksg: no bound, but an estimate "
-        "by nearest neighbours, which trains nothing")  # fmt: skip
+        "by nearest neighbours of standardised columns, which trains nothing")  # fmt: skip
     add("--critic", choices=CRITIC_NAMES, help="default: separable; of club: its own model")
     add(
         "--batch-size",
         type=int,
-        default=256,
         metavar="K",
-        help="pairs of a mini-batch and of a block of the bound: %(default)s",
+        help=f"pairs of a mini-batch and of a block of the bound; default: {DEFAULTS['batch_size']}",
     )
-    add("--held-out", type=float, default=0.2, metavar="SHARE", help="of the pairs, which give the value: %(default)s")
+    add(
+        "--held-out",
+        type=float,
+        metavar="SHARE",
+        help=f"of the pairs, which give the value; default: {DEFAULTS['held_out']}",
+    )
     add(
         "--learning-rate",
         type=float,
         metavar="RATE",
         help="of Adam; default: 1e-2 for inner_product and bilinear, 5e-4 for others",
     )
-    add("--max-steps", type=int, default=5000, metavar="STEPS", help="at most: %(default)s")
+    add("--max-steps", type=int, metavar="STEPS", help=f"at most; default: {DEFAULTS['max_steps']}")
     add(
         "--patience",
         type=int,
-        default=10,
         metavar="N",
-        help="evaluations without a better loss, then it stops: %(default)s",
+        help=f"evaluations without a better loss, then it stops; default: {DEFAULTS['patience']}",
     )
-    add("--k", type=int, default=3, help="neighbours of ksg: %(default)s")
-    add("--seed", type=int, default=0, help="default: %(default)s")
-    add("--device", default="cpu", help="such as cuda; default: %(default)s")
+    add("--k", type=int, help=f"neighbours of ksg; default: {DEFAULTS['k']}")
+    add("--seed", type=int, help=f"default: {DEFAULTS['seed']}")
+    add("--device", help="such as cuda; default: cpu")
     add("--out", metavar="FILE", help="the result as JSON")
     add("--plot", metavar="FILE", help="training, value and cap as a picture; .png, .pdf or .svg")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0; 1 if the training came apart; 2, before any work, for an argument that cannot be."""
-    parser = _parser()
+    """0; 1 if the training came apart or the result could not be written; 2, before any work, for an argument that cannot be; 130
+    after Ctrl-C."""
+    try:
+        return _main(_parser(), arguments)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _main(parser: _Parser, arguments: Sequence[str] | None) -> int:
     chosen = parser.parse_args(arguments)
     try:
+        _fitting(chosen)
         targets = _targets(chosen)
         x, y = arrays(chosen.x, chosen.y)
         if chosen.bound == "ksg":
-            found, result = _neighbours(x, y, chosen.k)
+            found, result = _neighbours(x, y, DEFAULTS["k"] if chosen.k is None else chosen.k)
         else:
             found = _estimate(x, y, chosen)
             result = found.to_dict()
@@ -88,14 +103,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as diverged:
         print(f"{parser.prog}: {diverged}", file=sys.stderr)
         return 1
-    print(found)
-    contents = {}
+    contents, status = {}, 0
     if "out" in targets:
         contents[targets["out"]] = (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()
     if "plot" in targets and isinstance(found, Estimate):
-        contents[targets["plot"]] = _picture(found, targets["plot"])
-    write(contents)
-    return 0
+        contents[targets["plot"]] = _picture(found, Path(chosen.plot).suffix[1:])
+    try:
+        write(contents)
+    except OSError as error:
+        print(f"{parser.prog}: the result is not written: {error.strerror or error}", file=sys.stderr)
+        status = 1
+    # After the files: nobody may be left to read it.
+    try:
+        print(found, flush=True)
+    except OSError as error:
+        print(f"{parser.prog}: the result is not printed: {error.strerror or error}", file=sys.stderr)
+        # Python would flush stdout again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _fitting(chosen: argparse.Namespace) -> None:
+    """Options must be of the bound that is asked for."""
+    if chosen.bound != "ksg":
+        if chosen.k is not None:
+            raise ValueError(f"--k is given with --bound {chosen.bound}, must be left out: it is of ksg")
+        return
+    for name in OF_BOUNDS:
+        if getattr(chosen, name) is not None:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} is given with --bound ksg, must be left out: it is of bounds with a critic")
+    if chosen.plot is not None:
+        raise ValueError("--plot is given with --bound ksg, which has no training to show")
 
 
 def _targets(chosen: argparse.Namespace) -> dict[str, Path]:
@@ -110,28 +150,30 @@ def _targets(chosen: argparse.Namespace) -> dict[str, Path]:
     if "plot" in found:
         from . import plot  # noqa: F401  # names matplotlib where it is missing
 
-        if chosen.bound == "ksg":
-            raise ValueError("--plot is given with --bound ksg, which has no training to show")
-        if found["plot"].suffix not in PICTURES:
+        if Path(chosen.plot).suffix not in PICTURES:
             raise ValueError(f"--plot is {chosen.plot}, must end in one of {', '.join(PICTURES)}")
     return found
 
 
 def _estimate(x: Any, y: Any, chosen: argparse.Namespace) -> Estimate:
-    named = ("bound", "critic", "batch_size", "held_out", "learning_rate", "max_steps", "patience", "seed", "device")
-    return estimate(x, y, **{name: getattr(chosen, name) for name in named})
+    given = {name: getattr(chosen, name) for name in OF_BOUNDS if getattr(chosen, name) is not None}
+    return estimate(x, y, chosen.bound, **given)
 
 
 def _neighbours(x: Any, y: Any, k: int) -> tuple[str, dict[str, Any]]:
-    x, y = (table("ksg", name, z).to(torch.float64) for name, z in (("x", x), ("y", y)))
+    x, y = (standardised("ksg", name, table("ksg", name, z)) for name, z in (("x", x), ("y", y)))
     value = float(ksg(x, y, k=k))
-    result = {"bound": "ksg", "value": value, "k": k, "pairs": len(x)}
-    return f"ksg, an estimate by {k} neighbours: {value:.3f} nats, of {len(x)} pairs", result
+    _, pairs, copies = torch.cat([x, y], dim=1).unique(dim=0, return_inverse=True, return_counts=True)
+    tied = float((copies[pairs] > k).double().mean())
+    note = f"{tied:.0%} of the pairs coincide with {k} others, where it reads far too high" if tied else ""
+    result = {"bound": "ksg", "value": value, "note": note, "k": k, "pairs": len(x)}
+    found = f"ksg, an estimate by {k} neighbours: {value:.3f} nats, of {len(x)} pairs"
+    return found + (f"\n  {note}" if note else ""), result
 
 
-def _picture(found: Estimate, file: Path) -> bytes:
+def _picture(found: Estimate, format: str) -> bytes:
     buffer = io.BytesIO()
-    found.plot().savefig(buffer, format=file.suffix[1:], dpi=130)
+    found.plot().savefig(buffer, format=format, dpi=130)
     return buffer.getvalue()
 
 

@@ -18,7 +18,7 @@ from .networks import RATE, RATES, beside, critic_for
 from .objectives import Objective, Options
 from .progress import bar
 from .result import Estimate
-from .samples import split, standardised, table
+from .samples import cast, split, standardised, table
 from .training import train
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def estimate(
     batch_size = _at_least("batch_size", batch_size, 2)
     max_steps, patience = _at_least("max_steps", max_steps, 1), _at_least("patience", patience, 1)
     seed = _at_least("seed", seed, 0)
+    if seed >= 2**63:
+        fail(function, "seed", seed, "must be below 2**63")
     if learning_rate is not None:
         learning_rate = positive(function, "learning_rate", learning_rate)
     if not 0 < number(function, "held_out", held_out) < 0.5:
@@ -103,8 +105,9 @@ def estimate(
     x, y = x.to(device), y.to(device)
     if standardize:
         x, y = (standardised(function, name, z, rows.training) for name, z in (("x", x), ("y", y)))
-    x, y = x.to(dtype), y.to(dtype)
-    with _seeded(seed, device), bar(progress, max_steps) as report:
+    x, y = cast(function, "x", x, dtype), cast(function, "y", y, dtype)
+    # It trains under the caller's no_grad and inference_mode too. Parts of x and y are copies, and so no inference tensors.
+    with torch.inference_mode(False), torch.enable_grad(), _seeded(seed, device), bar(progress, max_steps) as report:
         name, made = critic_for(function, bound, critic, x.shape[1], y.shape[1])
         rate = RATES.get(name, RATE) if learning_rate is None else learning_rate
         networks = beside(bound, x.shape[1], y.shape[1])

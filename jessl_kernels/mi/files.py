@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -40,28 +39,34 @@ def _array(argument: str, path: str) -> np.ndarray:
             return opened[name]
     except OSError as error:
         raise ValueError(f"{argument} is {path}, which cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        why = " ".join(str(error).split())
+    except Exception as error:  # of many kinds, by what is broken in the file
+        why = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{argument} is {path}, which is not a readable array: {why}") from None
 
 
 def target(option: str, path: str, taken: Collection[str]) -> Path:
-    """A file that can be written: in a folder that is there, and none of those that are `taken`."""
-    file = Path(path)
-    if not file.parent.is_dir():
-        raise ValueError(f"{option} is {path}, must be in a folder that exists")
-    if file.is_dir():
-        raise ValueError(f"{option} is {path}, which is a folder, must be a file")
-    if not os.access(file.parent, os.W_OK):
-        raise ValueError(f"{option} is {path}, must be in a folder that can be written")
-    if file.resolve() in {Path(other).resolve() for other in taken}:
-        raise ValueError(f"{option} is {path}, which it would overwrite: must be a file of its own")
+    """A file that can be written, behind all symbolic links: in a folder that is there, and none of those that are `taken`."""
+    try:
+        file = Path(os.path.realpath(path))
+        if not file.parent.is_dir():
+            raise ValueError(f"{option} is {path}, must be in a folder that exists")
+        if os.path.isdir(path):
+            raise ValueError(f"{option} is {path}, which is a folder, must be a file")
+        if (os.path.exists(path) or os.path.lexists(file)) and not os.path.isfile(path):
+            raise ValueError(f"{option} is {path}, which is no regular file, must be one or must not be there")
+        if file in {Path(os.path.realpath(other)) for other in taken}:
+            raise ValueError(f"{option} is {path}, which it would overwrite: must be a file of its own")
+        part = _part(file)
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise ValueError(f"{option} is {path}, which cannot be written: {error.strerror or error}") from None
     return file
 
 
 def write(contents: Mapping[Path, bytes]) -> None:
     """All files under other names, then each renamed: an interruption leaves no half of a file."""
-    parts = {file: file.with_name(f".{file.name}.{os.getpid()}.part") for file in contents}
+    parts = {file: _part(file) for file in contents}
     try:
         for file, part in parts.items():
             part.write_bytes(contents[file])
@@ -70,3 +75,7 @@ def write(contents: Mapping[Path, bytes]) -> None:
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
+
+
+def _part(file: Path) -> Path:
+    return file.with_name(f".{file.name}.{os.getpid()}.part")

@@ -25,12 +25,15 @@ def ksg(x: Tensor, y: Tensor, *, k: int = 3, type: int = 1) -> Tensor:
     is large beside the other decides alone who is a neighbour. A point that coincides with k others has n = 0 there in type 1.
     Points as far as the k-th neighbour belong to the box of type 2.
 
+    The data must have densities. Ties of discrete or rounded data make it read far too high: two independent columns of three
+    values each give 9.0 nats at N = 1,000, where the truth is 0.
+
     x, y   (N, D_x) and (N, D_y) float tensors, N > k; row i of both a pair; no column constant in all rows
     k      neighbours, ≥ 1: few have little bias and much variance
     type   1 or 2
 
-    It is asymptotically unbiased, and reads badly low in more than some ten dimensions: of 2.0 nats it finds about 1.0 in 8 + 8
-    dimensions and 0.24 in 32 + 32. It has no gradient.
+    It is asymptotically unbiased. Without ties it never exceeds ψ(N) − ψ(k). It reads low in more than two dimensions each: of
+    2.0 nats it finds 1.5 in 4 + 4 dimensions, 1.0 in 8 + 8 and 0.24 in 32 + 32, at N = 1,000. It has no gradient.
 
     Raises ValueError or TypeError naming the argument at fault.
     """
@@ -54,7 +57,7 @@ def ksg(x: Tensor, y: Tensor, *, k: int = 3, type: int = 1) -> Tensor:
         counts = [count_nearer(function, z, _above(side)) for z, side in zip((x, y), sides, strict=True)]
     nx, ny = (torch.digamma(n.double()) for n in counts)
     constant = torch.digamma(torch.tensor([float(k), float(len(x))], dtype=torch.float64)).sum()
-    return constant - (1 / k if type == 2 else 0.0) - (nx + ny).mean().cpu()
+    return constant - (1 / k if type == 2 else 0.0) - _mean((nx + ny).tolist())
 
 
 def knn_entropy(z: Tensor, *, k: int = 3, norm: NormName = "euclidean") -> Tensor:
@@ -79,7 +82,12 @@ def knn_entropy(z: Tensor, *, k: int = 3, norm: NormName = "euclidean") -> Tenso
     N, D = z.shape
     log_volume = D * math.log(2) if norm == "max" else D / 2 * math.log(math.pi) - math.lgamma(D / 2 + 1)
     digamma = torch.digamma(torch.tensor([float(N), float(k)], dtype=torch.float64))
-    return digamma[0] - digamma[1] + log_volume + D * kth_distance(function, z, k, norm).log().mean().cpu()
+    # Squares of distances neither overflow nor underflow where the largest span is about 1; a power of two rounds nothing.
+    _, exponent = math.frexp(float(_span(z).max()))
+    exponent = min(max(exponent, -1000), 1000)  # so that the factor is no subnormal
+    distances = kth_distance(function, z * 2.0**-exponent, k, norm).tolist()
+    log_distance = _mean([math.log(distance) if distance > 0 else -math.inf for distance in distances])
+    return digamma[0] - digamma[1] + log_volume + D * (log_distance + exponent * math.log(2))
 
 
 def _finite(function: str, name: str, z: Tensor) -> Tensor:
@@ -112,4 +120,11 @@ def _neighbours(function: str, k: int, N: int) -> int:
 
 def _above(distance: Tensor) -> Tensor:
     """The next number: below it is all that is at most the distance."""
-    return distance.nextafter(distance.new_tensor(math.inf))
+    above = distance.nextafter(distance.new_tensor(math.inf))
+    # After torch.set_flush_denormal(True) the number next to 0 counts as 0.
+    return torch.where(above > distance, above, torch.finfo(above.dtype).tiny)
+
+
+def _mean(values: list[float]) -> float:
+    """Rounded once, so that it depends neither on the order nor on the number of threads."""
+    return math.fsum(values) / len(values)

@@ -13,9 +13,10 @@ from .training import Point
 def bar(wanted: bool | None, steps: int) -> Iterator[Callable[[Point], None]]:
     """What to call after each evaluation.
 
-    wanted  True, False, or None: on a terminal, if rich is there
+    wanted  True, False, or None: on a terminal, if rich is there; there is none where stderr is closed
     """
-    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+    silent = sys.stderr is None or sys.stderr.closed or (wanted is None and not sys.stderr.isatty())
+    if silent or wanted is False:
         yield lambda point: None
         return
     try:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INSIDE = 0.95  # of the interval
-NEAR = 0.95  # of the cap, from which on it limits the value
+NEAR = 0.8  # of the cap: InfoNCE of 128 pairs at its best critic reads 87 % of log 128 for 6 nats, and 1.8 nats low
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,14 +67,14 @@ class Estimate:
 
     @property
     def near_cap(self) -> bool:
-        """Whether the value is within 5 % of its cap, so that the cap and not the information may have set it."""
+        """Whether the value is above 80 % of its cap, so that the cap and not the information may have set it."""
         return self.value > NEAR * self.cap
 
     @property
     def warning(self) -> str:
         """What limits the value or makes it doubtful, and the remedy; "" if nothing is known to."""
         if self.near_cap:
-            return f"within 5 % of the cap of {self.cap:.3f} nats, which limits the value: a larger batch size raises the cap"
+            return f"near its cap of {self.cap:.3f} nats, which limits the value: a larger batch size raises the cap"
         return self.note
 
     def to_dict(self) -> dict[str, Any]:

@@ -30,6 +30,9 @@ def table(function: str, argument: str, value: Any) -> Tensor:
     """A float array or tensor (N, D), or (N,) as one column, as a finite tensor (N, D) without a graph."""
     numpy = sys.modules.get("numpy")  # whoever has an array has imported it
     if numpy is not None and isinstance(value, numpy.ndarray):
+        if isinstance(value, numpy.ma.MaskedArray):
+            must = "must not be masked: fill what is missing (x.filled), or leave such rows out of x and y"
+            raise TypeError(f"{function}: {argument} is a masked array of shape {value.shape}, {must}")
         if value.dtype.kind != "f":
             must = "must be float32, float64 or float16: cast it if its numbers are quantities and no labels"
             raise TypeError(
@@ -75,23 +78,34 @@ def split(function: str, N: int, size: int, held_out: float, generator: torch.Ge
     return Split(training, stopping, held)
 
 
-def standardised(function: str, argument: str, z: Tensor, training: Tensor) -> Tensor:
+def standardised(function: str, argument: str, z: Tensor, training: Tensor | None = None) -> Tensor:
     """Each column less its mean, by its standard deviation, both of the training rows: an invertible map, so that the information
-    is the same. In fp64 if the device has it."""
+    is the same. In fp64 if the device has it.
+
+    training  rows by index; None: all of them
+    """
     z = z.to(widest(z.device))
-    seen = z[training]
+    seen = z if training is None else z[training]
     spread, mean = torch.std_mean(seen, dim=0)
     constant = seen.amin(dim=0) == seen.amax(dim=0)
     if bool(constant.any()):
         column = int(constant.nonzero()[0])
         must = "must vary: leave that column out, since it has no information"
-        fail(function, argument, f"constant in column {column} of the {len(seen)} training rows", must)
-    if not bool(spread.isfinite().all()):
-        column = int((~spread.isfinite()).nonzero()[0])
-        fail(
-            function,
-            argument,
-            f"too large in column {column}",
-            "must have a standard deviation that a float64 can hold",
-        )
+        where = "" if training is None else f" of the {len(seen)} training rows"
+        fail(function, argument, f"constant in column {column}{where}", must)
+    for wrong, size in ((~spread.isfinite(), "large"), (spread == 0, "small")):
+        if bool(wrong.any()):
+            must = "must have a standard deviation that a float64 can hold: multiply that column by a number"
+            fail(function, argument, f"too {size} in column {int(wrong.nonzero()[0])}", must)
     return (z - mean) / spread
+
+
+def cast(function: str, argument: str, z: Tensor, dtype: torch.dtype) -> Tensor:
+    """z in the dtype of the training, which must hold it."""
+    made = z.to(dtype)
+    wrong = ~made.isfinite()
+    if bool(wrong.any()):
+        row, column = wrong.nonzero()[0].tolist()
+        must = f"must be within what {dtype} holds: standardize the columns, or choose dtype=torch.float64"
+        fail(function, argument, f"{float(z[row, column]):g} at row {row}, column {column}", must)
+    return made

@@ -4,10 +4,13 @@ import importlib
 import json
 import os
 import runpy
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from jessl_kernels import mi
 
@@ -36,6 +39,12 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "text.npy").write_text("0.1, 0.2\n")
     (tmp_path / "cut.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:200])
     (tmp_path / "empty.npy").write_bytes(b"")
+    np.savez_compressed("flipped.npz", x=x, y=x)
+    flipped = bytearray((tmp_path / "flipped.npz").read_bytes())
+    flipped[100:300] = 200 * b"\xff"
+    (tmp_path / "flipped.npz").write_bytes(flipped)
+    header = (tmp_path / "x.npy").read_bytes().replace(b"(300, 3)", b"(300, 3 ")
+    (tmp_path / "header.npy").write_bytes(header)
     (tmp_path / "text.npz").write_text("0.1, 0.2\n")
     (tmp_path / "folder").mkdir()
     (tmp_path / "both.npy").write_bytes((tmp_path / "both.npz").read_bytes())
@@ -70,19 +79,35 @@ def test_arrays_of_an_npz_are_those_of_two_files(files, capsys):
 
 def test_ksg_is_at_hand_for_comparison(folder, capsys):
     assert command.main(["x.npy", "line.npy", "--bound", "ksg", "--k", "4", "--out", "ksg.json"]) == 0
-    x, y = (
-        mi.samples.table("test", name, np.load(f"{file}.npy")).double() for name, file in (("x", "x"), ("y", "line"))
-    )
-    value = float(mi.ksg(x, y, k=4))
-    assert json.loads((folder / "ksg.json").read_text()) == {"bound": "ksg", "value": value, "k": 4, "pairs": 300}
+    x, y = (torch.from_numpy(np.load(file).astype("f8").reshape(300, -1)) for file in ("x.npy", "line.npy"))
+    x, y = ((z - z.mean(dim=0)) / z.std(dim=0) for z in (x, y))
+    found = json.loads((folder / "ksg.json").read_text())
+    value = found.pop("value")
+    assert value == pytest.approx(float(mi.ksg(x, y, k=4)), abs=1e-12)
+    assert found == {"bound": "ksg", "note": "", "k": 4, "pairs": 300}
     assert f"{value:.3f} nats" in capsys.readouterr().out
+
+
+def test_ksg_does_not_depend_on_the_units_of_columns(capsys):
+    np.save("moved.npy", 1024 * np.load("x.npy"))
+    found = []
+    for x in ("x.npy", "moved.npy"):
+        assert command.main([x, "y.npy", "--bound", "ksg"]) == 0
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1]
+
+
+def test_ksg_of_coinciding_pairs_is_printed_with_a_note(capsys):
+    np.save("few.npy", np.arange(300.0) % 3)
+    assert command.main(["few.npy", "few.npy", "--bound", "ksg"]) == 0
+    assert "100% of the pairs coincide with 3 others, where it reads far too high" in capsys.readouterr().out
 
 
 def test_a_value_near_its_cap_is_printed_with_a_warning(capsys):
     np.save("wide.npy", np.random.default_rng(0).normal(size=(300, 40)))
     options = ["--batch-size", "2", "--max-steps", "40", "--critic", "inner_product"]
     assert command.main(["wide.npy", "wide.npy", *options]) == 0
-    assert "within 5 % of the cap of 0.693 nats, which limits the value: a larger batch size" in capsys.readouterr().out
+    assert "near its cap of 0.693 nats, which limits the value: a larger batch size" in capsys.readouterr().out
 
 
 BAD = {
@@ -116,7 +141,23 @@ BAD = {
     "device": (["x.npy", "y.npy", "--device", "gpu"], "device is 'gpu', must be a device"),
     "neighbours": (["x.npy", "y.npy", "--bound", "ksg", "--k", "300"], "k is 300, must be"),
     "nan of ksg": (["x.npy", "nan.npy", "--bound", "ksg"], "y is nan at row 5, column 1"),
-    "picture of ksg": (["x.npy", "y.npy", "--bound", "ksg", "--plot", "a.png"], "--plot is given with --bound ksg"),
+    "broken numbers of an npz": (["flipped.npz"], "x is flipped.npz:x, which is not a readable array"),
+    "broken header": (["header.npy", "y.npy"], "x is header.npy, which is not a readable array"),
+    "neighbours of a bound": (["x.npy", "y.npy", "--bound", "nwj", "--k", "3"], "--k is given with --bound nwj"),
+    "constant of ksg": (["x.npy", "constant.npy", "--bound", "ksg"], "y is constant in column 0, must vary"),
+} | {
+    f"{option} of ksg": (["x.npy", "y.npy", "--bound", "ksg", option, value], f"{option} is given with --bound ksg")
+    for option, value in (
+        ("--critic", "joint"),
+        ("--batch-size", "256"),
+        ("--held-out", "0.2"),
+        ("--learning-rate", "1e-3"),
+        ("--max-steps", "5000"),
+        ("--patience", "10"),
+        ("--seed", "0"),
+        ("--device", "cpu"),
+        ("--plot", "a.png"),
+    )
 }
 
 
@@ -124,9 +165,9 @@ BAD = {
 def test_a_bad_argument_is_one_line_with_its_name_and_nothing_is_written(case, folder, capsys):
     arguments, message = BAD[case]
     before = contents(folder)
-    few = [] if "--batch-size" in arguments else ["--batch-size", "20"]
+    few = [] if "--batch-size" in arguments or "ksg" in arguments else ["--batch-size", "20", "--max-steps", "1"]
     with pytest.raises(SystemExit) as stopped:
-        command.main([*arguments, *few, "--max-steps", "1", "--out", "result.json"])
+        command.main([*arguments, *few, "--out", "result.json"])
     assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("python -m jessl_kernels.mi: ") and message in line
@@ -142,6 +183,13 @@ TARGETS = {
     "an input": (["--out", "x.npy"], "--out is x.npy, which it would overwrite"),
     "an input by another name": (["--plot", "folder/../both.npz"], "which it would overwrite"),
     "each other": (["--out", "a.png", "--plot", "./a.png"], "--plot is ./a.png, which it would overwrite"),
+    "a pipe": (["--out", "fifo"], "--out is fifo, which is no regular file"),
+    "a link to a pipe": (["--out", "to_fifo"], "--out is to_fifo, which is no regular file"),
+    "a device": (["--out", "/dev/null"], "--out is /dev/null, which is no regular file"),
+    "a link to itself": (["--out", "loop"], "--out is loop, which is no regular file"),
+    "a link to an input": (["--out", "to_x"], "--out is to_x, which it would overwrite"),
+    "too long a name": (["--out", 300 * "a"], "which cannot be written: File name too long"),
+    "too long a name for another beside it": (["--out", 250 * "a"], "which cannot be written: File name too long"),
     "not a picture": (["--plot", "a.txt"], "--plot is a.txt, must end in one of .png, .pdf, .svg"),
 }
 
@@ -153,6 +201,9 @@ def never(*args, **kwargs):
 @pytest.mark.parametrize("case", TARGETS)
 def test_a_result_that_could_not_be_written_is_refused_before_the_training(case, capsys, monkeypatch):
     arguments, message = TARGETS[case]
+    os.mkfifo("fifo")
+    for link, to in (("to_fifo", "fifo"), ("loop", "loop"), ("to_x", "x.npy")):
+        os.symlink(to, link)
     monkeypatch.setattr(command, "estimate", never)
     with pytest.raises(SystemExit) as stopped:
         command.main(["x.npy", "both.npz:y", *arguments])
@@ -178,27 +229,51 @@ def test_a_training_that_comes_apart_is_one_line_and_exit_1_and_an_older_result_
     assert (folder / "result.json").read_text() == "older"
 
 
-def test_an_interrupted_training_writes_nothing(folder, monkeypatch):
+def test_an_interrupted_training_writes_nothing_and_exits_with_130(folder, monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
     before = contents(folder)
     monkeypatch.setattr(command, "estimate", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        command.main(["x.npy", "y.npy", "--out", "result.json"])
-    assert contents(folder) == before
+    assert command.main(["x.npy", "y.npy", "--out", "result.json"]) == 130
+    assert contents(folder) == before and capsys.readouterr() == ("", "")
 
 
-def test_a_write_that_fails_leaves_an_older_result_and_no_half_of_a_new_one(folder, monkeypatch):
+def test_a_result_goes_through_a_symbolic_link_to_its_file(folder):
+    (folder / "folder" / "kept.json").write_text("older")
+    os.symlink("folder/kept.json", "result.json")
+    os.symlink("folder/new", "result.png")
+    assert command.main(["x.npy", "y.npy", *FEW, "--out", "result.json", "--plot", "result.png"]) == 0
+    assert os.path.islink("result.json") and os.path.islink("result.png")
+    assert json.loads((folder / "folder" / "kept.json").read_text())["bound"] == "info_nce"
+    assert (folder / "folder" / "new").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_result_that_nobody_reads_is_written_all_the_same(folder):
+    reader, writer = os.pipe()
+    os.close(reader)
+    files = [str(folder / name) for name in ("x.npy", "y.npy", "result.json")]
+    run = [sys.executable, "-m", "jessl_kernels.mi", *files[:2], "--bound", "ksg", "--out", files[2]]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(run, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, cwd=root)
+    os.close(writer)
+    assert json.loads((folder / "result.json").read_text())["bound"] == "ksg"
+    assert done.returncode == 1
+    assert done.stderr == "python -m jessl_kernels.mi: the result is not printed: Broken pipe\n"
+
+
+def test_a_write_that_fails_is_one_line_below_the_result_and_leaves_an_older_one(folder, monkeypatch, capsys):
     def full(*args):
         raise OSError("no space left")
 
     (folder / "result.json").write_text("older")
     before = contents(folder)
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="no space left"):
-        command.main(["x.npy", "y.npy", *FEW, "--out", "result.json"])
+    assert command.main(["x.npy", "y.npy", *FEW, "--out", "result.json"]) == 1
     assert contents(folder) == before
+    captured = capsys.readouterr()
+    assert captured.out.startswith("info_nce, lower bound")
+    assert captured.err == "python -m jessl_kernels.mi: the result is not written: no space left\n"
 
 
 def test_the_module_runs_as_a_command(capsys, monkeypatch):

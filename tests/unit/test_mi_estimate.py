@@ -1,6 +1,7 @@
 """A bound from a sample: the critic is trained on some pairs, other pairs stop it, and the value is of pairs that did neither."""
 
 import dataclasses
+import io
 import json
 import math
 import sys
@@ -151,6 +152,16 @@ def test_a_module_is_copied_and_the_trained_copy_is_in_the_result():
     assert mi.estimate(X, Y, critic=critic, **SMALL) == found
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("options", [{}, {"dtype": torch.float64, "standardize": False}], ids=["cast", "as it is"])
+def test_it_trains_where_gradients_are_off(mode, options):
+    few = {**SMALL, "max_steps": 5, **options}
+    expected = mi.estimate(X.double(), Y.double(), critic=Dots(), **few)
+    with mode():
+        assert mi.estimate(X.double().clone(), Y.double().clone(), critic=Dots(), **few) == expected
+        assert not torch.is_grad_enabled()
+
+
 def test_options_of_the_objective_pass_through():
     few = {**SMALL, "max_steps": 2}
     assert mi.estimate(X, Y, "smile", tau=0.1, **few).objective.tau == 0.1
@@ -182,12 +193,18 @@ BAD = {
             "y is nan at row 7, column 1, must have neither NaN nor infinities"),
     "constant": ({"x": torch.cat([X, 0 * X + 0.1], dim=1)}, ValueError, "x is constant in column 2 of the 600 training rows"),
     "huge": ({"x": 1e300 * X.double()}, ValueError, "x is too large in column 0"),
+    "tiny": ({"y": Y.double().numpy() * np.array([1, 1e-200])}, ValueError, "y is too small in column 1, must have a standard"),
+    "beyond fp32": ({"y": Y.abs().double().numpy() * np.array([1, 1e200]), "standardize": False}, ValueError,
+                    r"y is .*e\+\d+ at row 0, column 1, must be within what torch.float32 holds: standardize"),
+    "masked": ({"x": np.ma.masked_greater(X.numpy(), 1)}, TypeError,
+               r"x is a masked array of shape \(1000, 2\), must not be masked"),
     "rows": ({"x": X[:9], "y": Y[:9]}, ValueError, "x is of 9 rows, must have more"),
     "batch": ({"batch_size": 101}, ValueError, "batch_size is 101, must be at most 100 for 1000 pairs"),
     "batch of one": ({"batch_size": 1}, ValueError, "batch_size is 1, must be at least 2"),
     "steps": ({"max_steps": 0}, ValueError, "max_steps is 0, must be at least 1"),
     "patience": ({"patience": 2.5}, TypeError, "patience is a float, 2.5, must be an int"),
     "seed": ({"seed": -1}, ValueError, "seed is -1, must be at least 0"),
+    "large seed": ({"seed": 2**63}, ValueError, "seed is 9223372036854775808, must be below"),
     "held out": ({"held_out": 0.5}, ValueError, "held_out is 0.5, must be above 0 and below 0.5"),
     "rate": ({"learning_rate": 0.0}, ValueError, "learning_rate is 0.0, must be > 0"),
     "device": ({"device": "gpu"}, ValueError, "device is 'gpu', must be a device that torch finds here"),
@@ -243,8 +260,9 @@ def test_an_interruption_passes_through():
 
 
 def test_a_value_near_its_cap_says_so_and_one_below_does_not(found):
-    near = dataclasses.replace(found, value=0.96 * math.log(50))
-    assert near.near_cap and "within 5 % of the cap of 3.912 nats" in str(near)
+    near = dataclasses.replace(found, value=0.81 * math.log(50))
+    assert near.near_cap and "near its cap of 3.912 nats, which limits the value" in str(near)
+    assert not dataclasses.replace(found, value=0.79 * math.log(50)).near_cap
     assert not found.near_cap and found.warning == "" and len(str(found).splitlines()) == 3
     assert dataclasses.replace(found, note="not a bound yet").warning == "not a bound yet"
 
@@ -283,6 +301,15 @@ def test_a_bar_is_shown_if_it_is_asked_for_and_not_elsewhere_than_on_a_terminal(
     assert "nats" in capsys.readouterr().err
     mi.estimate(X, Y, **{**SMALL, "max_steps": 12})
     assert capsys.readouterr().err == ""
+
+
+def test_without_an_open_stderr_there_is_no_bar(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    for stderr in (None, closed):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        for progress in (None, True):
+            assert mi.estimate(X, Y, **{**SMALL, "max_steps": 1}, progress=progress).steps == 1
 
 
 def test_rich_and_matplotlib_are_named_where_they_are_missing(found, monkeypatch):

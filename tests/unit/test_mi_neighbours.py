@@ -179,6 +179,45 @@ def test_results_have_equal_bits_at_every_number_of_threads():
     assert torch.equal(*map(torch.stack, found[:2])) and torch.equal(*map(torch.stack, found[1:]))
 
 
+def test_means_over_many_rows_have_equal_bits_at_every_number_of_threads():
+    """Above 2¹⁵ numbers torch adds in parts, one a thread."""
+    x, y = gaussians(70_000, 1)
+    found, before = [], torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append([ksg(x, y, k=1), knn_entropy(x, k=1)])
+    torch.set_num_threads(before)
+    assert torch.equal(*map(torch.stack, found[:2])) and torch.equal(*map(torch.stack, found[1:]))
+
+
+@backends
+@norms
+@pytest.mark.parametrize("exponent", [-1060, -565, -1, 515, 1018])
+def test_knn_entropy_of_points_in_any_unit_moves_by_the_logarithm_of_the_unit(exponent, norm, backend):
+    z = gaussians(100, 3)[0].mul(8).round().add(torch.arange(100.0)[:, None] / 128)  # exact in subnormals too
+    moved = (z * 2.0 ** (exponent // 2)) * 2.0 ** (exponent - exponent // 2)
+    expected = float(knn_entropy(z, norm=norm)) + 3 * exponent * math.log(2)
+    assert float(knn_entropy(moved, norm=norm)) == pytest.approx(expected, rel=1e-12)
+
+
+@backends
+def test_coinciding_points_are_in_the_box_of_type_2_where_subnormals_are_flushed(backend):
+    x = torch.arange(8.0)[:, None] // 4
+    expected = float(ksg(x, x, type=2))
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor does not flush subnormals")
+    try:
+        assert float(ksg(x, x, type=2)) == pytest.approx(expected)
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_ksg_of_independent_discrete_columns_reads_far_too_high():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randint(0, 3, (2, 1000, 1), generator=generator).double()
+    assert 8.5 < float(ksg(x, y)) < 9.5  # of 0
+
+
 def test_they_work_around_torch_compile_and_have_no_gradient():
     x, y = gaussians(80, 2)
     compiled = torch.compile(lambda x, y: ksg(2 * x, y) + knn_entropy(x + y), backend="eager")
