@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# torch-mist 0.2.17: a bound of a batch, read before and after a step of training on the same batch. torch 2.13.0, numpy 1.26.4.
+# torch-mist 0.2.17: a bound of a batch, read before and after a step of training on the same batch. torch 2.13.0,
+# numpy 1.26.4, and pandas, which it imports and does not ask for.
 #
 # Guess: after the step the estimator gives what a new estimator with the same critic gives.
 # Seen: the scores of positives are kept by their inputs, and neither a backward through the loss nor a step of the optimizer drops
@@ -11,7 +12,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" --disable-pip-version-check install -qq torch==2.13.0 numpy==1.26.4 torch-mist==0.2.17
+"$folder/venv/bin/pip" --disable-pip-version-check install -qq torch==2.13.0 numpy==1.26.4 pandas==2.2.3 torch-mist==0.2.17
 "$folder/venv/bin/python" - <<'PYTHON'
 import math
 
