@@ -157,6 +157,21 @@ def same_shape(function: str, argument: str, value: Tensor, like: tuple[str, Ten
         )
 
 
+def same_rows(function: str, x: Tensor, y: Tensor) -> None:
+    """Two batches of pairs must have equally many rows; their columns may differ."""
+    if len(x) != len(y):
+        fail(function, "y", f"of {len(y)} rows", f"must have {len(x)} like x: row i of both is a pair")
+
+
+def pairs(function: str, x: Any, y: Any) -> None:
+    """Two batches of embeddings on one device, row i of both a pair; their columns may differ."""
+    embeddings(function, "x", x)
+    embeddings(function, "y", y)
+    same_rows(function, x, y)
+    if x.device != y.device:
+        fail(function, "y", f"on {y.device}", f"must be on {x.device} like x")
+
+
 def scalar(
     function: str,
     argument: str,

@@ -86,15 +86,20 @@ def model_of(function: str, q: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor,
         wrong_type(
             function, "critic", made, "must give the pair of tensors (mean, log_std) for x: it is the model q(y|x)"
         )
-    _wide(function, y, *made, of="the critic's ")
+    _matching(function, y, *made, of="the critic's ")
     return made
 
 
-def _wide(function: str, y: Tensor, mean: Tensor, log_std: Tensor, of: str = "") -> list[Tensor]:
-    """Checked, and in the accumulation dtype: a variance in bf16 would keep two digits."""
+def _matching(function: str, y: Tensor, mean: Tensor, log_std: Tensor, of: str = "") -> None:
     embeddings(function, "y", y)
     for name, part in (("mean", mean), ("log_std", log_std)):
         embeddings(function, of + name, part)
         same_shape(function, of + name, part, ("y", y), "it is of the model of y")
-    dtype = torch.float64 if any(t.dtype == torch.float64 for t in (y, mean, log_std)) else torch.float32
-    return [t.to(dtype) for t in (y, mean, log_std)]
+
+
+def _wide(function: str, y: Tensor, mean: Tensor, log_std: Tensor) -> list[Tensor]:
+    """Checked, and in the accumulation dtype: a variance in bf16 would keep two digits."""
+    _matching(function, y, mean, log_std)
+    tensors = (y, mean, log_std)
+    dtype = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    return [t.to(dtype) for t in tensors]

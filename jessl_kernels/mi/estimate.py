@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import choice, fail, flag, integer, number, positive, wrong_type
+from .._checks import choice, fail, flag, integer, number, positive, same_rows, wrong_type
 from ..literals import BOUND_NAMES, BoundName, CriticName
 from .networks import RATE, RATES, beside, critic_for
 from .objectives import Objective, Options
@@ -82,8 +82,7 @@ def estimate(
         fail(function, "bound", "'ksg'", "which is no bound and has no critic: call jk.mi.ksg(x, y)")
     choice(function, "bound", bound, BOUND_NAMES)
     x, y = table(function, "x", x), table(function, "y", y)
-    if len(x) != len(y):
-        fail(function, "y", f"of {len(y)} rows", f"must have {len(x)} like x: row i of both is a pair")
+    same_rows(function, x, y)
     batch_size = _at_least("batch_size", batch_size, 2)
     max_steps, patience = _at_least("max_steps", max_steps, 1), _at_least("patience", patience, 1)
     seed = _at_least("seed", seed, 0)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from .._checks import choice, embeddings, fail, integer
+from .._checks import choice, embeddings, fail, integer, pairs
 from ..literals import NORM_NAMES, NormName
 from ..pairwise.neighbours import count_nearer, kth_distance, reach_of_nearer
 
@@ -38,12 +38,7 @@ def ksg(x: Tensor, y: Tensor, *, k: int = 3, type: int = 1) -> Tensor:
     Raises ValueError or TypeError naming the argument at fault.
     """
     function = "ksg"
-    embeddings(function, "x", x)
-    embeddings(function, "y", y)
-    if len(x) != len(y):
-        fail(function, "y", f"of {len(y)} rows", f"must have {len(x)} like x: row i of both is a pair")
-    if x.device != y.device:
-        fail(function, "y", f"on {y.device}", f"must be on {x.device} like x")
+    pairs(function, x, y)
     k = _neighbours(function, k, len(x))
     type = integer(function, "type", type, "must be 1 or 2")
     if type not in (1, 2):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor  # torch.func has no public name for it
 
-from .._checks import choice, embeddings, fail, integer, number, positive, wrong_type
+from .._checks import choice, fail, integer, number, pairs, positive, wrong_type
 from ..literals import BOUND_NAMES, LEAVE_OUT, NEGATIVES, BoundKind, BoundName, LeaveOut, Negatives
 from . import bounds
 from .blocks import BlockScores
@@ -107,14 +107,14 @@ class Objective(nn.Module):
                 fail(function, option, repr(value), f"must be left out: it is an option of {takers}, not of {name!r}")
         self.critic = _critic_of(name, critic)
         self.alpha = 0.5 if alpha is None else _within(function, "alpha", alpha, "0 < alpha <= 1", lambda a: 0 < a <= 1)
-        choice(function, "leave_out", "each" if leave_out is None else leave_out, LEAVE_OUT)
         self.leave_out: LeaveOut = "each" if leave_out is None else leave_out
+        choice(function, "leave_out", self.leave_out, LEAVE_OUT)
         self.tau = 5.0 if tau is None else positive(function, "tau", tau)
         self.decay = (
             0.99 if decay is None else _within(function, "decay", decay, "0 <= decay < 1", lambda d: 0 <= d < 1)
         )
-        choice(function, "negatives", "others" if negatives is None else negatives, NEGATIVES)
         self.negatives: Negatives = "others" if negatives is None else negatives
+        choice(function, "negatives", self.negatives, NEGATIVES)
         self.baseline, self.u = _module("baseline", baseline), _module("u", u)
         lone = (name in TAKES["baseline"] and baseline is None) or (name in TAKES["u"] and u is None)
         self.number = nn.Parameter(torch.zeros(())) if lone else None
@@ -125,9 +125,8 @@ class Objective(nn.Module):
 
         x, y  (N, D_x) and (N, D_y), row i of both a pair
         """
-        _pairs("Objective", x, y)
         if self.name == "club":
-            return -log_likelihood(y, *model_of("Objective", self.critic, x, y))
+            return -log_likelihood(y, *self._model(x, y))
         if self.name in ("js", "smile"):
             return -bounds.js(self._scores(x, y))
         if self.name == "mine":
@@ -137,9 +136,8 @@ class Objective(nn.Module):
     def bound_of(self, x: Tensor, y: Tensor) -> Tensor:
         """The bound itself on all pairs as one block, 0-d, with its gradient: to raise (or by "club" to lower) I(X;Y) by the
         networks that made x and y."""
-        _pairs("Objective", x, y)
         if self.name == "club":
-            return club(y, *model_of("Objective", self.critic, x, y), self.negatives)
+            return club(y, *self._model(x, y), self.negatives)
         scores = self._scores(x, y)
         match self.name:
             case "tuba":
@@ -162,7 +160,7 @@ class Objective(nn.Module):
         block  pairs of a block; None: all of them in one
         """
         function = "Objective.value"
-        _pairs(function, x, y)
+        _several_pairs(function, x, y)
         size = len(x) if block is None else integer(function, "block", block)
         if not 2 <= size <= len(x):
             fail(function, "block", block, f"must be between 2 and {len(x)}, the number of pairs")
@@ -193,7 +191,12 @@ class Objective(nn.Module):
             return "upper" if self.negatives == "others" else "neither"
         return "lower"
 
+    def _model(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        _several_pairs("Objective", x, y)
+        return model_of("Objective", self.critic, x, y)
+
     def _scores(self, x: Tensor, y: Tensor) -> Scores:
+        _several_pairs("Objective", x, y)
         scores = self.critic(x, y)
         if not isinstance(scores, (DotScores, BlockScores)):
             wrong_type("Objective", "critic(x, y)", scores, "must be mi.DotScores, as a Critic's forward gives them")
@@ -272,12 +275,7 @@ def _within(function: str, argument: str, value: Any, must: str, holds: Any) -> 
     return float(value)
 
 
-def _pairs(function: str, x: Tensor, y: Tensor) -> None:
-    embeddings(function, "x", x)
-    embeddings(function, "y", y)
-    if len(x) != len(y):
-        fail(function, "y", f"of {len(y)} rows", f"must have {len(x)} like x: row i of both is a pair")
+def _several_pairs(function: str, x: Tensor, y: Tensor) -> None:
+    pairs(function, x, y)
     if len(x) < 2:
         fail(function, "x", f"of shape {tuple(x.shape)}", "must have at least 2 rows: one of them is a negative")
-    if x.device != y.device:
-        fail(function, "y", f"on {y.device}", f"must be on {x.device} like x")
