@@ -8,6 +8,7 @@ The same numbers, rounded, in every dtype.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -136,3 +137,9 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def _unit(t: Tensor) -> Tensor:
     return t / torch.linalg.vector_norm(t, dim=-1, keepdim=True)
+
+
+def correlated(N: int, D: int, rho: float, seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Pairs of standard normal points (N, D) with correlation ρ in each dimension: −D/2 · log(1 − ρ²) nats."""
+    x, noise = torch.randn(2, N, D, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    return x, rho * x + math.sqrt(1 - rho**2) * noise

@@ -113,17 +113,11 @@ class Optimal(critics.Critic):
         return critics.DotScores(x, y, self.rho / v, row, col)
 
 
-def correlated(N, D, rho, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    x, noise = torch.randn(2, N, D, generator=generator, dtype=torch.float64)
-    return x, rho * x + math.sqrt(1 - rho**2) * noise
-
-
 @pytest.mark.parametrize("name", ["info_nce", "dv", "js", "nwj", "interpolated"])
 def test_at_the_optimal_critic_a_bound_is_near_the_information_and_never_far_above(name):
     """2 nats in 20 dimensions, below log K of 256."""
     rho = math.sqrt(1 - math.exp(-2 * 2.0 / 20))
-    x, y = correlated(64 * 256, 20, rho)
+    x, y = data.correlated(64 * 256, 20, rho)
     found = mi.bound(name, x, y, Optimal(rho, plus=1.0 if name == "nwj" else 0.0), block=256)
     assert found.blocks == 64 and 0 < found.stderr < 0.1
     assert 1.85 < found.value < 2.0 + 4 * found.stderr
@@ -131,7 +125,7 @@ def test_at_the_optimal_critic_a_bound_is_near_the_information_and_never_far_abo
 
 
 def test_info_nce_is_capped_and_dv_at_its_own_optimum_is_not():
-    x, y = correlated(8 * 256, 20, 0.9)  # 16.6 nats
+    x, y = data.correlated(8 * 256, 20, 0.9)  # 16.6 nats
     assert mi.bound("info_nce", x, y, Optimal(0.9), block=256).value < math.log(256)
     assert mi.bound("dv", x, y, Optimal(0.9), block=256).value > 12
 
@@ -139,7 +133,7 @@ def test_info_nce_is_capped_and_dv_at_its_own_optimum_is_not():
 def test_the_optimal_critics_are_as_the_papers_say():
     """InfoNCE does not mind a number for each x; NWJ wants 1 + log p(y|x)/p(y), and any other number lowers it."""
     rho = 0.5
-    x, y = correlated(4000, 5, rho)
+    x, y = data.correlated(4000, 5, rho)
     best = Optimal(rho)(x, y)
 
     def moved(row):

@@ -16,15 +16,13 @@ from jessl_kernels import mi
 from jessl_kernels.literals import BOUND_NAMES, CRITIC_NAMES
 from jessl_kernels.mi.samples import split
 from jessl_kernels.mi.student import quantile
+from tests import data
 
 SMALL = {"batch_size": 50, "max_steps": 40, "learning_rate": 3e-3}
 
 
 def correlated(N, D, nats, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    rho = math.sqrt(1 - math.exp(-2 * nats / D))
-    x, noise = torch.randn(2, N, D, generator=generator)
-    return x, rho * x + math.sqrt(1 - rho**2) * noise
+    return data.correlated(N, D, math.sqrt(1 - math.exp(-2 * nats / D)), seed, torch.float32)
 
 
 X, Y = correlated(1000, 2, 0.7)

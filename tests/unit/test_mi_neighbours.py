@@ -14,6 +14,7 @@ import jessl_kernels as jk
 from jessl_kernels.backends import BACKENDS
 from jessl_kernels.mi.neighbours import knn_entropy, ksg
 from jessl_kernels.pairwise.neighbours import count_nearer, kth_distance, reach_of_nearer
+from tests import data
 
 NAMES = ("reference", "chunked", "cpu")
 backends = pytest.mark.parametrize("backend", NAMES)
@@ -31,9 +32,7 @@ def _of_the_backend(request):
 
 
 def gaussians(N, dims, rho=0.7, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    x, noise = torch.randn(2, N, dims, generator=generator, dtype=torch.float64)
-    return x, rho * x + math.sqrt(1 - rho**2) * noise
+    return data.correlated(N, dims, rho, seed)
 
 
 def lattice(N, dims, seed=0):
