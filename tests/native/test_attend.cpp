@@ -52,6 +52,8 @@ void judge_attend(Shape shape, std::uint64_t seed) {
       return a;
     };
     Answers out(g.N * V), of_values(g.M * V), of_columns(g.M);
+    // Shares below 4e-19 may be 0 (csrc/cpu/tile/score_grad.h).
+    const double flushed = 4e-19 / double(std::numeric_limits<Real>::epsilon());
     for (std::int64_t i = 0; i < g.N; ++i) {
       double most = -std::numeric_limits<double>::infinity(), sum = 0, off = 0;
       for (std::int64_t j = 0; j < g.M; ++j) most = std::max(most, g.score(i, j));
@@ -63,7 +65,10 @@ void judge_attend(Shape shape, std::uint64_t seed) {
       for (std::int64_t v = 0; v < V; ++v) {
         Sized& o = out[i * V + v];
         for (std::int64_t j = 0; j < g.M; ++j) o.add(p(j) * values[j * V + v], errors(j));
-        for (std::int64_t j = 0; j < g.M; ++j) of_values[j * V + v].add(p(j) * upstream[i * V + v], errors(j));
+        for (std::int64_t j = 0; j < g.M; ++j) {
+          of_values[j * V + v].add(p(j) * upstream[i * V + v], errors(j));
+          of_values[j * V + v].size += flushed * std::abs(upstream[i * V + v]);
+        }
         inner += upstream[i * V + v] * o.value;
         inner_size += std::abs(upstream[i * V + v]) * o.size;
       }
@@ -74,7 +79,8 @@ void judge_attend(Shape shape, std::uint64_t seed) {
           size += std::abs(double(upstream[i * V + v]) * values[j * V + v]);
         }
         of_columns[j].value += p(j) * (of_p - inner);
-        of_columns[j].size += p(j) * ((size + std::abs(inner)) * errors(j) + inner_size);
+        of_columns[j].size +=
+            flushed * (size + std::abs(inner)) + p(j) * ((size + std::abs(inner)) * errors(j) + inner_size);
       }
     }
     at_every_level(shape, solve, [&](const Attended<Real>& a, const std::string& where) {

@@ -340,7 +340,7 @@ def test_other_pairs_that_do_not_fit_the_training():
     found = mi.estimate(x, x + torch.randn(600, 2), "nwj", "bilinear", batch_size=32, max_steps=1)
     with pytest.raises(ValueError, match=r"^on: y is of shape \(600, 1\), must have 2 columns, as in the training"):
         found.on(x, x[:, :1])
-    with pytest.raises(ValueError, match="^on: x is of 20 rows, must have at least 32, the batch size"):
+    with pytest.raises(ValueError, match=r"^on: x is of 20 rows, must have at least 32, the batch size"):
         found.on(x[:20], x[:20])
-    with pytest.raises(ValueError, match="^on: y is of 599 rows, must have 600 like x"):
+    with pytest.raises(ValueError, match=r"^on: y is of 599 rows, must have 600 like x"):
         found.on(x, x[:599])
