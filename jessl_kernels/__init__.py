@@ -10,6 +10,7 @@ if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
 
 from . import functional, mi, nn
 from .backends import backends, set_backend, use_backend
+from .entropy import entropy_of
 from .explain import explain
 from .functional import (
     alignment,
@@ -39,6 +40,7 @@ __all__ = [
     "cached_backward",
     "clip_loss",
     "dcl",
+    "entropy_of",
     "explain",
     "functional",
     "info_nce",
