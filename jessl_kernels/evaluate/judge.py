@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .._checks import fail, flag, integer, positive, same_shape
+from .._checks import embeddings, fail, flag, integer, positive, same_shape
 from ..arrays import table
 from ..functional.kernels import log_sphere_area
 from ..functional.rows import unit
 from ..progress import Report, bar
 from . import space, sphere, views, votes
-from .result import Curves, Evaluation, Measure
+from .result import Curve, Curves, Evaluation, Measure
 from .sample import Sample, mean_of
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def evaluate(
         rank = space.effective_rank(singular)
         measures["effective_rank"] = Measure(rank, reference=min(N, D), meaning="equal singular values")
         measures |= accuracies
-        recall: tuple[tuple[int, float], ...] = ()
+        recall: Curve = ()
         if z2 is not None:
             of_views, recall = _two_views(x, unit(z2, rounded=False), sample, chosen.get("temperature"), report)
             measures |= of_views
@@ -125,7 +125,7 @@ def evaluate(
     return Evaluation(measures, curves, N, D, sample.Q, sample.index is None, sweeps, seconds)
 
 
-def _directions(x: Tensor, sample: Sample, kappa: float | None, report: Report) -> tuple[dict[str, Measure], Any]:
+def _directions(x: Tensor, sample: Sample, kappa: float | None, report: Report) -> tuple[dict[str, Measure], Curve]:
     """Uniformity and the entropy by a vMF kernel, from one sweep."""
     report(0, "directions")
     D, area, note = x.shape[1], log_sphere_area(x.shape[1]), ""
@@ -134,7 +134,7 @@ def _directions(x: Tensor, sample: Sample, kappa: float | None, report: Report) 
     def entropies(some: Sample, concentrations: Sequence[float]) -> list[Tensor]:
         return sphere.vmf_entropies(x, some, concentrations)
 
-    best, means = sample.best(x, tried, entropies)
+    best, tried_values = sample.best(x, tried, entropies)
     if kappa is None and best == tried[-1]:
         note = f"κ = {best:g} is the narrowest that is tried"
     flat = 2 * sphere.T
@@ -146,7 +146,7 @@ def _directions(x: Tensor, sample: Sample, kappa: float | None, report: Report) 
     return {
         "uniformity": Measure(uniformity, spread, sphere.even_uniformity(D), EVEN),
         "vmf_entropy": Measure(value, stderr, area, EVEN, f"κ = {best:g}", note),
-    }, tuple(zip(tried, means, strict=True))
+    }, tried_values or ((best, value),)
 
 
 def _log_of_mean(logs: Tensor) -> tuple[float, float]:
@@ -158,7 +158,7 @@ def _log_of_mean(logs: Tensor) -> tuple[float, float]:
 
 def _neighbours(
     x: Tensor, sample: Sample, labels: Tensor | None, k: int, report: Report
-) -> tuple[dict[str, Measure], dict[str, Measure], tuple[tuple[int, float], ...]]:
+) -> tuple[dict[str, Measure], dict[str, Measure], Curve]:
     """Entropy and accuracies, from one list of neighbours."""
     report(1, "neighbours")
     of_entropy = min(ENTROPY_K, sample.N - 1)
@@ -202,26 +202,22 @@ def _in_space(z: Tensor, sample: Sample, h: float | None) -> Measure:
     def entropies(some: Sample, bandwidths: Sequence[float]) -> list[Tensor]:
         return space.gaussian_entropies(z, some, bandwidths)
 
-    best, note = h, ""
-    if best is None:
-        best, _ = sample.best(z, tried, entropies)
-        note = f"h = {best:.3g} is the narrowest that is tried" if best == tried[-1] else ""
+    best, _ = sample.best(z, tried, entropies)
+    note = f"h = {best:.3g} is the narrowest that is tried" if h is None and best == tried[-1] else ""
     return Measure(*mean_of(entropies(sample, [best])[0]), setting=f"h = {best:.3g}", note=note)
 
 
 def _two_views(
     x: Tensor, y: Tensor, sample: Sample, temperature: float | None, report: Report
-) -> tuple[dict[str, Measure], tuple[tuple[int, float], ...]]:
+) -> tuple[dict[str, Measure], Curve]:
     """Alignment, InfoNCE from one sweep, and retrieval both ways from one each."""
     report(3, "InfoNCE")
 
     def losses(some: Sample, temperatures: Sequence[float]) -> list[Tensor]:
         return views.info_nce_losses(x, y, some, temperatures)
 
-    best, note = temperature, ""
-    if best is None:
-        best, _ = sample.best(x, views.TEMPERATURES, losses)
-    cap = math.log(sample.N)
+    best, _ = sample.best(x, views.TEMPERATURES if temperature is None else (temperature,), losses)
+    cap, note = math.log(sample.N), ""
     loss, stderr = mean_of(losses(sample, [best])[0])
     if cap - loss > 0.8 * cap:
         note = "near its cap, which limits the value: more rows raise the cap"
@@ -229,7 +225,7 @@ def _two_views(
         "alignment": Measure(*mean_of((x - y).square().sum(dim=1)), 0.0, "equal views"),
         "info_nce": Measure(cap - loss, stderr, cap, "cap, log N", f"temperature {best:g}", note),
     }
-    recall: tuple[tuple[int, float], ...] = ()
+    recall: Curve = ()
     for step, (name, queries, keys) in enumerate((("z_to_z2", x, y), ("z2_to_z", y, x))):
         report(4 + step, "retrieval")
         rank = views.ranks(queries, keys, sample)
@@ -245,8 +241,7 @@ def _rows(function: str, argument: str, value: Any, like: Tensor | None = None) 
     """A finite table whose rows have directions."""
     z = table(function, argument, value)
     if like is not None:
-        if z.device != like.device:
-            fail(function, argument, f"on {z.device}", f"must be on {like.device} like z")
+        embeddings(function, argument, z, like=("z", like))
         same_shape(function, argument, z, ("z", like), "row i of both belong together")
     if z.shape[0] < 2 or z.shape[1] < 2:
         fail(function, argument, f"of shape {tuple(z.shape)}", "must have at least 2 rows and 2 columns")

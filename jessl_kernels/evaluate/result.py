@@ -12,6 +12,7 @@ from ..plain import plain
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Curve = tuple[tuple[float, float], ...]
 Z = 1.96  # a normal variable lies within so many deviations with a probability of 95 %
 
 
@@ -61,9 +62,9 @@ class Curves:
     """
 
     singular: tuple[float, ...]
-    concentration: tuple[tuple[float, float], ...]
-    accuracy: tuple[tuple[int, float], ...] = ()
-    recall: tuple[tuple[int, float], ...] = ()
+    concentration: Curve
+    accuracy: Curve = ()
+    recall: Curve = ()
 
 
 @dataclass(frozen=True, repr=False)

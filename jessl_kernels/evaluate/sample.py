@@ -72,10 +72,12 @@ class Sample:
 
     def best(
         self, x: Tensor, widths: Sequence[float], mean: Callable[[Sample, Sequence[float]], list[Tensor]]
-    ) -> tuple[float, list[float]]:
-        """The width with the smallest mean over the first queries, and all means."""
+    ) -> tuple[float, tuple[tuple[float, float], ...]]:
+        """The width with the smallest mean over the first queries, and the mean at each; of a single width no mean is made."""
+        if len(widths) == 1:
+            return widths[0], ()
         means = [float(rows.mean()) for rows in mean(self.first(PILOT, x.device), widths)]
-        return widths[means.index(min(means))], means
+        return widths[means.index(min(means))], tuple(zip(widths, means, strict=True))
 
 
 def mean_of(rows: Tensor) -> tuple[float, float]:

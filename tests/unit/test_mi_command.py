@@ -212,8 +212,6 @@ def test_a_result_that_could_not_be_written_is_refused_before_the_training(case,
 
 def test_without_matplotlib_a_picture_is_refused_before_the_training(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "jessl_kernels.mi.plot", raising=False)
-    monkeypatch.delattr(mi, "plot", raising=False)
     monkeypatch.setattr(command, "estimate", never)
     with pytest.raises(SystemExit):
         command.main(["x.npy", "y.npy", "--plot", "a.png"])
