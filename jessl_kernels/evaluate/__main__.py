@@ -6,6 +6,7 @@ Row i of all files belongs to item i. The table says what each number is held ag
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..figures import picture
 from ..files import array
 from .judge import evaluate
 
-DEFAULTS = evaluate.__kwdefaults__ or {}
+DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(evaluate).parameters.items()}
 OPTIONS = ("k", "concentration", "bandwidth", "temperature", "queries", "exact", "seed")
 
 

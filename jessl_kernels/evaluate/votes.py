@@ -18,7 +18,10 @@ COMPARED = 2**24  # pairs of neighbours that are compared at a time
 
 def labels_of(function: str, labels: Any, z: Tensor) -> Tensor:
     """(N,) labels, ≥ 0, some class with two members."""
-    if is_array(labels) and labels.dtype.kind in "iu":
+    if is_array(labels):
+        if labels.dtype.kind not in "iu":
+            was = f"an array of shape {labels.shape} and dtype {labels.dtype}"
+            raise TypeError(f"{function}: labels is {was}, must be of integers")
         labels = torch.from_numpy(labels.astype("int64")).to(z.device)
     labels = ids_like(function, "labels", labels, len(z), ("z", z), " one per row")
     negative = (labels < 0).nonzero().flatten()
