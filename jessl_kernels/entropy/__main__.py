@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..command import Parser, as_json, run, targets
 from ..files import array
@@ -59,7 +60,7 @@ def _interrupted(chosen: argparse.Namespace) -> str:
     return f"interrupted; the same command goes on with {chosen.state}" if chosen.state else ""
 
 
-def _number(text: str | None) -> float | str | None:
+def _number(text: str | None) -> Any:
     """A bandwidth that is a number, or the word as it is."""
     try:
         return None if text is None else float(text)

@@ -121,5 +121,5 @@ def digest_of(rows: Rows) -> str:
     """A digest of all bytes of the rows."""
     found = hashlib.blake2b(digest_size=16)
     for start in rows.starts:
-        found.update(rows.block(start).contiguous().view(torch.uint8).cpu().numpy())
+        found.update(rows.block(start).contiguous().view(torch.uint8).cpu().numpy().data)
     return found.hexdigest()

@@ -61,7 +61,7 @@ def evaluate(
     Sweeps over queries × rows: uniformity and vmf_entropy share one, k neighbours give both accuracies and knn_entropy by
     another, gaussian_entropy takes one; with z2 info_nce takes one and retrieval two. So 3, or 6 with z2. A width or temperature
     that is not given is settled by the first 1,024 queries, in a sweep of theirs: the lowest entropy, or the highest bound.
-    Memory is two copies of z and one of z2.
+    Memory is a copy of z and of z2 in fp32 beside them, of arrays two.
 
     z              (N, D) float tensor or array, D ≥ 2; no row may be 0
     labels         (N,) integers ≥ 0, or None; a row that is alone in its class has no right answer and does not count
@@ -216,13 +216,16 @@ def _two_views(
     def losses(some: Sample, temperatures: Sequence[float]) -> list[Tensor]:
         return views.info_nce_losses(x, y, some, temperatures)
 
-    best, _ = sample.best(x, views.TEMPERATURES if temperature is None else (temperature,), losses)
+    tried: Sequence[float] = views.TEMPERATURES if temperature is None else (temperature,)
+    best, _ = sample.best(x, tried, losses)
     cap, note = math.log(sample.N), ""
+    if temperature is None and best == tried[-1]:
+        note = f"temperature {best:g} is the smallest that is tried"
     loss, stderr = mean_of(losses(sample, [best])[0])
     if cap - loss > 0.8 * cap:
         note = "near its cap, which limits the value: more rows raise the cap"
     measures = {
-        "alignment": Measure(*mean_of((x - y).square().sum(dim=1)), 0.0, "equal views"),
+        "alignment": Measure(*mean_of(views.alignment(x, y)), 0.0, "equal views"),
         "info_nce": Measure(cap - loss, stderr, cap, "cap, log N", f"temperature {best:g}", note),
     }
     recall: Curve = ()

@@ -42,8 +42,8 @@ class Measure:
         """95 %: for a share Wilson's, which has a width where all queries agree; else 1.96 standard errors to each side."""
         if self.share_of:
             n, p, z2 = self.share_of, self.value, Z * Z
-            half = Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-            return tuple((p + z2 / (2 * n) + side * half) / (1 + z2 / n) for side in (-1, 1))
+            middle, half = p + z2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+            return (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
         return self.value - Z * self.stderr, self.value + Z * self.stderr
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,6 +13,13 @@ from ..functional.rows import rowwise_dot
 from .sample import Sample
 
 TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.07, 0.05, 0.02, 0.01)
+BLOCK = 16384  # rows whose differences are held at a time
+
+
+def alignment(x: Tensor, y: Tensor) -> Tensor:
+    """(N,) ‖x_i − y_i‖²."""
+    apart = [torch.linalg.vector_norm(a - b, dim=1) for a, b in zip(x.split(BLOCK), y.split(BLOCK), strict=True)]
+    return torch.cat(apart).square()
 
 
 def info_nce_losses(x: Tensor, y: Tensor, sample: Sample, temperatures: Sequence[float]) -> list[Tensor]:

@@ -298,7 +298,11 @@ WRONG = {
     "type of z2": ({"z2": "z2"}, TypeError, "z2 is a str, 'z2', must be"),
     "labels of another length": ({"labels": LABELS[1:]}, ValueError, r"labels is of shape \(299,\), must be \(300,\)"),
     "labels of floats": ({"labels": LABELS.float()}, TypeError, "labels is a tensor .*float32, must be"),
-    "labels of words": ({"labels": np.array(["a"] * N)}, TypeError, "labels is an array of shape .* must be of integers"),
+    "labels of words": (
+        {"labels": np.array(["a"] * N)},
+        TypeError,
+        "labels is an array of shape .* must be of integers",
+    ),
     "negative label": ({"labels": LABELS - 1}, ValueError, "labels is -1 in row 0, must be >= 0"),
     "classes of one": ({"labels": torch.arange(N)}, ValueError, "labels is different in all rows, must have a class"),
     "k": ({"k": N}, ValueError, "k is 300, must be >= 1 and < 300, the number of rows"),

@@ -124,7 +124,11 @@ BAD = {
     ),
     "labels of another length": (evaluation, ["z.npy", "--labels", "short.npy"], "labels is of shape (299,), must be"),
     "classes of one": (evaluation, ["z.npy", "--labels", "alone.npy"], "labels is different in all rows"),
-    "labels of floats": (evaluation, ["z.npy", "--labels", "z2.npy"], "labels is an array of shape (300, 4) and dtype float32"),
+    "labels of floats": (
+        evaluation,
+        ["z.npy", "--labels", "z2.npy"],
+        "labels is an array of shape (300, 4) and dtype float32",
+    ),
     "nan of z": (evaluation, ["nan.npy"], "z is nan at row 5, column 1"),
     "k": (evaluation, ["z.npy", "--k", "300"], "k is 300, must be >= 1 and < 300"),
     "picture": (evaluation, ["z.npy", "--plot", "a.txt"], "--plot is a.txt, must end in one of .png"),
