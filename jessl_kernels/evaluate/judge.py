@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ENTROPY_K = 3  # the neighbour whose distance tells the density, as in knn_entropy
 SHOWN = (1, 2, 5, 10, 20, 50, 100, 200)  # values of k in curves
 EVEN = "even on the sphere"
+NEAR = 0.8  # of the cap, as in `mi.Estimate`
 
 
 @torch.no_grad()
@@ -218,15 +219,15 @@ def _two_views(
 
     tried: Sequence[float] = views.TEMPERATURES if temperature is None else (temperature,)
     best, _ = sample.best(x, tried, losses)
-    cap, note = math.log(sample.N), ""
+    cap, notes = math.log(sample.N), []
     if temperature is None and best == tried[-1]:
-        note = f"temperature {best:g} is the smallest that is tried"
+        notes.append(f"temperature {best:g} is the smallest that is tried")
     loss, stderr = mean_of(losses(sample, [best])[0])
-    if cap - loss > 0.8 * cap:
-        note = "near its cap, which limits the value: more rows raise the cap"
+    if cap - loss > NEAR * cap:
+        notes.append("near its cap, which limits the value: more rows raise the cap")
     measures = {
         "alignment": Measure(*mean_of(views.alignment(x, y)), 0.0, "equal views"),
-        "info_nce": Measure(cap - loss, stderr, cap, "cap, log N", f"temperature {best:g}", note),
+        "info_nce": Measure(cap - loss, stderr, cap, "cap, log N", f"temperature {best:g}", "; ".join(notes)),
     }
     recall: Curve = ()
     for step, (name, queries, keys) in enumerate((("z_to_z2", x, y), ("z2_to_z", y, x))):

@@ -15,6 +15,7 @@ from .sample import Sample
 
 T = 2.0  # of uniformity, as in the paper
 CONCENTRATIONS = tuple(2.0**p for p in range(2, 13))  # from nearly flat to cosines of 0.999
+SPARE = 8  # candidates beyond k
 GATHERED = 2**23  # numbers of neighbours' rows that are compared at a time
 
 
@@ -43,7 +44,7 @@ class Neighbours:
     """The nearest other rows of each query, the nearest first.
 
     index     (Q, k)
-    distance  (Q, k) in fp64, by differences
+    distance  (Q, k) by differences
     """
 
     index: Tensor
@@ -51,14 +52,15 @@ class Neighbours:
 
 
 def neighbours(x: Tensor, sample: Sample, k: int) -> Neighbours:
-    """By one sweep, whose scores choose k candidates; these are measured in fp64 and put in order."""
+    """By one sweep, whose scores choose some candidates more than k: cosines in fp32 cannot tell near duplicates apart, and
+    differences of rows can."""
     rows = torch.arange(sample.N, device=x.device) if sample.index is None else sample.index
+    candidates = min(k + SPARE, sample.N - 1)
     indices, distances = [], []
-    for some in rows.split(max(GATHERED // (k * x.shape[1]), 1)):
-        part = Sample(sample.N, some)
-        _, found = pairwise_topk(x[some], x, k=k, exclude=part.own)
-        distance = torch.linalg.vector_norm(x[some].double()[:, None] - x[found].double(), dim=2)
-        distance, order = distance.sort(dim=1)
+    for some in rows.split(max(GATHERED // (candidates * x.shape[1]), 1)):
+        _, found = pairwise_topk(x[some], x, k=candidates, exclude=Sample(sample.N, some).own)
+        apart = torch.linalg.vector_norm(x[some][:, None] - x[found], dim=2, dtype=torch.float64)
+        distance, order = apart.topk(k, dim=1, largest=False)
         indices.append(found.gather(1, order))
         distances.append(distance)
     return Neighbours(torch.cat(indices), torch.cat(distances))
