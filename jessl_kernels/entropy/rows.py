@@ -101,7 +101,7 @@ def moments_of(function: str, argument: str, rows: Rows, weights: Tensor | None)
         check_finite(function, argument, z, start)
         w = z.new_full((len(z),), 1 / len(rows), dtype=dtype)
         if weights is not None:
-            w = weights[start : start + len(z)]
+            w = weights[start : start + len(z)].to(z.device, dtype)
             z, w = z[w > 0], w[w > 0]
         if not len(z):
             continue

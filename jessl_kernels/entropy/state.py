@@ -19,7 +19,7 @@ FORMAT = "jessl_kernels entropy 1"
 @dataclass(frozen=True)
 class Progress:
     """done      pairs of blocks that are summed
-    log_sums  (N,) the log-sum-exp of each row over them, in fp64
+    log_sums  (N,) the log-sum-exp of each row over them, in fp64 on the CPU
     seconds   that they took, in all runs
     """
 
@@ -32,7 +32,7 @@ class Progress:
         log_sums = self.log_sums.clone()
         for first, of_rows in found:
             here = log_sums[first : first + len(of_rows)]
-            torch.logaddexp(here, of_rows.to(here), out=here)
+            torch.logaddexp(here, of_rows, out=here)
         return Progress(self.done + 1, log_sums, self.seconds + seconds)
 
 
@@ -55,8 +55,7 @@ class State:
         from ..files import write  # with NumPy, which nothing else here needs
 
         buffer = io.BytesIO()
-        told = {"format": FORMAT, "settings": self.settings, **vars(self.progress)}
-        torch.save(told | {"log_sums": self.progress.log_sums.cpu()}, buffer)
+        torch.save({"format": FORMAT, "settings": self.settings, **vars(self.progress)}, buffer)
         write({self.file: buffer.getvalue()})
 
 
@@ -75,7 +74,7 @@ def state_of(function: str, path: Any, settings: dict[str, Any], log_sums: Tenso
         return State(file, settings, fresh)
     remedy = "name another file, or delete it"
     try:
-        told = torch.load(file, map_location=log_sums.device, weights_only=True)
+        told = torch.load(file, weights_only=True)
         known = told["format"] == FORMAT
         theirs, found = told["settings"], Progress(told["done"], told["log_sums"], told["seconds"])
     except Exception:  # of many kinds, by what the file is

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .._checks import widest
 from ..autocast import without_autocast
 from ..functional.kernels import Kernel
 from ..pairwise import pairwise_logsumexp
@@ -25,7 +26,9 @@ def sweep(
     state: State,
     report: Callable[[int, str], None],
 ) -> Tensor:
-    """(N,) log Σ_j w_j e^{s_ij} in fp64, over j ≠ i or over all j, w_j = 1 without weights; −inf for a row of weight 0.
+    """(N,) log Σ_j w_j e^{s_ij}, in fp64 on the CPU: over j ≠ i or over all j. −inf for a row of weight 0.
+
+    log_weights  (N,) in fp64 on the CPU; None: w_j = 1
 
     Blocks are summed in fp32 (fp64 for fp64) and merged in fp64. The state is saved every minute, and when the sweep ends, by
     an error or Ctrl-C too.
@@ -65,7 +68,7 @@ def count_of_pairs(rows: Rows) -> int:
 
 
 def _of(log_weights: Tensor | None, first: int, x: Tensor) -> Tensor | None:
-    return None if log_weights is None else log_weights[first : first + len(x)]
+    return None if log_weights is None else log_weights[first : first + len(x)].to(x.device, widest(x.device))
 
 
 def _within(x: Tensor, kernel: Kernel, log_weights: Tensor | None, leave_one_out: bool) -> Tensor:
@@ -74,7 +77,7 @@ def _within(x: Tensor, kernel: Kernel, log_weights: Tensor | None, leave_one_out
         row = pairwise_logsumexp(
             x, kind=kernel.kind, phi=kernel.phi, scale=kernel.scale, col_bias=log_weights, exclude=exclude
         )
-    return row if log_weights is None else row.masked_fill(log_weights == -torch.inf, -torch.inf)
+    return _on_host(row if log_weights is None else row.masked_fill(log_weights == -torch.inf, -torch.inf))
 
 
 def _between(x: Tensor, y: Tensor, kernel: Kernel, of_x: Tensor | None, of_y: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -82,9 +85,14 @@ def _between(x: Tensor, y: Tensor, kernel: Kernel, of_x: Tensor | None, of_y: Te
         row, col = pairwise_logsumexp(
             x, y, kind=kernel.kind, phi=kernel.phi, scale=kernel.scale, row_bias=of_x, col_bias=of_y, dim="both"
         )
-    return _without(row, of_x), _without(col, of_y)
+    return _on_host(_without(row, of_x)), _on_host(_without(col, of_y))
 
 
 def _without(log_sums: Tensor, own: Tensor | None) -> Tensor:
     """Sums without the own weight of each row, which is in them because the other side's sums need it."""
     return log_sums if own is None else (log_sums.to(own) - own).masked_fill(own == -torch.inf, -torch.inf)
+
+
+def _on_host(log_sums: Tensor) -> Tensor:
+    """In fp64 on the CPU, which some devices lack. A device has then finished: the bar and Ctrl-C are not ahead of it."""
+    return log_sums.cpu().double()

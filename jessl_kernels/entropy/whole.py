@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype, choice, fail, flag, widest, wrong_type
+from .._checks import accumulation_dtype, choice, fail, flag, wrong_type
 from ..arrays import check_floats, device_of, part
 from ..functional.density import Bandwidth, log_weights_of, rule_factor, settled
 from ..literals import OWN_POINT, RULES, KernelName, OwnPoint
@@ -70,8 +70,8 @@ def entropy_of(
     rows = rows_of(function, "z", z, None if device is None else device_of(function, device))
     first = rows.block(0)
     N, D = len(rows), first.shape[1]
-    log_weights = _log_weights(function, weights, N, first.device, estimator)
-    shares = first.new_full((N,), 1 / N, dtype=widest(first.device)) if log_weights is None else log_weights.exp()
+    log_weights = _log_weights(function, weights, N, estimator)
+    shares = torch.full((N,), 1 / N, dtype=torch.float64) if log_weights is None else log_weights.exp()
     moments = moments_of(function, "z", rows, None if log_weights is None else shares)
     if isinstance(bandwidth, str):
         bandwidth = _by_rule(function, bandwidth, moments, 1 / float(shares.square().sum()))
@@ -92,7 +92,7 @@ def entropy_of(
         log_sums = sweep(rows, used, log_weights, loo, kept, report)
 
     others = math.log(N - loo) if log_weights is None else torch.log1p(-shares) if loo else 0.0
-    of_points = used.log_normaliser + others - log_sums
+    of_points = float(used.log_normaliser) + others - log_sums
     value, stderr = _mean(of_points, shares)
     return Entropy(
         value=value,
@@ -117,8 +117,8 @@ def _mean(of_points: Tensor, shares: Tensor) -> tuple[float, float]:
     return float(value), float(variance.sqrt())
 
 
-def _log_weights(function: str, weights: Any, N: int, device: torch.device, estimator: str) -> Tensor | None:
-    """(N,) log w_j, in fp64 where the device has it; checked on the CPU."""
+def _log_weights(function: str, weights: Any, N: int, estimator: str) -> Tensor | None:
+    """(N,) log w_j, in fp64 on the CPU."""
     if weights is None:
         return None
     check_floats(function, "weights", weights)
@@ -126,8 +126,7 @@ def _log_weights(function: str, weights: Any, N: int, device: torch.device, esti
     log_weights = log_weights_of(function, weights, torch.empty(N, 0))
     if estimator == "loo" and int((weights > 0).sum()) < 2:
         fail(function, "weights", "positive at 1 point", "must be at 2 or more with estimator='loo'")
-    assert log_weights is not None
-    return log_weights.to(device, widest(device))
+    return log_weights
 
 
 def _by_rule(function: str, rule: str, moments: Moments, n: float) -> Tensor:

@@ -165,19 +165,21 @@ def _neighbours(
     of_entropy = min(ENTROPY_K, sample.N - 1)
     near = sphere.neighbours(x, sample, of_entropy if labels is None else max(k, of_entropy))
     rows = sphere.knn_entropy(near, sample, of_entropy, x.shape[1])
-    met, note = float((rows == -torch.inf).double().mean()), ""
+    met, note = int((rows == -torch.inf).sum()), ""
     if met:
-        note = f"{met:.0%} of the queries coincide with {of_entropy} other rows, where the density is infinite"
+        note = (
+            f"the density is infinite at queries that coincide with {of_entropy} other rows: {met:,} of {len(rows):,}"
+        )
     value, stderr = mean_of(rows)
     area = log_sphere_area(x.shape[1])
     entropy = {"knn_entropy": Measure(value, stderr, area, EVEN, f"{of_entropy} neighbours", note)}
     if labels is None:
         return entropy, {}, ()
 
-    own, counted, note = sample.of(labels), sample.of(votes.members(labels)) > 1, ""
-    alone = int((votes.members(labels) == 1).sum())
+    members, note = votes.members(labels), ""
+    own, counted, alone = sample.of(labels), (sample.of(members) > 1).cpu(), int((members == 1).sum())
     if alone:
-        note = f"{alone:,} rows are alone in their class and do not count"
+        note = f"rows that are alone in their class do not count: {alone:,} of {sample.N:,}"
     largest = float(labels.unique(return_counts=True)[1].max()) / sample.N
     at = sorted({*(some for some in SHOWN if some < k), k})
     right = {some: votes.right(near, labels, own, some)[counted] for some in at}

@@ -58,7 +58,8 @@ class Sample:
     def log_sums(
         self, x: Tensor, scales: Sequence[float], keys: Tensor | None = None, kind: Kind = "dot"
     ) -> list[Tensor]:
-        """For each scale (Q,) log Σ_j e^{scale·t_ij} over the keys j other than the query's own, in fp64, from one sweep.
+        """For each scale (Q,) log Σ_j e^{scale·t_ij} over the keys j other than the query's own, from one sweep; in fp64
+        on the CPU.
 
         x     (N, D) rows; t_ij = ⟨x_i, k_j⟩, or −‖x_i − k_j‖²
         keys  (N, D), k_i the own one of row i; None: the rows
@@ -68,7 +69,7 @@ class Sample:
         tilts = tuple(scale / scales[0] for scale in scales)
         with without_autocast(x.device):
             sums = row_sums(self.of(x), keys, kind=kind, scale=scales[0], tilts=tilts, exclude=self.own)
-        return [of_scale.double() for of_scale in sums.N]
+        return [of_scale.cpu().double() for of_scale in sums.N]
 
     def best(
         self, x: Tensor, widths: Sequence[float], mean: Callable[[Sample, Sequence[float]], list[Tensor]]

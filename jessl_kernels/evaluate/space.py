@@ -20,8 +20,8 @@ def widths(z: Tensor) -> list[float]:
     """Bandwidths around Silverman's for the deviation of all columns together; empty if no row differs from another."""
     if bool((z == z[0]).all()):
         return []
-    spread = z.to(accumulation_dtype(z.dtype)).var(dim=0).double().mean().sqrt()
-    return [float(rule_factor("silverman", *z.shape) * spread) * 2 ** (-step / 2) for step in STEPS]
+    spread = float(z.to(accumulation_dtype(z.dtype)).var(dim=0).mean().sqrt())
+    return [rule_factor("silverman", *z.shape) * spread * 2 ** (-step / 2) for step in STEPS]
 
 
 def gaussian_entropies(z: Tensor, sample: Sample, bandwidths: Sequence[float]) -> list[Tensor]:
@@ -35,14 +35,15 @@ def gaussian_entropies(z: Tensor, sample: Sample, bandwidths: Sequence[float]) -
 
 
 def singular_values(z: Tensor) -> Tensor:
-    """(min(N, D),) in fp64, the largest first, by the eigenvalues of zᵀz: those below 1e-8 of the largest are noise."""
+    """(min(N, D),) in fp64 on the CPU, the largest first. They come from the eigenvalues of zᵀz: below 1e-8 of the largest they
+    are noise."""
     dtype, largest = widest(z.device), z.abs().amax()
     gram = z.new_zeros(z.shape[1], z.shape[1], dtype=dtype)
     for block in z.split(BLOCK):
         wide = block.to(dtype) / largest
         gram.addmm_(wide.T, wide)
     found = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().flip(0)
-    return (found * largest)[: min(z.shape)]
+    return (found * largest).cpu().double()[: min(z.shape)]
 
 
 def effective_rank(singular: Tensor) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._checks import widest
 from ..functional.kernels import log_hyp0f1_of_half_square, log_sphere_area
 from ..pairwise import pairwise_topk
 from .sample import Sample
@@ -44,7 +45,7 @@ class Neighbours:
     """The nearest other rows of each query, the nearest first.
 
     index     (Q, k)
-    distance  (Q, k) by differences
+    distance  (Q, k) by differences, in fp64 where the device has it
     """
 
     index: Tensor
@@ -59,18 +60,18 @@ def neighbours(x: Tensor, sample: Sample, k: int) -> Neighbours:
     indices, distances = [], []
     for some in rows.split(max(GATHERED // (candidates * x.shape[1]), 1)):
         _, found = pairwise_topk(x[some], x, k=candidates, exclude=Sample(sample.N, some).own)
-        apart = torch.linalg.vector_norm(x[some][:, None] - x[found], dim=2, dtype=torch.float64)
+        apart = torch.linalg.vector_norm(x[some][:, None] - x[found], dim=2)
         distance, order = apart.topk(k, dim=1, largest=False)
         indices.append(found.gather(1, order))
-        distances.append(distance)
+        distances.append(distance.to(widest(x.device)))
     return Neighbours(torch.cat(indices), torch.cat(distances))
 
 
 def knn_entropy(near: Neighbours, sample: Sample, k: int, D: int) -> Tensor:
-    """(Q,) ψ(N) − ψ(k) + log A(ε_i), whose mean is Kozachenko and Leonenko's entropy; A is the area of the cap around x_i that
-    reaches to its k-th neighbour. −inf where x_i coincides with k others."""
+    """(Q,) ψ(N) − ψ(k) + log A(ε_i), on the CPU; the mean is Kozachenko and Leonenko's entropy. A is the area of the cap around x_i
+    that reaches to its k-th neighbour. −inf where x_i coincides with k others."""
     digamma = torch.digamma(torch.tensor([float(sample.N), float(k)], dtype=torch.float64))
-    return float(digamma[0] - digamma[1]) + log_cap_area(near.distance[:, k - 1], D)
+    return float(digamma[0] - digamma[1]) + log_cap_area(near.distance[:, k - 1].cpu(), D)
 
 
 def log_cap_area(chord: Tensor, D: int) -> Tensor:

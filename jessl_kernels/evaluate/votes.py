@@ -40,7 +40,7 @@ def members(labels: Tensor) -> Tensor:
 
 
 def right(near: Neighbours, labels: Tensor, own: Tensor, k: int) -> Tensor:
-    """(Q,) whether the class with the most votes of k neighbours is the own one; a neighbour's vote weighs e^{cosine/τ}.
+    """(Q,) whether the class with the most votes of k neighbours is the own one, on the CPU. A vote weighs e^{cosine/τ}.
 
     labels  (N,) of all rows
     own     (Q,) of the queries
@@ -55,4 +55,4 @@ def right(near: Neighbours, labels: Tensor, own: Tensor, k: int) -> Tensor:
         votes = torch.where(theirs[:, :, None] == theirs[:, None, :], weight[:, None, :], 0.0).sum(dim=2)
         winner = theirs.gather(1, votes.argmax(dim=1, keepdim=True)).squeeze(1)
         found.append(winner == mine)
-    return torch.cat(found)
+    return torch.cat(found).cpu()

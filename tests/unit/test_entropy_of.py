@@ -9,7 +9,7 @@ import torch
 
 import jessl_kernels as jk
 from jessl_kernels.entropy import rows, sweep
-from tests import data
+from tests import data, placement
 from tests.oracles import density
 
 N, D = 233, 5
@@ -110,6 +110,27 @@ SOURCES = {
         torch.utils.data.TensorDataset(Z, torch.arange(N)), batch_size=32
     ),
 }
+
+
+@pytest.fixture(scope="module", params=["per-dimension", "silverman", "vmf"])
+def on_the_host(request):
+    """Made before tensors are on a device."""
+    width = KERNELS[request.param]
+    return width, {weighted: definition(Z, "loo", WEIGHTS if weighted else None, **width) for weighted in (False, True)}
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_on_a_device_are_summed_there(on_the_host, weighted, backend, monkeypatch):
+    monkeypatch.setattr(rows, "BLOCK", 60)
+    monkeypatch.setattr(
+        placement, "_refuse_to_the_package", lambda what: None
+    )  # it is no loss, and may wait for the GPU
+    width, expected = on_the_host
+    width = {name: of.cuda() if isinstance(of, torch.Tensor) else of for name, of in width.items()}
+    with jk.use_backend(backend):
+        found = jk.entropy_of(Z.cuda(), weights=WEIGHTS if weighted else None, **width)
+    assert found.value == pytest.approx(expected[weighted], abs=2e-6)
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 import jessl_kernels as jk
 from jessl_kernels.evaluate import sample, sphere, votes
-from tests import data
+from tests import data, placement
 from tests.oracles import density, evaluation, geometry, information
 
 judge = importlib.import_module("jessl_kernels.evaluate.judge")
@@ -64,6 +64,24 @@ def test_other_backends_find_the_same(backend, found):
     for name, measure in found.measures.items():
         assert other[name].value == pytest.approx(measure.value, abs=5e-6)
         assert other[name].stderr == pytest.approx(measure.stderr, abs=5e-6, nan_ok=True)
+
+
+@pytest.fixture(scope="module")
+def on_the_host():
+    """Made before tensors are on a device."""
+    return jk.evaluate(Z[:40], LABELS[:40], Z2[:40], k=5, queries=25, **FIXED)
+
+
+@pytest.mark.parametrize("backend", ["triton"])
+def test_rows_on_a_device_are_judged_there(on_the_host, backend, monkeypatch):
+    monkeypatch.setattr(
+        placement, "_refuse_to_the_package", lambda what: None
+    )  # it is no loss, and may wait for the GPU
+    there = (of[:40].cuda() for of in (Z, LABELS, Z2))
+    with jk.use_backend(backend):
+        found = jk.evaluate(*there, k=5, queries=25, **FIXED)
+    for name, measure in on_the_host.measures.items():
+        assert found[name].value == pytest.approx(measure.value, abs=1e-5)
 
 
 def test_a_sample_of_all_rows_but_a_few_is_compared_with_all_of_them():
@@ -178,7 +196,9 @@ def test_near_duplicates_are_told_apart():
     z = torch.cat([x, *(x + step * 1e-6 * data.normals(40, 8, seed=step) for step in range(1, 7))]).float()
     for options in ({"exact": True}, {"queries": 279}):
         found = jk.evaluate(z, **options)
-        assert found["knn_entropy"].value == pytest.approx(evaluation.sphere_knn_entropy(z, 3), abs=0.05)  # unit rows in fp32
+        assert found["knn_entropy"].value == pytest.approx(
+            evaluation.sphere_knn_entropy(z, 3), abs=0.05
+        )  # unit rows in fp32
 
 
 def test_neighbours_that_are_nearer_weigh_more():
@@ -195,7 +215,7 @@ def test_collapse_is_a_result():
     assert found["effective_rank"].value == pytest.approx(1, abs=1e-5)
     assert found["knn_entropy"].value == found["gaussian_entropy"].value == -math.inf
     assert found["gaussian_entropy"].note == "all rows are the same"
-    assert "100% of the queries coincide with 3 other rows" in found["knn_entropy"].note
+    assert "coincide with 3 other rows: 50 of 50" in found["knn_entropy"].note
     assert "κ = 4096 is the narrowest" in found["vmf_entropy"].note
     assert found["z_to_z2/recall@1"].value == 0 and found["z_to_z2/median_rank"].value == 50
     assert found["info_nce"].value == pytest.approx(0, abs=1e-5) and found["alignment"].value == 0
@@ -216,7 +236,7 @@ def test_a_row_that_is_alone_in_its_class_does_not_count():
     labels = LABELS.clone()
     labels[7] = 99
     found = jk.evaluate(Z, labels, k=10, exact=True)
-    note = "1 rows are alone in their class and do not count"
+    note = "rows that are alone in their class do not count: 1 of 300"
     assert found["knn_accuracy"].note == note and note in str(found)
     assert found["knn_accuracy"].share_of == N - 1
     assert found["nn_accuracy"].value == pytest.approx(evaluation.knn_accuracy(X, labels, 1) * N / (N - 1), abs=1e-6)
