@@ -67,7 +67,7 @@ def evaluate(
     z              (N, D) float tensor or array, D ≥ 2; no row may be 0
     labels         (N,) integers ≥ 0, or None; a row that is alone in its class has no right answer and does not count
     z2             (N, D) like z: row i of both belong together; or None
-    k              neighbours that vote, < N
+    k              neighbours that vote, with labels < N
     concentration  κ of vmf_entropy; None: the best of 4, 8, …, 4,096
     bandwidth      h of gaussian_entropy; None: the best of 2 to 1/23 times Silverman's. Fix both to compare representations
     temperature    of info_nce; None: the best of 1 to 0.01
@@ -89,7 +89,7 @@ def evaluate(
     if labels is not None:
         labels = votes.labels_of(function, labels, z)
     N, D = z.shape
-    if not 1 <= integer(function, "k", k) < N:
+    if not 1 <= integer(function, "k", k) < (math.inf if labels is None else N):
         fail(function, "k", k, f"must be >= 1 and < {N}, the number of rows")
     if integer(function, "queries", queries) < 2:
         fail(function, "queries", queries, "must be at least 2")

@@ -68,8 +68,8 @@ def neighbours(x: Tensor, sample: Sample, k: int) -> Neighbours:
 
 
 def knn_entropy(near: Neighbours, sample: Sample, k: int, D: int) -> Tensor:
-    """(Q,) ψ(N) − ψ(k) + log A(ε_i), on the CPU; the mean is Kozachenko and Leonenko's entropy. A is the area of the cap around x_i
-    that reaches to its k-th neighbour. −inf where x_i coincides with k others."""
+    """(Q,) ψ(N) − ψ(k) + log A(ε_i), on the CPU; the mean is Kozachenko and Leonenko's entropy. A is the area of the cap around
+    x_i that reaches to its k-th neighbour. −inf where x_i coincides with k others."""
     digamma = torch.digamma(torch.tensor([float(sample.N), float(k)], dtype=torch.float64))
     return float(digamma[0] - digamma[1]) + log_cap_area(near.distance[:, k - 1].cpu(), D)
 

@@ -242,6 +242,13 @@ def test_a_row_that_is_alone_in_its_class_does_not_count():
     assert found["nn_accuracy"].value == pytest.approx(evaluation.knn_accuracy(X, labels, 1) * N / (N - 1), abs=1e-6)
 
 
+@pytest.mark.parametrize("rows", [2, 3, 5])
+def test_a_few_rows_are_judged(rows):
+    found = jk.evaluate(Z[:rows], torch.zeros(rows, dtype=torch.int64), Z2[:rows], k=1)
+    assert found["nn_accuracy"].value == 1 and found["info_nce"].reference == math.log(rows)
+    assert math.isfinite(found["knn_entropy"].value) and len(str(jk.evaluate(Z[:rows])).splitlines()) >= 8
+
+
 def test_a_share_of_all_queries_has_an_interval_with_a_width():
     found = jk.evaluate(Z, z2=Z, queries=100)
     share = found["z_to_z2/recall@1"]
@@ -335,8 +342,8 @@ WRONG = {
     ),
     "negative label": ({"labels": LABELS - 1}, ValueError, "labels is -1 in row 0, must be >= 0"),
     "classes of one": ({"labels": torch.arange(N)}, ValueError, "labels is different in all rows, must have a class"),
-    "k": ({"k": N}, ValueError, "k is 300, must be >= 1 and < 300, the number of rows"),
-    "fewer rows than k": ({"z": Z[:20]}, ValueError, "k is 20, must be >= 1 and < 20"),
+    "k": ({"labels": LABELS, "k": N}, ValueError, "k is 300, must be >= 1 and < 300, the number of rows"),
+    "fewer rows than k": ({"z": Z[:20], "labels": LABELS[:20]}, ValueError, "k is 20, must be >= 1 and < 20"),
     "no k": ({"k": 0}, ValueError, "k is 0, must be >= 1"),
     "half a k": ({"k": 0.5}, TypeError, "k is a float, 0.5, must be an int"),
     "queries": ({"queries": 1}, ValueError, "queries is 1, must be at least 2"),

@@ -130,7 +130,7 @@ BAD = {
         "labels is an array of shape (300, 4) and dtype float32",
     ),
     "nan of z": (evaluation, ["nan.npy"], "z is nan at row 5, column 1"),
-    "k": (evaluation, ["z.npy", "--k", "300"], "k is 300, must be >= 1 and < 300"),
+    "k": (evaluation, ["z.npy", "--labels", "labels.npy", "--k", "300"], "k is 300, must be >= 1 and < 300"),
     "picture": (evaluation, ["z.npy", "--plot", "a.txt"], "--plot is a.txt, must end in one of .png"),
     "temperature": (evaluation, ["z.npy", "--temperature", "1"], "temperature is given, must be None without z2"),
 }
