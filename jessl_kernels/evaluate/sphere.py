@@ -17,7 +17,7 @@ from .sample import Sample
 T = 2.0  # of uniformity, as in the paper
 CONCENTRATIONS = tuple(2.0**p for p in range(2, 13))  # from nearly flat to cosines of 0.999
 SPARE = 8  # candidates beyond k
-GATHERED = 2**23  # numbers of neighbours' rows that are compared at a time
+GATHERED = 2**22  # numbers of neighbours' rows that are compared at a time
 
 
 def log_mean_kernel(D: int, concentration: float) -> float:
