@@ -10,6 +10,8 @@ if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
 
 from . import functional, mi, nn
 from .backends import backends, set_backend, use_backend
+from .entropy import entropy_of
+from .evaluate import evaluate
 from .explain import explain
 from .functional import (
     alignment,
@@ -41,6 +43,8 @@ __all__ = [
     "cached_backward",
     "clip_loss",
     "dcl",
+    "entropy_of",
+    "evaluate",
     "explain",
     "functional",
     "info_nce",

@@ -5,6 +5,8 @@ log p̂(q_i) = log Σ_j w_j K_h(q_i − z_j),     a row log-sum-exp whose column
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -54,8 +56,8 @@ def kde_log_density(
     function = "kde_log_density"
     embeddings(function, "query", query)
     embeddings(function, "data", data, like=("query", query))
-    log_weights = _log_weights(function, weights, data)
-    kernel_of = _kernel(function, kernel, data, bandwidth, concentration, log_weights)
+    log_weights = log_weights_of(function, weights, data)
+    kernel_of = settled(function, kernel, data, bandwidth, concentration, log_weights)
     return _log_density(kernel_of, query, data, log_weights).to(accumulation_dtype(query.dtype))
 
 
@@ -97,12 +99,12 @@ def kde_entropy(
     embeddings(function, "z", z)
     if len(z) < 2:
         fail(function, "z", f"of shape {tuple(z.shape)}", "must have at least 2 rows")
-    log_weights = _log_weights(function, weights, z)
+    log_weights = log_weights_of(function, weights, z)
     if weights is not None and estimator.startswith("plugin"):
         fail(function, "weights", "given", f'must be None with estimator="{estimator}"')
     if weights is not None and estimator == "loo" and readable(weights) and int((weights > 0).sum()) < 2:
         fail(function, "weights", "positive at 1 point", "must be at 2 or more with estimator='loo'")
-    kernel_of = _kernel(function, kernel, z, bandwidth, concentration, log_weights)
+    kernel_of = settled(function, kernel, z, bandwidth, concentration, log_weights)
     dtype = accumulation_dtype(z.dtype)
     if weights is None and not estimator.startswith("plugin"):
         return -_log_density(kernel_of, z, None, None, leave_one_out=estimator == "loo", reduction="mean").to(dtype)
@@ -154,7 +156,7 @@ def _log_density(
     return row.to(widest(row.device)) - (left_out + kernel.log_normaliser)
 
 
-def _kernel(
+def settled(
     function: str,
     name: str,
     data: Tensor,
@@ -226,10 +228,15 @@ def bandwidth_by_rule(rule: str, data: Tensor, log_weights: Tensor | None = None
     deviation = (z - w @ z).square_()
     sigma = (w @ deviation / (1 - squares)).sqrt()
     n = 1 / squares
-    return sigma * (n if rule == "scott" else n * (D + 2) / 4).pow(-1.0 / (D + 4))
+    return sigma * rule_factor(rule, n, D)
 
 
-def _log_weights(function: str, weights: Tensor | None, data: Tensor) -> Tensor | None:
+def rule_factor(rule: str, n: Any, D: int) -> Any:
+    """The factor of a bandwidth rule before σ, for n points or as many as weights amount to."""
+    return (n if rule == "scott" else n * (D + 2) / 4) ** (-1.0 / (D + 4))
+
+
+def log_weights_of(function: str, weights: Tensor | None, data: Tensor) -> Tensor | None:
     """log w_j of weights divided by their sum, in fp64, because 1 − w_i cancels if one point has nearly all the weight."""
     if weights is None:
         return None

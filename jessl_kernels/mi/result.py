@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from .._checks import fail, same_rows
+from ..arrays import table
 from ..literals import BoundKind
+from ..plain import plain
 from .objectives import Bound, Objective
-from .samples import Columns, cast, table
+from .samples import Columns, cast
 from .student import quantile
 from .training import Point
 
@@ -112,10 +114,8 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers, words and lists, as JSON takes them: null for a number that is not finite. Without the trained networks."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("history", "objective", "columns")}
-        plain["interval"] = list(self.interval)
-        plain["history"] = [{name: _finite(value) for name, value in vars(point).items()} for point in self.history]
-        return {name: _finite(value) for name, value in plain.items()}
+        told = {name: value for name, value in vars(self).items() if name not in ("history", "objective", "columns")}
+        return plain({**told, "interval": self.interval, "history": [vars(point) for point in self.history]})
 
     def plot(self, path: str | Path | None = None) -> Figure:
         """The training's curves, the value with its interval, and the cap, as a matplotlib figure.
@@ -143,7 +143,3 @@ class Estimate:
         return "\n".join(lines)
 
     __repr__ = __str__
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,15 +1,13 @@
-"""Pairs (x_i, y_i) for the estimator: arrays as checked tensors, three splits of the rows, standardised columns."""
+"""Pairs (x_i, y_i) for the estimator: three splits of the rows, standardised columns, in the dtype of the training."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._checks import FLOATS, embeddings, fail, widest, wrong_type
+from .._checks import fail, widest
 
 STOPPING_BLOCKS = 32  # at most: they are evaluated again and again, and cost a third of the training
 
@@ -24,35 +22,6 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         return Split(self.training.to(device), self.stopping.to(device), self.held_out.to(device))
-
-
-def table(function: str, argument: str, value: Any) -> Tensor:
-    """A float array or tensor (N, D), or (N,) as one column, as a finite tensor (N, D) without a graph."""
-    numpy = sys.modules.get("numpy")  # whoever has an array has imported it
-    if numpy is not None and isinstance(value, numpy.ndarray):
-        if isinstance(value, numpy.ma.MaskedArray):
-            must = "must not be masked: fill what is missing (x.filled), or leave such rows out of x and y"
-            raise TypeError(f"{function}: {argument} is a masked array of shape {value.shape}, {must}")
-        if value.dtype.kind != "f":
-            must = "must be float32, float64 or float16: cast it if its numbers are quantities and no labels"
-            raise TypeError(
-                f"{function}: {argument} is an array of shape {value.shape} and dtype {value.dtype}, {must}"
-            )
-        # A copy in the machine's own byte order, and no wider than fp64.
-        value = torch.tensor(value.astype(f"f{min(value.dtype.itemsize, 8)}"))
-    if not isinstance(value, Tensor):
-        wrong_type(function, argument, value, "must be a float tensor or a NumPy array, one row a sample")
-    if value.dtype not in FLOATS:
-        must = "must be float64, float32, bfloat16 or float16: cast it if its numbers are quantities and no labels"
-        wrong_type(function, argument, value, must)
-    value = embeddings(function, argument, value.detach(), dims=(1, 2))
-    value = value[:, None] if value.dim() == 1 else value
-    wrong = ~value.isfinite()
-    if bool(wrong.any()):
-        row, column = wrong.nonzero()[0].tolist()
-        must = "must have neither NaN nor infinities: leave such rows out"
-        fail(function, argument, f"{float(value[row, column])} at row {row}, column {column}", must)
-    return value
 
 
 def split(function: str, N: int, size: int, held_out: float, generator: torch.Generator) -> Split:

@@ -38,6 +38,8 @@ def run(rows, dimensions):
         "ksg": lambda: ksg(x, torch.randn_like(x)),
         "ksg, type 2": lambda: ksg(x, torch.randn_like(x), type=2),
         "knn_entropy": lambda: jk.knn_entropy(x),
+        "entropy_of": lambda: torch.tensor(jk.entropy_of(x, bandwidth=0.9).value),
+        "evaluate": lambda: torch.tensor(jk.evaluate(x, z2=x.detach().roll(1, 0), queries=512)["info_nce"].value),
     }[problem]()
     if loss.requires_grad:
         loss.backward()
@@ -102,6 +104,16 @@ def test_attend_needs_the_workspace_beyond_inputs_result_and_gradients(backend, 
 def test_nearest_neighbours_need_copies_in_fp64_and_the_workspace(problem, backend, rows):
     # Six copies of a batch in fp64: of x, of y, of both together, and of these in the order of the tiles.
     assert growth(problem, rows, backend, dimensions=3) < formula(rows, 3, 2 + 6 * 2)
+
+
+def test_the_entropy_of_a_data_set_needs_16_vectors_beside_it():
+    rows = 40_000  # three blocks
+    assert growth("entropy_of", rows, dimensions=16) < formula(rows, 16, 1)
+
+
+def test_a_representation_is_judged_without_a_matrix_of_scores():
+    # Five batches of 4 MiB (both views, their directions, one more), the workspace, and what neighbours are compared with.
+    assert growth("evaluate", N) < formula(N, D, 5) + 64 * MIB
 
 
 def test_half_precision_is_converted_tile_by_tile():

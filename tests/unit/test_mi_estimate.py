@@ -313,7 +313,6 @@ def test_without_an_open_stderr_there_is_no_bar(monkeypatch):
 def test_rich_and_matplotlib_are_named_where_they_are_missing(found, monkeypatch):
     for name in ("rich", "rich.console", "rich.progress", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "jessl_kernels.mi.plot", raising=False)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     few = {**SMALL, "max_steps": 1}
     assert mi.estimate(X, Y, **few).steps == 1
