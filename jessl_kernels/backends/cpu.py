@@ -39,7 +39,7 @@ DTYPES = {
     torch.bfloat16: "bfloat16",
     torch.float16: "float16",
 }
-PHIS = ("identity", "clamp", "laplace")
+PHIS = ("identity", "clamp", "laplace", "student", "tophat", "epanechnikov", "linear", "cosine")
 OPS = ("logsumexp", "softplus", "log1m_exp", "step")
 MOST_KEPT, MOST_IDS, MOST_PIECES = 4, 8, 8  # csrc/pairwise/problem.h
 TILE = 192  # rows of the largest tile; csrc/cpu/tile/tile.h
@@ -205,7 +205,7 @@ class _Problem:
             symmetric,
             of.kind,
             of.phi.name,
-            of.phi.parameters or (0.0, 0.0),
+            (*of.phi.parameters, 0.0, 0.0)[:2],
             of.scale_number,
             self.vector(of.row_bias),
             self.vector(of.col_bias),
