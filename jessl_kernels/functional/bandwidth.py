@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, embeddings, fail, positive, readable, wide_scalar, wrong_type
-from ..literals import KERNELS, RULES, BandwidthRule, KernelName
+from ..literals import BANDWIDTH_WORDS, KERNELS, BandwidthWord, KernelName
 from .kernels import Kernel, gaussian, radial, student_t, vmf
 from .log_density import log_density
 from .rows import unit
 
 SMALLEST = 1e-154  # the smallest bandwidth h for which 1/h² is a finite double
-Bandwidth = float | Tensor | BandwidthRule
+Bandwidth = float | Tensor | BandwidthWord
 Concentration = float | Tensor | Literal["likelihood"]
 
 MOST_ROWS = 2048  # of a search: it takes some 35 densities of these, about a second in 128 dimensions
@@ -124,14 +124,14 @@ def kernel_of(name: str, width: Tensor, data: Tensor, df: float | None) -> Kerne
     return student_t(width, data, df) if df is not None else radial(name, width, data)
 
 
-def settled_kernel(
+def settled(
     function: str,
     name: str,
     data: Tensor,
     bandwidth: Bandwidth | None,
     concentration: Concentration | None,
-    df: float | None,
     log_weights: Tensor | None = None,
+    df: float | None = None,
 ) -> Kernel:
     """The kernel with its width settled; bandwidth, concentration and df checked."""
     choice(function, "kernel", name, KERNELS)
@@ -162,9 +162,11 @@ def settled_width(
         return wide_scalar(function, "concentration", concentration, ("z", data), at_least=0)
     if concentration is not None:
         fail(function, "concentration", "given", f'must be None with kernel="{name}", whose width is its bandwidth')
-    if bandwidth == "likelihood" if isinstance(bandwidth, str) else False:
-        return _likely(function, "bandwidth", data, name, df, log_weights)
-    return _bandwidth(function, bandwidth, data, log_weights)
+    if isinstance(bandwidth, str):
+        if choice(function, "bandwidth", bandwidth, BANDWIDTH_WORDS) == "likelihood":
+            return _likely(function, "bandwidth", data, name, df, log_weights)
+        return bandwidth_by_rule(function, bandwidth, data, log_weights)
+    return _bandwidth(function, bandwidth, data)
 
 
 def _likely(
@@ -177,7 +179,7 @@ def _likely(
     return by_likelihood(function, argument, data, kernel, df)
 
 
-def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_weights: Tensor | None) -> Tensor:
+def _bandwidth(function: str, bandwidth: float | Tensor | None, data: Tensor) -> Tensor:
     """The bandwidth as a 0-d, (D,) or (D, D) tensor of the accumulation dtype."""
     D = data.shape[1]
     must = "must be > 0 and finite (the kernel's width, in the units of the data)"
@@ -188,9 +190,6 @@ def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_wei
             None,
             must + ", (D,) of those, a covariance (D, D), 'scott', 'silverman' or 'likelihood'",
         )
-    if isinstance(bandwidth, str):
-        choice(function, "bandwidth", bandwidth, RULES)
-        return bandwidth_by_rule(function, bandwidth, data, log_weights)
     if not isinstance(bandwidth, Tensor) or bandwidth.dim() == 0 or bandwidth.shape == (1,):
         h = wide_scalar(function, "bandwidth", bandwidth, ("the data", data), above=0)
         if readable(h) and not float(h.detach()) > SMALLEST:
@@ -237,8 +236,12 @@ def bandwidth_by_rule(function: str, rule: str, data: Tensor, log_weights: Tenso
     D = z.shape[1]
     w = z.new_full((len(z),), 1.0 / len(z)) if log_weights is None else log_weights.detach().exp().to(z.dtype)
     n = 1 / w.square().sum()
-    sigma = deviations(function, "bandwidth", repr(rule), data, log_weights)
-    return sigma * (n if rule == "scott" else n * (D + 2) / 4).pow(-1.0 / (D + 4))
+    return deviations(function, "bandwidth", repr(rule), data, log_weights) * rule_factor(rule, n, D)
+
+
+def rule_factor(rule: str, n: Any, D: int) -> Any:
+    """The factor of a bandwidth rule before σ, for n points or as many as weights amount to."""
+    return (n if rule == "scott" else n * (D + 2) / 4) ** (-1.0 / (D + 4))
 
 
 def deviations(function: str, argument: str, was: str, data: Tensor, log_weights: Tensor | None = None) -> Tensor:

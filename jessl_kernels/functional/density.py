@@ -12,9 +12,9 @@ from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, embeddings, fail, readable, widest
 from ..autocast import without_autocast
-from ..literals import ESTIMATORS, LINEAR_ESTIMATORS, Estimator, KernelName, LinearEstimator
+from ..literals import ESTIMATORS, OWN_POINT, Estimator, KernelName, OwnPoint
 from ..pairwise import pairwise_logsumexp
-from .bandwidth import Bandwidth, Concentration, settled_kernel, settled_width
+from .bandwidth import Bandwidth, Concentration, settled, settled_width
 from .kernels import widths
 from .log_density import log_density, log_weights_of
 from .rows import log_of
@@ -65,8 +65,8 @@ def kde_log_density(
     embeddings(function, "query", query)
     embeddings(function, "data", data, like=("query", query))
     log_weights = log_weights_of(function, weights, data)
-    settled = settled_kernel(function, kernel, data, bandwidth, concentration, df, log_weights)
-    return log_density(settled, query, data, log_weights).to(accumulation_dtype(query.dtype))
+    kernel_of = settled(function, kernel, data, bandwidth, concentration, log_weights, df)
+    return log_density(kernel_of, query, data, log_weights).to(accumulation_dtype(query.dtype))
 
 
 def kde_entropy(
@@ -113,14 +113,14 @@ def kde_entropy(
         fail(function, "weights", "given", f'must be None with estimator="{estimator}"')
     if weights is not None and estimator == "loo" and readable(weights) and int((weights > 0).sum()) < 2:
         fail(function, "weights", "positive at 1 point", "must be at 2 or more with estimator='loo'")
-    settled = settled_kernel(function, kernel, z, bandwidth, concentration, df, log_weights)
+    kernel_of = settled(function, kernel, z, bandwidth, concentration, log_weights, df)
     dtype = accumulation_dtype(z.dtype)
     if weights is None and not estimator.startswith("plugin"):
-        return -log_density(settled, z, None, leave_one_out=estimator == "loo", reduction="mean").to(dtype)
+        return -log_density(kernel_of, z, None, leave_one_out=estimator == "loo", reduction="mean").to(dtype)
     if estimator == "plugin" and widest(z.device) != torch.float64:
         fail(function, "estimator", "'plugin'", f"must be another on {z.device}, which has no fp64")
     points = z.double() if estimator == "plugin" else z  # densities beyond fp32 would give gradients of 0 · inf
-    of_points = log_density(settled, points, None, log_weights, leave_one_out=estimator == "loo")
+    of_points = log_density(kernel_of, points, None, log_weights, leave_one_out=estimator == "loo")
     if estimator == "plugin":
         return -_times_its_exponential(of_points).sum()
     if estimator == "plugin_normalized":
@@ -145,7 +145,7 @@ def _times_its_exponential(log_density: Tensor) -> Tensor:
 _LARGEST = 1e300
 
 
-def renyi2_entropy(z: Tensor, *, bandwidth: Bandwidth | None = None, estimator: LinearEstimator = "loo") -> Tensor:
+def renyi2_entropy(z: Tensor, *, bandwidth: Bandwidth | None = None, estimator: OwnPoint = "loo") -> Tensor:
     """Rényi's entropy of order 2, −log ∫ p̂², of a sample by Gaussian kernels, in nats and O(N·D) memory.
 
         −log mean_{i,j} K_{√2 h}(z_i − z_j),    −log of the information potential (Principe, 2010, eq. 2.13)
@@ -164,7 +164,7 @@ def renyi2_entropy(z: Tensor, *, bandwidth: Bandwidth | None = None, estimator: 
     tensor(1.5155)
     """
     function = "renyi2_entropy"
-    choice(function, "estimator", estimator, LINEAR_ESTIMATORS)
+    choice(function, "estimator", estimator, OWN_POINT)
     embeddings(function, "z", z)
     if len(z) < 2:
         fail(function, "z", f"of shape {tuple(z.shape)}", "must have at least 2 rows")

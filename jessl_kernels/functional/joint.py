@@ -1,9 +1,9 @@
 """Entropies of two views together, and their mutual information, under one set of widths. In nats.
 
 The marginal of a joint estimate p̂(x, y) is the estimate p̂(x) with the joint's widths, if the kernel's marginal is a kernel of
-the same name: Gaussian, Student's t with the same ν, or a product of two von Mises–Fisher kernels. So widths are settled once, for
-the joint, and H(X), H(Y) and H(X, Y) are those of one density. Widths of their own would smooth the marginals otherwise than the
-joint: a difference of entropies would then hold a difference of biases, which does not vanish for independent views.
+the same name: Gaussian, Student's t with the same ν, or a product of two von Mises–Fisher kernels. So widths are settled once,
+for the joint, and H(X), H(Y) and H(X, Y) are those of one density. Widths of their own would smooth the marginals otherwise than
+the joint: a difference of entropies would then hold a difference of biases, which does not vanish for independent views.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, embeddings, fail, pairs, wrong_type
-from ..literals import JOINT_KERNELS, LINEAR_ESTIMATORS, JointKernelName, LinearEstimator
+from ..literals import JOINT_KERNELS, OWN_POINT, JointKernelName, OwnPoint
 from .bandwidth import Bandwidth, degrees_of_freedom, kernel_of, settled_width
 from .kernels import Kernel, vmf
 from .log_density import log_density
@@ -29,7 +29,7 @@ def kde_joint_entropy(
     concentration: float | Tensor | None = None,
     kernel: JointKernelName = "gaussian",
     df: float | None = None,
-    estimator: LinearEstimator = "loo",
+    estimator: OwnPoint = "loo",
 ) -> Tensor:
     """H(X, Y) of pairs (x_i, y_i) by kernel-density estimation, in nats and O(N·D) memory.
 
@@ -58,7 +58,7 @@ def kde_conditional_entropy(
     concentration: float | Tensor | None = None,
     kernel: JointKernelName = "gaussian",
     df: float | None = None,
-    estimator: LinearEstimator = "loo",
+    estimator: OwnPoint = "loo",
 ) -> Tensor:
     """H(X|Y) = H(X, Y) − H(Y), both with the widths of the joint, in nats.
 
@@ -83,14 +83,14 @@ def kde_mutual_information(
     concentration: float | Tensor | None = None,
     kernel: JointKernelName = "gaussian",
     df: float | None = None,
-    estimator: LinearEstimator = "loo",
+    estimator: OwnPoint = "loo",
 ) -> Tensor:
     """I(X; Y) = H(X) + H(Y) − H(X, Y) by kernel-density estimation, in nats and O(N·D) memory.
 
     The arguments are those of `kde_joint_entropy`. **One rule of widths**: h is settled for the joint of Dx + Dy dimensions, and
-    the marginals take the same numbers (of a covariance, its two blocks). The marginal of the joint estimate is then the estimate
-    of the marginal, so all three entropies are of one density, and independent views give about 0. Silverman's widths of each view
-    alone would smooth the marginals less than the joint.
+    the marginals take the same numbers (of a covariance, its two blocks). The marginal of the joint estimate is then the
+    estimate of the marginal, so all three entropies are of one density, and independent views give about 0. Silverman's widths
+    of each view alone would smooth the marginals less than the joint.
 
     What to expect: smoothing hides dependence, so for few dimensions the estimate is low; in many, leaving points out costs the
     joint more than the marginals, and it is low again, far below 0 at times. It is no bound. For Dx + Dy above about 10 take
@@ -125,7 +125,7 @@ class _Views(NamedTuple):
         df: float | None,
         estimator: str,
     ) -> _Views:
-        choice(function, "estimator", estimator, LINEAR_ESTIMATORS)
+        choice(function, "estimator", estimator, OWN_POINT)
         choice(function, "kernel", kernel, JOINT_KERNELS)
         embeddings(function, "x", x)
         pairs(function, x, y)
@@ -134,6 +134,9 @@ class _Views(NamedTuple):
         if len(x) < 2:
             fail(function, "x", f"of shape {tuple(x.shape)}", "must have at least 2 rows")
         df = degrees_of_freedom(function, kernel, df)
+        # Widened once for all entropies, so that their gradients are added before they are rounded to the inputs' dtype.
+        dtype = accumulation_dtype(x.dtype)
+        x, y = x.to(dtype), y.to(dtype)
         points = {"x": x, "y": y, "joint": torch.cat([x, y], dim=1)}
         if kernel == "vmf":
             kernels = _of_spheres(function, x, y, bandwidth, concentration)
@@ -141,7 +144,7 @@ class _Views(NamedTuple):
             h = settled_width(function, kernel, points["joint"], bandwidth, concentration, df)
             at = {"x": slice(0, x.shape[1]), "y": slice(x.shape[1], None), "joint": slice(None)}
             kernels = {name: kernel_of(kernel, _part(h, at[name]), points[name], df) for name in points}
-        return _Views(points, kernels, estimator, accumulation_dtype(x.dtype))
+        return _Views(points, kernels, estimator, dtype)
 
     def entropy(self, name: str) -> Tensor:
         """The entropy of a view, or of both, in fp64."""

@@ -100,7 +100,10 @@ def test_a_phi_is_that_of_python(name, dtype):
     low, high = (*parameters, 0.0, 0.0)[:2]
     phi_kernel[(1,)](u, value, slope, PHI=name, LOW=low, HIGH=high, COUNT=COUNT)
     known, wide = PHIS[name], u.double()
-    for ours, truth in ((value, known.value(wide.clone(), *parameters)), (slope, known.slope(wide.clone(), *parameters))):
+    for ours, truth in (
+        (value, known.value(wide.clone(), *parameters)),
+        (slope, known.slope(wide.clone(), *parameters)),
+    ):
         torch.testing.assert_close(ours.double(), truth, rtol=4 * BAR[dtype], atol=4 * BAR[dtype], equal_nan=True)
 
 

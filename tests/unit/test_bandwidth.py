@@ -117,14 +117,29 @@ def test_the_likely_width_is_in_the_dtype_of_sums(dtype):
 # ---- What is no width ----
 
 WRONG = {
-    "not-square": ({"bandwidth": torch.ones(4, 3)}, r"bandwidth is of shape \(4, 3\), must be a number, \(4,\) or a covariance"),
-    "skew": ({"bandwidth": torch.eye(4) + torch.ones(4, 4).triu(1)}, "bandwidth is a matrix whose mirror images differ by 1"),
-    "indefinite": ({"bandwidth": torch.ones(4, 4)}, "bandwidth is a matrix that is not positive definite, must be a covariance"),
-    "student-without-df": ({"bandwidth": 1.0, "kernel": "student"}, "df is None, must be given with kernel=\"student\""),
+    "not-square": (
+        {"bandwidth": torch.ones(4, 3)},
+        r"bandwidth is of shape \(4, 3\), must be a number, \(4,\) or a covariance",
+    ),
+    "skew": (
+        {"bandwidth": torch.eye(4) + torch.ones(4, 4).triu(1)},
+        "bandwidth is a matrix whose mirror images differ by 1",
+    ),
+    "indefinite": (
+        {"bandwidth": torch.ones(4, 4)},
+        "bandwidth is a matrix that is not positive definite, must be a covariance",
+    ),
+    "student-without-df": ({"bandwidth": 1.0, "kernel": "student"}, 'df is None, must be given with kernel="student"'),
     "df-without-student": ({"bandwidth": 1.0, "df": 1.0}, 'df is given, must be None with kernel="gaussian"'),
     "df": ({"bandwidth": 1.0, "kernel": "student", "df": -1.0}, "df is -1.0, must be > 0"),
-    "concentration": ({"kernel": "vmf", "concentration": "scott"}, "concentration is 'scott', must be one of 'likelihood'"),
-    "weights": ({"bandwidth": "likelihood", "weights": torch.ones(6)}, 'weights is given, must be None with bandwidth="likelihood"'),
+    "concentration": (
+        {"kernel": "vmf", "concentration": "scott"},
+        "concentration is 'scott', must be one of 'likelihood'",
+    ),
+    "weights": (
+        {"bandwidth": "likelihood", "weights": torch.ones(6)},
+        'weights is given, must be None with bandwidth="likelihood"',
+    ),
 }
 
 

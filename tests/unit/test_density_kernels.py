@@ -89,13 +89,15 @@ def test_student_with_many_degrees_of_freedom_is_the_gaussian():
 
 
 @pytest.mark.parametrize("D", [1, 2, 3])
-@pytest.mark.parametrize("kernel", [name for name in SCIKIT] + ["student"])
+@pytest.mark.parametrize("kernel", [*SCIKIT, "student"])
 def test_every_kernel_integrates_to_1(kernel, D):
     """Σ over spheres: ∫ K = area(S^{D−1}) ∫ K(r) r^{D−1} dr, with K(r) from the estimate of a single point."""
     origin, df = torch.zeros(1, D, dtype=torch.float64), 3.0 if kernel == "student" else None
 
     def shell(r):
-        query = torch.cat([torch.full((1, 1), r, dtype=torch.float64), torch.zeros(1, D - 1, dtype=torch.float64)], dim=1)
+        query = torch.cat(
+            [torch.full((1, 1), r, dtype=torch.float64), torch.zeros(1, D - 1, dtype=torch.float64)], dim=1
+        )
         log_density = float(jk.kde_log_density(query, origin, bandwidth=0.9, kernel=kernel, df=df))
         return math.exp(log_density + closed_forms.log_sphere_area(D)) * r ** (D - 1)
 
@@ -165,7 +167,9 @@ def test_plugin_has_a_gradient_of_0_where_a_density_exceeds_fp64():
 
 N = 900  # ten strips of the pass that gathers
 CROWDS = {
-    "clusters": lambda D: 6 * torch.randint(4, (N, 1), generator=torch.Generator().manual_seed(1)) + data.normals(N, D, seed=0),
+    "clusters": lambda D: (
+        6 * torch.randint(4, (N, 1), generator=torch.Generator().manual_seed(1)) + data.normals(N, D, seed=0)
+    ),
     "one": lambda D: data.normals(N, D, seed=0),
 }
 
@@ -283,10 +287,12 @@ def test_entropy_of_a_von_mises_fisher_sample(D):
     law = vonmises_fisher(np.eye(D)[0], 20.0)
     z = torch.tensor(law.rvs(3000, random_state=0), dtype=torch.float32)
     found = float(jk.kde_entropy(z, kernel="vmf", concentration="likelihood"))
-    assert closed_forms.vmf_entropy(D, 20.0) - 0.05 < found < closed_forms.vmf_entropy(D, 20.0) + (0.1 if D == 3 else 0.8)
+    assert (
+        closed_forms.vmf_entropy(D, 20.0) - 0.05 < found < closed_forms.vmf_entropy(D, 20.0) + (0.1 if D == 3 else 0.8)
+    )
 
 
-@pytest.mark.parametrize("kernel", COMPACT + ["student"])
+@pytest.mark.parametrize("kernel", [*COMPACT, "student"])
 def test_the_bias_of_every_kernel_is_upwards_on_a_normal_sample(kernel):
     z = data.normals(2000, 2, seed=0)
     found = jk.kde_entropy(z, bandwidth="likelihood", kernel=kernel, df=4.0 if kernel == "student" else None)
