@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype, choice, embeddings, fail, positive, readable, wide_scalar, wrong_type
+from .._checks import accumulation_dtype, choice, embeddings, fail, positive, readable, wide_scalar, widest, wrong_type
 from ..literals import BANDWIDTH_WORDS, KERNELS, BandwidthWord, KernelName
 from .kernels import Kernel, gaussian, radial, student_t, vmf
 from .log_density import log_density
@@ -71,11 +71,11 @@ def by_likelihood(function: str, argument: str, data: Tensor, kernel: str, df: f
     N, D = z.shape
     if kernel == "vmf" and D < 2:
         fail(function, "kernel", "'vmf'", f"must be another for D = {D}: a sphere needs 2 dimensions")
-    sigma = torch.ones_like(z[0]) if kernel == "vmf" else deviations(function, argument, "'likelihood'", z)
+    sigma = z.new_ones(D) if kernel == "vmf" else deviations(function, argument, "'likelihood'", z)
     n = min(N, MOST_ROWS)
     if n < N:  # the golden ratio's multiples fall evenly, whatever the order of the rows repeats
-        places = torch.arange(N, dtype=torch.float64, device=z.device).mul_(0.5 * (5**0.5 - 1)).frac_()
-        z = z[places.topk(n, largest=False).indices]
+        places = torch.arange(N, dtype=widest(z.device), device=z.device).mul_(0.5 * (5**0.5 - 1)).frac_()
+        z = z.index_select(0, places.topk(n, largest=False).indices)
 
     def likelihood(log_width: Tensor) -> Tensor:
         width = log_width.exp() * (1.0 if kernel == "vmf" else sigma)
@@ -98,8 +98,8 @@ def best_of(objective: Callable[[Tensor], Tensor], grid: Tensor, like: Tensor) -
     grid = grid.to(like.dtype)
     values = torch.stack([objective(at) for at in grid.unbind()])
     place = values.argmax()
-    best, best_value = grid[place], values[place]
-    a, b = grid[(place - 1).clamp_min(0)], grid[(place + 1).clamp_max(len(grid) - 1)]
+    best, best_value = grid.take(place), values.take(place)
+    a, b = grid.take((place - 1).clamp_min(0)), grid.take((place + 1).clamp_max(len(grid) - 1))
     ratio = 0.5 * (5**0.5 - 1)
     left, right = b - ratio * (b - a), a + ratio * (b - a)
     of_left, of_right = objective(left), objective(right)

@@ -142,7 +142,8 @@ class _Views(NamedTuple):
             kernels = _of_spheres(function, x, y, bandwidth, concentration)
         else:
             h = settled_width(function, kernel, points["joint"], bandwidth, concentration, df)
-            at = {"x": slice(0, x.shape[1]), "y": slice(x.shape[1], None), "joint": slice(None)}
+            D = x.shape[1] + y.shape[1]
+            at = {"x": slice(0, x.shape[1]), "y": slice(x.shape[1], D), "joint": slice(0, D)}
             kernels = {name: kernel_of(kernel, _part(h, at[name]), points[name], df) for name in points}
         return _Views(points, kernels, estimator, dtype)
 
@@ -154,7 +155,9 @@ class _Views(NamedTuple):
 
 def _part(h: Tensor, dimensions: slice) -> Tensor:
     """The widths of some dimensions: of a covariance, that of the marginal."""
-    return h if h.dim() == 0 else h[dimensions] if h.dim() == 1 else h[dimensions, dimensions]
+    for dim in range(h.dim()):
+        h = h.narrow(dim, dimensions.start, dimensions.stop - dimensions.start)
+    return h
 
 
 def _of_spheres(
