@@ -173,6 +173,8 @@ def _skipping(score: Score, op: str) -> str:
     if op != "logsumexp":
         return "none: only sums of exponentials leave pairs out"
     moved = max(score.N, score.M) > TILE and not score.exclude.different
+    if score.phi.compact:
+        return "columns beyond the support, exactly" if moved else "tiles beyond the support, exactly"
     order = "points put in order" if moved else "points stay in their order"
     return (
         f"tiles of {score.skip_below:g} of their row together, or less, by bounds and by what they add up to; {order}"
