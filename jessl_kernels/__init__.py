@@ -22,17 +22,19 @@ from .functional import (
     kde_joint_entropy,
     kde_log_density,
     kde_mutual_information,
+    kde_score,
     koleo,
     nt_xent,
     renyi2_entropy,
     retrieval_metrics,
     siglip_loss,
+    soft_cross_entropy,
     sup_con,
     uniformity,
 )
 from .gradient_cache import cached_backward
 from .mi.neighbours import knn_entropy
-from .pairwise import pairwise_logsumexp, pairwise_sum, pairwise_topk, row_grads, row_loss, row_sums
+from .pairwise import attend, pairwise_logsumexp, pairwise_sum, pairwise_topk, row_grads, row_loss, row_sums
 from .problem import phi
 from .problem.exclude import Exclude
 
@@ -41,6 +43,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Exclude",
     "alignment",
+    "attend",
     "backends",
     "bandwidth_by_likelihood",
     "cached_backward",
@@ -54,6 +57,7 @@ __all__ = [
     "kde_joint_entropy",
     "kde_log_density",
     "kde_mutual_information",
+    "kde_score",
     "knn_entropy",
     "koleo",
     "mi",
@@ -70,6 +74,7 @@ __all__ = [
     "row_sums",
     "set_backend",
     "siglip_loss",
+    "soft_cross_entropy",
     "sup_con",
     "uniformity",
     "use_backend",

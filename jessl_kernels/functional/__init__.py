@@ -7,6 +7,8 @@ from .geometry import alignment, koleo, uniformity
 from .info_nce import info_nce
 from .joint import kde_conditional_entropy, kde_joint_entropy, kde_mutual_information
 from .retrieval import retrieval_metrics
+from .score import kde_score
+from .soft_targets import soft_cross_entropy
 from .supervised import sup_con
 
 __all__ = [
@@ -20,11 +22,13 @@ __all__ = [
     "kde_joint_entropy",
     "kde_log_density",
     "kde_mutual_information",
+    "kde_score",
     "koleo",
     "nt_xent",
     "renyi2_entropy",
     "retrieval_metrics",
     "siglip_loss",
+    "soft_cross_entropy",
     "sup_con",
     "uniformity",
 ]

@@ -63,6 +63,8 @@ def _calls(device: str | None, grad: bool) -> dict:
         "kde_entropy-likelihood": lambda: jk.kde_entropy(x, bandwidth="likelihood"),
         "kde_mutual_information": lambda: jk.kde_mutual_information(x, y, bandwidth="scott"),
         "kde_mutual_information-vmf": lambda: jk.kde_mutual_information(x, y, kernel="vmf", concentration=number),
+        "kde_score": lambda: jk.kde_score(x, y, bandwidth=widths, weights=weights),
+        "kde_score-epanechnikov": lambda: jk.kde_score(x, y, bandwidth=number, kernel="epanechnikov"),
         "renyi2_entropy": lambda: jk.renyi2_entropy(x, bandwidth=widths),
         "bandwidth_by_likelihood-vmf": lambda: jk.bandwidth_by_likelihood(x, kernel="vmf") + 0 * x.sum(),
         "koleo": lambda: jk.koleo(x),

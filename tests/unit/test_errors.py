@@ -25,6 +25,7 @@ FUNCTIONS = {
     "kde_joint_entropy": (jk.kde_joint_entropy, {"x": X, "y": X, "bandwidth": 1.0}),
     "kde_conditional_entropy": (jk.kde_conditional_entropy, {"x": X, "y": X, "bandwidth": 1.0}),
     "kde_mutual_information": (jk.kde_mutual_information, {"x": X, "y": X, "bandwidth": 1.0}),
+    "kde_score": (jk.kde_score, {"query": X, "data": X, "bandwidth": 1.0}),
     "renyi2_entropy": (jk.renyi2_entropy, {"z": X, "bandwidth": 1.0}),
     "bandwidth_by_likelihood": (jk.bandwidth_by_likelihood, {"z": X}),
     "knn_entropy": (jk.knn_entropy, {"z": X}),
@@ -35,6 +36,8 @@ FUNCTIONS = {
     "pairwise_logsumexp": (jk.pairwise_logsumexp, {"x": X, "y": X}),
     "pairwise_sum": (jk.pairwise_sum, {"x": X, "y": X}),
     "pairwise_topk": (jk.pairwise_topk, {"x": X, "y": X}),
+    "attend": (jk.attend, {"x": X, "y": X, "values": X.clone()}),
+    "soft_cross_entropy": (jk.soft_cross_entropy, {"x": X, "y": X, "target_x": X, "target_y": X}),
 }
 EMBEDDINGS = [
     (function, name)
@@ -91,7 +94,8 @@ def test_what_is_no_batch_of_embeddings(function, argument, wrong):
 
 @pytest.mark.parametrize("wrong", NOT_LIKE_THE_FIRST)
 @pytest.mark.parametrize(
-    ("function", "argument"), [(f, a) for f, a in EMBEDDINGS if a not in ("query", "image", "z1", "x", "z", "features")]
+    ("function", "argument"),
+    [(f, a) for f, a in EMBEDDINGS if a not in ("query", "image", "z1", "x", "z", "features", "target_x")],
 )
 def test_what_does_not_fit_the_first_batch(function, argument, wrong):
     if function in VIEWS and wrong == "width":
@@ -131,7 +135,10 @@ POSITIVE = [
     ("kde_entropy", "bandwidth"),
     ("kde_log_density", "bandwidth"),
     ("kde_joint_entropy", "bandwidth"),
+    ("kde_score", "bandwidth"),
     ("renyi2_entropy", "bandwidth"),
+    ("soft_cross_entropy", "temperature"),
+    ("soft_cross_entropy", "target_temperature"),
 ]
 NUMBERS = [
     *POSITIVE,
@@ -141,6 +148,7 @@ NUMBERS = [
     ("pairwise_logsumexp", "scale"),
     ("pairwise_sum", "scale"),
     ("pairwise_topk", "scale"),
+    ("attend", "scale"),
 ]
 NOT_NUMBERS = {
     "list": (TypeError, [1.0]),
@@ -189,11 +197,14 @@ WORDS = [
         "kde_joint_entropy": ("kernel", "estimator", "bandwidth"),
         "kde_conditional_entropy": ("kernel", "estimator", "bandwidth"),
         "kde_mutual_information": ("kernel", "estimator", "bandwidth"),
+        "kde_score": ("kernel", "bandwidth"),
         "renyi2_entropy": ("estimator", "bandwidth"),
         "bandwidth_by_likelihood": ("kernel",),
         "pairwise_logsumexp": ("reduction", "dim", "kind", "phi"),
         "pairwise_sum": ("reduction", "dim", "kind", "phi", "psi"),
         "pairwise_topk": ("dim", "kind", "phi"),
+        "attend": ("kind", "phi"),
+        "soft_cross_entropy": ("reduction",),
     }.items()
     for argument in arguments
 ]
@@ -212,7 +223,8 @@ def test_unknown_argument_is_not_swallowed(function):
 
 
 FLAGS = [("info_nce", "in_batch"), ("info_nce", "symmetric"), ("koleo", "normalize")] + [
-    (f, "normalize") for f in ("info_nce", "clip_loss", "nt_xent", "dcl", "sup_con", "siglip_loss")
+    (f, "normalize")
+    for f in ("info_nce", "clip_loss", "nt_xent", "dcl", "sup_con", "siglip_loss", "soft_cross_entropy")
 ]
 
 
