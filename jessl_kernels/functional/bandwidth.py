@@ -232,11 +232,9 @@ def bandwidth_by_rule(function: str, rule: str, data: Tensor, log_weights: Tenso
 
     σ_d is the sample deviation (divided by n − 1). With weights n is 1 / Σ w², and σ_d is weighted, as in scipy.
     """
-    z = data.detach().to(accumulation_dtype(data.dtype))
-    D = z.shape[1]
-    w = z.new_full((len(z),), 1.0 / len(z)) if log_weights is None else log_weights.detach().exp().to(z.dtype)
-    n = 1 / w.square().sum()
-    return deviations(function, "bandwidth", repr(rule), data, log_weights) * rule_factor(rule, n, D)
+    n = len(data) if log_weights is None else 1 / log_weights.detach().exp().square().sum()
+    sigma = deviations(function, "bandwidth", repr(rule), data, log_weights)
+    return (sigma * rule_factor(rule, n, data.shape[1])).to(sigma.dtype)
 
 
 def rule_factor(rule: str, n: Any, D: int) -> Any:

@@ -3,7 +3,7 @@
     ∇ log p̂(q_i) = 2α Σ_j p_ij φ'(u_ij) (z_j − q_i),    p_ij ∝ w_j e^{φ(u_ij)},    u_ij = −α‖q_i − z_j‖²
 
 If e^φ φ' is itself the exponential of a φ (then φ is its *shadow*, Cheng, 1995), this is attention with that φ: the Gaussian is
-its own shadow; Student's t with the power c is that of c + 1; Epanechnikov is that of the tophat. On the sphere it is attention too.
+its own shadow; Student's t with the power c is that of c + 1; Epanechnikov is that of the tophat. So is the score on the sphere.
 """
 
 from __future__ import annotations

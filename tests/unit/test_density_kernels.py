@@ -165,7 +165,7 @@ def test_plugin_has_a_gradient_of_0_where_a_density_exceeds_fp64():
 
 # ---- Passing over what is beyond ----
 
-N = 900  # ten strips of the pass that gathers
+N, M = 450, 330  # five strips of the pass that gathers
 CROWDS = {
     "clusters": lambda D: (
         6 * torch.randint(4, (N, 1), generator=torch.Generator().manual_seed(1)) + data.normals(N, D, seed=0)
@@ -175,15 +175,14 @@ CROWDS = {
 
 
 @pytest.mark.skipif(not native_status().available, reason=native_status().reason)
-@pytest.mark.parametrize("dim", ["row", "both"])
-@pytest.mark.parametrize("reduction", ["none", "sum"])
+@pytest.mark.parametrize(("dim", "reduction"), [("row", "none"), ("both", "none"), ("row", "sum")])
 @pytest.mark.parametrize("crowd", CROWDS)
 @pytest.mark.parametrize("D", [2, 17])
 @pytest.mark.parametrize("kernel", ["epanechnikov", "cosine"])
 def test_gathered_columns_give_the_matrix_form(kernel, D, crowd, reduction, dim):
-    x, y = CROWDS[crowd](D), CROWDS[crowd](D).flip(0)[:700] + 0.01
-    r, c = cases.columns(N, 700, seed=2, dtype=torch.float64)
-    ids = torch.arange(N) % 7, torch.arange(700) % 5
+    x, y = CROWDS[crowd](D), CROWDS[crowd](D).flip(0)[:M] + 0.01
+    r, c = cases.columns(N, M, seed=2, dtype=torch.float64)
+    ids = torch.arange(N) % 7, torch.arange(M) % 5
     c[5] = -torch.inf
     inputs = {"x": x, "y": y, "scale": torch.tensor(1 / (0.7 * D), dtype=torch.float64), "row_bias": r, "col_bias": c}
     exclude = {"diagonals": (0, 3, -5), "same": ids}
@@ -204,7 +203,7 @@ def test_gathered_columns_give_the_matrix_form(kernel, D, crowd, reduction, dim)
 
     pair = (ours, truth) if reduction == "none" else (finite(ours), finite(truth))
     with jk.use_backend("cpu"):
-        judge("gathered", *pair, inputs, seed=0)
+        judge("gathered", *pair, inputs, seed=0, floors={"x": 0.05, "y": 0.05})  # pulls from all sides nearly cancel
 
 
 def _listed(sides):
