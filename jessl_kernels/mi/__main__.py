@@ -21,7 +21,7 @@ from .estimate import estimate
 from .files import arrays, target, write
 from .neighbours import ksg
 from .result import Estimate
-from .samples import standardised, table
+from .samples import columns_of, table
 
 PICTURES = (".png", ".pdf", ".svg")
 DEFAULTS: dict[str, Any] = {**(estimate.__kwdefaults__ or {}), **(ksg.__kwdefaults__ or {})}
@@ -161,7 +161,8 @@ def _estimate(x: Any, y: Any, chosen: argparse.Namespace) -> Estimate:
 
 
 def _neighbours(x: Any, y: Any, k: int) -> tuple[str, dict[str, Any]]:
-    x, y = (standardised("ksg", name, table("ksg", name, z)) for name, z in (("x", x), ("y", y)))
+    tables = [(name, table("ksg", name, z)) for name, z in (("x", x), ("y", y))]
+    x, y = (columns_of("ksg", name, z).standardised(z) for name, z in tables)
     value = float(ksg(x, y, k=k))
     _, pairs, copies = torch.cat([x, y], dim=1).unique(dim=0, return_inverse=True, return_counts=True)
     tied = float((copies[pairs] > k).double().mean())

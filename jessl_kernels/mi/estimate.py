@@ -18,7 +18,7 @@ from .networks import RATE, RATES, beside, critic_for
 from .objectives import Objective, Options
 from .progress import bar
 from .result import Estimate
-from .samples import cast, split, standardised, table
+from .samples import cast, columns_of, split, table
 from .training import train
 
 if TYPE_CHECKING:
@@ -102,8 +102,10 @@ def estimate(
     generator = torch.Generator().manual_seed(seed)
     rows = split(function, len(x), batch_size, held_out, generator).to(device)
     x, y = x.to(device), y.to(device)
+    columns = None
     if standardize:
-        x, y = (standardised(function, name, z, rows.training) for name, z in (("x", x), ("y", y)))
+        columns = columns_of(function, "x", x[rows.training]), columns_of(function, "y", y[rows.training])
+        x, y = columns[0].standardised(x), columns[1].standardised(y)
     x, y = cast(function, "x", x, dtype), cast(function, "y", y, dtype)
     # It trains under the caller's no_grad and inference_mode too. Parts of x and y are copies, and so no inference tensors.
     with torch.inference_mode(False), torch.enable_grad(), _seeded(seed, device), bar(progress, max_steps) as report:
@@ -148,6 +150,7 @@ def estimate(
         history=trained.history,
         seconds=time.perf_counter() - begun,
         objective=trained.objective,
+        columns=columns,
     )
 
 

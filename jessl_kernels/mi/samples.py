@@ -78,26 +78,32 @@ def split(function: str, N: int, size: int, held_out: float, generator: torch.Ge
     return Split(training, stopping, held)
 
 
-def standardised(function: str, argument: str, z: Tensor, training: Tensor | None = None) -> Tensor:
-    """Each column less its mean, by its standard deviation, both of the training rows: an invertible map, so that the information
-    is the same. In fp64 if the device has it.
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Means and standard deviations of columns, (D,) each, in fp64 if the device has it."""
 
-    training  rows by index; None: all of them
-    """
+    mean: Tensor
+    deviation: Tensor
+
+    def standardised(self, z: Tensor) -> Tensor:
+        """Each column less its mean, by its standard deviation: an invertible map, so that the information is the same."""
+        return (z.to(self.mean.device, self.mean.dtype) - self.mean) / self.deviation
+
+
+def columns_of(function: str, argument: str, z: Tensor) -> Columns:
+    """Those of rows that vary in every column."""
     z = z.to(widest(z.device))
-    seen = z if training is None else z[training]
-    spread, mean = torch.std_mean(seen, dim=0)
-    constant = seen.amin(dim=0) == seen.amax(dim=0)
+    deviation, mean = torch.std_mean(z, dim=0)
+    constant = z.amin(dim=0) == z.amax(dim=0)
     if bool(constant.any()):
         column = int(constant.nonzero()[0])
         must = "must vary: leave that column out, since it has no information"
-        where = "" if training is None else f" of the {len(seen)} training rows"
-        fail(function, argument, f"constant in column {column}{where}", must)
-    for wrong, size in ((~spread.isfinite(), "large"), (spread == 0, "small")):
+        fail(function, argument, f"constant in column {column} of the {len(z)} rows", must)
+    for wrong, size in ((~deviation.isfinite(), "large"), (deviation == 0, "small")):
         if bool(wrong.any()):
             must = "must have a standard deviation that a float64 can hold: multiply that column by a number"
             fail(function, argument, f"too {size} in column {int(wrong.nonzero()[0])}", must)
-    return (z - mean) / spread
+    return Columns(mean, deviation)
 
 
 def cast(function: str, argument: str, z: Tensor, dtype: torch.dtype) -> Tensor:

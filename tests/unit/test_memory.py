@@ -30,6 +30,9 @@ def run(rows, dimensions):
         "both": lambda: jk.pairwise_logsumexp(x, torch.randn_like(x).requires_grad_(), dim="both", reduction="mean"),
         "both, bf16": lambda: jk.pairwise_logsumexp(x, torch.randn_like(x).requires_grad_(), dim="both", reduction="mean"),
         "rows": lambda: jk.pairwise_logsumexp(x, scale=0.1).sum(),
+        "attend": lambda: jk.attend(
+            x, torch.randn_like(x).requires_grad_(), torch.randn_like(x).requires_grad_(), scale=0.1
+        ).sum(),
         "sup_con": lambda: jk.sup_con(x, torch.arange(rows) // 2),
         "few classes": lambda: jk.sup_con(x, torch.arange(rows) % 10),
         "ksg": lambda: ksg(x, torch.randn_like(x)),
@@ -85,6 +88,13 @@ def formula(rows: int, dimensions: int, tensors: float) -> float:
 @pytest.mark.parametrize(("problem", "tensors"), [("rows", 2), ("strips", 4), ("both", 4)])
 def test_reductions_need_16_vectors_and_the_workspace_beyond_inputs_and_gradients(problem, tensors, backend, rows):
     assert growth(problem, rows, backend) < formula(rows, D, tensors)
+
+
+@pytest.mark.parametrize("rows", [N, pytest.param(4 * N, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("backend", ["cpu", "chunked"])
+def test_attend_needs_the_workspace_beyond_inputs_result_and_gradients(backend, rows):
+    # Three inputs, the result, its upstream gradient spread out, three gradients, and one that is being added.
+    assert growth("attend", rows, backend) < formula(rows, D, 9)
 
 
 @pytest.mark.parametrize(("backend", "rows"), [("cpu", 50_000), ("chunked", N // 4)])

@@ -144,7 +144,7 @@ BAD = {
     "broken numbers of an npz": (["flipped.npz"], "x is flipped.npz:x, which is not a readable array"),
     "broken header": (["header.npy", "y.npy"], "x is header.npy, which is not a readable array"),
     "neighbours of a bound": (["x.npy", "y.npy", "--bound", "nwj", "--k", "3"], "--k is given with --bound nwj"),
-    "constant of ksg": (["x.npy", "constant.npy", "--bound", "ksg"], "y is constant in column 0, must vary"),
+    "constant of ksg": (["x.npy", "constant.npy", "--bound", "ksg"], "y is constant in column 0 of the 300 rows, must vary"),
 } | {
     f"{option} of ksg": (["x.npy", "y.npy", "--bound", "ksg", option, value], f"{option} is given with --bound ksg")
     for option, value in (
