@@ -197,7 +197,7 @@ def _bandwidth(function: str, bandwidth: float | Tensor | None, data: Tensor) ->
         return h
     if not bandwidth.dtype.is_floating_point:
         wrong_type(function, "bandwidth", bandwidth, "must hold floats")
-    if bandwidth.shape not in ((D,), (D, D)):
+    if bandwidth.dim() > 2 or any(n != D for n in bandwidth.shape):
         shapes = f"must be a number, ({D},) or a covariance ({D}, {D})"
         fail(function, "bandwidth", f"of shape {tuple(bandwidth.shape)}", shapes)
     if bandwidth.device != data.device:
