@@ -27,8 +27,9 @@ def _parser() -> Parser:
     add("z", help="file.npy or file.npz:name, (N, D) or (N,) floats")
     add("--weights", metavar="FILE", help="file.npy or file.npz:name, (N,) floats >= 0; default: equal ones")
     add("--kernel", choices=KERNELS, default="gaussian", help="default: gaussian")
-    add("--bandwidth", metavar="H", help=f"a number, {' or '.join(RULES)}; of gaussian and laplace")
+    add("--bandwidth", metavar="H", help=f"a number, {' or '.join(RULES)}; of all but vmf")
     add("--concentration", type=float, metavar="KAPPA", help="of vmf")
+    add("--df", type=float, help="degrees of freedom of student")
     add("--estimator", choices=OWN_POINT, default="loo", help="default: loo, each point left out of its own density")
     add("--device", help="such as cuda; default: cpu")
     add("--state", metavar="FILE", help="where the sums are kept, so that the same command goes on after Ctrl-C")
@@ -48,6 +49,7 @@ def _work(chosen: argparse.Namespace) -> tuple[object, dict[Path, bytes]]:
         bandwidth=_number(chosen.bandwidth),
         concentration=chosen.concentration,
         kernel=chosen.kernel,
+        df=chosen.df,
         estimator=chosen.estimator,
         weights=None if chosen.weights is None else array("weights", chosen.weights),
         device=chosen.device,

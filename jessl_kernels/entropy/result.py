@@ -20,6 +20,7 @@ class Entropy:
     kernel         its name
     bandwidth      its width, or one for each column, or None
     concentration  of the vMF kernel, or None
+    df             degrees of freedom of Student's kernel, or None
     estimator      "loo" or "resubstitution"
     weighted       whether points had weights
     seconds        of the computation, in all of its runs
@@ -32,6 +33,7 @@ class Entropy:
     kernel: str
     bandwidth: float | tuple[float, ...] | None
     concentration: float | None
+    df: float | None
     estimator: str
     weighted: bool
     seconds: float = field(compare=False)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, fail, flag, wrong_type
 from ..arrays import check_floats, device_of, part
-from ..functional.density import Bandwidth, log_weights_of, rule_factor, settled
+from ..functional.bandwidth import Bandwidth, rule_factor, settled
+from ..functional.log_density import log_weights_of
 from ..literals import OWN_POINT, RULES, KernelName, OwnPoint
 from ..progress import bar
 from .result import Entropy
@@ -31,6 +32,7 @@ def entropy_of(
     bandwidth: Bandwidth | None = None,
     concentration: float | Tensor | None = None,
     kernel: KernelName = "gaussian",
+    df: float | None = None,
     estimator: OwnPoint = "loo",
     weights: Tensor | ndarray | None = None,
     device: torch.device | str | None = None,
@@ -46,7 +48,8 @@ def entropy_of(
 
     z              (N, D) or (N,): a float tensor; a float array, `numpy.load(file, mmap_mode="r")` among them; or a loader,
                    any iterable of batches, of tuples and lists the first item. Batches are held in memory
-    bandwidth, concentration, kernel   as in `jk.kde_entropy`; a rule is of all rows
+    bandwidth, concentration, kernel, df   as in `jk.kde_entropy`; "scott" and "silverman" are of all rows, and "likelihood" must
+                   be estimated before, from a sample: `jk.bandwidth_by_likelihood`
     estimator      "loo" leaves each point out of its own density; "resubstitution" counts it there
     weights        (N,) ≥ 0, divided by their sum, tensor or array
     device         where to compute; None: where z is
@@ -73,16 +76,19 @@ def entropy_of(
     log_weights = _log_weights(function, weights, N, estimator)
     shares = torch.full((N,), 1 / N, dtype=torch.float64) if log_weights is None else log_weights.exp()
     moments = moments_of(function, "z", rows, None if log_weights is None else shares)
+    for name, width in (("bandwidth", bandwidth), ("concentration", concentration)):
+        if isinstance(width, str) and width == "likelihood":
+            fail(function, name, "'likelihood'", "must be a number: jk.bandwidth_by_likelihood of a sample of the rows")
     if isinstance(bandwidth, str):
         bandwidth = _by_rule(function, bandwidth, moments, 1 / float(shares.square().sum()))
     # One row stands for the data: the kernel wants their width, dtype and mean alone.
     like = moments.mean[None].to(accumulation_dtype(first.dtype))
-    used = settled(function, kernel, like, bandwidth, concentration, None)
+    used = settled(function, kernel, like, bandwidth, concentration, df=df)
     h = None if bandwidth is None else torch.as_tensor(bandwidth, dtype=torch.float64).flatten().tolist()
     width = h[0] if h and len(h) == 1 else h
     concentration = None if concentration is None else float(concentration)
 
-    settings = {"kernel": kernel, "bandwidth": width, "concentration": concentration, "estimator": estimator}
+    settings = {"kernel": kernel, "bandwidth": width, "concentration": concentration, "df": df, "estimator": estimator}
     if state is not None:
         settings |= {"rows": N, "dtype": str(first.dtype), "blocks": len(rows.starts), "data": digest_of(rows)}
         settings["weights"] = None if log_weights is None else digest_of(Rows(shares, None))
@@ -102,6 +108,7 @@ def entropy_of(
         kernel=kernel,
         bandwidth=tuple(width) if isinstance(width, list) else width,
         concentration=concentration,
+        df=df,
         estimator=estimator,
         weighted=log_weights is not None,
         seconds=kept.progress.seconds,

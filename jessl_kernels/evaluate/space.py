@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._checks import accumulation_dtype, widest
-from ..functional.density import rule_factor
+from ..functional.bandwidth import rule_factor
 from .sample import Sample
 
 BLOCK = 16384  # rows that are widened at a time
