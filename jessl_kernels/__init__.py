@@ -8,7 +8,7 @@ if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
         f"jessl_kernels needs torch 2.11 or newer, torch {torch.__version__} is installed: pip install 'torch>=2.11'"
     )
 
-from . import functional, mi, nn
+from . import er, functional, mi, nn
 from .backends import backends, set_backend, use_backend
 from .explain import explain
 from .functional import (
@@ -39,6 +39,7 @@ __all__ = [
     "cached_backward",
     "clip_loss",
     "dcl",
+    "er",
     "explain",
     "functional",
     "info_nce",

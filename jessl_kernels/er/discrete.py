@@ -1,0 +1,172 @@
+"""The ER bound of assignments to prototypes, and the cross entropy that it shares with SwAV and DINO.
+
+With s_ik = ⟨z_i, c_k⟩/τ and p_ik = softmax_k s_ik, for targets t_ik without gradient or with:
+
+    Σ_k t_ik log p_ik = ⟨z_i, Σ_k t_ik c_k⟩/τ − log Σ_k e^{s_ik}
+
+The mean Σ_k t_ik c_k is attention whose values are the prototypes, so that nothing of size N × K is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .. import pairwise
+from .._checks import accumulation_dtype, embeddings, flag, same_shape, scalar
+from ..functional.rows import log_of, prepare, rowwise_dot
+from ..pairwise import pairwise_logsumexp
+from .bound import ERBound
+from .checks import prototypes_of, unit_rows
+
+NORMALIZE = "divide each by its norm, or pass normalize=True"
+
+
+def assignment_entropy(
+    z: Tensor, prototypes: Tensor, *, temperature: float | Tensor = 0.1, normalize: bool = True
+) -> Tensor:
+    """Entropy of the mean assignment of a sample to prototypes, in nats and O((N + K)·D) memory.
+
+        m_k = mean_i softmax_k(⟨z_i, c_k⟩/τ),    H = −Σ_k m_k log m_k ≤ log K
+
+    log m_k is a column log-sum-exp with row biases, so an empty prototype counts 0 and no number is added inside the logarithm.
+
+    z            (N, D) float tensor
+    prototypes   (K, D), K ≥ 2, of any norms
+    temperature  τ > 0, float or 0-d tensor; tensors receive gradients
+    normalize    divide each row of z by its norm first; False if rows are already unit vectors, which is checked on the CPU
+
+    Returns a 0-d tensor in fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
+
+    >>> jk.er.assignment_entropy(torch.eye(4), torch.eye(4))         # each to its own: log 4
+    tensor(1.3863)
+    """
+    function = "assignment_entropy"
+    flag(function, "normalize", normalize)
+    embeddings(function, "z", z)
+    prototypes_of(function, "prototypes", prototypes, ("z", z))
+    scale = scalar(function, "temperature", temperature, ("z", z), above=0, inverse=True)
+    (z,), prototypes = prepared(function, ["z"], [z], prototypes, normalize)
+    return entropy_of_mean(z, prototypes, scale)
+
+
+def discrete_bound(
+    z1: Tensor,
+    z2: Tensor,
+    prototypes: Tensor,
+    *,
+    temperature: float | Tensor = 0.1,
+    target_temperature: float | Tensor | None = None,
+    symmetric: bool = False,
+    normalize: bool = True,
+) -> ERBound:
+    """The ER bound on the information that view 1 has of view 2's assignment to prototypes, in nats and O((N + K)·D) memory.
+
+        H(W2) + E log q(W2|Z1),    W2 ~ p2 = softmax_k(⟨z2, c_k⟩/τ'),    q = softmax_k(⟨z1, c_k⟩/τ)
+
+    The first term is `assignment_entropy` of z2 at τ', the second minus the cross entropy of p2 with q. By the data processing
+    inequality it bounds I(Z1; Z2) too; it is at most log K, and estimated from N pairs the entropy is at most log N too if
+    assignments are sharp.
+
+    z1, z2              (N, D) float tensors; row i of both are two views of one item
+    prototypes          (K, D), K ≥ 2, of any norms
+    temperature         τ > 0 of q, float or 0-d tensor; tensors receive gradients
+    target_temperature  τ' > 0 of the assignment; None for τ
+    symmetric           the mean of both directions
+    normalize           divide each row of z1 and z2 by its norm first; False if rows are already unit vectors, which is
+                        checked on the CPU
+
+    Returns an `ERBound` of 0-d tensors in fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
+
+    >>> found = jk.er.discrete_bound(torch.eye(4), torch.eye(4), torch.eye(4), temperature=0.05)
+    >>> found.entropy, found.reconstruction
+    (tensor(1.3863), tensor(-6.1834e-08))
+    """
+    return _discrete("discrete_bound", z1, z2, prototypes, temperature, target_temperature, symmetric, normalize)
+
+
+def discrete_loss(
+    z1: Tensor,
+    z2: Tensor,
+    prototypes: Tensor,
+    *,
+    temperature: float | Tensor = 0.1,
+    target_temperature: float | Tensor | None = None,
+    symmetric: bool = True,
+    normalize: bool = True,
+) -> Tensor:
+    """Minus `discrete_bound`, to be minimised; symmetric unless asked otherwise. Targets have their gradient too.
+
+    Returns a 0-d tensor in fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
+
+    >>> jk.er.discrete_loss(torch.eye(4), torch.eye(4), torch.eye(4), temperature=0.05)      # −log 4
+    tensor(-1.3863)
+    """
+    return -_discrete("discrete_loss", z1, z2, prototypes, temperature, target_temperature, symmetric, normalize).value
+
+
+def _discrete(
+    function: str, z1: Tensor, z2: Tensor, prototypes: Tensor, temperature, target_temperature, symmetric, normalize
+) -> ERBound:
+    flag(function, "symmetric", symmetric)
+    flag(function, "normalize", normalize)
+    embeddings(function, "z1", z1)
+    embeddings(function, "z2", z2, like=("z1", z1))
+    same_shape(function, "z2", z2, ("z1", z1), "row i of both must be views of one item")
+    prototypes_of(function, "prototypes", prototypes, ("z1", z1))
+    scale = scalar(function, "temperature", temperature, ("z1", z1), above=0, inverse=True)
+    of_targets = scale
+    if target_temperature is not None:
+        of_targets = scalar(function, "target_temperature", target_temperature, ("z1", z1), above=0, inverse=True)
+    z, prototypes = prepared(function, ["z1", "z2"], [z1, z2], prototypes, normalize)
+    directions = [(z[0], z[1]), (z[1], z[0])] if symmetric else [(z[0], z[1])]
+    entropy = sum(entropy_of_mean(target, prototypes, of_targets) for _, target in directions) / len(directions)
+    means = [pairwise.attend(target, prototypes, prototypes, scale=of_targets) for _, target in directions]
+    students = [student for student, _ in directions]
+    crossed = sum(map(cross_entropy, students, means, [prototypes] * len(means), [scale] * len(means))) / len(means)
+    return ERBound(entropy - crossed, entropy, -crossed)
+
+
+def prepared(
+    function: str, names: Sequence[str], views: Sequence[Tensor], prototypes: Tensor, normalize: bool
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Views and prototypes as their scores will see them: unit rows, or checked to be, in the dtype of autocast."""
+    if not normalize:
+        for name, view in zip(names, views, strict=True):
+            unit_rows(function, name, view, NORMALIZE)
+    return prepare(*views, normalize=normalize), prepare(prototypes, normalize=False)[0]
+
+
+def entropy_of_mean(z: Tensor, prototypes: Tensor, scale: float | Tensor) -> Tensor:
+    """−Σ_k m_k log m_k of the mean softmax of scores."""
+    row = pairwise_logsumexp(z, prototypes, scale=scale)
+    col = pairwise_logsumexp(z, prototypes, scale=scale, row_bias=-row, dim="col")
+    log_mean = col - log_of(len(z), col)
+    return -(log_mean.exp() * log_mean).sum()
+
+
+def cross_entropy(z: Tensor, mean: Tensor, prototypes: Tensor, scale: float | Tensor) -> Tensor:
+    """mean_i −Σ_k t_ik log p_ik, from the mean Σ_k t_ik c_k of the prototypes under the targets."""
+    lse = pairwise_logsumexp(z, prototypes, scale=scale, reduction="mean")
+    return lse - (scale * rowwise_dot(z, mean).mean()).to(lse.dtype)
+
+
+def cross_entropies(
+    views: Sequence[Tensor], means: Sequence[Tensor], prototypes: Tensor, scale: float | Tensor
+) -> Tensor:
+    """The mean of `cross_entropy` of view v with the targets t ≠ v; targets are those of the first views.
+
+    The log-sum-exps of all views are one call, in which a view counts as often as it has targets.
+    """
+    N, pairs = len(views[0]), len(means) * len(views) - len(means)
+    dtype = accumulation_dtype(views[0].dtype)
+    counts = [len(means) - (v < len(means)) for v in range(len(views))]  # targets of a view: all but its own
+    weights = torch.cat([views[0].new_full((N,), count / (pairs * N), dtype=dtype) for count in counts])
+    lse = pairwise_logsumexp(torch.cat(list(views)), prototypes, scale=scale, reduction="sum", weights=weights)
+    positives = sum(
+        rowwise_dot(sum(view.to(dtype) for v, view in enumerate(views) if v != t), mean).sum()
+        for t, mean in enumerate(means)
+    )
+    return lse - (scale * positives / (pairs * N)).to(lse.dtype)
