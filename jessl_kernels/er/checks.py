@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import embeddings, fail, readable, same_shape, wrong_type
+from .._checks import accumulation_dtype, embeddings, fail, readable, same_shape, wrong_type
 
 TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3}  # of a unit row's norm; 0.02 in half precision
 
@@ -50,7 +50,7 @@ def unit_rows(function: str, name: str, value: Tensor, remedy: str) -> None:
     """ValueError if a row of a readable tensor is not a unit vector."""
     if not readable(value):
         return
-    norms = torch.linalg.vector_norm(value.detach(), dim=1, dtype=torch.float32)
+    norms = torch.linalg.vector_norm(value.detach(), dim=1, dtype=accumulation_dtype(value.dtype))
     off = (norms - 1).abs()
     if bool((off > TOLERANCE.get(value.dtype, 0.02)).any()):
         worst = int(off.argmax())

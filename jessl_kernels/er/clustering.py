@@ -13,7 +13,7 @@ from .._checks import embeddings, fail, flag, integer, scalar, wrong_type
 from ..functional.rows import prepare
 from ..pairwise import pairwise_logsumexp
 from .checks import prototypes_of, views_of
-from .discrete import cross_entropies, entropy_of_mean, prepared
+from .discrete import View, cross_entropy, entropy_of_mean, prepared, swapped
 
 
 def sinkhorn(z: Tensor, prototypes: Tensor, *, epsilon: float | Tensor = 0.05, iterations: int = 3) -> Tensor:
@@ -94,12 +94,12 @@ def swav(
     of_codes = scalar(function, "epsilon", epsilon, like, above=0, inverse=True)
     earlier = _queues(function, queue, len(views), like, normalize)
     means = []
-    for z, keys in zip(targets, earlier, strict=True):
-        z = z.detach()
+    for view, keys in zip(targets, earlier, strict=True):
+        z = view.scored.detach()
         sample = z if keys is None else torch.cat([z, keys.to(z.dtype)])
         bias = balance(sample, prototypes, of_codes, iterations)
         means.append(_codes(z, prototypes, of_codes, bias))
-    return cross_entropies(every, means, prototypes, scale)
+    return cross_entropy(swapped(len(means), len(every)), means, every, prototypes, scale)
 
 
 def swav_er(
@@ -128,9 +128,10 @@ def swav_er(
     function = "swav_er"
     targets, every, prototypes, scale = _views(function, views, local, prototypes, temperature, normalize)
     of_codes = scalar(function, "epsilon", epsilon, ("views[0]", views[0]), above=0, inverse=True)
-    means = [_codes(z.detach(), prototypes, of_codes, None) for z in targets]
-    entropies = [entropy_of_mean(z, prototypes, of_codes) for z in targets]
-    return cross_entropies(every, means, prototypes, scale) - torch.stack(entropies).mean()
+    means = [_codes(view.scored.detach(), prototypes, of_codes, None) for view in targets]
+    entropies = [entropy_of_mean(view.scored, prototypes, of_codes) for view in targets]
+    crossed = cross_entropy(swapped(len(means), len(every)), means, every, prototypes, scale)
+    return crossed - torch.stack(entropies).mean()
 
 
 def _codes(z: Tensor, prototypes: Tensor, scale: float | Tensor, bias: Tensor | None) -> Tensor:
@@ -142,7 +143,7 @@ def _codes(z: Tensor, prototypes: Tensor, scale: float | Tensor, bias: Tensor | 
 
 def _views(
     function: str, views: Any, local: Any, prototypes: Any, temperature: Any, normalize: Any
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor, float | Tensor]:
+) -> tuple[list[View], list[View], Tensor, float | Tensor]:
     """Views with codes, all views, prototypes and 1/τ, checked and prepared."""
     flag(function, "normalize", normalize)
     first = views_of(function, "views", views, least=2)

@@ -10,13 +10,14 @@ The mean Σ_k t_ik c_k is attention whose values are the prototypes, so that not
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import pairwise
 from .._checks import accumulation_dtype, embeddings, flag, same_shape, scalar
-from ..functional.rows import log_of, prepare, rowwise_dot
+from ..functional.rows import log_of, prepare, rowwise_dot, unit
 from ..pairwise import pairwise_logsumexp
 from .bound import ERBound
 from .checks import prototypes_of, unit_rows
@@ -48,8 +49,8 @@ def assignment_entropy(
     embeddings(function, "z", z)
     prototypes_of(function, "prototypes", prototypes, ("z", z))
     scale = scalar(function, "temperature", temperature, ("z", z), above=0, inverse=True)
-    (z,), prototypes = prepared(function, ["z"], [z], prototypes, normalize)
-    return entropy_of_mean(z, prototypes, scale)
+    (view,), prototypes = prepared(function, ["z"], [z], prototypes, normalize)
+    return entropy_of_mean(view.scored, prototypes, scale)
 
 
 def discrete_bound(
@@ -120,23 +121,41 @@ def _discrete(
     of_targets = scale
     if target_temperature is not None:
         of_targets = scalar(function, "target_temperature", target_temperature, ("z1", z1), above=0, inverse=True)
-    z, prototypes = prepared(function, ["z1", "z2"], [z1, z2], prototypes, normalize)
-    directions = [(z[0], z[1]), (z[1], z[0])] if symmetric else [(z[0], z[1])]
-    entropy = sum(entropy_of_mean(target, prototypes, of_targets) for _, target in directions) / len(directions)
-    means = [pairwise.attend(target, prototypes, prototypes, scale=of_targets) for _, target in directions]
-    students = [student for student, _ in directions]
-    crossed = sum(map(cross_entropy, students, means, [prototypes] * len(means), [scale] * len(means))) / len(means)
+    views, prototypes = prepared(function, ["z1", "z2"], [z1, z2], prototypes, normalize)
+    targets = views if symmetric else views[1:]
+    entropies = [entropy_of_mean(target.scored, prototypes, of_targets) for target in targets]
+    means = [pairwise.attend(target.scored, prototypes, prototypes, scale=of_targets) for target in targets]
+    entropy = torch.stack(entropies).mean()
+    pairs = [(0, 1), (1, 0)] if symmetric else [(0, 0)]
+    crossed = cross_entropy(pairs, means, views if symmetric else views[:1], prototypes, scale)
     return ERBound(entropy - crossed, entropy, -crossed)
+
+
+class View(NamedTuple):
+    """The rows of a view.
+
+    scored  as the scores see them: in the dtype of autocast
+    wide    the same numbers in the accumulation dtype, whose gradient is not rounded: that of a cross entropy is a difference
+    """
+
+    scored: Tensor
+    wide: Tensor
 
 
 def prepared(
     function: str, names: Sequence[str], views: Sequence[Tensor], prototypes: Tensor, normalize: bool
-) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Views and prototypes as their scores will see them: unit rows, or checked to be, in the dtype of autocast."""
+) -> tuple[list[View], Tensor]:
+    """Views, made unit rows or checked to be, and prototypes in the dtype of autocast."""
     if not normalize:
         for name, view in zip(names, views, strict=True):
             unit_rows(function, name, view, NORMALIZE)
-    return prepare(*views, normalize=normalize), prepare(prototypes, normalize=False)[0]
+    (seen, *_) = prepare(views[0].detach(), normalize=False)  # in the dtype in which scores are computed
+    made = []
+    for view in views:
+        wide = unit(view, rounded=False) if normalize else view.to(accumulation_dtype(view.dtype))
+        scored = wide.to(seen.dtype)
+        made.append(View(scored, wide if scored is wide else wide + (scored.to(wide.dtype) - wide).detach()))
+    return made, prepare(prototypes, normalize=False)[0]
 
 
 def entropy_of_mean(z: Tensor, prototypes: Tensor, scale: float | Tensor) -> Tensor:
@@ -147,26 +166,27 @@ def entropy_of_mean(z: Tensor, prototypes: Tensor, scale: float | Tensor) -> Ten
     return -(log_mean.exp() * log_mean).sum()
 
 
-def cross_entropy(z: Tensor, mean: Tensor, prototypes: Tensor, scale: float | Tensor) -> Tensor:
-    """mean_i −Σ_k t_ik log p_ik, from the mean Σ_k t_ik c_k of the prototypes under the targets."""
-    lse = pairwise_logsumexp(z, prototypes, scale=scale, reduction="mean")
-    return lse - (scale * rowwise_dot(z, mean).mean()).to(lse.dtype)
+def swapped(targets: int, views: int) -> list[tuple[int, int]]:
+    """(t, v) of every target and every other view; targets are of the first views."""
+    return [(t, v) for t in range(targets) for v in range(views) if v != t]
 
 
-def cross_entropies(
-    views: Sequence[Tensor], means: Sequence[Tensor], prototypes: Tensor, scale: float | Tensor
+def cross_entropy(
+    pairs: Sequence[tuple[int, int]],
+    means: Sequence[Tensor],
+    views: Sequence[View],
+    prototypes: Tensor,
+    scale: float | Tensor,
 ) -> Tensor:
-    """The mean of `cross_entropy` of view v with the targets t ≠ v; targets are those of the first views.
+    """The mean over pairs (t, v) of mean_i −Σ_k t_ik log p_ik, from the means Σ_k t_ik c_k of target t, and view v.
 
     The log-sum-exps of all views are one call, in which a view counts as often as it has targets.
     """
-    N, pairs = len(views[0]), len(means) * len(views) - len(means)
-    dtype = accumulation_dtype(views[0].dtype)
-    counts = [len(means) - (v < len(means)) for v in range(len(views))]  # targets of a view: all but its own
-    weights = torch.cat([views[0].new_full((N,), count / (pairs * N), dtype=dtype) for count in counts])
-    lse = pairwise_logsumexp(torch.cat(list(views)), prototypes, scale=scale, reduction="sum", weights=weights)
-    positives = sum(
-        rowwise_dot(sum(view.to(dtype) for v, view in enumerate(views) if v != t), mean).sum()
-        for t, mean in enumerate(means)
-    )
-    return lse - (scale * positives / (pairs * N)).to(lse.dtype)
+    share = 1 / (len(pairs) * len(means[0]))
+    weights = [
+        view.wide.new_full((len(view.wide),), share * sum(v == n for _, v in pairs)) for n, view in enumerate(views)
+    ]
+    every = torch.cat([view.scored for view in views])
+    lse = pairwise_logsumexp(every, prototypes, scale=scale, reduction="sum", weights=torch.cat(weights))
+    positives = torch.stack([rowwise_dot(views[v].wide, means[t]).sum() for t, v in pairs]).sum()
+    return lse - (scale * share * positives).to(lse.dtype)

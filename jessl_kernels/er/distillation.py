@@ -15,7 +15,7 @@ from ..functional.rows import rowwise_dot, unit
 from ..pairwise.arguments import vector
 from .bound import log_q
 from .checks import prototypes_of, views_of
-from .discrete import cross_entropies, entropy_of_mean, prepared
+from .discrete import cross_entropy, entropy_of_mean, prepared, swapped
 
 
 def byol(predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
@@ -151,7 +151,7 @@ def dino_er(
         function, "teacher_temperature", teacher_temperature, ("students[0]", students[0]), above=0, inverse=True
     )
     own = problem.students[: len(problem.teachers)]
-    entropies = [entropy_of_mean(z, problem.prototypes, of_teacher) for z in own]
+    entropies = [entropy_of_mean(view.scored, problem.prototypes, of_teacher) for view in own]
     return problem.cross_entropy(of_teacher, None) - torch.stack(entropies).mean()
 
 
@@ -178,8 +178,12 @@ class _Distilled:
 
     def cross_entropy(self, of_teacher: float | Tensor, bias: Tensor | None) -> Tensor:
         of_teacher = of_teacher.detach() if isinstance(of_teacher, Tensor) else of_teacher
-        means = [pairwise.attend(z, self.keys, self.prototypes, scale=of_teacher, col_bias=bias) for z in self.teachers]
-        return cross_entropies(self.students, means, self.prototypes, self.scale)
+        means = [
+            pairwise.attend(view.scored, self.keys, self.prototypes, scale=of_teacher, col_bias=bias)
+            for view in self.teachers
+        ]
+        pairs = swapped(len(means), len(self.students))
+        return cross_entropy(pairs, means, self.students, self.prototypes, self.scale)
 
 
 def _slow(function: str, name: str, value: Any, most: int) -> list[Tensor]:
