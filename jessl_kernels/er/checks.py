@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype, embeddings, fail, readable, same_shape, wrong_type
+from .._checks import accumulation_dtype, embeddings, fail, integer, number, readable, same_shape, wrong_type
 
 TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3}  # of a unit row's norm; 0.02 in half precision
 
@@ -55,3 +55,17 @@ def unit_rows(function: str, name: str, value: Tensor, remedy: str) -> None:
     if bool((off > TOLERANCE.get(value.dtype, 0.02)).any()):
         worst = int(off.argmax())
         fail(function, name, f"not of unit rows (row {worst} has norm {float(norms[worst]):.4g})", f"must be: {remedy}")
+
+
+def at_least(function: str, name: str, value: Any, least: int) -> int:
+    """An int of this size or more."""
+    if integer(function, name, value) < least:
+        fail(function, name, value, f"must be >= {least}")
+    return int(value)
+
+
+def share(function: str, name: str, value: Any) -> float:
+    """A number between 0 and 1."""
+    if not 0 <= number(function, name, value) <= 1:
+        fail(function, name, value, "must be between 0 and 1")
+    return float(value)

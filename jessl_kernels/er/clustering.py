@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from .. import pairwise
-from .._checks import embeddings, fail, flag, integer, scalar, wrong_type
+from .._checks import embeddings, fail, flag, scalar, wrong_type
 from ..functional.rows import prepare
 from ..pairwise import pairwise_logsumexp
-from .checks import prototypes_of, views_of
+from .checks import at_least, prototypes_of, views_of
 from .discrete import View, cross_entropy, entropy_of_mean, prepared, swapped
 
 
@@ -41,7 +41,7 @@ def sinkhorn(z: Tensor, prototypes: Tensor, *, epsilon: float | Tensor = 0.05, i
     embeddings(function, "z", z)
     prototypes_of(function, "prototypes", prototypes, ("z", z))
     scale = scalar(function, "epsilon", epsilon, ("z", z), above=0, inverse=True)
-    return balance(z, prototypes, scale, _iterations(function, iterations))
+    return balance(z, prototypes, scale, at_least(function, "iterations", iterations, 1))
 
 
 @torch.no_grad()
@@ -88,7 +88,7 @@ def swav(
     tensor(0.0001)
     """
     function = "swav"
-    iterations = _iterations(function, iterations)
+    iterations = at_least(function, "iterations", iterations, 1)
     targets, every, prototypes, scale = _views(function, views, local, prototypes, temperature, normalize)
     like = ("views[0]", views[0])
     of_codes = scalar(function, "epsilon", epsilon, like, above=0, inverse=True)
@@ -172,10 +172,3 @@ def _queues(function: str, queue: Any, count: int, like: tuple[str, Tensor], nor
         embeddings(function, f"queue[{number}]", keys, like=like)
         found.append(prepare(keys.detach(), normalize=normalize)[0])
     return found
-
-
-def _iterations(function: str, iterations: Any) -> int:
-    count = integer(function, "iterations", iterations)
-    if count < 1:
-        fail(function, "iterations", iterations, "must be >= 1")
-    return count

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import choice, fail, flag, integer, positive
+from .._checks import choice, fail, flag, positive
 from ..literals import ER_KERNELS, ESTIMATORS, ERKernel, Estimator
 from .bound import ERBound, bound
+from .checks import at_least, share
 from .clustering import swav, swav_er
 from .distillation import byol, byol_er, dino, dino_er
 from .teacher import Center
@@ -107,9 +108,7 @@ class Prototypes(nn.Module):
 
     def __init__(self, count: int, dim: int):
         super().__init__()
-        for name, value, least in (("count", count, 2), ("dim", dim, 1)):
-            if integer("Prototypes", name, value) < least:
-                fail("Prototypes", name, value, f"must be >= {least}")
+        count, dim = at_least("Prototypes", "count", count, 2), at_least("Prototypes", "dim", dim, 1)
         self.weight = nn.Parameter(nn.functional.normalize(torch.randn(count, dim), dim=1))
 
     @torch.no_grad()
@@ -158,19 +157,18 @@ class SwAV(nn.Module):
     ):
         super().__init__()
         function = "SwAV"
-        self.prototypes = Prototypes(count, dim)
+        self.prototypes = Prototypes(at_least(function, "count", count, 2), at_least(function, "dim", dim, 1))
         self.er = flag(function, "er", er)
-        if integer(function, "queue", queue) < 0 or (er and queue):
-            fail(function, "queue", queue, "must be 0 with er=True" if er else "must be >= 0")
-        if integer(function, "views", views) < 2:
-            fail(function, "views", views, "must be >= 2")
+        if at_least(function, "queue", queue, 0) and er:
+            fail(function, "queue", queue, "must be 0 with er=True")
+        at_least(function, "views", views, 2)
         self.options: dict[str, Any] = {
             "temperature": positive(function, "temperature", temperature),
             "epsilon": positive(function, "epsilon", epsilon),
             "normalize": flag(function, "normalize", normalize),
         }
         if not er:
-            self.options["iterations"] = integer(function, "iterations", iterations)
+            self.options["iterations"] = at_least(function, "iterations", iterations, 1)
         self.register_buffer("queues", torch.zeros(views, queue, dim))
         self.filled = 0  # on the host, so that nothing waits for a device
 
@@ -265,6 +263,7 @@ class DINO(nn.Module):
     ):
         super().__init__()
         function = "DINO"
+        count, momentum = at_least(function, "count", count, 2), share(function, "momentum", momentum)
         self.center = None if flag(function, "er", er) else Center(count, momentum)
         self.options: dict[str, Any] = {
             "temperature": positive(function, "temperature", temperature),

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import accumulation_dtype, fail, integer, number, wrong_type
-from .checks import prototypes_of, views_of
+from .._checks import accumulation_dtype, fail, number, wrong_type
+from ..autocast import without_autocast
+from .checks import at_least, prototypes_of, share, views_of
 
 
 def cosine_schedule(step: int, steps: int, *, start: float = 0.996, end: float = 1.0) -> float:
@@ -28,10 +29,7 @@ def cosine_schedule(step: int, steps: int, *, start: float = 0.996, end: float =
     [0.9, 0.95, 1.0]
     """
     function = "cosine_schedule"
-    if integer(function, "step", step) < 0:
-        fail(function, "step", step, "must be >= 0")
-    if integer(function, "steps", steps) < 1:
-        fail(function, "steps", steps, "must be >= 1")
+    step, steps = at_least(function, "step", step, 0), at_least(function, "steps", steps, 1)
     start, end = number(function, "start", start), number(function, "end", end)
     done = min(step / steps, 1.0)
     return end - (end - start) * (math.cos(math.pi * done) + 1) / 2
@@ -58,11 +56,9 @@ class EMATeacher(nn.Module):
         super().__init__()
         if not isinstance(student, nn.Module):
             wrong_type("EMATeacher", "student", student, "must be a module")
-        _momentum("EMATeacher", momentum)
-        if steps is not None and integer("EMATeacher", "steps", steps) < 1:
-            fail("EMATeacher", "steps", steps, "must be >= 1 or None")
+        self.start = share("EMATeacher", "momentum", momentum)
+        self.steps = None if steps is None else at_least("EMATeacher", "steps", steps, 1)
         self.network = copy.deepcopy(student).requires_grad_(False)
-        self.start, self.steps = float(momentum), steps
         self.updates = 0  # on the host, so that nothing waits for a device
 
     @property
@@ -132,9 +128,7 @@ class Center(nn.Module):
 
     def __init__(self, count: int, momentum: float = 0.9):
         super().__init__()
-        if integer("Center", "count", count) < 2:
-            fail("Center", "count", count, "must be >= 2")
-        self.momentum = _momentum("Center", momentum)
+        count, self.momentum = at_least("Center", "count", count, 2), share("Center", "momentum", momentum)
         self.register_buffer("value", torch.zeros(count))
 
     @torch.no_grad()
@@ -149,13 +143,9 @@ class Center(nn.Module):
         dtype = accumulation_dtype(views[0].dtype)
         rows = [torch.nn.functional.normalize(z.to(dtype), dim=1) if normalize else z.to(dtype) for z in views]
         mean = torch.stack([z.mean(dim=0) for z in rows]).mean(dim=0)
-        self.value.lerp_((prototypes.to(dtype) @ mean).to(self.value.dtype), 1 - self.momentum)
+        with without_autocast(mean.device):
+            scores = prototypes.to(dtype) @ mean
+        self.value.lerp_(scores.to(self.value.dtype), 1 - self.momentum)
 
     def extra_repr(self) -> str:
         return f"{len(self.value)}, momentum={self.momentum}"
-
-
-def _momentum(function: str, momentum: Any) -> float:
-    if not 0 <= number(function, "momentum", momentum) <= 1:
-        fail(function, "momentum", momentum, "must be between 0 and 1")
-    return float(momentum)
