@@ -21,11 +21,11 @@ def views_of(
     if len(value) < least:
         fail(function, name, f"a list of {len(value)}", f"must be one of {least} views at least")
     found: list[Tensor] = []
-    for number, view in enumerate(value):
+    for index, view in enumerate(value):
         known = like or (f"{name}[0]", found[0]) if found or like else None
-        embeddings(function, f"{name}[{number}]", view, like=known)
+        embeddings(function, f"{name}[{index}]", view, like=known)
         if known is not None:
-            same_shape(function, f"{name}[{number}]", view, known, "row i of every view is one item")
+            same_shape(function, f"{name}[{index}]", view, known, "row i of every view is one item")
         found.append(view)
     return found
 

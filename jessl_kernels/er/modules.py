@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,14 @@ from .distillation import byol, byol_er, dino, dino_er
 from .teacher import Center
 
 
-class ER(nn.Module):
+class _Loss(nn.Module):
+    """A module whose call returns a tensor, as type checkers do not know of modules."""
+
+    if TYPE_CHECKING:
+        __call__: Callable[..., Tensor]
+
+
+class ER(_Loss):
     """Minus the ER bound, `loss`, with held widths of its two densities: SimCLR-ER.
 
     concentration  κ of kernel="vmf" at the start, > 0
@@ -94,7 +101,7 @@ class ER(nn.Module):
         )
 
 
-class Prototypes(nn.Module):
+class Prototypes(_Loss):
     """(K, D) unit rows that are learnt: calling it divides each by its norm, in place and outside of the graph, and returns them.
 
     count  K ≥ 2
@@ -124,7 +131,7 @@ class Prototypes(nn.Module):
         return ", ".join(map(str, self.weight.shape))
 
 
-class SwAV(nn.Module):
+class SwAV(_Loss):
     """`swav` with its prototypes and a queue of embeddings for each view, or `swav_er` with its prototypes.
 
     count        the number of prototypes, K ≥ 2
@@ -208,7 +215,7 @@ class SwAV(nn.Module):
         return ", ".join([f"er={self.er}", f"queue={self.queues.shape[1]}", *_listed(self.options)])
 
 
-class BYOL(nn.Module):
+class BYOL(_Loss):
     """`byol`, or `byol_er` with a held concentration.
 
     concentration  κ > 0 of the ER form; None for BYOL itself
@@ -236,7 +243,7 @@ class BYOL(nn.Module):
         return f"concentration={self.concentration}"
 
 
-class DINO(nn.Module):
+class DINO(_Loss):
     """`dino` with its centre, or `dino_er`, which has none.
 
     count     the number of prototypes, K ≥ 2

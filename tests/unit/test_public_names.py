@@ -40,4 +40,5 @@ def test_every_name_has_its_page():
     module = jk.mi.bounds
     bounds = {name for name, of in vars(module).items() if getattr(of, "__module__", "") == module.__name__}
     helpers = {name for name in bounds if name.startswith("_")} | {"log_mean_of_exp"}
-    assert public(jk) | public(jk.nn) | public(jk.mi) | (bounds - helpers) | {"clamp"} == shown
+    rooms = public(jk) | public(jk.nn) | public(jk.mi) | public(jk.er)
+    assert rooms | (bounds - helpers) | {"clamp"} == shown
