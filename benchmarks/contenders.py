@@ -227,6 +227,10 @@ def _attention(x: Tensor, y: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(x, y, y, scale=1 / TEMPERATURE).sum(dtype=torch.float32)
 
 
+def _sdpa(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(x[None, None], y[None, None], v[None, None]).square().mean()
+
+
 def _inf_cl(x: Tensor, y: Tensor, scale: float) -> Tensor:
     from inf_cl import cal_inf_loss  # pyright: ignore[reportMissingImports]
 
@@ -300,6 +304,7 @@ RIVALS: dict[str, dict[str, Contender]] = {
     "kde_entropy": {"keops": Contender("KeOps", _keops, compiles=True)},
     "uniformity": {"authors": Contender("authors' pdist", _authors_uniformity)},
     **{f"mi_{name}": _other_diagonals(name) for name in information.FORMS if name != "info_nce"},
+    "attend": {"sdpa": Contender("scaled_dot_product_attention", lambda: _sdpa)},
     "knn_entropy": {"scikit_learn": Contender("scikit-learn", _scikit_learn_neighbours, on=CPU)},
     "kde_value": {
         "scikit_learn": Contender("scikit-learn", _scikit_learn, on=CPU),

@@ -134,6 +134,16 @@ def kde_log_density(query: Tensor, data: Tensor) -> Tensor:
     return _log_kernel(query, data, h).logsumexp(dim=1).mean() - math.log(N) - _log_normaliser(D, h)
 
 
+def attend(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    return ((x @ y.T * x.shape[1] ** -0.5).softmax(dim=1) @ v).square().mean()
+
+
+def soft_cross_entropy(x: Tensor, y: Tensor, target_x: Tensor, target_y: Tensor) -> Tensor:
+    x, y, target_x, target_y = (F.normalize(t, dim=1) for t in (x, y, target_x, target_y))
+    target = (target_x @ target_y.T / TEMPERATURE).softmax(dim=1)
+    return -(target * (x @ y.T / TEMPERATURE).log_softmax(dim=1)).sum(dim=1).mean()
+
+
 def uniformity(x: Tensor) -> Tensor:
     s = _without_diagonal(4 * _log_kernel(x, x, 1.0))
     return s.flatten().logsumexp(dim=0) - math.log(len(x) * (len(x) - 1))

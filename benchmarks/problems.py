@@ -65,6 +65,17 @@ def unit_pairs(N: int, D: int) -> list[Tensor]:
     return [F.normalize(t, dim=1) for t in pairs(N, D)]
 
 
+def attended(N: int, D: int) -> list[Tensor]:
+    """Queries, keys and values of the same width."""
+    return [*pairs(N, D), _normals(N, D)]
+
+
+def two_streams(N: int, D: int) -> list[Tensor]:
+    """Unit pairs of a student, and of its teacher."""
+    x, y = unit_pairs(N, D)
+    return [x, y, *(F.normalize(t + 0.1 * _normals(N, D), dim=1) for t in (x, y))]
+
+
 def views(N: int, D: int) -> list[Tensor]:
     """N/2 pairs, whose views together are N rows."""
     return pairs(N // 2, D)
@@ -180,6 +191,22 @@ PROBLEMS = {
         ("pairwise_sum",),
     ),
     "row_sums": Problem(_BySweeps.apply, forms.sums_of_rows, unit_pairs, 4, 3, ("row_sums", "row_grads")),  # pyright: ignore
+    "attend": Problem(
+        lambda x, y, v: jk.attend(x, y, v, scale=x.shape[1] ** -0.5).square().mean(),
+        forms.attend,
+        attended,
+        7,
+        6,
+        ("attend",),
+    ),
+    "soft_cross_entropy": Problem(
+        lambda *streams: jk.soft_cross_entropy(*streams, temperature=TEMPERATURE, target_temperature=TEMPERATURE),
+        forms.soft_cross_entropy,
+        two_streams,
+        11,
+        6,
+        ("soft_cross_entropy",),
+    ),
     "pairwise_topk": Problem(
         lambda x, y: jk.pairwise_topk(x, y, k=NEIGHBOURS)[0].mean(),
         forms.topk,

@@ -21,6 +21,7 @@
 #include "cpu/options.h"
 #include "cpu/loss/arrangement.h"
 #include "cpu/loss/row_loss.h"
+#include "cpu/passes/attend.h"
 #include "cpu/passes/neighbours.h"
 #include "cpu/passes/passes.h"
 #include "cpu/skip/skipping.h"
@@ -256,6 +257,27 @@ void define_row_losses(py::module_& module) {
   });
 }
 
+void define_attention(py::module_& module) {
+  module.def("attend", [](const OwnedProblem& owned, const BatchArgument& values, int threads, std::int64_t workspace,
+                          Address out, const AddressPair& totals) {
+    unlocked(owned.problem.wide(), threads, workspace, [&]<class Real>(Real*, const Options& options) {
+      attend<Real>(owned.problem, batch(values), options, at<Real>(out),
+                   {at<Real>(totals.first), at<Real>(totals.second)});
+    });
+  });
+  module.def("attend_grads", [](const OwnedProblem& owned, const BatchArgument& values, const BatchArgument& upstream,
+                                int threads, std::int64_t workspace, const AddressPair& totals, Address inner,
+                                const GradientsArgument& out, Address of_values) {
+    const Problem& p = owned.problem;
+    unlocked(p.wide(), threads, workspace, [&]<class Real>(Real*, const Options& options) {
+      const Batch v = batch(values);
+      if (of_values) std::fill_n(at<Real>(of_values), v.rows * v.columns, Real(0));
+      attend_grads<Real>(p, v, batch(upstream), options, {at<const Real>(totals.first), at<const Real>(totals.second)},
+                         at<const Real>(inner), gradients<Real>(p, options, out), at<Real>(of_values));
+    });
+  });
+}
+
 // Points in fp64, (N, D) and contiguous: their address, N and D.
 using PointsArgument = std::tuple<Address, std::int64_t, std::int64_t>;
 
@@ -302,6 +324,7 @@ PYBIND11_MODULE(_native, module) {
   py::class_<OwnedProblem>(module, "Problem").def(py::init(&owned_problem));
   define_words(module);
   define_row_losses(module);
+  define_attention(module);
   define_neighbours(module);
   module.def("total", [](const OwnedProblem& owned, int threads, std::int64_t workspace, bool with_gradient,
                          const GradientsArgument& out) {

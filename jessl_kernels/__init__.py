@@ -21,12 +21,13 @@ from .functional import (
     nt_xent,
     retrieval_metrics,
     siglip_loss,
+    soft_cross_entropy,
     sup_con,
     uniformity,
 )
 from .gradient_cache import cached_backward
 from .mi.neighbours import knn_entropy
-from .pairwise import pairwise_logsumexp, pairwise_sum, pairwise_topk, row_grads, row_loss, row_sums
+from .pairwise import attend, pairwise_logsumexp, pairwise_sum, pairwise_topk, row_grads, row_loss, row_sums
 from .problem import phi
 from .problem.exclude import Exclude
 
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Exclude",
     "alignment",
+    "attend",
     "backends",
     "cached_backward",
     "clip_loss",
@@ -59,6 +61,7 @@ __all__ = [
     "row_sums",
     "set_backend",
     "siglip_loss",
+    "soft_cross_entropy",
     "sup_con",
     "uniformity",
     "use_backend",

@@ -123,18 +123,22 @@ def _step(asked: Asked) -> Step:
     problem, who = asked.problem, asked.who
     with torch.no_grad():
         score = Rows(problem).negatives
-    if asked.operator == "top_k":
+    if asked.operator in ("top_k", "attend"):
         score = replace(score, y=score.keys)  # each row is compared with all columns, in a symmetric problem too
     reduction = asked.reduction.removesuffix("_counted")
     terms = problem.negatives
     plan = BACKENDS[who.backend].plan(score, terms, problem.cols, asked.with_gradient, reduction, who.workspace)
+    gemms = plan.gemms
+    if asked.operator == "attend":  # products with the values too: one for the sums, two for the gradients
+        share = asked.width / problem.D
+        gemms = 1 + share + asked.with_gradient * (3 + 2 * share)
     ops = dict.fromkeys((terms.op, problem.of_positives.op))
     return Step(
         pairs=_pairs(asked),
         backend=who.backend,
         path=plan.path,
         with_gradient=asked.with_gradient,
-        gemms=plan.gemms,
+        gemms=gemms,
         workspace=plan.workspace,
         matrix=score.N * score.M * score.dtype.itemsize,
         skipping=plan.skipping if score.skip_below else "",
@@ -146,6 +150,8 @@ def _pairs(asked: Asked) -> str:
     problem = asked.problem
     summed = "log-sum-exp" if problem.negatives.op == "logsumexp" else f"sum of {problem.negatives.op}"
     what = f"{'largest' if asked.operator == 'top_k' else summed} of each row{' and column' if problem.cols else ''}"
+    if asked.operator == "attend":
+        what = f"softmax-weighted sums of values of {asked.width} columns"
     if asked.operator == "total":
         what = "log-sum-exp of all"
     dtype = str(problem.input_dtype).removeprefix("torch.")

@@ -46,4 +46,5 @@ def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction:
 
 _strips = Strips(TorchKernels)
 _executor = Executor(_strips)
+attend, attend_grads = _strips.attend, _strips.attend_grads
 row_sums, row_grads, row_loss, total = _executor.row_sums, _executor.row_grads, _executor.row_loss, _executor.total

@@ -23,8 +23,11 @@ from ..native import native, native_status
 from ..problem.exclude import IdPair, one_tensor
 from ..problem.row_loss import Loss, RowProblem
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Plan, RowSums, SideSlopes, SideSums, Slopes, Sums, Terms
+from ..problem.types import Attended, Gradients, Needs, Plan, RowSums, SideSlopes, SideSums, Slopes, Sums, Terms
 from . import squared_distance
+from .cpu_neighbours import count_nearer as count_nearer
+from .cpu_neighbours import kth_distance as kth_distance
+from .cpu_neighbours import reach_of_nearer as reach_of_nearer
 
 _STATUS = native_status()
 _core: Any = native() if _STATUS.available else None
@@ -128,23 +131,31 @@ def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
     return values, indices
 
 
-def kth_distance(score: Score, norm: str, k: int, workspace: int) -> Tensor:
-    points, radius = score.x.contiguous(), score.x.new_empty(score.N)
-    _core.kth_distance(_points(points), norm, k, torch.get_num_threads(), radius.data_ptr())
-    return radius
+def attend(score: Score, values: Tensor, workspace: int) -> tuple[Tensor, Sums]:
+    native = _Problem.of_score(score, ranks=True)
+    out, sums = native.like.new_empty(score.N, values.shape[1]), Sums.empty(native.like, Terms(), score.N)
+    totals = native.vector(sums.reference), native.vector(sums.total)
+    batch = native.batch((values,))
+    _core.attend(native.core, batch, torch.get_num_threads(), workspace, _address(out), totals)
+    return out, sums
 
 
-def count_nearer(score: Score, limit: Tensor, workspace: int) -> Tensor:
-    points, limit = score.x.contiguous(), limit.contiguous()
-    count = torch.empty(score.N, dtype=torch.int64)
-    _core.count_nearer(_points(points), limit.data_ptr(), torch.get_num_threads(), count.data_ptr())
-    return count
-
-
-def reach_of_nearer(score: Score, split: int, limit: Tensor, workspace: int) -> Tensor:
-    points, limit, reach = score.x.contiguous(), limit.contiguous(), score.x.new_empty(score.N, 2)
-    _core.reach_of_nearer(_points(points), split, limit.data_ptr(), torch.get_num_threads(), reach.data_ptr())
-    return reach
+def attend_grads(
+    score: Score, sums: Sums, of: Attended, needs: Needs, with_values: bool, workspace: int
+) -> tuple[Gradients, Tensor]:
+    native = _Problem.of_score(score, ranks=True)
+    twins = score.y is None and needs.x  # the core makes both halves of X's gradient apart
+    out = _Out(native, score, needs._replace(y=slice(0, score.M)) if twins else needs)
+    of_values = native.like.new_empty(of.values.shape if with_values else 0)
+    totals = native.vector(sums.reference), native.vector(sums.total)
+    values, upstream = native.batch((of.values,)), native.batch((of.upstream,))
+    _core.attend_grads(
+        native.core, values, upstream, torch.get_num_threads(), workspace, totals, native.vector(of.inner), out.addresses(),
+        _address(of_values),
+    )  # fmt: skip
+    if twins:
+        out.grads.x += out.grads.y
+    return out.grads, of_values
 
 
 def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
@@ -194,8 +205,8 @@ class _Problem:
         self.symmetric = symmetric
         self.like = x[0].new_empty(0, dtype=of.dtype)
         self.scale_requires_grad = isinstance(of.scale, Tensor) and of.scale.requires_grad
-        rows = self._batch(x)
-        cols = self._batch(y) if y else rows
+        rows = self.batch(x)
+        cols = self.batch(y) if y else rows
         self.squares = squares = self._squares(of, rows, cols)
         exclude = of.exclude
         self.core = _core.Problem(
@@ -266,7 +277,7 @@ class _Problem:
     def _ids(self, pair: IdPair) -> tuple[int, int]:
         return self._pointer(pair[0]), self._pointer(pair[1])
 
-    def _batch(self, pieces: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    def batch(self, pieces: tuple[Tensor, ...]) -> tuple[Any, ...]:
         if len(pieces) > MOST_PIECES:
             pieces = (torch.cat([piece.detach() for piece in pieces]),)
         return [self._piece(t) for t in pieces], pieces[0].shape[1], DTYPES[pieces[0].dtype]
@@ -376,11 +387,6 @@ def _new_sums(problem: RowProblem, n: int) -> SideSums:
         return SideSums(room(negatives, negatives.linear))
     several = problem.positives.several
     return SideSums(room(negatives, negatives.linear), room(positives, positives.linear or not several))
-
-
-def _points(z: Tensor) -> tuple[int, int, int]:
-    N, D = z.shape
-    return z.data_ptr(), N, D
 
 
 def _address(t: Tensor) -> int:

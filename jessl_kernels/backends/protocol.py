@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..problem.row_loss import Loss, RowProblem
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Plan, RowSums, Slopes, Terms
+from ..problem.types import Attended, Gradients, Needs, Plan, RowSums, Slopes, Sums, Terms
 
 
 class Backend(Protocol):
@@ -51,6 +51,16 @@ class Backend(Protocol):
 
     def top_k(self, score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
         """Values (N, k) and indices (N, k)."""
+        ...
+
+    def attend(self, score: Score, values: Tensor, workspace: int) -> tuple[Tensor, Sums]:
+        """Σ_j p_ij v_j, (N, V), of values (M, V), and the sums of the rows; 0 for a row without pairs."""
+        ...
+
+    def attend_grads(
+        self, score: Score, sums: Sums, of: Attended, needs: Needs, with_values: bool, workspace: int
+    ) -> tuple[Gradients, Tensor]:
+        """Gradients of the score's arguments, and of the values; the latter is empty unless requested."""
         ...
 
     def kth_distance(self, score: Score, norm: str, k: int, workspace: int) -> Tensor:

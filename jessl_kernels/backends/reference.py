@@ -10,6 +10,8 @@ and the same over columns. With P_ij = ∂loss/∂s_ij, made from the upstream g
     sqdist   dx_i = 2α Σ_j U_ij (y_j − x_i)   dy_j = 2α Σ_i U_ij (x_i − y_j)   dα = −Σ_ij U_ij ‖x_i − y_j‖²
     dr = P·1    dc = Pᵀ·1               and dx + dy where y is x.
 
+attend, o_i = Σ_j p_ij v_j with p_ij = e^{s_ij − N_i}, has P_ij = p_ij (⟨g_i, v_j⟩ − ⟨g_i, o_i⟩) and dv_j = Σ_i p_ij g_i.
+
 `executor.py` makes the loss from the sums. Computation is in fp32 (fp64 for fp64). Squared distances are taken by differences.
 """
 
@@ -21,7 +23,7 @@ from torch import Tensor
 from ..problem.psi import PSIS
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Plan, Sums, Terms, Weights
+from ..problem.types import Attended, Gradients, Needs, Plan, Sums, Terms, Weights
 from . import torch_neighbours
 from .executor import Executor, Sweeps
 from .squared_distance import pull, squared_distances
@@ -49,22 +51,44 @@ class Matrices(Sweeps):
         p = _weighted(s, terms, row)
         if col is not None:
             p = p + _weighted(s.T, terms, col).T
-        u = score.phi.derivative(score.scale * t) * p
-        x, y = score.x.to(score.dtype), score.keys.to(score.dtype)
-        if score.kind == "dot":
-            dx, dy = score.scale * (u @ y), score.scale * (u.T @ x)
-        else:
-            dx, dy = (2 * score.scale * d for d in pull(u, x, y))
-        if needs.x:
-            to.x += dx + dy if score.y is None else dx
-        if to.y.numel():
-            to.y += dy[needs.y]
-        if needs.scale:
-            to.scale += (u * t).sum(dtype=to.scale.dtype)
-        if needs.row_bias:
-            to.row_bias += p.sum(dim=1)
-        if needs.col_bias:
-            to.col_bias += p.sum(dim=0)
+        _add(score, t, p, needs, to)
+
+
+def _add(score: Score, t: Tensor, p: Tensor, needs: Needs, to: Gradients) -> None:
+    """Add the gradients for P."""
+    u = score.phi.derivative(score.scale * t) * p
+    x, y = score.x.to(score.dtype), score.keys.to(score.dtype)
+    if score.kind == "dot":
+        dx, dy = score.scale * (u @ y), score.scale * (u.T @ x)
+    else:
+        dx, dy = (2 * score.scale * d for d in pull(u, x, y))
+    if needs.x:
+        to.x += dx + dy if score.y is None else dx
+    if to.y.numel():
+        to.y += dy[needs.y]
+    if needs.scale:
+        to.scale += (u * t).sum(dtype=to.scale.dtype)
+    if needs.row_bias:
+        to.row_bias += p.sum(dim=1)
+    if needs.col_bias:
+        to.col_bias += p.sum(dim=0)
+
+
+def attend(score: Score, values: Tensor, workspace: int) -> tuple[Tensor, Sums]:
+    _, s = _matrices(score)
+    sums = _sums(s, Terms())
+    return _weighted(s, Terms(), Weights.of_softmax(sums)) @ values.to(score.dtype), sums
+
+
+def attend_grads(
+    score: Score, sums: Sums, of: Attended, needs: Needs, with_values: bool, workspace: int
+) -> tuple[Gradients, Tensor]:
+    t, s = _matrices(score)
+    p = _weighted(s, Terms(), Weights.of_softmax(sums))
+    of = of._replace(values=of.values.to(score.dtype))
+    grads = Gradients.zeros(sums.total, score, needs)
+    _add(score, t, p * of.of_shares(), needs, grads)
+    return grads, p.T @ of.upstream if with_values else p.new_empty(0)
 
 
 def top_k(score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:

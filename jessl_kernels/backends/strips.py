@@ -1,10 +1,11 @@
-"""Strips of rows: the sweeps of every backend that keeps scores a strip at a time, over a table of four functions.
+"""Strips of rows: the sweeps of every backend that keeps scores a strip at a time, over a table of five functions.
 
     for each strip of B rows, over the columns in its reach:
         settle     t, (B, C), by the library's product: the only N×M object, of which one strip exists at a time
         absorb     sums of the rows; sums of columns, merged with those of earlier strips, in order
         add_grads  U = φ' ∘ P, (B, C), and sums of P and U
                    dX_b += U Y and dY += Uᵀ X_b, by the library; for distances minus (U·1) X_b and (Uᵀ·1) Y
+        weights    P alone, for softmax-weighted sums of values
         finish     the scores themselves, for top-k
 
 Products of 2·N·M·D flops: 1 for sums and 3 for gradients. 3 for both at once if only rows have sums: a row's sum is complete when
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ..problem.score import Score
-from ..problem.types import NOTHING, Gradients, Needs, Sums, Terms, Weights
+from ..problem.types import NOTHING, Attended, Gradients, Needs, Sums, Terms, Weights
 from .executor import Sweeps, Weigh
 
 
@@ -60,8 +61,13 @@ class Kernels(Protocol[S]):
         """Weights as `add_grads` takes them; `part` returns those of some rows and columns."""
         ...
 
-    def add_grads(self, strip: S, sides: Any, needs: Needs, to: Gradients) -> None:
-        """Add a strip's share of all gradients. Its scores are overwritten."""
+    def weights(self, strip: S, sides: Any) -> Tensor:
+        """P, (B, C), free to overwrite."""
+        ...
+
+    def add_grads(self, strip: S, sides: Any, needs: Needs, to: Gradients, of: Attended | None = None) -> None:
+        """Add a strip's share of all gradients. Its scores are overwritten. With `of` its `weights` were made just before, and
+        P is these times the gradients of shares."""
         ...
 
     def finish(self, strip: S) -> Tensor: ...
@@ -107,6 +113,35 @@ class Strips(Sweeps):
             sides = kernels.sides(weigh(strip.rows, here), None)
             kernels.add_grads(strip, sides.part(slice(0, score.N), strip.columns), needs, to)
         return row
+
+    def attend(self, score: Score, values: Tensor, workspace: int) -> tuple[Tensor, Sums]:
+        # Half of the workspace: a strip has a second buffer here, of its weights.
+        kernels = self.table(score, Terms(), workspace // 2, True, NOTHING)
+        row, values = _sums(score, Terms(), score.N, zeros=False), values.to(score.dtype)
+        out = values.new_empty(score.N, values.shape[1])
+        for strip in settled(kernels):
+            here = row.part(strip.rows)
+            kernels.absorb(strip, here, None)
+            sides = kernels.sides(Weights.of_softmax(here), None)
+            torch.mm(kernels.weights(strip, sides.part(slice(0, score.N), strip.columns)), values, out=out[strip.rows])
+        return out, row
+
+    def attend_grads(
+        self, score: Score, sums: Sums, of: Attended, needs: Needs, with_values: bool, workspace: int
+    ) -> tuple[Gradients, Tensor]:
+        kernels = self.table(score, Terms(), workspace // 2, True, needs)
+        of = of._replace(values=of.values.to(score.dtype))
+        grads = Gradients.zeros(sums.total, score, needs)
+        of_values = torch.zeros_like(of.values) if with_values else sums.total.new_empty(0)
+        sides = kernels.sides(Weights.of_softmax(sums), None)
+        for strip in settled(kernels):
+            part, here = sides.part(strip.rows, strip.columns), of.part(strip.rows, strip.columns)
+            p = kernels.weights(strip, part)
+            if with_values:
+                of_values[strip.columns].addmm_(p.T, here.upstream)
+            if needs.any:
+                kernels.add_grads(strip, part, needs, grads, here)
+        return grads, of_values
 
     def top_k(self, score: Score, k: int, workspace: int) -> tuple[Tensor, Tensor]:
         kernels = self.table(score, Terms(), workspace, False, NOTHING)

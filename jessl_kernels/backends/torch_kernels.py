@@ -34,7 +34,7 @@ from torch import Tensor
 from .._checks import readable, widest
 from ..problem.psi import PSIS
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Sums, Terms, Weights
+from ..problem.types import Attended, Gradients, Needs, Sums, Terms, Weights
 from . import squared_distance
 from .squared_distance import BLOCK, pull, squared_distances
 from .strips import Strip, columns_wanted, length, overlap, within
@@ -200,8 +200,15 @@ class TorchKernels:
     def sides(self, row: Weights, col: Weights | None) -> Sides:
         return Sides(row, col)
 
-    def add_grads(self, strip: TorchStrip, sides: Sides, needs: Needs, to: Gradients) -> None:
-        score, p = self.score, self._weights(strip, *sides)
+    def weights(self, strip: TorchStrip, sides: Sides) -> Tensor:
+        strip.scores = self._weights(strip, *sides)
+        return strip.scores
+
+    def add_grads(
+        self, strip: TorchStrip, sides: Sides, needs: Needs, to: Gradients, of: Attended | None = None
+    ) -> None:
+        score = self.score
+        p = self._weights(strip, *sides) if of is None else strip.scores.mul_(of.of_shares(out=strip.scratch))
         if needs.row_bias:
             to.row_bias[strip.rows] += p.sum(dim=1)
         if needs.col_bias:

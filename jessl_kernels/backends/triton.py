@@ -15,6 +15,7 @@ Products of 2·N·M·D flops, value and gradient:
     strips: everything else; one strip of scores is kept at a time
         one side, upstream known      3
         both sides, or "none"         4
+        softmax-weighted values       2 and 5, the values as wide as the embeddings: value, gradient
 
 No atomics; parts are merged in a fixed order: the same bits on every run on the same kind of device. Triton is imported when
 it is first needed.
@@ -77,8 +78,8 @@ def _on_its_device(function: str) -> Callable[..., Any]:
     return run
 
 
-row_sums, row_grads, row_loss, total, top_k = map(
-    _on_its_device, ("row_sums", "row_grads", "row_loss", "total", "top_k")
+row_sums, row_grads, row_loss, total, top_k, attend, attend_grads = map(
+    _on_its_device, ("row_sums", "row_grads", "row_loss", "total", "top_k", "attend", "attend_grads")
 )
 
 

@@ -5,6 +5,7 @@ from .density import kde_entropy, kde_log_density
 from .geometry import alignment, uniformity
 from .info_nce import info_nce
 from .retrieval import retrieval_metrics
+from .soft_targets import soft_cross_entropy
 from .supervised import sup_con
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "nt_xent",
     "retrieval_metrics",
     "siglip_loss",
+    "soft_cross_entropy",
     "sup_con",
     "uniformity",
 ]

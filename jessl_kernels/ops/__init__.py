@@ -1,12 +1,13 @@
 """Sums over pairs as operators: an eager path through autograd.Function, a registered one for compile, export and fake tensors.
 
-There are six operators, each a backend's function behind a flat schema:
+There are eight operators, each a backend's function behind a flat schema:
 
     row_sums    a problem → sums of its rows, and of its columns           value only
     row_grads   sums, and their upstream gradients → gradients             by recomputation
     attach      values made from sums → the same values; `row_grads` makes their gradient
     row_loss    a loss whose join has a name, in one call                  with gradients, made in the forward pass
     total       scores → log ΣΣ e^s                                        with gradients, made in the forward pass
+    attend      scores and values → their softmax-weighted sums; `attend_grads` makes their gradients, by recomputation
     top_k       scores → values, indices
 
     eager           the operators on real tensors
@@ -32,6 +33,7 @@ from . import asked, eager
 from . import library as library
 from .autograd import (
     Attach,
+    Attend,
     RowGrads,
     RowLoss,
     RowSums,
@@ -122,6 +124,16 @@ def top_k(problem: RowProblem, k: int, who: Who) -> tuple[Tensor, Tensor]:
     return torch.ops.jessl_kernels.top_k(*to_schema(words, tensors), k, *who)
 
 
+def attend(problem: RowProblem, values: Tensor, who: Who) -> Tensor:
+    """Σ_j p_ij v_j of each row, (N, V), differentiable once."""
+    if (heard := asked.heard()) is not None:
+        return asked.attend(heard, problem, values, who)
+    words, tensors = words_of(problem), tensors_of(problem)
+    if is_real(values, *tensors):
+        return Attend.apply(words, who, values, *tensors)[0]
+    return torch.ops.jessl_kernels.attend(*to_schema(words, tensors), values, *who)[0]
+
+
 def _differentiable(problem: RowProblem, tensors: Tensors) -> tuple[Tensors, tuple[bool, ...]]:
     """The tensors that may have a gradient, and flags for those that require one."""
     inputs, on = tensors[: len(problem.x) + len(problem.y) + SINGLE], torch.is_grad_enabled()
@@ -142,4 +154,4 @@ def _plain(function: str, problem: RowProblem, who: Who, inputs: Tensors, flags:
     return WithGradients.apply(make, *there) if wanted else make()[0]
 
 
-__all__ = ["Who", "attach", "row_grads", "row_loss", "row_sums", "top_k", "total"]
+__all__ = ["Who", "attach", "attend", "row_grads", "row_loss", "row_sums", "top_k", "total"]

@@ -21,9 +21,10 @@ from .library import empty_sums
 class Asked:
     """One call of an operator.
 
-    operator       "row_sums", "row_loss", "total" or "top_k"
+    operator       "row_sums", "row_loss", "total", "attend" or "top_k"
     reduction      what becomes of its sums: that of a loss, "logsumexp" for a total, "none" where rows are wanted
     with_gradient  whether somebody will ask for a gradient by the problem's tensors
+    width          the columns of the values of "attend"
     """
 
     operator: str
@@ -31,6 +32,7 @@ class Asked:
     who: Who
     reduction: str = "none"
     with_gradient: bool = False
+    width: int = 0
 
 
 class _Local(threading.local):
@@ -82,6 +84,12 @@ def row_loss(heard: list[Asked], problem: RowProblem, loss: Loss, who: Who) -> T
 def total(heard: list[Asked], problem: RowProblem, who: Who) -> Tensor:
     heard.append(Asked("total", problem, who, "logsumexp", _wants_gradient(problem)))
     return problem.first.new_zeros((), dtype=problem.dtype)
+
+
+def attend(heard: list[Asked], problem: RowProblem, values: Tensor, who: Who) -> Tensor:
+    with_gradient = _wants_gradient(problem) or (torch.is_grad_enabled() and values.requires_grad)
+    heard.append(Asked("attend", problem, who, "none", with_gradient, values.shape[1]))
+    return problem.first.new_zeros((problem.N, values.shape[1]), dtype=problem.dtype)
 
 
 def top_k(heard: list[Asked], problem: RowProblem, k: int, who: Who) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from torch._C._functorch import is_legacy_batchedtensor  # pyright: ignore[repor
 from torch.autograd import Function
 
 from ..problem.flat import Tensors, Words
+from ..problem.types import Attended
 from . import eager
 from .eager import LossWords, Who, in_pieces
 
@@ -221,6 +222,52 @@ class TopK(_Once):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         ctx.mark_non_differentiable(*output)
+
+
+class Attend(_Once):
+    @staticmethod
+    def forward(words: Words, who: Who, values: Tensor, *tensors: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        return eager.attend(words, who, tensors, values)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+        words, who, values, *tensors = inputs
+        attend_setup(ctx, words, who, values, tuple(tensors), output)
+        ctx.mark_non_differentiable(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple:
+        of_values, count = ctx.needs_input_grad[2], ctx.words.differentiable
+        flags = (*ctx.needs_input_grad[3 : 3 + count], of_values)
+        made, value = attend_backward(ctx, upstream, flags, AttendGrads.apply)
+        return None, None, value, *made, *[None] * (len(ctx.needs_input_grad) - 3 - count)
+
+
+class AttendGrads(_Once):
+    """Takes the sums, `Attended` and the tensors of the problem, in this order."""
+
+    @staticmethod
+    def forward(words: Words, who: Who, flags: tuple[bool, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+        return eager.attend_grads(words, who, flags, tensors[5:], tensors[:2], Attended(*tensors[2:5]))
+
+
+def attend_setup(
+    ctx: Any, words: Words, who: Who, values: Tensor, tensors: Tensors, output: tuple[Tensor, ...]
+) -> None:
+    ctx.words, ctx.who, ctx.there = words, who, [t is not None for t in tensors]
+    ctx.save_for_backward(values, *output, *tensors)
+
+
+def attend_backward(
+    ctx: Any, upstream: Tensor, flags: Sequence[bool], grads: Callable[..., tuple[Tensor, ...]]
+) -> tuple[list[Tensor | None], Tensor | None]:
+    """One gradient for each tensor of the problem that may have one, and that of the values; `grads` makes them."""
+    values, out, reference, total, *tensors = ctx.saved_tensors
+    inner = (upstream * out).sum(dim=1)
+    made = grads(ctx.words, ctx.who, tuple(flags), reference, total, upstream, values, inner, *tensors)
+    inputs = tensors[: ctx.words.differentiable]
+    found = _like(in_pieces(ctx.words.x, ctx.words.y, tuple(inputs), made[:-1], flags[:-1]), inputs)
+    return found, made[-1].to(values.dtype) if flags[-1] else None
 
 
 def split(tensors: Sequence[Any]) -> tuple[list[Tensor], list[Tensor], Tensors]:

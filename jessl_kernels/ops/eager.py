@@ -16,7 +16,7 @@ from ..backends import BACKENDS, cpu, warn_without_core
 from ..problem.flat import Tensors, Words, together
 from ..problem.row_loss import Loss, RowProblem
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, RowSums, SideSlopes, SideSums, Slopes, Sums
+from ..problem.types import Attended, Gradients, Needs, RowSums, SideSlopes, SideSums, Slopes, Sums
 
 SIDE = 8  # tensors of a `SideSums`: four of the negatives' sums, four of the positives'
 SLOPES = 4  # tensors of a `SideSlopes`
@@ -71,6 +71,23 @@ def total(words: Words, who: Who, flags: Sequence[bool], tensors: Tensors) -> tu
 def top_k(words: Words, k: int, who: Who, tensors: Tensors) -> tuple[Tensor, Tensor]:
     """Values and columns of the k largest scores of each row."""
     return run("top_k", who, score_of(together(words, tensors)), k)
+
+
+def attend(words: Words, who: Who, tensors: Tensors, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ_j p_ij v_j of each row, and the reference and the total of its sum."""
+    out, sums = run("attend", who, score_of(together(words, tensors)), values)
+    return out, sums.reference[0], sums.total[0]
+
+
+def attend_grads(
+    words: Words, who: Who, flags: Sequence[bool], tensors: Tensors, sums: Sequence[Tensor], of: Attended
+) -> tuple[Tensor, ...]:
+    """Gradients in the order of `from_gradients`, and that of the values, which the last flag marks."""
+    problem = together(words, tensors)
+    reference, total = (part[None] for part in sums)
+    arguments = Sums(reference, total), of, needs_of(problem, flags[:-1]), flags[-1]
+    made, of_values = run("attend_grads", who, score_of(problem), *arguments)
+    return *from_gradients(made, problem), of_values
 
 
 def score_of(problem: RowProblem) -> Score:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..problem.flat import ARGUMENTS, SCHEMA, Tensors, Words, from_schema, to_schema, together
 from ..problem.row_loss import RowProblem
-from ..problem.types import Gradients, RowSums, SideSums, Sums, Terms
+from ..problem.types import Attended, Gradients, RowSums, SideSums, Sums, Terms
 from . import autograd, eager
 from .eager import LossWords, Who, from_gradients, from_sums, needs_of
 
@@ -119,7 +119,7 @@ def _made_backward(ctx: Any, *upstream: Tensor) -> tuple:
     return _to_arguments(ctx, autograd.made_backward(ctx, *upstream))
 
 
-def _to_arguments(ctx: Any, made: list[Tensor | None], values: list[Tensor] | None = None) -> tuple:
+def _to_arguments(ctx: Any, made: list[Tensor | None], values: list[Tensor] | Tensor | None = None) -> tuple:
     """One gradient for each argument of a schema, a list for a list; `values`: gradients of the arguments after the problem."""
     none: list[Any] = [[None] * len(need) if isinstance(need, (list, tuple)) else None for need in ctx.needs_input_grad]
     asked = [gradient for gradient, is_there in zip(made, ctx.there, strict=False) if is_there]
@@ -158,6 +158,53 @@ def _attach_backward(ctx: Any, upstream: list[Tensor]) -> tuple:
     return _to_arguments(ctx, made, values=list(upstream))
 
 
+def _attend(*args: Any) -> tuple[Tensor, ...]:
+    words, tensors, (values, *who) = _apart(args)
+    return eager.attend(words, Who(*who), tensors, values)
+
+
+def _fake_attend(*args: Any) -> tuple[Tensor, ...]:
+    words, tensors, (values, *_) = _apart(args)
+    problem = together(words, tensors)
+    new, dtype = problem.x[0].new_empty, problem.dtype
+    return (
+        new((problem.N, values.shape[1]), dtype=dtype),
+        new((problem.N,), dtype=dtype),
+        new((problem.N,), dtype=dtype),
+    )
+
+
+def _attend_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    words, tensors, (values, *who) = _apart(inputs)
+    autograd.attend_setup(ctx, words, Who(*who), values, tensors, output)
+    ctx.mark_non_differentiable(*output[1:])
+
+
+def _attend_backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple:
+    needed = iter(ctx.needs_input_grad[0])
+    flags = [is_there and bool(next(needed)) for is_there in ctx.there[: ctx.words.differentiable]]
+    made, value = autograd.attend_backward(ctx, upstream, [*flags, bool(ctx.needs_input_grad[ARGUMENTS])], attend_grads)
+    return _to_arguments(ctx, made, values=value)
+
+
+def attend_grads(words: Words, who: Who, flags: tuple[bool, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+    arguments = *tensors[:5], list(flags), *who
+    return torch.ops.jessl_kernels.attend_grads(*to_schema(words, tensors[5:]), *arguments)
+
+
+def _attend_grads(*args: Any) -> tuple[Tensor, ...]:
+    words, tensors, (*given, flags, backend, workspace) = _apart(args)
+    who, of = Who(backend, workspace), Attended(*given[2:])
+    return _distinct(eager.attend_grads(words, who, flags, tensors, given[:2], of))
+
+
+def _fake_attend_grads(*args: Any) -> tuple[Tensor, ...]:
+    words, tensors, (_, _, _, values, _, flags, *_) = _apart(args)
+    problem = together(words, tensors)
+    of_values = values.new_empty(values.shape if flags[-1] else (0,), dtype=problem.dtype)
+    return *_fake_gradients(problem, flags[:-1]), of_values
+
+
 def row_grads(
     words: Words, who: Who, flags: tuple[bool, ...], slopes: Sequence[Tensor], sums: Sequence[Tensor], tensors: Tensors
 ) -> tuple[Tensor, ...]:
@@ -178,6 +225,16 @@ _register("total", "bool[] needs, ", f"(Tensor, {GRADIENTS})", _total, _fake_mad
     _made_backward, setup_context=_made_setup
 )
 _register("top_k", "int k, ", "(Tensor, Tensor)", _top_k, _fake_top_k)
+_register("attend", "Tensor values, ", "(Tensor, Tensor, Tensor)", _attend, _fake_attend).register_autograd(
+    _attend_backward, setup_context=_attend_setup
+)
+_register(
+    "attend_grads",
+    "Tensor reference, Tensor total, Tensor upstream, Tensor values, Tensor inner, bool[] needs, ",
+    f"({GRADIENTS}, Tensor)",
+    _attend_grads,
+    _fake_attend_grads,
+)
 _register("attach", "Tensor[] values, Tensor[] sums, ", "Tensor[]", _attach, _attach).register_autograd(
     _attach_backward, setup_context=_attach_setup
 )

@@ -152,6 +152,32 @@ class Weights(NamedTuple):
         of_spread = torch.where(several, spread / sums.total[0], 0.0)
         return Weights(sums.reference, factor, of_spread, torch.where(several, spread / sums.count, 0.0))
 
+    @staticmethod
+    def of_softmax(sums: Sums) -> Weights:
+        """The weights that are the shares p_ij of a row's sum."""
+        return Weights.of(sums, (1.0,), torch.ones_like(sums.total))
+
+
+class Attended(NamedTuple):
+    """The arguments of the gradients of o_i = Σ_j p_ij v_j: ∂/∂s_ij = p_ij (⟨g_i, v_j⟩ − inner_i).
+
+    upstream  (N, V) g, the upstream gradient of o
+    values    (M, V) v
+    inner     (N,) ⟨g_i, o_i⟩
+    """
+
+    upstream: Tensor
+    values: Tensor
+    inner: Tensor
+
+    def part(self, rows: slice, columns: slice) -> Attended:
+        """Those of some rows and columns."""
+        return Attended(self.upstream[rows], self.values[columns], self.inner[rows])
+
+    def of_shares(self, out: Tensor | None = None) -> Tensor:
+        """(N, M) ⟨g_i, v_j⟩ − inner_i."""
+        return torch.mm(self.upstream, self.values.T, out=out).sub_(self.inner[:, None])
+
 
 class Needs(NamedTuple):
     """The gradients that are requested.

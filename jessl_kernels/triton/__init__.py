@@ -17,6 +17,8 @@ rows          the rows of a loss, before and after its sweeps
 row_loss      a loss of rows, stage after stage
 """
 
+from .dispatch import attend as attend
+from .dispatch import attend_grads as attend_grads
 from .dispatch import plan as plan
 from .dispatch import top_k as top_k
 from .row_loss import row_grads as row_grads

@@ -6,6 +6,7 @@ have weights too, and multiplied by 2^HALF_SHIFT for the product. They keep thei
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from ..backends.strips import Strips
 from ..problem.exclude import IdPair
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Plan, Sums, Terms, Weights
+from ..problem.types import Attended, Gradients, Needs, Plan, Sums, Terms, Weights
 from . import blocks, launch, shapes, strip_kernels
 from .launch import NO_SUMS, Problem, Pulled, Sides, one_part
 
@@ -49,9 +50,16 @@ class Routes(Strips):
     def at_once(self, score: Score, terms: Terms) -> bool:
         return shapes.route(score) == "strips"
 
+    def attend_grads(
+        self, score: Score, sums: Sums, of: Attended, needs: Needs, with_values: bool, workspace: int
+    ) -> tuple[Gradients, Tensor]:
+        # Strips multiply U by the embeddings, in the dtype of the sums.
+        wide = replace(score, x=score.x.to(score.dtype), y=None if score.y is None else score.y.to(score.dtype))
+        return super().attend_grads(wide, sums, of, needs, with_values, workspace)
+
 
 SWEEPS = Routes(strip_kernels.TritonKernels)
-top_k = SWEEPS.top_k
+top_k, attend, attend_grads = SWEEPS.top_k, SWEEPS.attend, SWEEPS.attend_grads
 
 
 def parts(score: Score, terms: Terms, cols: bool, workspace: int, reach: IdPair | None = None) -> tuple[Sums, Sums]:

@@ -3,6 +3,7 @@
     settle      −‖x_i − y_j‖² from ⟨x_i, y_j⟩, in place; by differences in tiles with close points, which it flags
     score_grad  U of the strip, times the factor of t, and sums of U; without the close pairs of distances
     close       gradients through the close pairs, by differences, in flagged tiles
+    weights     P of the strip, for softmax-weighted sums of values
     finish      the scores, in place
 
 `fused.row_sums` sums a strip's scores. Sums over rows or columns come in parts, each number from one program; parts are merged in
@@ -53,7 +54,7 @@ def settle(
 
 @triton.jit(do_not_specialize=SIZES)
 def score_grad(
-    strip, u_strip, scale, pairs, row, col, lse_range, close_above, sums, first_row, last_row, M, columns_each,
+    strip, u_strip, scale, pairs, row, col, lse_range, close_above, sums, of_shares, first_row, last_row, M, columns_each,
     BM: tl.constexpr, BN: tl.constexpr, OP: tl.constexpr, TILTS: tl.constexpr, PHI: tl.constexpr,
     LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
@@ -63,6 +64,7 @@ def score_grad(
     u_row, u_col             the same sums of u_strip
     scale (ranges, B), fp64  Σ_j U_ij t_ij, with close pairs
     close_above  pairs with t above it are close, and their u_strip is 0; None for products
+    of_shares    like strip: P is multiplied by it; or None
     """
     tile, part = tl.program_id(0), tl.program_id(1)
     first = first_row + tile * BM
@@ -86,6 +88,8 @@ def score_grad(
         s = scores_of(t, alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
         cols = side_of(col, j, M, lse_range, TILTS)
         u = tl.where(inside, weights_of(s, row, col, rows, cols, bases, OP, TILTS), 0.0)
+        if of_shares is not None:
+            u *= of_strip(of_shares, first_row, last_row, i, j, M, 0.0)
         if sums.bias_row is not None:
             of_bias += tl.sum(u, axis=1)
         if sums.bias_col is not None:
@@ -113,7 +117,7 @@ def score_grad(
 
 @triton.jit(do_not_specialize=[*SIZES, "begin", "end"])
 def close(
-    strip, x, y, scale, pairs, row, col, lse_range, close_above, flags, target, first_row, last_row, M, begin, end,
+    strip, x, y, scale, pairs, row, col, lse_range, close_above, flags, of_shares, target, first_row, last_row, M, begin, end,
     D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, COLS: tl.constexpr,
     OP: tl.constexpr, TILTS: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
@@ -152,6 +156,8 @@ def close(
             )
             u = weights_of(s, row, col, rows, cols, bases_of(lse_range, TILTS), OP, TILTS)
             u = tl.where(is_close, u, 0.0)
+            if of_shares is not None:
+                u *= of_strip(of_shares, first_row, last_row, i, j, M, 0.0)
             if PHI != "identity":
                 u *= phi_slope(t * alpha, PHI, LOW, HIGH)
             u *= 2.0 * alpha
@@ -165,6 +171,29 @@ def close(
                         sums = pulled(u, x, y, i, j, d, last_row, M, D, DTYPE)
                         add(target, (i - first_row).to(tl.int64) * D + d, sums, i < last_row)
             at = tl.min(tl.where(flagged & (k > at), k, count))
+
+
+@triton.jit(do_not_specialize=SIZES)
+def weights(
+    strip, p_strip, scale, pairs, row, col, lse_range, first_row, last_row, M,
+    BM: tl.constexpr, BN: tl.constexpr, OP: tl.constexpr, TILTS: tl.constexpr, PHI: tl.constexpr,
+    LOW: tl.constexpr, HIGH: tl.constexpr,
+):  # fmt: skip
+    """Write P to p_strip."""
+    across = tl.cdiv(M, BN)  # one axis of programs, because the other axes end at 65,535
+    first = first_row + tl.program_id(0) // across * BM
+    start = tl.program_id(0) % across * BN
+    i = first + tl.arange(0, BM)
+    j = start + tl.arange(0, BN)
+    alpha = tl.load(scale).to(strip.dtype.element_ty)
+    t = of_strip(strip, first_row, last_row, i, j, M, 0.0)
+    s = scores_of(t, alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
+    rows, cols = (
+        side_of(row, i - first_row, last_row - first_row, lse_range, TILTS),
+        side_of(col, j, M, lse_range, TILTS),
+    )
+    p = weights_of(s, row, col, rows, cols, bases_of(lse_range, TILTS), OP, TILTS)
+    tl.store(p_strip + strip_at(first_row, i, j, M), p, mask=(i < last_row)[:, None] & (j < M)[None, :])
 
 
 @triton.jit(do_not_specialize=SIZES)

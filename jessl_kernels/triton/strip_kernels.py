@@ -16,7 +16,7 @@ from torch import Tensor
 from ..backends import squared_distance
 from ..backends.strips import Strip, columns_wanted, length
 from ..problem.score import Score
-from ..problem.types import Gradients, Needs, Sums, Terms, Weights
+from ..problem.types import Attended, Gradients, Needs, Sums, Terms, Weights
 from . import epilogue, fused, shapes
 from .launch import NO_SUMS, TYPES, Problem, Sides, cdiv, constants, merge, merged, product, ranges, run_options
 from .launch_cache import launch_cached
@@ -71,6 +71,7 @@ class TritonKernels:
         self.ranges, self.columns_each = ranges(self.problem, self.shape, self.rows)
         self._t = self.x.new_empty(self.rows, ld, dtype=score.dtype)
         self._u = self._t.new_empty(self.rows if needs.any else 0, ld)
+        self._p: Tensor | None = None  # room for `weights`, and then for the gradients of shares
         tiles = cdiv(self.rows, self.shape.rows) * cdiv(score.M, self.shape.cols)
         self.flags = self._t.new_empty(tiles, dtype=torch.int8)
 
@@ -119,7 +120,19 @@ class TritonKernels:
     def sides(self, row: Weights, col: Weights | None) -> Sides:
         return Sides.of(row, col)
 
-    def add_grads(self, strip: TritonStrip, sides: Sides, needs: Needs, to: Gradients) -> None:
+    def weights(self, strip: TritonStrip, sides: Sides) -> Tensor:
+        if self._p is None:
+            self._p = torch.empty_like(self._t)
+        launch_cached(
+            epilogue.weights, (self._tiles(strip) * cdiv(self.score.M, self.shape.cols),),
+            strip.t, self._p, self.problem.scale, self.problem.pairs, *sides, *self._where(strip),
+            **constants(self.terms), **self.problem.phi, **run_options(self.shape),
+        )  # fmt: skip
+        return self._p[: length(strip.rows), : self.score.M]
+
+    def add_grads(
+        self, strip: TritonStrip, sides: Sides, needs: Needs, to: Gradients, of: Attended | None = None
+    ) -> None:
         rows, distances = strip.rows, self.close_above is not None
         columns, of_y = columns_wanted(self.score, needs, to)
 
@@ -134,11 +147,15 @@ class TritonKernels:
             u_col=new(distances and length(columns) > 0, *of_cols),
             scale=new(needs.scale, *of_rows, dtype=torch.float64),
         )
-        u = self._u[: length(rows)]
+        u, of_shares = self._u[: length(rows)], None
+        if of is not None:
+            assert self._p is not None
+            of_shares = self._p[: length(rows)]
+            of.of_shares(out=of_shares[:, : self.score.M])
         launch_cached(
             epilogue.score_grad, (self._tiles(strip), self.ranges),
-            strip.t, u, self.problem.scale, self.problem.pairs, *sides, self.close_above, sums, *self._where(strip),
-            self.columns_each, **constants(self.terms), **self.problem.phi, **run_options(self.shape),
+            strip.t, u, self.problem.scale, self.problem.pairs, *sides, self.close_above, sums, of_shares,
+            *self._where(strip), self.columns_each, **constants(self.terms), **self.problem.phi, **run_options(self.shape),
         )  # fmt: skip
         if sums.bias_row is not None:
             to.row_bias[rows] += merged(sums.bias_row)
@@ -152,21 +169,23 @@ class TritonKernels:
             if sums.u_row is not None:
                 # A separate product, rounded like that of the matrices, so that a pair of equal rows leaves 0.
                 dx -= x * merged(sums.u_row)[:, None]
-                self._close(strip, sides, dx, slice(0, self.score.M), COLS=False)
+                self._close(strip, sides, of_shares, dx, slice(0, self.score.M), COLS=False)
         if length(columns) > 0:
             of_y.addmm_(u[:, columns].T, x)
             if sums.u_col is not None:
                 of_y -= self.y[columns] * merged(sums.u_col)[columns, None]
-                self._close(strip, sides, of_y, columns, COLS=True)
+                self._close(strip, sides, of_shares, of_y, columns, COLS=True)
 
-    def _close(self, strip: TritonStrip, sides: Sides, target: Tensor, columns: slice, *, COLS: bool) -> None:
+    def _close(
+        self, strip: TritonStrip, sides: Sides, of_shares: Tensor | None, target: Tensor, columns: slice, *, COLS: bool
+    ) -> None:
         """Add the gradients of close pairs, which the products lack."""
         across = cdiv(columns.stop, self.shape.cols) - columns.start // self.shape.cols
         owners = across if COLS else self._tiles(strip)
         launch_cached(
             epilogue.close, (owners, cdiv(self.score.D, epilogue.DIMS_PER_PROGRAM.value)),
             strip.t, self.problem.x, self.problem.y, self.problem.scale, self.problem.pairs, *sides, self.close_above,
-            self.flags, target, *self._where(strip), columns.start, columns.stop, D=self.score.D, COLS=COLS,
+            self.flags, of_shares, target, *self._where(strip), columns.start, columns.stop, D=self.score.D, COLS=COLS,
             **constants(self.terms), **self.problem.phi, **run_options(self.shape),
         )  # fmt: skip
 

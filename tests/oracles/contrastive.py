@@ -129,3 +129,25 @@ def sup_con_mean(rows: Tensor, labels: Tensor, no_positive: str = "skip") -> Ten
     has_positive = (label[:, None] == label[None, :]).sum(dim=1) > 1
     counted = has_positive.sum().clamp_min(1) if no_positive == "skip" else len(label)
     return rows.sum() / counted
+
+
+def soft_cross_entropy(
+    x: Tensor,
+    y: Tensor,
+    target_x: Tensor,
+    target_y: Tensor,
+    *,
+    temperature: float | Tensor,
+    target_temperature: float | Tensor,
+    col_bias: Tensor,
+    target_col_bias: Tensor,
+    normalize: bool,
+    out: Tensor,
+) -> Tensor:
+    """(N,): −Σ_j t_ij log p_ij over the included pairs of both softmaxes."""
+    if normalize:
+        x, y, target_x, target_y = (unit_embeddings(z) for z in (x, y, target_x, target_y))
+    s = inner_products(x, y) / temperature + col_bias
+    target = inner_products(target_x, target_y) / target_temperature + target_col_bias
+    t = target.masked_fill(out, -torch.inf).softmax(dim=1)
+    return (t * (logsumexp(s, out)[:, None] - s)).sum(dim=1)

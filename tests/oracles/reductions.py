@@ -135,3 +135,12 @@ def reduce(rows: Tensor, reduction: str, weights: Tensor | None = None) -> Tenso
     if weights is not None:
         rows = torch.where(weights == 0, 0.0, weights * rows)
     return {"none": lambda r: r, "sum": torch.sum, "mean": torch.mean}[reduction](rows)
+
+
+def attend(s: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
+    """Σ_j p_ij v_j with the softmax p of the included pairs of each row; 0 for a row without pairs."""
+    if out is not None:
+        s = s.masked_fill(out, -torch.inf)
+    empty = (s == -torch.inf).all(dim=1, keepdim=True)
+    p = s.masked_fill(empty, 0.0).softmax(dim=1).masked_fill(empty, 0.0)
+    return inner_products(p, values.T)

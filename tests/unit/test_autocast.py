@@ -24,6 +24,8 @@ MEETING = {
     "dcl": jk.dcl,
     "row_loss": lambda x, y: jk.row_loss([x, y], join="softplus", positives=N, exclude="diagonal"),
     "pairwise_logsumexp": lambda x, y: jk.pairwise_logsumexp(x, y, reduction="mean"),
+    "attend": lambda x, y: jk.attend(x, y, y).square().sum(),
+    "soft_cross_entropy": lambda x, y: jk.soft_cross_entropy(x, y, y, x, temperature=1.0),
     "pairwise_topk": lambda x, y: jk.pairwise_topk(x, y, k=2)[0].sum(),
 }
 # Functions that autocast leaves in fp32.

@@ -78,6 +78,8 @@ ONE_GRAPH = {
     "uniformity": lambda x, y: jk.uniformity(x),
     "pairwise_logsumexp": lambda x, y: jk.pairwise_logsumexp(x, y, dim="both", reduction="mean"),
     "pairwise_sum": lambda x, y: jk.pairwise_sum(x, y, exclude="diagonal").sum(),
+    "attend": lambda x, y: jk.attend(x, y, y.square(), exclude="diagonal").square().sum(),
+    "soft_cross_entropy": lambda x, y: jk.soft_cross_entropy(x, y, y.square(), x.square()),
     "pairwise_topk": lambda x, y: jk.pairwise_topk(x, y, k=2)[0].sum(),
     "a module": jk.nn.NTXent(learnable=True),
     "hard negatives": lambda x, y: jk.row_loss(

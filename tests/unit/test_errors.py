@@ -29,6 +29,8 @@ FUNCTIONS = {
     "pairwise_logsumexp": (jk.pairwise_logsumexp, {"x": X, "y": X}),
     "pairwise_sum": (jk.pairwise_sum, {"x": X, "y": X}),
     "pairwise_topk": (jk.pairwise_topk, {"x": X, "y": X}),
+    "attend": (jk.attend, {"x": X, "y": X, "values": X.clone()}),
+    "soft_cross_entropy": (jk.soft_cross_entropy, {"x": X, "y": X, "target_x": X, "target_y": X}),
 }
 EMBEDDINGS = [
     (function, name)
@@ -84,7 +86,8 @@ def test_what_is_no_batch_of_embeddings(function, argument, wrong):
 
 @pytest.mark.parametrize("wrong", NOT_LIKE_THE_FIRST)
 @pytest.mark.parametrize(
-    ("function", "argument"), [(f, a) for f, a in EMBEDDINGS if a not in ("query", "image", "z1", "x", "z", "features")]
+    ("function", "argument"),
+    [(f, a) for f, a in EMBEDDINGS if a not in ("query", "image", "z1", "x", "z", "features", "target_x")],
 )
 def test_what_does_not_fit_the_first_batch(function, argument, wrong):
     error, value = NOT_LIKE_THE_FIRST[wrong]
@@ -121,6 +124,8 @@ POSITIVE = [
     ("uniformity", "t"),
     ("kde_entropy", "bandwidth"),
     ("kde_log_density", "bandwidth"),
+    ("soft_cross_entropy", "temperature"),
+    ("soft_cross_entropy", "target_temperature"),
 ]
 NUMBERS = [
     *POSITIVE,
@@ -130,6 +135,7 @@ NUMBERS = [
     ("pairwise_logsumexp", "scale"),
     ("pairwise_sum", "scale"),
     ("pairwise_topk", "scale"),
+    ("attend", "scale"),
 ]
 NOT_NUMBERS = {
     "list": (TypeError, [1.0]),
@@ -178,6 +184,8 @@ WORDS = [
         "pairwise_logsumexp": ("reduction", "dim", "kind", "phi"),
         "pairwise_sum": ("reduction", "dim", "kind", "phi", "psi"),
         "pairwise_topk": ("dim", "kind", "phi"),
+        "attend": ("kind", "phi"),
+        "soft_cross_entropy": ("reduction",),
     }.items()
     for argument in arguments
 ]
@@ -196,7 +204,8 @@ def test_unknown_argument_is_not_swallowed(function):
 
 
 FLAGS = [("info_nce", "in_batch"), ("info_nce", "symmetric")] + [
-    (f, "normalize") for f in ("info_nce", "clip_loss", "nt_xent", "dcl", "sup_con", "siglip_loss")
+    (f, "normalize")
+    for f in ("info_nce", "clip_loss", "nt_xent", "dcl", "sup_con", "siglip_loss", "soft_cross_entropy")
 ]
 
 

@@ -37,6 +37,8 @@ OTHERS = {
     "alignment": (functools.partial(jk.alignment, X, Y), 0),
     "retrieval_metrics": (functools.partial(jk.retrieval_metrics, X, Y, ids=(IDS, IDS)), 5),
     "pairwise_topk": (functools.partial(jk.pairwise_topk, X, k=3, dim="both"), 2),
+    "attend": (functools.partial(jk.attend, X, Y, Y), 1),
+    "soft_cross_entropy": (functools.partial(jk.soft_cross_entropy, X, Y, Y, X), 2),
     "row_sums": (functools.partial(jk.row_sums, X, Y, positives=0), 1),
     "compiled": (functools.partial(torch.compile(jk.nt_xent, backend="aot_eager"), X, Y), 1),
 }
@@ -45,7 +47,7 @@ OTHERS = {
 @pytest.mark.parametrize("name", {**LOSSES, **OTHERS})
 @pytest.mark.parametrize("backend", ["cpu", "chunked", "reference"])
 def test_explain_computes_no_sum_over_pairs_and_plans_each(name, backend, monkeypatch):
-    for function in ("row_sums", "row_grads", "row_loss", "total", "top_k"):
+    for function in ("row_sums", "row_grads", "row_loss", "total", "top_k", "attend"):
         monkeypatch.delattr(BACKENDS[backend], function)
     loss, steps = {**LOSSES, **OTHERS}[name]
     with jk.use_backend(backend):

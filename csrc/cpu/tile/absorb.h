@@ -45,6 +45,12 @@ void clear(Real* line, std::int64_t n, Real value = 0) {
   for (std::int64_t i = 0; i < n; ++i) line[i] = value;
 }
 
+// e^s / e^{log_base·from}.
+template <class S>
+S exponential(double log_base, S s, S from) {
+  return log_base == log_2 ? exp_over(s, from) : exp_over(s - from, S(typename S::Real(0)));
+}
+
 // Eight columns of `sum_over`, from `first` on: column sums and the rows' partial sums stay in registers.
 template <class V, bool keep, class F, class Real = typename V::Real>
 void sum_columns(const Strip<Real>& strip, const Tile<Real>& tile, std::int64_t first, Sides<Real> total, F&& f) {
@@ -102,6 +108,27 @@ template <class V, class Real = typename V::Real>
 }
 
 template <class V, class Real = typename V::Real>
+[[gnu::flatten]] void row_max(const Strip<Real>& strip, const Tile<Real>& tile, Real* most) {
+  clear(most, strip.lanes, minus_infinity<Real>);
+  std::int64_t j = 0;
+  for (; j + 4 <= tile.count; j += 4)
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+      const Four<V> s = Four<V>::load(tile.s.data + j * tile.s.ld + i, tile.s.ld);
+      max(max(max(s.a, s.b), max(s.c, s.d)), V::load(most + i)).store(most + i);
+    }
+  for (; j < tile.count; ++j)
+    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes)
+      max(V::load(tile.s.data + j * tile.s.ld + i), V::load(most + i)).store(most + i);
+}
+
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] void to_terms(const Strip<Real>& strip, Tile<Real>& tile, const Real* from, Real* total) {
+  sum_over<V, true>(strip, tile, {total, nullptr}, [from](auto& s, std::int64_t i, std::int64_t) {
+    return s = exponential(1, s, at_rows<V>(s, from + i));
+  });
+}
+
+template <class V, class Real = typename V::Real>
 [[gnu::flatten]] void sum_tile(const Strip<Real>& strip, const Tile<Real>& tile, Sides<Real> total) {
   sum_over<V>(strip, tile, total, [](auto s, std::int64_t, std::int64_t) { return s; });
 }
@@ -143,12 +170,6 @@ bool all_suit(const Real* sums, std::int64_t n) {
   bool fine = true;
   for (std::int64_t i = 0; i < n; ++i) fine &= (least <= sums[i]) & (sums[i] <= most);
   return fine;
-}
-
-// e^s / e^{log_base·from}.
-template <class S>
-S exponential(double log_base, S s, S from) {
-  return log_base == log_2 ? exp_over(s, from) : exp_over(s - from, S(typename S::Real(0)));
 }
 
 // The references of n sums, given the maxima: powers of 2, or the maxima themselves. False if a score is beyond powers.

@@ -133,6 +133,16 @@ template <class V, class Real = typename V::Real>
   });
 }
 
+template <class V, class Real = typename V::Real>
+[[gnu::flatten]] void softmax_slope(const Strip<Real>& strip, Tile<Real>& tile, Rows<Real> of_p, const Real* inner) {
+  alignas(64) Real line[most_rows + 16] = {};
+  std::copy_n(inner, strip.count, line);
+  each_score<V>(strip, tile, tile.s, [&]<class S>(S p, std::int64_t i, std::int64_t j) {
+    const S none(Real(0));
+    return select(p == none, none, p * (at_pairs(p, of_p, i, j) - at_rows<V>(p, line + i)));
+  });
+}
+
 // Adds the weights of another tilt to the tile; or, as a product, multiplies the tile by φ'(u).
 template <class V, class Real = typename V::Real>
 void combine(const Strip<Real>& strip, Tile<Real>& tile, Rows<Real> more, bool product) {

@@ -90,6 +90,10 @@ struct TileOps {
   // The same for any scores, with references that suit them: e^s / e^{log_base·from}. Returns log_base: log 2, or 1 if
   // a score is too large for powers of 2.
   double (*absorb_any)(const Strip<Real>&, Tile<Real>&, Sides<Real> from, Sides<Real> total);
+  // The largest score of each row.
+  void (*row_max)(const Strip<Real>&, const Tile<Real>&, Real* most);
+  // Scores become e^{s − from_i}, and `total` the sums of these of each row.
+  void (*to_terms)(const Strip<Real>&, Tile<Real>&, const Real* from, Real* total);
   // Sums of the scores of included pairs, and their numbers.
   void (*linear)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total, Sides<Real> count);
   // Scores times a tilt, written to a tile of the same shape or to the tile itself.
@@ -104,6 +108,8 @@ struct TileOps {
   // Terms that absorb_bounded kept become P.
   void (*score_grad_from_terms)(const Strip<Real>&, Tile<Real>&, Real power, SoftmaxSide<Real> row,
                                 SoftmaxSide<Real> col);
+  // Shares p of a softmax become the gradient of its scores, p·(of_p − inner_i), given that of p; 0 for a p of 0.
+  void (*softmax_slope)(const Strip<Real>&, Tile<Real>&, Rows<Real> of_p, const Real* inner);
   // A tile, plus another of the same shape, or times it.
   void (*combine)(const Strip<Real>&, Tile<Real>&, Rows<Real> more, bool product);
   void (*sum)(const Strip<Real>&, const Tile<Real>&, Sides<Real> total);

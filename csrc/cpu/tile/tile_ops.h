@@ -19,9 +19,9 @@ namespace {
 
 template <class V>
 constexpr TileOps<typename V::Real> table() {
-  return {load_strip<V>, load_tile<V>, score<V>,      absorb_bounded<V>, absorb_any<V>,
-          linear<V>,     tilted<V>,    score_grad<V>, absorb_psi<V>,     score_grad_from_terms<V>,
-          combine<V>,    sum_tile<V>,  dot_t<V>,      tile_backward<V>,  add_rows<V>};
+  return {load_strip<V>,    load_tile<V>, score<V>,    absorb_bounded<V>, absorb_any<V>,    row_max<V>,
+          to_terms<V>,      linear<V>,    tilted<V>,   score_grad<V>,     absorb_psi<V>,    score_grad_from_terms<V>,
+          softmax_slope<V>, combine<V>,   sum_tile<V>, dot_t<V>,          tile_backward<V>, add_rows<V>};
 }
 constexpr Tables tables = {table<F32>(), table<F64>(), {keep_near<F64>, count_near<F64>, reach_of_near<F64>}};
 

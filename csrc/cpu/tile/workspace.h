@@ -91,16 +91,19 @@ class Workspace {
 template <class Real>
 class Crew {
  public:
-  Crew(const Problem& p, std::int64_t rows, Extras extras, const Options& options, std::int64_t taken)
+  // `more`: bytes that each thread needs beside its workspace.
+  Crew(const Problem& p, std::int64_t rows, Extras extras, const Options& options, std::int64_t taken,
+       std::int64_t more = 0)
       : options_(options) {
     const double work = double(p.N()) * double(p.M()) * double(p.D() + 16);
     const double room =
-        double(options.workspace - options.taken - taken) / double(Workspace<Real>::bytes(p, rows, extras));
+        double(options.workspace - options.taken - taken) / double(Workspace<Real>::bytes(p, rows, extras) + more);
     const double tiles = double((p.N() + rows - 1) / rows) * double((p.M() + rows - 1) / rows);
     const double threads = std::clamp(std::min({work / 1e6, room, tiles}), 1.0, double(options.threads));
     for (int t = 0; t < int(threads); ++t) workspaces_.emplace_back(p, rows, extras);
   }
 
+  int threads() const { return int(workspaces_.size()); }
   Workspace<Real>& operator[](int thread) { return workspaces_[thread]; }
 
   template <class... Tasks>
