@@ -12,7 +12,6 @@ import jessl_kernels as jk
 from jessl_kernels.backends import cpu
 from jessl_kernels.native import native_status
 from tests import executor
-from tests import stand_in  # noqa
 from tests.skipping import Counting
 
 os.environ["JESSL_POISON"] = "1"  # read once, when the core first takes scratch memory

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import pairwise
 from .._checks import embeddings, fail, flag, scalar, wrong_type
 from ..functional.rows import prepare
 from ..pairwise import pairwise_logsumexp
 from .checks import at_least, prototypes_of, views_of
-from .discrete import View, cross_entropy, entropy_of_mean, prepared, swapped
+from .cross_entropy import Target, View, cross_entropy, prepared, swapped
+from .discrete import entropy_of_mean
 
 
 def sinkhorn(z: Tensor, prototypes: Tensor, *, epsilon: float | Tensor = 0.05, iterations: int = 3) -> Tensor:
@@ -93,13 +93,13 @@ def swav(
     like = ("views[0]", views[0])
     of_codes = scalar(function, "epsilon", epsilon, like, above=0, inverse=True)
     earlier = _queues(function, queue, len(views), like, normalize)
-    means = []
+    codes = []
     for view, keys in zip(targets, earlier, strict=True):
         z = view.scored.detach()
         sample = z if keys is None else torch.cat([z, keys.to(z.dtype)])
         bias = balance(sample, prototypes, of_codes, iterations)
-        means.append(_codes(z, prototypes, of_codes, bias))
-    return cross_entropy(swapped(len(means), len(every)), means, every, prototypes, scale)
+        codes.append(_codes(z, prototypes, of_codes, bias))
+    return cross_entropy(swapped(len(codes), len(every)), codes, every, prototypes, scale)
 
 
 def swav_er(
@@ -128,17 +128,15 @@ def swav_er(
     function = "swav_er"
     targets, every, prototypes, scale = _views(function, views, local, prototypes, temperature, normalize)
     of_codes = scalar(function, "epsilon", epsilon, ("views[0]", views[0]), above=0, inverse=True)
-    means = [_codes(view.scored.detach(), prototypes, of_codes, None) for view in targets]
+    codes = [_codes(view.scored.detach(), prototypes, of_codes, None) for view in targets]
     entropies = [entropy_of_mean(view.scored, prototypes, of_codes) for view in targets]
-    crossed = cross_entropy(swapped(len(means), len(every)), means, every, prototypes, scale)
+    crossed = cross_entropy(swapped(len(codes), len(every)), codes, every, prototypes, scale)
     return crossed - torch.stack(entropies).mean()
 
 
-def _codes(z: Tensor, prototypes: Tensor, scale: float | Tensor, bias: Tensor | None) -> Tensor:
-    """Σ_k q_ik c_k: the codes are constants, the prototypes that they average are not."""
-    if isinstance(scale, Tensor):
-        scale = scale.detach()
-    return pairwise.attend(z, prototypes.detach(), prototypes, scale=scale, col_bias=bias)
+def _codes(z: Tensor, prototypes: Tensor, scale: float | Tensor, bias: Tensor | None) -> Target:
+    """Codes are constants; the prototypes that they average are not."""
+    return Target(z, prototypes.detach(), scale.detach() if isinstance(scale, Tensor) else scale, bias)
 
 
 def _views(

@@ -1,28 +1,16 @@
-"""The ER bound of assignments to prototypes, and the cross entropy that it shares with SwAV and DINO.
-
-With s_ik = ⟨z_i, c_k⟩/τ and p_ik = softmax_k s_ik, for targets t_ik without gradient or with:
-
-    Σ_k t_ik log p_ik = ⟨z_i, Σ_k t_ik c_k⟩/τ − log Σ_k e^{s_ik}
-
-The mean Σ_k t_ik c_k is attention whose values are the prototypes, so that nothing of size N × K is made.
-"""
+"""The ER bound of assignments to prototypes: the entropy of their mean, and their cross entropy."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import pairwise
-from .._checks import accumulation_dtype, embeddings, flag, same_shape, scalar
-from ..functional.rows import log_of, prepare, rowwise_dot, unit
+from .._checks import embeddings, flag, same_shape, scalar
+from ..functional.rows import log_of
 from ..pairwise import pairwise_logsumexp
 from .bound import ERBound
-from .checks import prototypes_of, unit_rows
-
-NORMALIZE = "divide each by its norm, or pass normalize=True"
+from .checks import prototypes_of
+from .cross_entropy import Target, cross_entropy, prepared
 
 
 def assignment_entropy(
@@ -124,38 +112,11 @@ def _discrete(
     views, prototypes = prepared(function, ["z1", "z2"], [z1, z2], prototypes, normalize)
     targets = views if symmetric else views[1:]
     entropies = [entropy_of_mean(target.scored, prototypes, of_targets) for target in targets]
-    means = [pairwise.attend(target.scored, prototypes, prototypes, scale=of_targets) for target in targets]
     entropy = torch.stack(entropies).mean()
+    assigned = [Target(target.scored, prototypes, of_targets, None) for target in targets]
     pairs = [(0, 1), (1, 0)] if symmetric else [(0, 0)]
-    crossed = cross_entropy(pairs, means, views if symmetric else views[:1], prototypes, scale)
+    crossed = cross_entropy(pairs, assigned, views if symmetric else views[:1], prototypes, scale)
     return ERBound(entropy - crossed, entropy, -crossed)
-
-
-class View(NamedTuple):
-    """The rows of a view.
-
-    scored  as the scores see them: in the dtype of autocast
-    wide    the same numbers in the accumulation dtype, whose gradient is not rounded: that of a cross entropy is a difference
-    """
-
-    scored: Tensor
-    wide: Tensor
-
-
-def prepared(
-    function: str, names: Sequence[str], views: Sequence[Tensor], prototypes: Tensor, normalize: bool
-) -> tuple[list[View], Tensor]:
-    """Views, made unit rows or checked to be, and prototypes in the dtype of autocast."""
-    if not normalize:
-        for name, view in zip(names, views, strict=True):
-            unit_rows(function, name, view, NORMALIZE)
-    (seen, *_) = prepare(views[0].detach(), normalize=False)  # in the dtype in which scores are computed
-    made = []
-    for view in views:
-        wide = unit(view, rounded=False) if normalize else view.to(accumulation_dtype(view.dtype))
-        scored = wide.to(seen.dtype)
-        made.append(View(scored, wide if scored is wide else wide + (scored.to(wide.dtype) - wide).detach()))
-    return made, prepare(prototypes, normalize=False)[0]
 
 
 def entropy_of_mean(z: Tensor, prototypes: Tensor, scale: float | Tensor) -> Tensor:
@@ -164,29 +125,3 @@ def entropy_of_mean(z: Tensor, prototypes: Tensor, scale: float | Tensor) -> Ten
     col = pairwise_logsumexp(z, prototypes, scale=scale, row_bias=-row, dim="col")
     log_mean = col - log_of(len(z), col)
     return -(log_mean.exp() * log_mean).sum()
-
-
-def swapped(targets: int, views: int) -> list[tuple[int, int]]:
-    """(t, v) of every target and every other view; targets are of the first views."""
-    return [(t, v) for t in range(targets) for v in range(views) if v != t]
-
-
-def cross_entropy(
-    pairs: Sequence[tuple[int, int]],
-    means: Sequence[Tensor],
-    views: Sequence[View],
-    prototypes: Tensor,
-    scale: float | Tensor,
-) -> Tensor:
-    """The mean over pairs (t, v) of mean_i −Σ_k t_ik log p_ik, from the means Σ_k t_ik c_k of target t, and view v.
-
-    The log-sum-exps of all views are one call, in which a view counts as often as it has targets.
-    """
-    share = 1 / (len(pairs) * len(means[0]))
-    weights = [
-        view.wide.new_full((len(view.wide),), share * sum(v == n for _, v in pairs)) for n, view in enumerate(views)
-    ]
-    every = torch.cat([view.scored for view in views])
-    lse = pairwise_logsumexp(every, prototypes, scale=scale, reduction="sum", weights=torch.cat(weights))
-    positives = torch.stack([rowwise_dot(views[v].wide, means[t]).sum() for t, v in pairs]).sum()
-    return lse - (scale * share * positives).to(lse.dtype)

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import pairwise
 from .._checks import embeddings, fail, flag, same_shape, scalar, wide_scalar
 from ..functional.density import kde_entropy
 from ..functional.rows import rowwise_dot, unit
 from ..pairwise.arguments import vector
 from .bound import log_q
 from .checks import prototypes_of, views_of
-from .discrete import cross_entropy, entropy_of_mean, prepared, swapped
+from .cross_entropy import Target, cross_entropy, prepared, swapped
+from .discrete import entropy_of_mean
 
 
 def byol(predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
@@ -178,12 +178,9 @@ class _Distilled:
 
     def cross_entropy(self, of_teacher: float | Tensor, bias: Tensor | None) -> Tensor:
         of_teacher = of_teacher.detach() if isinstance(of_teacher, Tensor) else of_teacher
-        means = [
-            pairwise.attend(view.scored, self.keys, self.prototypes, scale=of_teacher, col_bias=bias)
-            for view in self.teachers
-        ]
-        pairs = swapped(len(means), len(self.students))
-        return cross_entropy(pairs, means, self.students, self.prototypes, self.scale)
+        targets = [Target(view.scored, self.keys, of_teacher, bias) for view in self.teachers]
+        pairs = swapped(len(targets), len(self.students))
+        return cross_entropy(pairs, targets, self.students, self.prototypes, self.scale)
 
 
 def _slow(function: str, name: str, value: Any, most: int) -> list[Tensor]:

@@ -77,7 +77,7 @@ def _calls(device: str | None, grad: bool) -> dict:
     calls["nn.SupCon"] = lambda: _made_on(device, jk.nn.SupCon, learnable=grad)(x, ids)
     calls["nn.KDEEntropy"] = lambda: _made_on(device, jk.nn.KDEEntropy, bandwidth=1.0, learnable=grad)(x)
     calls["nn.Uniformity"] = lambda: jk.nn.Uniformity()(x)
-    unit = torch.nn.functional.normalize(negatives, dim=1)
+    unit, center = torch.nn.functional.normalize(negatives, dim=1), torch.ones(M, device=device)
     calls |= {
         "er.loss-vmf": lambda: jk.er.loss(x, y, concentration=number),
         "er.bound": lambda: jk.er.bound(x, y, kernel="gaussian", bandwidth="scott", q_bandwidth=widths).value,
@@ -86,7 +86,7 @@ def _calls(device: str | None, grad: bool) -> dict:
         "er.swav_er": lambda: jk.er.swav_er([x, y], unit),
         "er.byol": lambda: jk.er.byol([x, y], [x, y]),
         "er.byol_er-vmf": lambda: jk.er.byol_er([x, y], [x, y], concentration=number),
-        "er.dino": lambda: jk.er.dino([x, y], [x, y], unit, unit, center=weights[:M]),
+        "er.dino": lambda: jk.er.dino([x, y], [x, y], unit, unit, center=center),
         "er.dino_er": lambda: jk.er.dino_er([x, y], [x, y], unit, unit),
         "er.ER-vmf": lambda: _made_on(device, jk.er.ER, concentration=2.0, learnable=grad)(x, y),
     }

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import jessl_kernels as jk
+from jessl_kernels.er import cross_entropy
 from tests import cases, data
 from tests.oracles import entropy_reconstruction as oracle
 from tests.yardstick import judge
@@ -81,17 +82,24 @@ def chosen(name: str, dtype: torch.dtype) -> dict:
     return {argument: every[argument] for argument in OBJECTIVES[name][1].split()}
 
 
+@pytest.fixture(params=[None, 4], ids=["", "blocks"])
+def blocks(request, monkeypatch):
+    """Prototypes at once, or by blocks of this many."""
+    if request.param:
+        monkeypatch.setattr(cross_entropy, "BLOCK", request.param * 4 * D)
+
+
 @cases.backends
 @cases.dtypes
 @each
-def test_value_and_gradients(name, dtype, backend):
+def test_value_and_gradients(name, dtype, backend, blocks):
     call, _ = OBJECTIVES[name]
     with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
         judge(name, lambda **i: call(jk.er, **i), lambda **i: call(oracle, **i), chosen(name, dtype), seed=0)
 
 
 @each
-def test_gradcheck(name):
+def test_gradcheck(name, blocks):
     call, _ = OBJECTIVES[name]
     inputs = chosen(name, torch.float64)
     # Targets and codes are constants for autograd, which finite differences do not know: they are held still here.
@@ -137,6 +145,17 @@ def test_targets_have_no_gradient():
     jk.er.dino_er(z, [t1, t2], inputs["c"], c2).backward()
     assert [t.grad for t in (t1, t2, c2)] == [None] * 3
     assert all(t.grad.any() for t in (*z, inputs["c"]))
+
+
+@pytest.mark.parametrize("name", ["swav-crops", "dino"])
+def test_a_loss_is_differentiated_twice_with_the_same_gradients(name, blocks):
+    call, _ = OBJECTIVES[name]
+    leaves = {k: v.requires_grad_() for k, v in chosen(name, torch.float32).items() if k != "temperature"}
+    value = call(jk.er, **leaves, **({"temperature": 0.2} if name == "dino" else {}))
+    wanted = [leaf for k, leaf in leaves.items() if k not in ("t1", "t2", "c2")]
+    first = torch.autograd.grad(value, wanted, retain_graph=True)
+    again = torch.autograd.grad(value, wanted, torch.tensor(3.0))
+    torch.testing.assert_close([3 * g for g in first], list(again), rtol=1e-5, atol=1e-7)
 
 
 def published_codes(s: torch.Tensor, iterations: int = 3) -> torch.Tensor:
