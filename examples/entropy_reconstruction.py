@@ -120,6 +120,12 @@ class Distilled(Objective):
         self.teacher = jk.er.EMATeacher(student, MOMENTUM, steps=steps)
         self.center = jk.er.Center(PROTOTYPES)
 
+    def keys(self) -> Tensor:
+        """The prototypes of the slow network."""
+        network = self.teacher.network
+        assert isinstance(network, Student)
+        return network.prototypes()
+
     def after_step(self) -> None:
         self.teacher.update(self.student)
 
@@ -143,7 +149,7 @@ class DINO(Distilled):
     """Cross entropy with the slow network's assignment, centred."""
 
     def forward(self, views: list[Tensor]) -> Tensor:
-        slow, keys = self.teacher(views), self.teacher.network.prototypes()
+        slow, keys = self.teacher(views), self.keys()
         prototypes, center = self.student.prototypes(), self.center.value.clone()
         loss = jk.er.dino(self.student(views), slow, prototypes, keys, center=center)
         self.center.update(slow, keys)
@@ -154,7 +160,7 @@ class DINOER(Distilled):
     """The same without a centre, and the entropy of the student's mean assignment."""
 
     def forward(self, views: list[Tensor]) -> Tensor:
-        slow, keys = self.teacher(views), self.teacher.network.prototypes()
+        slow, keys = self.teacher(views), self.keys()
         return jk.er.dino_er(self.student(views), slow, self.student.prototypes(), keys)
 
 
@@ -192,6 +198,7 @@ def train(
 def look(student: Student, digits: mnist_halves.Digits) -> tuple[Tensor, Tensor]:
     """Features of the top halves (n, 256), and their embeddings (n, 64)."""
     encoder = student.encoders[0]
+    assert isinstance(encoder, Encoder)
     top = mnist_halves.views(digits.images)[0]
     features = torch.cat([encoder.features(part) for part in top.split(2000)])
     return features, encoder.head(features)

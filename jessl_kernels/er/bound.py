@@ -151,9 +151,11 @@ def _bound(
         each_dimension(function, name, width, z2)
     else:
         wide_scalar(function, name, width, ("z2", z2), above=0)
-    likelihood = log_q(function, q_name, kernel, z1, z2, width if of_q is None else of_q)  # the same in both directions
+    q_width: Any = width if of_q is None else of_q
+    likelihood = log_q(function, q_name, kernel, z1, z2, q_width)  # the same in both directions
     of_points = [z1, z2] if symmetric else [z2]
-    entropies = [kde_entropy(z, kernel=kernel, estimator=estimator, **{name: width}) for z in of_points]
+    options: dict[str, Any] = {name: width, "kernel": kernel, "estimator": estimator}
+    entropies = [kde_entropy(z, **options) for z in of_points]
     entropy = entropies[0] if len(entropies) == 1 else 0.5 * (entropies[0] + entropies[1])
     return ERBound(entropy + likelihood, entropy, likelihood)
 

@@ -94,9 +94,10 @@ def cross_entropy(
     own = [owners[n] for n in asked]
     size = max(1, BLOCK // (4 * prototypes.shape[1]))
     if 2 * size < len(prototypes) and _by_blocks(targets, prototypes, scale):
-        upstream = [
-            -(scale * share) * sum(views[v].wide.detach() for t, v in pairs if t == n) for n in range(len(targets))
+        towards = [
+            torch.stack([views[v].wide.detach() for t, v in pairs if t == n]).sum(dim=0) for n in range(len(targets))
         ]
+        upstream = [-(scale * share * total) for total in towards]
         plan = _Plan(targets, own, weights, upstream, scale, size)
         return _Blocks.apply(prototypes, every.wide, every.scored, plan)
     bias = _bias(every.wide, _means_of_views([target.mean(prototypes) for target in targets], own), scale)

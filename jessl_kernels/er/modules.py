@@ -42,6 +42,9 @@ class ER(_Loss):
     >>> objective(z1, z2).backward()
     """
 
+    log_width: Tensor
+    log_q_width: Tensor
+
     def __init__(
         self,
         concentration: float | None = None,

@@ -89,9 +89,10 @@ class EMATeacher(nn.Module):
                 if value.shape != given[name].shape:
                     shape, must = tuple(given[name].shape), tuple(value.shape)
                     fail("EMATeacher.update", "student", f"of {name} {shape}", f"must have {must} like the teacher")
-        slow, quick = list(self.network.parameters()), list(student.parameters())
+        slow: list[Tensor] = [*self.network.parameters()]
+        quick = [p.detach().to(s) for s, p in zip(slow, student.parameters(), strict=True)]
         if slow:
-            torch._foreach_lerp_(slow, [p.detach().to(s) for s, p in zip(slow, quick, strict=True)], 1 - self.momentum)
+            torch._foreach_lerp_(slow, quick, 1 - self.momentum)
         for held, given in zip(self.network.buffers(), student.buffers(), strict=True):
             held.copy_(given)
         self.updates += 1
