@@ -36,8 +36,10 @@ SAME = {
     "limit": 60.0,
 }
 RATES = {"product float32": 100e9}
-# Not pairwise, or no computation: which backend computes, words for it, and gradient caching, whose cost is the encoder's.
+# Not pairwise, or no computation: which backend computes, words for it, and gradient caching, whose cost is the encoder's. Or
+# several calls of timed operations: on a whole data set.
 NOT_TIMED = {"Exclude", "backends", "cached_backward", "explain", "functional", "nn", "phi", "set_backend"}
+NOT_TIMED |= {"entropy_of", "evaluate"}
 
 
 def result(seconds, **more):

@@ -50,7 +50,10 @@ Enum named(const std::string& word, std::initializer_list<const char*> words) {
 }
 Element element(const std::string& word) { return named<Element>(word, {"float32", "float64", "bfloat16", "float16"}); }
 Kind kind_of(const std::string& word) { return named<Kind>(word, {"dot", "sqdist"}); }
-PhiName phi_of(const std::string& word) { return named<PhiName>(word, {"identity", "clamp", "laplace"}); }
+PhiName phi_of(const std::string& word) {
+  return named<PhiName>(word,
+                        {"identity", "clamp", "laplace", "student", "tophat", "epanechnikov", "linear", "cosine"});
+}
 Op op_of(const std::string& word) { return named<Op>(word, {"logsumexp", "softplus", "log1m_exp", "step"}); }
 Reduction reduction_of(const std::string& word) { return named<Reduction>(word, {"sum", "mean", "mean_counted"}); }
 Distances distances_of(const std::string& word) {

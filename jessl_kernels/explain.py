@@ -28,7 +28,7 @@ class Step:
                    for all embeddings, though some may require none
     workspace      bytes at most beyond inputs, outputs and a few vectors; 0 for a route that takes none
     matrix         bytes of one N×M matrix of scores, of which the matrix form keeps three or four
-    skipping       the effect of skip_below; "" if it is 0
+    skipping       the effect of skip_below, or of a φ with a support; "" if there is none
     declined       the other backends' reasons
     """
 
@@ -141,7 +141,7 @@ def _step(asked: Asked) -> Step:
         gemms=gemms,
         workspace=plan.workspace,
         matrix=score.N * score.M * score.dtype.itemsize,
-        skipping=plan.skipping if score.skip_below else "",
+        skipping=plan.skipping if score.skip_below or score.phi.compact else "",
         declined={name: why for name, why in refusals(problem, *ops).items() if name != who.backend and why},
     )
 

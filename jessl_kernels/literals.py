@@ -11,7 +11,8 @@ from typing import Literal, get_args
 BackendName = Literal["cpu", "triton", "chunked", "reference"]
 
 Kind = Literal["dot", "sqdist"]
-PhiName = Literal["identity", "laplace"]  # `jk.phi.clamp` has no name alone: it says where to clamp
+# `jk.phi.clamp` and `jk.phi.student` have no name alone: they have parameters.
+PhiName = Literal["identity", "laplace", "tophat", "epanechnikov", "linear", "cosine"]
 PsiName = Literal["softplus", "log1m_exp", "step"]
 SumName = Literal["logsumexp", PsiName]
 JoinName = Literal["none", "softplus", "difference", "sum", "softplus_spread", "softplus_count", "tilt_difference"]
@@ -28,10 +29,13 @@ SameId = Literal["mean", "sum", "ignore"]
 SameIdOfSigLIP = Literal["sum", "ignore"]  # a mean over positives has no place in a sum of terms
 Form = Literal["out", "in"]
 NoPositive = Literal["skip", "zero"]
-KernelName = Literal["gaussian", "laplace", "vmf"]
+KernelName = Literal["gaussian", "student", "laplace", "tophat", "epanechnikov", "linear", "cosine", "vmf"]
+JointKernelName = Literal["gaussian", "student", "vmf"]  # whose marginals are kernels of the same name
 ERKernel = Literal["vmf", "gaussian"]  # of the entropy and reconstruction bound
 Estimator = Literal["loo", "resubstitution", "plugin", "plugin_normalized"]
+OwnPoint = Literal["loo", "resubstitution"]  # whether a point counts in its own density
 BandwidthRule = Literal["scott", "silverman"]
+BandwidthWord = Literal[BandwidthRule, "likelihood"]
 Ties = Literal["worst", "mean", "best"]
 BoundName = Literal["info_nce", "nwj", "dv", "mine", "tuba", "interpolated", "js", "smile", "flo", "club"]
 CriticName = Literal["inner_product", "bilinear", "separable", "joint"]
@@ -56,9 +60,12 @@ SAME_ID_OF_SIGLIP: tuple[str, ...] = get_args(SameIdOfSigLIP)
 FORMS: tuple[str, ...] = get_args(Form)
 NO_POSITIVE: tuple[str, ...] = get_args(NoPositive)
 KERNELS: tuple[str, ...] = get_args(KernelName)
+JOINT_KERNELS: tuple[str, ...] = get_args(JointKernelName)
 ER_KERNELS: tuple[str, ...] = get_args(ERKernel)
 ESTIMATORS: tuple[str, ...] = get_args(Estimator)
+OWN_POINT: tuple[str, ...] = get_args(OwnPoint)
 RULES: tuple[str, ...] = get_args(BandwidthRule)
+BANDWIDTH_WORDS: tuple[str, ...] = get_args(BandwidthWord)
 TIES: tuple[str, ...] = get_args(Ties)
 BOUND_NAMES: tuple[str, ...] = get_args(BoundName)
 CRITIC_NAMES: tuple[str, ...] = get_args(CriticName)

@@ -14,7 +14,7 @@ namespace jessl {
 
 enum class Element { f32, f64, bf16, f16 };
 enum class Kind { dot, sqdist };
-enum class PhiName { identity, clamp, laplace };
+enum class PhiName { identity, clamp, laplace, student, tophat, epanechnikov, linear, cosine };
 // The term that is summed over pairs: e^s, for a log-sum-exp, or a ψ of s.
 enum class Op { logsumexp, softplus, log1m_exp, step };
 
@@ -38,7 +38,10 @@ enum class Distances {
 
 struct Phi {
   PhiName name = PhiName::identity;
-  double low = 0, high = 0;  // of a clamp
+  double low = 0, high = 0;  // of a clamp; of student, low is its power c
+
+  // φ is −inf for u ≤ −1 and at most 0 for u ≤ 0: pairs beyond a distance do not count.
+  bool compact() const { return name >= PhiName::tophat; }
 };
 
 // Rows [first, end) of a batch, which lie in one tensor with any row and column strides, in elements.
@@ -135,6 +138,10 @@ struct Problem {
   bool expands_squares() const { return kind == Kind::sqdist && distances != Distances::differences; }
   bool takes_differences() const { return kind == Kind::sqdist && distances != Distances::product; }
   bool wide() const { return x.element == Element::f64; }
+  // Pairs with −α‖x − y‖² ≤ −1 have the score −inf, and all others at most that of their biases.
+  bool compact() const { return phi.compact() && scale > 0; }
+  // Whether tiles may be skipped.
+  bool skips() const { return skip_below > 0 || compact(); }
 };
 
 }  // namespace jessl

@@ -27,6 +27,15 @@ T sqrt(T a) {
   return std::sqrt(a);
 }
 
+template <Scalar T>
+T log(T a) {
+  return std::log(a);
+}
+template <Scalar T>
+T log1p(T a) {
+  return std::log1p(a);
+}
+
 // log(1 + e^s) and its slope 1 / (1 + e^{−s}), neither of which overflows. NaN stays NaN.
 template <Scalar T>
 T softplus(T s) {

@@ -42,7 +42,7 @@ DTYPES = {
     torch.bfloat16: "bfloat16",
     torch.float16: "float16",
 }
-PHIS = ("identity", "clamp", "laplace")
+PHIS = ("identity", "clamp", "laplace", "student", "tophat", "epanechnikov", "linear", "cosine")
 OPS = ("logsumexp", "softplus", "log1m_exp", "step")
 MOST_KEPT, MOST_IDS, MOST_PIECES = 4, 8, 8  # csrc/pairwise/problem.h
 TILE = 192  # rows of the largest tile; csrc/cpu/tile/tile.h
@@ -184,6 +184,8 @@ def _skipping(score: Score, op: str) -> str:
     if op != "logsumexp":
         return "none: only sums of exponentials leave pairs out"
     moved = max(score.N, score.M) > TILE and not score.exclude.different
+    if score.phi.compact:
+        return "columns beyond the support, exactly" if moved else "tiles beyond the support, exactly"
     order = "points put in order" if moved else "points stay in their order"
     return (
         f"tiles of {score.skip_below:g} of their row together, or less, by bounds and by what they add up to; {order}"
@@ -216,7 +218,7 @@ class _Problem:
             symmetric,
             of.kind,
             of.phi.name,
-            of.phi.parameters or (0.0, 0.0),
+            (*of.phi.parameters, 0.0, 0.0)[:2],
             of.scale_number,
             self.vector(of.row_bias),
             self.vector(of.col_bias),

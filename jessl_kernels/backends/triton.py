@@ -45,6 +45,7 @@ NAME = "triton"
 DESCRIPTION = "Triton, fused tiles or kernels around the library's products, CUDA tensors"
 MISSING = "" if importlib.util.find_spec("triton") else "not installed (pip install triton)"
 
+PHIS = ("identity", "clamp", "laplace", "student", "tophat", "epanechnikov", "linear", "cosine")
 MOST_ROWS = 2**31 - 2**20  # the end of a tile, or of a range of columns, must fit 32 bits too
 MOST_OFFSETS = 64  # diagonals, and kept diagonals: the kernels unroll them
 
@@ -55,7 +56,7 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
         reasons.append(f"x is on {problem.device}")
     elif torch.cuda.is_available() and torch.version.hip is None and _capability(problem.device) < (8, 0):
         reasons.append("the GPU is older than Ampere (compute capability 8.0)")
-    if problem.phi.name not in ("identity", "clamp", "laplace"):
+    if problem.phi.name not in PHIS:
         reasons.append(f"φ {problem.phi.name!r} is not compiled into it")
     if op not in ("logsumexp", "softplus", "log1m_exp", "step", "nearest"):
         reasons.append(f"ψ {op!r} is not compiled into it")

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, embeddings, fail, flag, readable, same_shape, wide_scalar, widest
-from ..functional.density import Bandwidth, kde_entropy
+from ..functional.bandwidth import Bandwidth, Concentration
+from ..functional.density import kde_entropy
 from ..functional.kernels import vmf
 from ..functional.rows import rowwise_dot, unit
-from ..literals import ER_KERNELS, ESTIMATORS, RULES, ERKernel, Estimator
+from ..literals import BANDWIDTH_WORDS, ER_KERNELS, ESTIMATORS, ERKernel, Estimator
 
 
 class ERBound(NamedTuple):
@@ -33,7 +34,7 @@ def bound(
     z2: Tensor,
     *,
     kernel: ERKernel = "vmf",
-    concentration: float | Tensor | None = None,
+    concentration: Concentration | None = None,
     bandwidth: Bandwidth | None = None,
     q_concentration: float | Tensor | None = None,
     q_bandwidth: float | Tensor | None = None,
@@ -52,9 +53,9 @@ def bound(
 
     z1, z2           (N, D) float tensors, N ≥ 2; row i of both are two views of one item
     kernel           "vmf" or "gaussian": of the density of z2, and of q
-    concentration    κ > 0 of "vmf" for the entropy; float or 0-d tensor; tensors receive gradients
-    bandwidth        h > 0 of "gaussian" for the entropy, or (D,), "scott" or "silverman", as in `jk.kde_entropy`
-    q_concentration, q_bandwidth   the width of q; None for that of the entropy, unless it is a rule
+    concentration    κ > 0 of "vmf" for the entropy: float, 0-d tensor or "likelihood"; tensors receive gradients
+    bandwidth        h > 0 of "gaussian" for the entropy, or (D,), or the word of a rule, as in `jk.kde_entropy`
+    q_concentration, q_bandwidth   the width of q; None for that of the entropy, unless that is a word
     estimator        as in `jk.kde_entropy`
     symmetric        the mean of both directions, in which z1 has its entropy estimated too
 
@@ -77,7 +78,7 @@ def loss(
     z2: Tensor,
     *,
     kernel: ERKernel = "vmf",
-    concentration: float | Tensor | None = None,
+    concentration: Concentration | None = None,
     bandwidth: Bandwidth | None = None,
     q_concentration: float | Tensor | None = None,
     q_bandwidth: float | Tensor | None = None,
@@ -143,10 +144,10 @@ def _bound(
     width = _width(function, kernel, (concentration, "concentration"), (bandwidth, "bandwidth"))
     of_q = _width(function, kernel, (q_concentration, "q_concentration"), (q_bandwidth, "q_bandwidth"), needed=False)
     q_name = name if of_q is None else f"q_{name}"
-    if kernel == "gaussian" and isinstance(width, str):
-        choice(function, "bandwidth", width, RULES)
+    if isinstance(width, str):
+        choice(function, name, width, BANDWIDTH_WORDS if kernel == "gaussian" else ("likelihood",))
         if of_q is None:
-            fail(function, "q_bandwidth", None, f"must be given with bandwidth={width!r}, which is a rule")
+            fail(function, f"q_{name}", None, f"must be given with {name}={width!r}, which is found in the sample")
     elif kernel == "gaussian":
         each_dimension(function, name, width, z2)
     else:

@@ -5,19 +5,19 @@ log p̂(q_i) = log Σ_j w_j K_h(q_i − z_j),     a row log-sum-exp whose column
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from .._checks import accumulation_dtype, choice, embeddings, fail, readable, wide_scalar, widest, wrong_type
+from .._checks import accumulation_dtype, choice, embeddings, fail, readable, widest
 from ..autocast import without_autocast
-from ..literals import ESTIMATORS, KERNELS, RULES, BandwidthRule, Estimator, KernelName, Reduction
+from ..literals import ESTIMATORS, OWN_POINT, Estimator, KernelName, OwnPoint
 from ..pairwise import pairwise_logsumexp
-from ..pairwise.arguments import as_scored
-from .kernels import Kernel, gaussian, laplace, vmf
-from .rows import log_of, unit
-
-SMALLEST = 1e-154  # the smallest bandwidth h for which 1/h² is a finite double
-Bandwidth = float | Tensor | BandwidthRule
+from .bandwidth import Bandwidth, Concentration, settled, settled_width
+from .kernels import widths
+from .log_density import log_density, log_weights_of
+from .rows import log_of
 
 
 def kde_log_density(
@@ -25,8 +25,9 @@ def kde_log_density(
     data: Tensor,
     *,
     bandwidth: Bandwidth | None = None,
-    concentration: float | Tensor | None = None,
+    concentration: Concentration | None = None,
     kernel: KernelName = "gaussian",
+    df: float | None = None,
     weights: Tensor | None = None,
 ) -> Tensor:
     """Log density of a kernel-density estimate at given points (Parzen, 1962), in nats and O(N·D) memory.
@@ -35,16 +36,25 @@ def kde_log_density(
 
     query          (N, D) float tensor, where to evaluate
     data           (M, D) like query, the sample z
-    bandwidth      h > 0, in the units of the data: float, 0-d tensor or (D,), one per dimension; tensors receive
-                   gradients; "scott" or "silverman": h_d = factor · σ_d, a constant for autograd
-    concentration  κ ≥ 0 of kernel="vmf", in place of the bandwidth; float or 0-d tensor; tensors receive gradients
-    kernel         "gaussian"  K ∝ exp(−‖x‖²/2h²)
-                   "laplace"   K ∝ exp(−‖x‖/h)
-                   "vmf"       K ∝ exp(κ⟨q, z⟩) on the unit sphere, D ≥ 2; query and data are normalised first
+    bandwidth      h > 0, in the units of the data: a float, a 0-d tensor, or (D,), one per dimension; or a covariance (D, D),
+                   by whose Cholesky factor points are whitened; tensors receive gradients. Constants for autograd:
+                   "scott", "silverman"  h_d = factor · σ_d (scikit-learn's rules of these names have no σ: h is the factor)
+                   "likelihood"          that of `bandwidth_by_likelihood`
+    concentration  κ ≥ 0 of kernel="vmf", in place of the bandwidth; float, 0-d tensor or "likelihood"; tensors receive gradients
+    kernel         "gaussian"      K ∝ exp(−r²/2),  r = ‖x‖/h
+                   "student"       K ∝ (1 + r²/ν)^{−(ν+D)/2}, ν = df degrees of freedom; 1 is the Cauchy kernel
+                   "laplace"       K ∝ exp(−r), which scikit-learn calls exponential
+                   "tophat"        K ∝ 1 for r < 1
+                   "epanechnikov"  K ∝ 1 − r² for r < 1
+                   "linear"        K ∝ 1 − r for r < 1
+                   "cosine"        K ∝ cos(πr/2) for r < 1
+                   "vmf"           K ∝ exp(κ⟨q, z⟩) on the unit sphere, D ≥ 2; query and data are normalised first
+    df             ν > 0 of kernel="student", a float
     weights        (M,) ≥ 0, divided by their sum; None for equal weights
 
     Every kernel integrates to 1, on R^D or on the sphere (densities by surface area). Squared distances are exact however
-    small the bandwidth.
+    small the bandwidth. A query that no point reaches has the log density −inf, and gradients of 0. On a CPU groups of points
+    beyond the support of the last four kernels of R^D are passed over.
 
     Returns (N,) in fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
 
@@ -54,17 +64,18 @@ def kde_log_density(
     function = "kde_log_density"
     embeddings(function, "query", query)
     embeddings(function, "data", data, like=("query", query))
-    log_weights = _log_weights(function, weights, data)
-    kernel_of = _kernel(function, kernel, data, bandwidth, concentration, log_weights)
-    return _log_density(kernel_of, query, data, log_weights).to(accumulation_dtype(query.dtype))
+    log_weights = log_weights_of(function, weights, data)
+    kernel_of = settled(function, kernel, data, bandwidth, concentration, log_weights, df)
+    return log_density(kernel_of, query, data, log_weights).to(accumulation_dtype(query.dtype))
 
 
 def kde_entropy(
     z: Tensor,
     *,
     bandwidth: Bandwidth | None = None,
-    concentration: float | Tensor | None = None,
+    concentration: Concentration | None = None,
     kernel: KernelName = "gaussian",
+    df: float | None = None,
     estimator: Estimator = "loo",
     weights: Tensor | None = None,
 ) -> Tensor:
@@ -76,7 +87,7 @@ def kde_entropy(
         "plugin_normalized"  the same with weights p̂(z_i) / Σ_j p̂(z_j), as published code for arXiv 2307.10907 does
 
     z              (N, D) float tensor, N ≥ 2
-    bandwidth, concentration, kernel   as in `kde_log_density`
+    bandwidth, concentration, kernel, df   as in `kde_log_density`
     estimator      one of the four above
     weights        (N,) ≥ 0, divided by their sum, for "loo" and "resubstitution": −Σ_i w_i log p̂(z_i), with
                    p̂_{−i} = Σ_{j≠i} w_j K / (1 − w_i)
@@ -97,150 +108,76 @@ def kde_entropy(
     embeddings(function, "z", z)
     if len(z) < 2:
         fail(function, "z", f"of shape {tuple(z.shape)}", "must have at least 2 rows")
-    log_weights = _log_weights(function, weights, z)
+    log_weights = log_weights_of(function, weights, z)
     if weights is not None and estimator.startswith("plugin"):
         fail(function, "weights", "given", f'must be None with estimator="{estimator}"')
     if weights is not None and estimator == "loo" and readable(weights) and int((weights > 0).sum()) < 2:
         fail(function, "weights", "positive at 1 point", "must be at 2 or more with estimator='loo'")
-    kernel_of = _kernel(function, kernel, z, bandwidth, concentration, log_weights)
+    kernel_of = settled(function, kernel, z, bandwidth, concentration, log_weights, df)
     dtype = accumulation_dtype(z.dtype)
     if weights is None and not estimator.startswith("plugin"):
-        return -_log_density(kernel_of, z, None, None, leave_one_out=estimator == "loo", reduction="mean").to(dtype)
+        return -log_density(kernel_of, z, None, leave_one_out=estimator == "loo", reduction="mean").to(dtype)
     if estimator == "plugin" and widest(z.device) != torch.float64:
         fail(function, "estimator", "'plugin'", f"must be another on {z.device}, which has no fp64")
     points = z.double() if estimator == "plugin" else z  # densities beyond fp32 would give gradients of 0 · inf
-    log_density = _log_density(kernel_of, points, None, log_weights, leave_one_out=estimator == "loo")
+    of_points = log_density(kernel_of, points, None, log_weights, leave_one_out=estimator == "loo")
     if estimator == "plugin":
-        return -(log_density.exp() * log_density).sum()
+        return -_times_its_exponential(of_points).sum()
     if estimator == "plugin_normalized":
-        return -(log_density.softmax(dim=0) * log_density).sum().to(dtype)
+        return -(of_points.softmax(dim=0) * of_points).sum().to(dtype)
     assert log_weights is not None
     # A point of weight 0 does not count, even if its density is 0.
     share = log_weights.exp()
-    return -torch.where(share == 0, 0.0, share * log_density).sum().to(dtype)
+    return -torch.where(share == 0, 0.0, share * torch.where(share == 0, 0.0, of_points)).sum().to(dtype)
 
 
-def _log_density(
-    kernel: Kernel,
-    query: Tensor,
-    data: Tensor | None,
-    log_weights: Tensor | None,
-    *,
-    leave_one_out: bool = False,
-    reduction: Reduction = "none",
-) -> Tensor:
-    """log p̂ at each query, or their mean, in fp64, because numbers of equal size are subtracted; data None: the queries."""
-    if data is not None:
-        (query,), (data,) = as_scored((query,), (data,), "sqdist")
-    query, data = kernel.place(query), None if data is None else kernel.place(data)
-    count = len(query if data is None else data)
-    # The exponents of −‖x − y‖² and of κ would lose their digits in half precision.
-    with without_autocast(query.device):
-        row = pairwise_logsumexp(
-            query,
-            data,
-            kind=kernel.kind,
-            phi=kernel.phi,
-            scale=kernel.scale,
-            col_bias=log_weights,
-            exclude="diagonal" if leave_one_out else None,
-            reduction=reduction,
-        )
-    if log_weights is None:
-        return row.to(widest(row.device)) - (
-            log_of(count - leave_one_out, kernel.log_normaliser) + kernel.log_normaliser
-        )
-    left_out = torch.log1p(-log_weights.exp()) if leave_one_out else 0.0
-    return row.to(widest(row.device)) - (left_out + kernel.log_normaliser)
+def _times_its_exponential(log_density: Tensor) -> Tensor:
+    """p log p of each log p. Its slope (1 + log p) p may exceed fp64: then it is a large number, so that times a gradient of 0 it
+    is 0 and not NaN. At p = 0 value and slope are 0."""
+    at = log_density.detach()
+    p = at.exp()
+    value = torch.where(p == 0, 0.0, p * at)
+    slope = torch.where(p == 0, 0.0, (1 + at) * p).clamp(-_LARGEST, _LARGEST)
+    change = torch.where(p == 0, 0.0, log_density - at)
+    return value + slope * change
 
 
-def _kernel(
-    function: str,
-    name: str,
-    data: Tensor,
-    bandwidth: Bandwidth | None,
-    concentration: float | Tensor | None,
-    log_weights: Tensor | None,
-) -> Kernel:
-    """The kernel with its width settled; bandwidth and concentration checked."""
-    choice(function, "kernel", name, KERNELS)
-    if name == "vmf":
-        if bandwidth is not None:
-            fail(function, "bandwidth", "given", 'must be None with kernel="vmf", whose width is its concentration')
-        if concentration is None:
-            fail(function, "concentration", None, 'must be given with kernel="vmf" (κ >= 0)')
-        if data.shape[1] < 2:
-            fail(function, "kernel", "'vmf'", f"must be another for D = {data.shape[1]}: a sphere needs 2 dimensions")
-        return vmf(wide_scalar(function, "concentration", concentration, ("z", data), at_least=0), data.shape[1], unit)
-    if concentration is not None:
-        fail(function, "concentration", "given", f'must be None with kernel="{name}", whose width is its bandwidth')
-    h = _bandwidth(function, bandwidth, data, log_weights)
-    return (gaussian if name == "gaussian" else laplace)(h, data)
+_LARGEST = 1e300
 
 
-def _bandwidth(function: str, bandwidth: Bandwidth | None, data: Tensor, log_weights: Tensor | None) -> Tensor:
-    """The bandwidth as a positive 0-d or (D,) tensor of the accumulation dtype."""
-    must = "must be > 0 and finite (the kernel's width, in the units of the data)"
-    if bandwidth is None:
-        fail(function, "bandwidth", None, must + ", (D,) of those, 'scott' or 'silverman'")
-    if isinstance(bandwidth, str):
-        choice(function, "bandwidth", bandwidth, RULES)
-        h = bandwidth_by_rule(bandwidth, data, log_weights)
-        if readable(data):
-            # A constant is found in the data: its computed deviation is seldom 0, because its mean is rounded.
-            counted = data.detach() if log_weights is None else data.detach()[log_weights.detach() > -torch.inf]
-            constant = (h == 0).logical_or(counted.amin(dim=0) == counted.amax(dim=0)).nonzero().flatten().tolist()
-            if constant:
-                must_vary = f"must be a number: dimension {constant[0]} of the data does not vary"
-                fail(function, "bandwidth", repr(bandwidth), must_vary)
-        return h
-    if isinstance(bandwidth, Tensor) and bandwidth.dim() == 1 and len(bandwidth) > 1:
-        if not bandwidth.dtype.is_floating_point:
-            wrong_type(function, "bandwidth", bandwidth, "must hold floats")
-        if bandwidth.shape != data.shape[1:]:
-            fail(function, "bandwidth", f"of shape {tuple(bandwidth.shape)}", f"must be a number or ({data.shape[1]},)")
-        if bandwidth.device != data.device:
-            fail(function, "bandwidth", f"on {bandwidth.device}", f"must be on {data.device} like the data")
-        widths = bandwidth.to(accumulation_dtype(data.dtype))
-        fine = (widths > 0) & widths.isfinite() & widths.square().reciprocal().isfinite()
-        if readable(widths) and not bool(fine.all()):
-            fail(function, "bandwidth", f"{float(bandwidth[~fine][0])} somewhere", must)
-        return widths
-    h = wide_scalar(function, "bandwidth", bandwidth, ("the data", data), above=0)
-    if readable(h) and not float(h.detach()) > SMALLEST:
-        fail(function, "bandwidth", float(h), "must be so large that 1 over its square is finite")
-    return h
+def renyi2_entropy(z: Tensor, *, bandwidth: Bandwidth | None = None, estimator: OwnPoint = "loo") -> Tensor:
+    """Rényi's entropy of order 2, −log ∫ p̂², of a sample by Gaussian kernels, in nats and O(N·D) memory.
 
+        −log mean_{i,j} K_{√2 h}(z_i − z_j),    −log of the information potential (Principe, 2010, eq. 2.13)
 
-def bandwidth_by_rule(rule: str, data: Tensor, log_weights: Tensor | None = None) -> Tensor:
-    """Scott's or Silverman's rule, h_d = factor · σ_d, (D,), a constant for autograd.
+    z          (N, D) float tensor, N ≥ 2
+    bandwidth  h, as in `kde_log_density`; two Gaussian kernels of width h integrate to one of width √2 h
+    estimator  "loo": the mean over i ≠ j, whose exponential is unbiased for the smoothed density; "resubstitution": over all
+               pairs, exactly −log ∫ p̂², from D ≈ 16 on the constant log N − log K_{√2 h}(0)
 
-        "scott"      factor = n^{−1/(D+4)}              "silverman"  factor = (n (D + 2) / 4)^{−1/(D+4)}
+    The entropy that it estimates is never above Shannon's. It is one sum over all pairs, with no logarithm of a density inside,
+    so a point that no other reaches costs nothing. `uniformity` is minus it, up to a constant.
 
-    σ_d is the sample deviation (divided by n − 1). With weights n is 1 / Σ w², and σ_d is weighted, as in scipy.
+    Returns a 0-d tensor in fp32 (fp64 for fp64). Raises ValueError or TypeError naming the argument at fault.
+
+    >>> jk.renyi2_entropy(torch.tensor([[0.0], [1.0]]), bandwidth=1.0)     # ½ log 4π + ¼
+    tensor(1.5155)
     """
-    z = data.detach().to(accumulation_dtype(data.dtype))
-    D = z.shape[1]
-    w = z.new_full((len(z),), 1.0 / len(z)) if log_weights is None else log_weights.detach().exp().to(z.dtype)
-    squares = w.square().sum()
-    deviation = (z - w @ z).square_()
-    sigma = (w @ deviation / (1 - squares)).sqrt()
-    n = 1 / squares
-    return sigma * (n if rule == "scott" else n * (D + 2) / 4).pow(-1.0 / (D + 4))
-
-
-def _log_weights(function: str, weights: Tensor | None, data: Tensor) -> Tensor | None:
-    """log w_j of weights divided by their sum, in fp64, because 1 − w_i cancels if one point has nearly all the weight."""
-    if weights is None:
-        return None
-    if not isinstance(weights, Tensor) or not weights.dtype.is_floating_point:
-        wrong_type(function, "weights", weights, "must be a float tensor or None")
-    if weights.shape != data.shape[:1]:
-        fail(function, "weights", f"of shape {tuple(weights.shape)}", f"must be ({len(data)},), one per point")
-    if weights.device != data.device:
-        fail(function, "weights", f"on {weights.device}", f"must be on {data.device} like the data")
-    if readable(weights) and not (bool((weights >= 0).all()) and 0 < float(weights.detach().sum()) < torch.inf):
-        fail(function, "weights", "negative somewhere, or without a positive finite sum", "must be >= 0 and not all 0")
-    w = weights.to(widest(weights.device))
-    w = w / w.sum()
-    return torch.where(w > 0, w, 1.0).log().masked_fill(w == 0, -torch.inf)  # log 0 without its infinite derivative
+    function = "renyi2_entropy"
+    choice(function, "estimator", estimator, OWN_POINT)
+    embeddings(function, "z", z)
+    if len(z) < 2:
+        fail(function, "z", f"of shape {tuple(z.shape)}", "must have at least 2 rows")
+    scale, log_volume, place, _ = widths(settled_width(function, "gaussian", z, bandwidth, None, None), z)
+    leave_one_out = estimator == "loo"
+    with without_autocast(z.device):
+        total = pairwise_logsumexp(
+            place(z),
+            kind="sqdist",
+            scale=0.25 * scale,
+            exclude="diagonal" if leave_one_out else None,
+            reduction="logsumexp",
+        )
+    log_normaliser = log_volume + 0.5 * z.shape[1] * math.log(4 * math.pi)
+    log_pairs = log_of(len(z) * (len(z) - leave_one_out), log_normaliser)
+    return (log_pairs + log_normaliser - total).to(accumulation_dtype(z.dtype))

@@ -61,7 +61,7 @@ def retrieval_metrics(
     else:
         ids = _ids(function, ids, x, y)
     x, y = prepare(x, y, normalize=False)
-    to_y, to_x = _Queries(x, y, ids), _Queries(y, x, None if ids is None else (ids[1], ids[0]))
+    to_y, to_x = Queries(x, y, ids), Queries(y, x, None if ids is None else (ids[1], ids[0]))
     metrics = {}
     for name, queries in (("x_to_y", to_y), ("y_to_x", to_x)):
         rank = queries.rank(queries.best, ties)
@@ -75,19 +75,24 @@ def retrieval_metrics(
     return metrics | {"mean_positive": to_y.mean(to_y.best), "hardest_negative": hardest.mean()}
 
 
-class _Queries:
+class Queries:
     """The rows of one side, each looking for its partners on the other.
+
+    ids       of both sides: rows of equal ids are partners
+    partner   without ids: (N,) the key that is the partner of each row; None: row i of both are partners
 
     partners  the pairs that are no negatives
     best      (N,) the score of the best partner; 0 without one
     has       (N,) whether there is one
     """
 
-    def __init__(self, x: Tensor, keys: Tensor, ids: IdPair | None):
+    def __init__(self, x: Tensor, keys: Tensor, ids: IdPair | None = None, partner: Tensor | None = None):
         self.x, self.keys, self.ids = x, keys, ids
         self.partners = DIAGONAL if ids is None else Exclude(same=ids)
+        if partner is not None:
+            self.partners = Exclude(same=(partner, torch.arange(len(keys), device=keys.device)))
         if ids is None:
-            self.best = rowwise_dot(x, keys)
+            self.best = rowwise_dot(x, keys if partner is None else keys[partner])
             self.has = torch.ones_like(self.best, dtype=torch.bool)
         else:
             best, place = pairwise_topk(x, keys, k=1, exclude=Exclude(different=ids))

@@ -6,37 +6,30 @@ Row i of both files is a pair. The critic is trained on most of the pairs, and t
 from __future__ import annotations
 
 import argparse
-import io
-import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
+from ..arrays import table
+from ..command import Parser, as_json, run, targets
+from ..figures import picture
+from ..files import array
 from ..literals import BOUND_NAMES, CRITIC_NAMES
 from .estimate import estimate
-from .files import arrays, target, write
 from .neighbours import ksg
 from .result import Estimate
-from .samples import standardised, table
+from .samples import columns_of
 
-PICTURES = (".png", ".pdf", ".svg")
 DEFAULTS: dict[str, Any] = {**(estimate.__kwdefaults__ or {}), **(ksg.__kwdefaults__ or {})}
 # Options that ksg does not take. The parser's default is None for them and for --k, so that a given one is known.
 OF_BOUNDS = ("critic", "batch_size", "held_out", "learning_rate", "max_steps", "patience", "seed", "device")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, without the usage."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m jessl_kernels.mi", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
@@ -79,49 +72,25 @@ def _parser() -> _Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0; 1 if the training came apart or the result could not be written; 2, before any work, for an argument that cannot be; 130
-    after Ctrl-C."""
-    try:
-        return _main(_parser(), arguments)
-    except KeyboardInterrupt:
-        return 130
+    """The exit code of `command.run`."""
+    return run(_parser(), arguments, _work)
 
 
-def _main(parser: _Parser, arguments: Sequence[str] | None) -> int:
-    chosen = parser.parse_args(arguments)
-    try:
-        _fitting(chosen)
-        targets = _targets(chosen)
-        x, y = arrays(chosen.x, chosen.y)
-        if chosen.bound == "ksg":
-            found, result = _neighbours(x, y, DEFAULTS["k"] if chosen.k is None else chosen.k)
-        else:
-            found = _estimate(x, y, chosen)
-            result = found.to_dict()
-    except (ValueError, TypeError, ImportError) as wrong:
-        parser.error(str(wrong))
-    except RuntimeError as diverged:
-        print(f"{parser.prog}: {diverged}", file=sys.stderr)
-        return 1
-    contents, status = {}, 0
-    if "out" in targets:
-        contents[targets["out"]] = (json.dumps(result, indent=1, allow_nan=False) + "\n").encode()
-    if "plot" in targets and isinstance(found, Estimate):
-        contents[targets["plot"]] = _picture(found, Path(chosen.plot).suffix[1:])
-    try:
-        write(contents)
-    except OSError as error:
-        print(f"{parser.prog}: the result is not written: {error.strerror or error}", file=sys.stderr)
-        status = 1
-    # After the files: nobody may be left to read it.
-    try:
-        print(found, flush=True)
-    except OSError as error:
-        print(f"{parser.prog}: the result is not printed: {error.strerror or error}", file=sys.stderr)
-        # Python would flush stdout again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return status
+def _work(chosen: argparse.Namespace) -> tuple[object, dict[Path, bytes]]:
+    _fitting(chosen)
+    places = targets(chosen, [chosen.x, chosen.y])
+    x, y = _arrays(chosen.x, chosen.y)
+    if chosen.bound == "ksg":
+        found, result = _neighbours(x, y, DEFAULTS["k"] if chosen.k is None else chosen.k)
+    else:
+        found = _estimate(x, y, chosen)
+        result = found.to_dict()
+    contents = {}
+    if "out" in places:
+        contents[places["out"]] = as_json(result)
+    if "plot" in places and isinstance(found, Estimate):
+        contents[places["plot"]] = picture(found.plot(), Path(chosen.plot).suffix)
+    return found, contents
 
 
 def _fitting(chosen: argparse.Namespace) -> None:
@@ -138,21 +107,13 @@ def _fitting(chosen: argparse.Namespace) -> None:
         raise ValueError("--plot is given with --bound ksg, which has no training to show")
 
 
-def _targets(chosen: argparse.Namespace) -> dict[str, Path]:
-    """Where results go, checked before the training."""
-    taken = [file.rpartition(":")[0] if ".npz:" in file else file for file in (chosen.x, chosen.y) if file]
-    found = {}
-    for name in ("out", "plot"):
-        path = getattr(chosen, name)
-        if path is not None:
-            found[name] = target(f"--{name}", path, taken)
-            taken.append(path)
-    if "plot" in found:
-        from . import plot  # noqa: F401  # names matplotlib where it is missing
-
-        if Path(chosen.plot).suffix not in PICTURES:
-            raise ValueError(f"--plot is {chosen.plot}, must end in one of {', '.join(PICTURES)}")
-    return found
+def _arrays(x: str, y: str | None) -> tuple[Any, Any]:
+    """The arrays of two files; with y None, x is an .npz of arrays x and y."""
+    if y is not None:
+        return array("x", x), array("y", y)
+    if not x.endswith(".npz"):
+        raise ValueError(f"y is missing: it may be left out only if x is an .npz file of arrays x and y, and x is {x}")
+    return array("x", f"{x}:x"), array("y", f"{x}:y")
 
 
 def _estimate(x: Any, y: Any, chosen: argparse.Namespace) -> Estimate:
@@ -161,7 +122,8 @@ def _estimate(x: Any, y: Any, chosen: argparse.Namespace) -> Estimate:
 
 
 def _neighbours(x: Any, y: Any, k: int) -> tuple[str, dict[str, Any]]:
-    x, y = (standardised("ksg", name, table("ksg", name, z)) for name, z in (("x", x), ("y", y)))
+    tables = [(name, table("ksg", name, z)) for name, z in (("x", x), ("y", y))]
+    x, y = (columns_of("ksg", name, z).standardised(z) for name, z in tables)
     value = float(ksg(x, y, k=k))
     _, pairs, copies = torch.cat([x, y], dim=1).unique(dim=0, return_inverse=True, return_counts=True)
     tied = float((copies[pairs] > k).double().mean())
@@ -169,12 +131,6 @@ def _neighbours(x: Any, y: Any, k: int) -> tuple[str, dict[str, Any]]:
     result = {"bound": "ksg", "value": value, "note": note, "k": k, "pairs": len(x)}
     found = f"ksg, an estimate by {k} neighbours: {value:.3f} nats, of {len(x)} pairs"
     return found + (f"\n  {note}" if note else ""), result
-
-
-def _picture(found: Estimate, format: str) -> bytes:
-    buffer = io.BytesIO()
-    found.plot().savefig(buffer, format=format, dpi=130)
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import choice, fail, flag, integer, number, positive, same_rows, wrong_type
+from .._checks import choice, fail, flag, integer, number, positive, same_rows
+from ..arrays import device_of, table
 from ..literals import BOUND_NAMES, BoundName, CriticName
+from ..progress import bar
 from .networks import RATE, RATES, beside, critic_for
 from .objectives import Objective, Options
-from .progress import bar
 from .result import Estimate
-from .samples import cast, split, standardised, table
+from .samples import cast, columns_of, split
 from .training import train
 
 if TYPE_CHECKING:
@@ -97,16 +98,23 @@ def estimate(
         flag(function, "progress", progress)
     if dtype not in DTYPES:
         fail(function, "dtype", dtype, "must be torch.float32 or torch.float64")
-    device = _device(x.device if device is None else device)
+    device = x.device if device is None else device_of(function, device)
 
     generator = torch.Generator().manual_seed(seed)
     rows = split(function, len(x), batch_size, held_out, generator).to(device)
     x, y = x.to(device), y.to(device)
+    columns = None
     if standardize:
-        x, y = (standardised(function, name, z, rows.training) for name, z in (("x", x), ("y", y)))
+        columns = columns_of(function, "x", x[rows.training]), columns_of(function, "y", y[rows.training])
+        x, y = columns[0].standardised(x), columns[1].standardised(y)
     x, y = cast(function, "x", x, dtype), cast(function, "y", y, dtype)
     # It trains under the caller's no_grad and inference_mode too. Parts of x and y are copies, and so no inference tensors.
-    with torch.inference_mode(False), torch.enable_grad(), _seeded(seed, device), bar(progress, max_steps) as report:
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        _seeded(seed, device),
+        bar(function, progress, max_steps, "training") as show,
+    ):
         name, made = critic_for(function, bound, critic, x.shape[1], y.shape[1])
         rate = RATES.get(name, RATE) if learning_rate is None else learning_rate
         networks = beside(bound, x.shape[1], y.shape[1])
@@ -123,7 +131,7 @@ def estimate(
             max_steps=max_steps,
             patience=patience,
             generator=generator,
-            report=report,
+            report=lambda point: show(point.step, f"{point.stopping:.3f} nats"),
         )
         found = trained.objective.value(x[rows.held_out], y[rows.held_out], batch_size)
     if not math.isfinite(found.value):
@@ -148,6 +156,7 @@ def estimate(
         history=trained.history,
         seconds=time.perf_counter() - begun,
         objective=trained.objective,
+        columns=columns,
     )
 
 
@@ -155,17 +164,6 @@ def _at_least(argument: str, value: Any, least: int) -> int:
     if integer("estimate", argument, value) < least:
         fail("estimate", argument, value, f"must be at least {least}")
     return int(value)
-
-
-def _device(device: Any) -> torch.device:
-    if not isinstance(device, (str, torch.device)):
-        wrong_type("estimate", "device", device, "must be a torch.device or its name")
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found).cpu()
-    except Exception:  # of many kinds, by what is wrong with the device
-        fail("estimate", "device", repr(str(device)), "must be a device that torch finds here, such as 'cpu' or 'cuda'")
-    return found
 
 
 @contextmanager

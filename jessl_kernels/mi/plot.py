@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-try:
-    from matplotlib.figure import Figure  # by itself: pyplot would open windows and keep figures
-except ImportError:
-    raise ImportError("plot: needs matplotlib: pip install matplotlib") from None
+from ..figures import new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .result import Estimate
 
 
 def figure_of(estimate: Estimate) -> Figure:
     """Nats over steps."""
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = new_figure(7, 4.2)
     axes = figure.subplots()
     steps = [point.step for point in estimate.history]
     training, stopping = ([getattr(point, name) for point in estimate.history] for name in ("training", "stopping"))

@@ -7,13 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
+from .._checks import fail, same_rows
+from ..arrays import table
 from ..literals import BoundKind
-from .objectives import Objective
+from ..plain import plain
+from .objectives import Bound, Objective
+from .samples import Columns, cast
 from .student import quantile
 from .training import Point
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from numpy import ndarray
 
 INSIDE = 0.95  # of the interval
 NEAR = 0.8  # of the cap: InfoNCE of 128 pairs at its best critic reads 87 % of log 128 for 6 nats, and 1.8 nats low
@@ -38,6 +45,7 @@ class Estimate:
     history        the bound on training pairs and on the stopping split, as the training went on
     seconds        of training and evaluation
     objective      the trained critic, for standardised columns, with what it learnt beside it
+    columns        means and deviations by which the columns of x and of y were standardised; None if they were not
     """
 
     value: float
@@ -58,6 +66,7 @@ class Estimate:
     history: tuple[Point, ...]
     seconds: float = field(compare=False)
     objective: Objective = field(compare=False)
+    columns: tuple[Columns, Columns] | None = field(compare=False)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -77,12 +86,36 @@ class Estimate:
             return f"near its cap of {self.cap:.3f} nats, which limits the value: a larger batch size raises the cap"
         return self.note
 
+    def on(self, x: Tensor | ndarray, y: Tensor | ndarray) -> Bound:
+        """The bound of other pairs by the same critic, in nats: of a later sample, or of pairs from elsewhere.
+
+        x, y  (N, D_x) and (N, D_y) like those that it was trained on; N at least the batch size, whose blocks give the value
+
+        Raises ValueError or TypeError naming the argument at fault.
+
+        >>> found = jk.mi.estimate(x, x + noise)
+        >>> found.on(x, x[torch.randperm(len(x))]).value             # about 0 or below: no longer pairs
+        """
+        parameter = next(self.objective.parameters())
+        tables = [table("on", name, z) for name, z in (("x", x), ("y", y))]
+        same_rows("on", *tables)
+        if len(tables[0]) < self.batch_size:
+            fail("on", "x", f"of {len(tables[0])} rows", f"must have at least {self.batch_size}, the batch size")
+        if self.columns is not None:
+            for name, z, seen in zip("xy", tables, self.columns, strict=True):
+                if z.shape[1] != len(seen.mean):
+                    must = f"must have {len(seen.mean)} columns, as in the training"
+                    fail("on", name, f"of shape {tuple(z.shape)}", must)
+            tables = [seen.standardised(z) for z, seen in zip(tables, self.columns, strict=True)]
+        ready = (
+            cast("on", name, z.to(parameter.device), parameter.dtype) for name, z in zip("xy", tables, strict=True)
+        )
+        return self.objective.value(*ready, self.batch_size)
+
     def to_dict(self) -> dict[str, Any]:
         """Numbers, words and lists, as JSON takes them: null for a number that is not finite. Without the trained networks."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("history", "objective")}
-        plain["interval"] = list(self.interval)
-        plain["history"] = [{name: _finite(value) for name, value in vars(point).items()} for point in self.history]
-        return {name: _finite(value) for name, value in plain.items()}
+        told = {name: value for name, value in vars(self).items() if name not in ("history", "objective", "columns")}
+        return plain({**told, "interval": self.interval, "history": [vars(point) for point in self.history]})
 
     def plot(self, path: str | Path | None = None) -> Figure:
         """The training's curves, the value with its interval, and the cap, as a matplotlib figure.
@@ -110,7 +143,3 @@ class Estimate:
         return "\n".join(lines)
 
     __repr__ = __str__
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,15 +1,13 @@
-"""Pairs (x_i, y_i) for the estimator: arrays as checked tensors, three splits of the rows, standardised columns."""
+"""Pairs (x_i, y_i) for the estimator: three splits of the rows, standardised columns, in the dtype of the training."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._checks import FLOATS, embeddings, fail, widest, wrong_type
+from .._checks import fail, widest
 
 STOPPING_BLOCKS = 32  # at most: they are evaluated again and again, and cost a third of the training
 
@@ -24,35 +22,6 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         return Split(self.training.to(device), self.stopping.to(device), self.held_out.to(device))
-
-
-def table(function: str, argument: str, value: Any) -> Tensor:
-    """A float array or tensor (N, D), or (N,) as one column, as a finite tensor (N, D) without a graph."""
-    numpy = sys.modules.get("numpy")  # whoever has an array has imported it
-    if numpy is not None and isinstance(value, numpy.ndarray):
-        if isinstance(value, numpy.ma.MaskedArray):
-            must = "must not be masked: fill what is missing (x.filled), or leave such rows out of x and y"
-            raise TypeError(f"{function}: {argument} is a masked array of shape {value.shape}, {must}")
-        if value.dtype.kind != "f":
-            must = "must be float32, float64 or float16: cast it if its numbers are quantities and no labels"
-            raise TypeError(
-                f"{function}: {argument} is an array of shape {value.shape} and dtype {value.dtype}, {must}"
-            )
-        # A copy in the machine's own byte order, and no wider than fp64.
-        value = torch.tensor(value.astype(f"f{min(value.dtype.itemsize, 8)}"))
-    if not isinstance(value, Tensor):
-        wrong_type(function, argument, value, "must be a float tensor or a NumPy array, one row a sample")
-    if value.dtype not in FLOATS:
-        must = "must be float64, float32, bfloat16 or float16: cast it if its numbers are quantities and no labels"
-        wrong_type(function, argument, value, must)
-    value = embeddings(function, argument, value.detach(), dims=(1, 2))
-    value = value[:, None] if value.dim() == 1 else value
-    wrong = ~value.isfinite()
-    if bool(wrong.any()):
-        row, column = wrong.nonzero()[0].tolist()
-        must = "must have neither NaN nor infinities: leave such rows out"
-        fail(function, argument, f"{float(value[row, column])} at row {row}, column {column}", must)
-    return value
 
 
 def split(function: str, N: int, size: int, held_out: float, generator: torch.Generator) -> Split:
@@ -78,26 +47,32 @@ def split(function: str, N: int, size: int, held_out: float, generator: torch.Ge
     return Split(training, stopping, held)
 
 
-def standardised(function: str, argument: str, z: Tensor, training: Tensor | None = None) -> Tensor:
-    """Each column less its mean, by its standard deviation, both of the training rows: an invertible map, so that the information
-    is the same. In fp64 if the device has it.
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Means and standard deviations of columns, (D,) each, in fp64 if the device has it."""
 
-    training  rows by index; None: all of them
-    """
+    mean: Tensor
+    deviation: Tensor
+
+    def standardised(self, z: Tensor) -> Tensor:
+        """Each column less its mean, by its standard deviation: an invertible map, so that the information is the same."""
+        return (z.to(self.mean.device, self.mean.dtype) - self.mean) / self.deviation
+
+
+def columns_of(function: str, argument: str, z: Tensor) -> Columns:
+    """Those of rows that vary in every column."""
     z = z.to(widest(z.device))
-    seen = z if training is None else z[training]
-    spread, mean = torch.std_mean(seen, dim=0)
-    constant = seen.amin(dim=0) == seen.amax(dim=0)
+    deviation, mean = torch.std_mean(z, dim=0)
+    constant = z.amin(dim=0) == z.amax(dim=0)
     if bool(constant.any()):
         column = int(constant.nonzero()[0])
         must = "must vary: leave that column out, since it has no information"
-        where = "" if training is None else f" of the {len(seen)} training rows"
-        fail(function, argument, f"constant in column {column}{where}", must)
-    for wrong, size in ((~spread.isfinite(), "large"), (spread == 0, "small")):
+        fail(function, argument, f"constant in column {column} of the {len(z)} rows", must)
+    for wrong, size in ((~deviation.isfinite(), "large"), (deviation == 0, "small")):
         if bool(wrong.any()):
             must = "must have a standard deviation that a float64 can hold: multiply that column by a number"
             fail(function, argument, f"too {size} in column {int(wrong.nonzero()[0])}", must)
-    return (z - mean) / spread
+    return Columns(mean, deviation)
 
 
 def cast(function: str, argument: str, z: Tensor, dtype: torch.dtype) -> Tensor:

@@ -15,16 +15,17 @@ from torch import Tensor, nn
 
 from .. import functional as F
 from .._checks import choice, fail, flag, number, positive
+from ..functional.bandwidth import degrees_of_freedom
 from ..functional.rows import check_options
 from ..literals import (
+    BANDWIDTH_WORDS,
     ESTIMATORS,
     FORMS,
     KERNELS,
     NO_POSITIVE,
-    RULES,
     SAME_ID,
     SAME_ID_OF_SIGLIP,
-    BandwidthRule,
+    BandwidthWord,
     Estimator,
     Form,
     KernelName,
@@ -250,21 +251,22 @@ class SigLIP(_Loss):
 class KDEEntropy(_Loss):
     """`kde_entropy` with a held, possibly learnable width, which is one number; all points have equal weight.
 
-    bandwidth      a number, or "scott" or "silverman" (then nothing is held); None with kernel="vmf"
+    bandwidth      a number, or "scott", "silverman" or "likelihood" (then nothing is held); None with kernel="vmf"
     concentration  a number > 0 for kernel="vmf"
     learnable      learn log_bandwidth or log_concentration
-    kernel, estimator   as in `kde_entropy`
+    kernel, df, estimator   as in `kde_entropy`
 
     Raises ValueError or TypeError naming the argument at fault.
     """
 
     def __init__(
         self,
-        bandwidth: float | BandwidthRule | None = None,
+        bandwidth: float | BandwidthWord | None = None,
         *,
         concentration: float | None = None,
         learnable: bool = False,
         kernel: KernelName = "gaussian",
+        df: float | None = None,
         estimator: Estimator = "loo",
     ):
         super().__init__()
@@ -286,12 +288,14 @@ class KDEEntropy(_Loss):
             fail(function, self.width_name, None, f"must be a number > 0 with kernel={kernel!r}")
         self.rule = None
         if isinstance(width, str) and kernel != "vmf":
-            self.rule = choice(function, "bandwidth", width, RULES)
+            self.rule = choice(function, "bandwidth", width, BANDWIDTH_WORDS)
             if flag(function, "learnable", learnable):
                 fail(function, "learnable", True, f"must be False with bandwidth={width!r}, which is a rule")
         else:
             _hold_log(self, self.width_name, width, learnable)
         self.options: dict[str, Any] = {"kernel": kernel, "estimator": estimator}
+        if df is not None or kernel == "student":
+            self.options["df"] = degrees_of_freedom(function, kernel, df)
 
     @property
     def width(self) -> Tensor | str:

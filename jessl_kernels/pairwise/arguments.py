@@ -90,6 +90,8 @@ def phi_of(function: str, phi: Any, kind: str) -> Phi:
     if isinstance(phi, str):
         if phi == "clamp":
             fail(function, "phi", "'clamp'", "must be jk.phi.clamp(low, high), which says where to clamp")
+        if phi == "student":
+            fail(function, "phi", "'student'", "must be jk.phi.student(power), which says how fast its tails fall")
         phi = PHIS[choice(function, "phi", phi, PHI_NAMES)]
     if phi is None:
         return IDENTITY

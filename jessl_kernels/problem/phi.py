@@ -9,13 +9,14 @@ not know its name decline, so it works at once on the backends written in torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .._checks import fail, number
+from .._checks import fail, number, positive
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Phi:
     slope       slope(u, *parameters) → φ'(u), finite everywhere
     kinds       the score kinds it is defined for
     parameters  floats handed to value and slope
-    lipschitz   |φ'| is bounded, so that an error in u stays an error of that size in φ(u)
+    lipschitz   |φ'| is at most 1, so that an error in u stays an error of that size in φ(u)
+    compact     φ is −inf for u ≤ −1 and at most 0 for u ≤ 0: e^φ has a support, beyond which a pair does not count
     """
 
     name: str
@@ -36,6 +38,7 @@ class Phi:
     kinds: tuple[str, ...] = ("dot", "sqdist")
     parameters: tuple[float, ...] = ()
     lipschitz: bool = True
+    compact: bool = False
 
     def __call__(self, u: Tensor) -> Tensor:
         return self.value(u, *self.parameters)
@@ -48,7 +51,7 @@ def _laplace_slope(u: Tensor) -> Tensor:
     # d/du −√(−u) = 1 / (2√(−u)) grows without bound as two points meet. The distance has no derivative there; 0 is a
     # subgradient, and torch.cdist gives it for coinciding points too.
     root = (-u).sqrt_()
-    return torch.where(root > 0, 0.5 / root, torch.zeros_like(root))
+    return torch.where(root == 0, 0.0, 0.5 / root)
 
 
 IDENTITY = Phi("identity", value=lambda u: u, slope=torch.ones_like)
@@ -68,7 +71,58 @@ def _clamp_slope(u: Tensor, low: float, high: float) -> Tensor:
 
 CLAMP = Phi("clamp", value=lambda u, low, high: u.clamp_(low, high), slope=_clamp_slope)
 
-PHIS = {phi.name: phi for phi in (IDENTITY, CLAMP, LAPLACE)}
+# −c log(1 − u/c), which tends to u as c grows. Its slope is 1 at u = 0 and falls from there.
+STUDENT = Phi(
+    "student",
+    value=lambda u, power: torch.log1p(u / -power) * -power,
+    slope=lambda u, power: power / (power - u),
+    kinds=("sqdist",),
+)
+
+
+def _compact(name: str, value: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]) -> Phi:
+    """A φ with these values and slopes for u > −1; NaN stays NaN."""
+    return Phi(
+        name,
+        value=lambda u: torch.where(u <= -1, -torch.inf, value(u)),
+        slope=lambda u: torch.where(u <= -1, 0.0, slope(u)),
+        kinds=("sqdist",),
+        lipschitz=False,
+        compact=True,
+    )
+
+
+def _distance(u: Tensor) -> Tensor:
+    return (-u).clamp_min(0.0).sqrt()  # rounding may leave u a little above 0
+
+
+def _rest(u: Tensor, r: Tensor) -> Tensor:
+    """1 − r for r = √(−u), without the subtraction of numbers that are nearly equal at the edge of the support."""
+    return (1 + u) / (1 + r)
+
+
+def _linear_slope(u: Tensor) -> Tensor:
+    r = _distance(u)
+    # The distance has no derivative where two points meet; 0 is a subgradient, as for laplace.
+    return torch.where(r == 0, 0.0, (1 + r) / (2 * r * (1 + u)))
+
+
+def _cosine_value(u: Tensor) -> Tensor:
+    return torch.sin(0.5 * math.pi * _rest(u, _distance(u))).log()
+
+
+def _cosine_slope(u: Tensor) -> Tensor:
+    r = _distance(u)
+    return math.pi**2 / 8 * torch.sinc(0.5 * r) / torch.sin(0.5 * math.pi * _rest(u, r))
+
+
+# With r = √(−u), the distance of two points in units of the support's radius, e^φ is 1, 1 − r², 1 − r and cos(πr/2).
+TOPHAT = _compact("tophat", value=lambda u: 0.0 * u, slope=lambda u: 0.0 * u)
+EPANECHNIKOV = _compact("epanechnikov", value=torch.log1p, slope=lambda u: 1 / (1 + u))
+LINEAR = _compact("linear", value=lambda u: torch.log1p(u) - torch.log1p(_distance(u)), slope=_linear_slope)
+COSINE = _compact("cosine", value=_cosine_value, slope=_cosine_slope)
+
+PHIS = {phi.name: phi for phi in (IDENTITY, CLAMP, LAPLACE, STUDENT, TOPHAT, EPANECHNIKOV, LINEAR, COSINE)}
 
 
 def clamp(low: float, high: float) -> Phi:
@@ -83,10 +137,23 @@ def clamp(low: float, high: float) -> Phi:
     low, high = number("clamp", "low", low), number("clamp", "high", high)
     if not low < high:
         fail("clamp", "high", high, f"must be above low, which is {low}")
-    return Phi(CLAMP.name, CLAMP.value, CLAMP.slope, parameters=(low, high))
+    return replace(CLAMP, parameters=(low, high))
+
+
+def student(power: float) -> Phi:
+    """φ(u) = −c log(1 − u/c) for u = −scale·‖x − y‖²: e^φ is the kernel (1 + scale·‖x − y‖²/c)^−c of a Student's t density.
+
+    power  c, a float > 0. With c = 1 and scale = 1 it is the Cauchy kernel 1/(1 + ‖x − y‖²) of t-SNE; a density in D
+           dimensions with ν degrees of freedom and width h has c = (ν + D)/2 and scale = c/(ν h²) (`kde_log_density`)
+
+    Raises ValueError if c is not above 0, TypeError if it is no number.
+
+    >>> jk.pairwise_logsumexp(torch.zeros(1, 2), torch.ones(1, 2), kind="sqdist", phi=jk.phi.student(1.0))  # −log 3
+    tensor([-1.0986])
+    """
+    return replace(STUDENT, parameters=(positive("student", "power", power),))
 
 
 def build(name: str, parameters: list[float]) -> Phi:
     """The φ that an operator schema spells as a name and a list of floats."""
-    known = PHIS[name]
-    return Phi(name, known.value, known.slope, known.kinds, tuple(parameters), known.lipschitz)
+    return replace(PHIS[name], parameters=tuple(parameters))

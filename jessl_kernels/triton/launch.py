@@ -327,7 +327,7 @@ def pull(
 
 
 def phi_of(phi: Phi) -> dict[str, Any]:
-    low, high = phi.parameters or (0.0, 0.0)
+    low, high = (*phi.parameters, 0.0, 0.0)[:2]  # of student, LOW is its power
     return {"PHI": phi.name, "LOW": low, "HIGH": high}
 
 

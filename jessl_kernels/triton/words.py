@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-PHIS = ("identity", "clamp", "laplace")
+PHIS = ("identity", "clamp", "laplace", "student", "tophat", "epanechnikov", "linear", "cosine")
 PSIS = ("softplus", "log1m_exp", "step")
 JOINS = ("none", "softplus", "difference", "sum", "softplus_spread", "softplus_count", "tilt_difference")
 WITH_SPREAD = ("softplus_spread",)
@@ -20,6 +20,8 @@ CONSTANT = ("none", "difference", "sum")  # joins whose slope by N is 1, whateve
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LOG_2 = tl.constexpr(0.6931471805599453)
+HALF_PI = tl.constexpr(1.5707963267948966)
+HALF_PI_SQUARED = tl.constexpr(2.4674011002723395)
 # log(1 + e) / e on [0, 1] with the least relative error, from the highest power down.
 LOG_RATIO = tl.constexpr(
     (
@@ -78,12 +80,58 @@ def one_minus_exp(s):
 
 
 @triton.jit
+def log1p(x):
+    """log(1 + x), x > −1, with all digits even if x is tiny: the part of x that 1 + x rounds away is added."""
+    y = 1.0 + x
+    return tl.where(x < float("inf"), tl.log(y) + (x - (y - 1.0)) / y, x)
+
+
+@triton.jit
+def sine_ratio(t):
+    """sin(π√t/2)/√t for 0 ≤ t ≤ 1, by its Taylor series: (π/2) Π (1 − (π/2)² t / ((2k)(2k + 1)) (…))."""
+    ratio = tl.zeros_like(t) + 1.0
+    for k in tl.static_range(12):
+        ratio = 1.0 - t * (HALF_PI_SQUARED / ((24 - 2 * k) * (25 - 2 * k))) * ratio
+    return HALF_PI * ratio
+
+
+@triton.jit
+def radius(u):
+    """√(−u); rounding may leave u a little above 0."""
+    return tl.sqrt(tl.where(u > 0, tl.zeros_like(u), -u))
+
+
+@triton.jit
+def cosine(u):
+    """cos(πr/2), r = √(−u), as the sine of the rest 1 − r = (1 + u)/(1 + r), which does not cancel near r = 1."""
+    rest = (1.0 + u) / (1.0 + radius(u))
+    return rest * sine_ratio(rest * rest)
+
+
+@triton.jit
+def inside(u, value, beyond: tl.constexpr):
+    """value for u > −1, `beyond` for u ≤ −1; a NaN stays one."""
+    return tl.where(u > -1.0, value, tl.where(u != u, u, tl.full([], beyond, u.dtype)))
+
+
+@triton.jit
 def phi_of(u, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
     if PHI == "clamp":
         low, high = tl.full([], LOW, u.dtype), tl.full([], HIGH, u.dtype)
         u = tl.where(u < low, low, tl.where(u > high, high, u))  # a NaN stays one
     if PHI == "laplace":
         u = -tl.sqrt(-u)
+    if PHI == "student":  # −c log(1 − u/c)
+        power = tl.full([], LOW, u.dtype)
+        u = -power * log1p(-u / power)
+    if PHI == "tophat":
+        u = inside(u, tl.zeros_like(u), float("-inf"))
+    if PHI == "epanechnikov":  # log(1 − r²)
+        u = inside(u, log1p(u), float("-inf"))
+    if PHI == "linear":  # log(1 − r)
+        u = inside(u, log1p(u) - log1p(radius(u)), float("-inf"))
+    if PHI == "cosine":
+        u = inside(u, tl.log(cosine(u)), float("-inf"))
     return u
 
 
@@ -93,9 +141,21 @@ def phi_slope(u, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr):
     if PHI == "clamp":
         low, high = tl.full([], LOW, u.dtype), tl.full([], HIGH, u.dtype)
         slope = tl.where(u != u, u, tl.where((u >= low) & (u <= high), 1.0, 0.0).to(u.dtype))
-    else:  # laplace: φ(u) = −√(−u); 0 is a subgradient where two points meet
+    elif PHI == "laplace":  # φ(u) = −√(−u); 0 is a subgradient where two points meet
         root = tl.sqrt(-u)
-        slope = tl.where(root > 0, 0.5 / root, tl.zeros_like(root))
+        slope = tl.where(root == 0, tl.zeros_like(root), 0.5 / root)
+    elif PHI == "student":
+        power = tl.full([], LOW, u.dtype)
+        slope = power / (power - u)
+    elif PHI == "tophat":
+        slope = inside(u, tl.zeros_like(u), 0.0)
+    elif PHI == "epanechnikov":
+        slope = inside(u, 1.0 / (1.0 + u), 0.0)
+    elif PHI == "linear":  # 0 is a subgradient here too
+        r = radius(u)
+        slope = inside(u, tl.where(r == 0, tl.zeros_like(u), (1.0 + r) / (2.0 * r * (1.0 + u))), 0.0)
+    else:  # cosine
+        slope = inside(u, 0.5 * HALF_PI * sine_ratio(-u) / cosine(u), 0.0)
     return slope
 
 

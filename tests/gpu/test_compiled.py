@@ -110,6 +110,13 @@ DISTANCES = (
         for D in (2, 16)
     }
     | {
+        f"{of.name}-{str(dtype)[6:]}": (
+            problems.both_sided,
+            lambda dtype=dtype, of=of: problems.problem(dtype, 16, kind="sqdist", of=of),
+        )
+        for of, dtype in itertools.product((phi.student(2.5), phi.EPANECHNIKOV, phi.LINEAR, phi.COSINE), WIDE)
+    }
+    | {
         f"everything-{str(dtype)[6:]}": (
             lambda s: problems.both_sided(s, biases=True),
             lambda dtype=dtype: problems.problem(

@@ -48,6 +48,14 @@ def join_kernel(N, P, spread, n, value, slopes, JOIN: tl.constexpr, TILTS: tl.co
     tl.store(slopes + (TILTS + 1) * COUNT + i, of_spread)
 
 
+@triton.jit
+def phi_kernel(u, value, slope, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr, COUNT: tl.constexpr):
+    i = tl.arange(0, COUNT)
+    at = tl.load(u + i)
+    tl.store(value + i, words.phi_of(at, PHI, LOW, HIGH))
+    tl.store(slope + i, words.phi_slope(at, PHI, LOW, HIGH))
+
+
 def test_the_names_are_those_of_python():
     assert set(words.JOINS) == set(JOINS) and set(words.PSIS) == set(PSIS) and set(words.PHIS) == set(PHIS)
     assert set(words.WITH_SPREAD) == {join.name for join in JOINS.values() if join.spread}
@@ -76,6 +84,27 @@ def test_a_psi_is_that_of_python(psi, tilt, dtype):
     for ours, truth in ((value, PSIS[psi].value(wide)), (slope, PSIS[psi].slope(wide))):
         assert float(ours[0]) == 0
         torch.testing.assert_close(ours[1:].double(), truth, rtol=BAR[dtype], atol=1e-30)
+
+
+@pytest.mark.kernels
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("dtype", BAR)
+@pytest.mark.parametrize("name", [name for name in PHIS if name != "identity"])
+def test_a_phi_is_that_of_python(name, dtype):
+    parameters = {"clamp": (-2.0, 1.5), "student": (2.5,)}.get(name, ())
+    u = torch.linspace(-3, 0, COUNT, dtype=torch.float64)
+    u[:200] = -(torch.linspace(-16, 0, 200, dtype=torch.float64).exp())  # dense near 0
+    u = u.to(dtype)
+    u[:4] = torch.tensor([-1.0, -1 - 1e-6, -torch.inf, torch.nan])
+    value, slope = torch.empty_like(u), torch.empty_like(u)
+    low, high = (*parameters, 0.0, 0.0)[:2]
+    phi_kernel[(1,)](u, value, slope, PHI=name, LOW=low, HIGH=high, COUNT=COUNT)
+    known, wide = PHIS[name], u.double()
+    for ours, truth in (
+        (value, known.value(wide.clone(), *parameters)),
+        (slope, known.slope(wide.clone(), *parameters)),
+    ):
+        torch.testing.assert_close(ours.double(), truth, rtol=4 * BAR[dtype], atol=4 * BAR[dtype], equal_nan=True)
 
 
 @pytest.mark.kernels

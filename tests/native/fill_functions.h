@@ -32,7 +32,8 @@ void distances(const typename V::Real* a, std::int64_t a_k, std::int64_t a_r, Ro
 
 template <class V>
 Functions<typename V::Real> filled() {
-  return {each_exp<V>, each<V, softplus<V>>, each<V, logistic<V>>, multiply<V>, distances<V>};
+  return {each_exp<V>,  each<V, softplus<V>>, each<V, logistic<V>>, multiply<V>,
+          distances<V>, each<V, log<V>>,      each<V, log1p<V>>};
 }
 
 }  // namespace

@@ -18,6 +18,8 @@ struct Functions {
                   std::int64_t columns, std::int64_t K, bool accumulate);
   void (*squared_distance)(const Real* a, std::int64_t a_k, std::int64_t a_r, Rows<Real> b, Rows<Real> c,
                            std::int64_t rows, std::int64_t columns, std::int64_t K);
+  void (*log)(const Real* x, std::int64_t n, Real* out);
+  void (*log1p)(const Real* x, std::int64_t n, Real* out);
 };
 
 template <class Real>

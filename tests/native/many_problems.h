@@ -74,6 +74,23 @@ inline std::vector<Shape> skipping_shapes() {
   return all;
 }
 
+// φ of Student's t and φ with a support, in few points and in enough of them for columns to be gathered.
+inline std::vector<Shape> kernel_shapes() {
+  std::vector<Shape> all = {{40, 33, 3}, {97, 97, 5, true}, {600, 600, 2, true}, {500, 450, 3}, {300, 700, 17}};
+  std::vector<Shape> each;
+  for (const PhiName phi : {PhiName::student, PhiName::epanechnikov, PhiName::linear, PhiName::cosine})
+    for (Shape s : all) {
+      s.kind = Kind::sqdist;
+      s.phi = phi;
+      s.sharpness = s.N > 200 ? 2 : 0.4;
+      s.element = Element(each.size() % 4);
+      s.exclusion = main_diagonal | (s.D == 3 ? side_diagonals : 0u) | (s.D == 17 ? same_ids | without_ids : 0u);
+      s.row_bias = s.col_bias = !s.symmetric && s.D == 3;
+      each.push_back(s);
+    }
+  return each;
+}
+
 template <class Real>
 bool near(const Given<Real>& given, Real ours, const Sized& truth) {
   if (!std::isfinite(truth.value)) return double(ours) == truth.value;

@@ -27,7 +27,7 @@ void put(Bytes& data, std::int64_t at, T value) {
 std::string words(const Shape& s) {
   std::ostringstream line;
   const char* elements[] = {"f32", "f64", "bf16", "f16"};
-  const char* phis[] = {"", ", clamp", ", laplace"};
+  const char* phis[] = {"", ", clamp", ", laplace", ", student", ", tophat", ", epanechnikov", ", linear", ", cosine"};
   const char* distances[] = {"differences", "product", "product if far"};
   line << s.N << "×" << s.M << " D=" << s.D << " " << elements[int(s.element)] << (s.symmetric ? ", symmetric" : "")
        << (s.kind == Kind::dot ? ", dot" : ", ") << (s.kind == Kind::dot ? "" : distances[int(s.distances)])
@@ -128,6 +128,7 @@ template <class Real>
 void Given<Real>::choose_phi() {
   Phi& phi = problem.phi;
   phi.name = shape_.phi;
+  if (phi.name == PhiName::student) phi.low = 2.5;
   if (phi.name != PhiName::clamp) return;
   std::vector<double> u = u_;
   std::sort(u.begin(), u.end());
@@ -174,8 +175,21 @@ void Given<Real>::compute_scores() {
       slope = u == 0 ? 0 : 0.5 / std::sqrt(-u);
       errors = u == 0 ? 0 : roundings[k] * slope;
       slope_errors = u == 0 ? 0 : roundings[k] / -u;
+    } else if (problem.phi.name != PhiName::identity) {
+      const double power = problem.phi.low, away = std::sqrt(-u), angle = 1.5707963267948966 * away;
+      switch (problem.phi.name) {
+        case PhiName::student: s = -power * std::log1p(-u / power), slope = power / (power - u); break;
+        case PhiName::tophat: s = 0, slope = 0; break;
+        case PhiName::epanechnikov: s = std::log1p(u), slope = 1 / (1 + u); break;
+        case PhiName::linear: s = std::log1p(-away), slope = u == 0 ? 0 : 1 / (2 * away * (1 - away)); break;
+        default: s = std::log(std::cos(angle)), slope = 0.7853981633974483 * std::tan(angle) / away;
+      }
+      if (problem.phi.compact() && u <= -1) s = -inf, slope = 0;
+      errors = roundings[k] * slope;
+      slope_errors = slope == 0 ? 0 : roundings[k] / (problem.phi.compact() ? 1 + u : 1 - u);
+      if (problem.phi.name == PhiName::linear && slope != 0) slope_errors += roundings[k] / -u;
     }
-    const bool pair = !excluded(k / M, k % M) && r != -inf && c != -inf;
+    const bool pair = !excluded(k / M, k % M) && r != -inf && c != -inf && s != -inf;
     s_.push_back(pair ? s + r + c : -inf);
     slope_.push_back(slope);
     errors_.push_back(1 + (pair ? errors + std::abs(r) + std::abs(c) + std::abs(s) : 0));

@@ -192,6 +192,8 @@ FACT(values_and_gradients_in_one_call_are_those_of_plain_loops_at_every_level) {
   judge_all(shapes(3, 60, true), judge_both_at_once);
 }
 
+FACT(values_of_kernels_with_a_support_are_those_of_plain_loops) { judge_all(kernel_shapes(), judge_values); }
+FACT(gradients_of_kernels_with_a_support_are_those_of_plain_loops) { judge_all(kernel_shapes(), judge_gradients); }
 FACT(values_of_large_problems_have_the_same_bits_on_1_2_and_5_threads) { judge_all(large_shapes(), judge_values); }
 FACT(gradients_of_large_problems_have_the_same_bits_on_1_2_and_5_threads) {
   judge_all(large_shapes(), judge_gradients);

@@ -122,6 +122,45 @@ FACT(exp_of_a_double_is_within_1_ulp_or_1_3_without_fma) {
   }
 }
 
+// In ulps of the result, or of 1 near the zero of log, where the result is the difference of x and 1.
+template <class Real, class Wide, class Function, class Truth>
+void judge_log(const char* what, const std::vector<Real>& x, Function&& function, Truth&& truth, double allowed) {
+  std::vector<Real> out(x.size());
+  for (const Level level : levels()) {
+    Worst<Real> worst;
+    function(functions<Real>(level), x.data(), std::int64_t(x.size()), out.data());
+    for (std::size_t i = 0; i < x.size(); ++i) worst.take(x[i], out[i], truth(Wide(x[i])));
+    report(what, level, worst.ulps, worst.at);
+    check(worst.ulps <= allowed, name_of(level), ": ", worst.ulps, " ulp at ", worst.at);
+  }
+}
+
+FACT(log_and_log1p_are_exact_to_a_few_ulps) {
+  std::vector<float> x, above;
+  for (const float e : uniform<float>(3, 1 << 16, -80, 80)) x.push_back(std::exp(e));
+  for (const float e : uniform<float>(4, 1 << 15, -20, 20)) above.push_back(std::exp(e));
+  for (const float e : uniform<float>(5, 1 << 15, -20, -1e-6)) above.push_back(std::expm1(e));
+  const auto log = [](auto&& f, const auto* from, std::int64_t n, auto* to) { f.log(from, n, to); };
+  const auto log1p = [](auto&& f, const auto* from, std::int64_t n, auto* to) { f.log1p(from, n, to); };
+  judge_log<float, double>("log", x, log, [](double a) { return std::log(a); }, 4);
+  judge_log<float, double>("log1p", above, log1p, [](double a) { return std::log1p(a); }, 6);
+  if (!has_wider_than_double) return;
+  std::vector<double> wide(x.begin(), x.end()), wide_above(above.begin(), above.end());
+  judge_log<double, long double>("log in double", wide, log, [](long double a) { return std::log(a); }, 4);
+  judge_log<double, long double>("log1p in double", wide_above, log1p, [](long double a) { return std::log1p(a); }, 6);
+}
+
+FACT(log_of_infinity_and_of_no_number) {
+  const std::vector<float> x = {inf, nan, 1, 0.5f, inf, nan, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1};
+  std::vector<float> out(x.size());
+  for (const Level level : levels()) {
+    functions<float>(level).log(x.data(), x.size(), out.data());
+    check(out[0] == inf && std::isnan(out[1]) && out[2] == 0, name_of(level), ": log of inf, nan, 1");
+    functions<float>(level).log1p(x.data(), x.size(), out.data());
+    check(out[0] == inf && std::isnan(out[1]), name_of(level), ": log1p of inf, nan");
+  }
+}
+
 // 2^−125.5 and 2^126.5: the power is rounded to a whole number before it is judged.
 template <class Real>
 void judge_range(const std::vector<Real>& x, Real power, Real least, Real most) {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.integrate import quad
 from torch import Tensor
 
 from .precision import random_last_bit, unit
-from .reductions import distances, excluded, logsumexp, squared_distances
+from .reductions import distances, excluded, log_compact, logsumexp, squared_distances
 
 Width = float | Tensor
 
@@ -20,11 +21,14 @@ def log_kernel(
     kernel: str = "gaussian",
     bandwidth: Width | None = None,
     concentration: Width | None = None,
+    df: float | None = None,
 ) -> Tensor:
     """log K(query_i, data_j), (N, M). Each kernel integrates to 1: on R^D, or on the unit sphere for vmf.
 
     gaussian   exp(−½ Σ_d ((q_d − z_d)/h_d)²) / Π_d h_d √(2π)
     laplace    exp(−‖(q − z)/h‖) / (area(S^{D−1}) Γ(D) Π_d h_d)
+    student    (1 + r²/ν)^{−(ν+D)/2} Γ((ν+D)/2) / (Γ(ν/2) (νπ)^{D/2} Π_d h_d),  r = ‖(q − z)/h‖
+    compact    1, 1 − r², 1 − r or cos(πr/2) for r < 1, over its integral by quadrature, area(S^{D−1}) ∫ f(r) r^{D−1} dr
     vmf        exp(κ⟨q, z⟩) / (area(S^{D−1}) ₀F₁(; D/2; κ²/4)), of the directions of q and z
     """
     D = query.shape[1]
@@ -37,8 +41,24 @@ def log_kernel(
     (query, data), h = ((query / h, data / h), 1.0) if h.dim() else ((query, data), h)
     if kernel == "gaussian":
         return -0.5 * squared_distances(query, data) / h**2 - log_volume - 0.5 * D * math.log(2 * math.pi)
-    assert kernel == "laplace"
+    if kernel == "student":
+        square = squared_distances(query, data) / h**2
+        log_integral = 0.5 * D * math.log(df * math.pi) + math.lgamma(0.5 * df) - math.lgamma(0.5 * (df + D))
+        return -0.5 * (df + D) * torch.log1p(square / df) - log_volume - log_integral
+    if kernel != "laplace":
+        return log_compact(kernel, squared_distances(query, data) / h**2) - log_volume - log_compact_integral(kernel, D)
     return -random_last_bit(distances(query, data)) / h - log_volume - log_sphere_area(D) - math.lgamma(D)
+
+
+def log_compact_integral(kernel: str, D: int) -> float:
+    """log ∫ of a compact kernel of width 1 over R^D."""
+    f = {
+        "tophat": lambda r: 1.0,
+        "epanechnikov": lambda r: 1 - r * r,
+        "linear": lambda r: 1 - r,
+        "cosine": lambda r: math.cos(0.5 * math.pi * r),
+    }[kernel]
+    return log_sphere_area(D) + math.log(quad(lambda r: f(r) * r ** (D - 1), 0, 1, epsabs=0, epsrel=1e-13)[0])
 
 
 def log_sphere_area(D: int) -> float:

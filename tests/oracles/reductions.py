@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .precision import inner_products, random_last_bit
 
-Phi = None | str | tuple[str, float, float]
+Phi = None | str | tuple[str, float, float] | tuple[str, float]
 Ids = tuple[Tensor, Tensor] | None
 
 
@@ -29,7 +29,7 @@ def score(
     row_bias: Tensor | None = None,
     col_bias: Tensor | None = None,
 ) -> Tensor:
-    """The (N, M) matrix s. phi is None, "laplace" (−√−u) or ("clamp", low, high)."""
+    """The (N, M) matrix s. phi is None, "laplace" (−√−u), ("clamp", low, high), ("student", power) or a compact one."""
     y = x if y is None else y
     s = apply_phi(scale * (inner_products(x, y) if kind == "dot" else -squared_distances(x, y)), phi)
     if row_bias is not None:
@@ -54,9 +54,28 @@ def apply_phi(u: Tensor, phi: Phi) -> Tensor:
     if phi == "laplace":
         apart = u != 0
         return torch.where(apart, -torch.where(apart, -u, 1.0).sqrt(), 0.0)  # its gradient at u = 0 is 0, not NaN
+    if isinstance(phi, str):
+        return log_compact(phi, -u)
+    if phi[0] == "student":
+        return -phi[1] * torch.log1p(-u / phi[1])
     name, low, high = phi
     assert name == "clamp"
     return u.clamp(low, high)
+
+
+def log_compact(name: str, square: Tensor) -> Tensor:
+    """log of 1, 1 − r², 1 − r or cos(πr/2) for r² < 1, −inf beyond; its gradient by r is 0 at r = 0 and beyond."""
+    inside = square < 1
+    square = torch.where(inside, square, 0.0)
+    apart = square > 0
+    r = torch.where(apart, torch.where(apart, square, 1.0).sqrt(), 0.0)
+    value = {
+        "tophat": lambda: 0 * square,
+        "epanechnikov": lambda: torch.log1p(-square),
+        "linear": lambda: torch.log1p(-r),
+        "cosine": lambda: torch.sin(0.5 * torch.pi * (1 - square) / (1 + r)).log(),
+    }[name]()
+    return torch.where(inside, value, -torch.inf)
 
 
 def excluded(

@@ -1,4 +1,4 @@
-"""The six short examples, run as they stand, with fewer steps where that is enough: each is short, and shows what it says."""
+"""The seven short examples, run as they stand, with fewer steps where that is enough: each is short, and shows what it says."""
 
 import importlib.util
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SHORT = ("simclr", "clip", "moco", "sup_con", "entropy", "mutual_information")
+SHORT = ("simclr", "clip", "moco", "sup_con", "entropy", "mutual_information", "evaluate")
 
 
 def run(name: str, **options):
@@ -61,3 +61,10 @@ def test_the_closed_form_is_inside_the_interval_of_the_bound_and_near_it(capsys)
     assert exact - 0.3 < low < exact < high + 0.1 and found.value < found.cap
     assert abs(neighbours - exact) < 0.2
     assert f"closed form {exact:.2f}; InfoNCE {found.value:.2f}" in capsys.readouterr().out
+
+
+def test_training_makes_digits_more_even_and_their_neighbours_right(capsys, tmp_path):
+    before, after = run("evaluate", steps=100, figure=str(tmp_path / "a.png"))
+    assert after["uniformity"].value < before["uniformity"].value - 0.3
+    assert after["nn_accuracy"].value > before["nn_accuracy"].value + 0.04
+    assert str(after) in capsys.readouterr().out and (tmp_path / "a.png").exists()

@@ -14,7 +14,7 @@ TABLES = {
     "JOIN_NAMES": join.JOINS,
     "PSI_NAMES": psi.PSIS,
     "SUM_NAMES": {"logsumexp", *psi.PSIS},
-    "PHI_NAMES": {*phi.PHIS} - {"clamp"},  # whose name alone does not say where
+    "PHI_NAMES": {*phi.PHIS} - {"clamp", "student"},  # whose names alone do not say all
     "FORMS": supervised.JOIN_OF,
     "SAME_ID": {*ids.JOINS, "ignore"},
 }

@@ -32,6 +32,9 @@ def run(rows, dimensions):
         "both": lambda: jk.pairwise_logsumexp(x, torch.randn_like(x).requires_grad_(), dim="both", reduction="mean"),
         "both, bf16": lambda: jk.pairwise_logsumexp(x, torch.randn_like(x).requires_grad_(), dim="both", reduction="mean"),
         "rows": lambda: jk.pairwise_logsumexp(x, scale=0.1).sum(),
+        "attend": lambda: jk.attend(
+            x, torch.randn_like(x).requires_grad_(), torch.randn_like(x).requires_grad_(), scale=0.1
+        ).sum(),
         "sup_con": lambda: jk.sup_con(x, torch.arange(rows) // 2),
         "few classes": lambda: jk.sup_con(x, torch.arange(rows) % 10),
         "swav": lambda: jk.er.swav([x, x.detach().roll(1, 0).requires_grad_()], prototypes()),
@@ -39,6 +42,8 @@ def run(rows, dimensions):
         "ksg": lambda: ksg(x, torch.randn_like(x)),
         "ksg, type 2": lambda: ksg(x, torch.randn_like(x), type=2),
         "knn_entropy": lambda: jk.knn_entropy(x),
+        "entropy_of": lambda: torch.tensor(jk.entropy_of(x, bandwidth=0.9).value),
+        "evaluate": lambda: torch.tensor(jk.evaluate(x, z2=x.detach().roll(1, 0), queries=512)["info_nce"].value),
     }[problem]()
     if loss.requires_grad:
         loss.backward()
@@ -91,11 +96,28 @@ def test_reductions_need_16_vectors_and_the_workspace_beyond_inputs_and_gradient
     assert growth(problem, rows, backend) < formula(rows, D, tensors)
 
 
+@pytest.mark.parametrize("rows", [N, pytest.param(4 * N, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("backend", ["cpu", "chunked"])
+def test_attend_needs_the_workspace_beyond_inputs_result_and_gradients(backend, rows):
+    # Three inputs, the result, its upstream gradient spread out, three gradients, and one that is being added.
+    assert growth("attend", rows, backend) < formula(rows, D, 9)
+
+
 @pytest.mark.parametrize(("backend", "rows"), [("cpu", 50_000), ("chunked", N // 4)])
 @pytest.mark.parametrize("problem", ["ksg", "ksg, type 2", "knn_entropy"])
 def test_nearest_neighbours_need_copies_in_fp64_and_the_workspace(problem, backend, rows):
     # Six copies of a batch in fp64: of x, of y, of both together, and of these in the order of the tiles.
     assert growth(problem, rows, backend, dimensions=3) < formula(rows, 3, 2 + 6 * 2)
+
+
+def test_the_entropy_of_a_data_set_needs_16_vectors_beside_it():
+    rows = 40_000  # three blocks
+    assert growth("entropy_of", rows, dimensions=16) < formula(rows, 16, 1)
+
+
+def test_a_representation_is_judged_without_a_matrix_of_scores():
+    # Five batches of 4 MiB (both views, their directions, one more), the workspace, and what neighbours are compared with.
+    assert growth("evaluate", N) < formula(N, D, 5) + 64 * MIB
 
 
 def test_half_precision_is_converted_tile_by_tile():

@@ -189,7 +189,7 @@ BAD = {
     "lengths": ({"y": Y[:-1]}, ValueError, "y is of 999 rows, must have 1000 like x"),
     "nan": ({"y": Y.clone().index_put((torch.tensor(7), torch.tensor(1)), torch.tensor(math.nan))}, ValueError,
             "y is nan at row 7, column 1, must have neither NaN nor infinities"),
-    "constant": ({"x": torch.cat([X, 0 * X + 0.1], dim=1)}, ValueError, "x is constant in column 2 of the 600 training rows"),
+    "constant": ({"x": torch.cat([X, 0 * X + 0.1], dim=1)}, ValueError, "x is constant in column 2 of the 600 rows"),
     "huge": ({"x": 1e300 * X.double()}, ValueError, "x is too large in column 0"),
     "tiny": ({"y": Y.double().numpy() * np.array([1, 1e-200])}, ValueError, "y is too small in column 1, must have a standard"),
     "beyond fp32": ({"y": Y.abs().double().numpy() * np.array([1, 1e200]), "standardize": False}, ValueError,
@@ -313,7 +313,6 @@ def test_without_an_open_stderr_there_is_no_bar(monkeypatch):
 def test_rich_and_matplotlib_are_named_where_they_are_missing(found, monkeypatch):
     for name in ("rich", "rich.console", "rich.progress", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "jessl_kernels.mi.plot", raising=False)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     few = {**SMALL, "max_steps": 1}
     assert mi.estimate(X, Y, **few).steps == 1
@@ -321,3 +320,26 @@ def test_rich_and_matplotlib_are_named_where_they_are_missing(found, monkeypatch
         mi.estimate(X, Y, **few, progress=True)
     with pytest.raises(ImportError, match="plot: needs matplotlib: pip install matplotlib"):
         found.plot()
+
+
+def test_the_trained_critic_reads_other_pairs_by_the_columns_of_its_training():
+    x = 5 + 3 * torch.randn(3000, 2, generator=torch.Generator().manual_seed(0))
+    y = x + torch.randn(3000, 2, generator=torch.Generator().manual_seed(1))
+    found = mi.estimate(x, y, "nwj", "bilinear", batch_size=128, max_steps=300, dtype=torch.float64)
+    again = found.on(x, y)
+    mean, deviation = (torch.stack([getattr(c, part) for c in found.columns]) for part in ("mean", "deviation"))
+    ready = [(z.double() - m) / d for z, m, d in zip((x, y), mean, deviation, strict=True)]
+    assert again.value == found.objective.value(*ready, 128).value
+    assert again.blocks == 3000 // 128
+    assert found.on(x, y.flip(0)).value < 0.1 < again.value
+
+
+def test_other_pairs_that_do_not_fit_the_training():
+    x = torch.randn(600, 2)
+    found = mi.estimate(x, x + torch.randn(600, 2), "nwj", "bilinear", batch_size=32, max_steps=1)
+    with pytest.raises(ValueError, match=r"^on: y is of shape \(600, 1\), must have 2 columns, as in the training"):
+        found.on(x, x[:, :1])
+    with pytest.raises(ValueError, match=r"^on: x is of 20 rows, must have at least 32, the batch size"):
+        found.on(x[:20], x[:20])
+    with pytest.raises(ValueError, match=r"^on: y is of 599 rows, must have 600 like x"):
+        found.on(x, x[:599])

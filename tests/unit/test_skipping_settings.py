@@ -100,6 +100,7 @@ def test_explain_says_who_skips_and_how():
         assert cases.planned(x, psi="softplus").skipping.startswith("none")
         with jk.use_backend("chunked"):
             assert cases.planned(x).skipping == "this backend computes every pair"
+    assert cases.planned(x, kind="sqdist", phi="tophat").skipping == "columns beyond the support, exactly"
 
 
 @pytest.mark.parametrize(

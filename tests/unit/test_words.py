@@ -7,13 +7,14 @@ import torch
 
 from jessl_kernels.native import native, native_status
 from jessl_kernels.problem.join import JOINS
-from jessl_kernels.problem.phi import CLAMP, IDENTITY, LAPLACE
+from jessl_kernels.problem.phi import PHIS
 from jessl_kernels.problem.psi import PSIS
 from tests import executor
 
-PHIS = {phi.name: phi for phi in (IDENTITY, CLAMP, LAPLACE)}
+PARAMETERS = {"clamp": (-2.0, 1.5), "student": (2.5,)}
 VALUES = torch.tensor([-80.0, -20.0, -3.0, -0.7, -0.1, -1e-3, 0.0, 1e-3, 0.4, 2.0, 17.0, 60.0], dtype=torch.float64)
-BELOW = VALUES[VALUES < 0]  # where log(1 − e^s) is
+BELOW = VALUES[VALUES < 0]  # where log(1 − e^s) is, and u of a distance
+EDGE = torch.tensor([-1 - 1e-12, -1.0, -1 + 1e-12, -0.999, -0.5, -1e-12], dtype=torch.float64)  # of a support
 
 
 def of_join(name: str) -> list[tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -75,13 +76,41 @@ def test_a_psi_has_its_slope_and_is_the_same_in_cpp(name):
 def test_a_phi_is_the_same_in_cpp(name):
     if not native_status().available:
         pytest.skip(native_status().reason)
-    parameters = (-2.0, 1.5) if name == "clamp" else ()
-    for u in (BELOW if name == "laplace" else VALUES).tolist():
+    parameters = PARAMETERS.get(name, ())
+    for u in of_phi(name).tolist():
         one = torch.tensor([u], dtype=torch.float64)
         value = PHIS[name].value(one.clone(), *parameters)
         slope = PHIS[name].slope(one.clone(), *parameters)
-        found = native().phi(name, *(parameters or (0.0, 0.0)), u)
-        assert found == pytest.approx((float(value), float(slope)), rel=1e-13)
+        found = native().phi(name, *(*parameters, 0.0, 0.0)[:2], u)
+        assert found == pytest.approx((float(value), float(slope)), rel=1e-13, nan_ok=True)
+
+
+def of_phi(name: str) -> torch.Tensor:
+    """Scores at which a φ is defined, at its edges, where two points meet, and NaN."""
+    known = PHIS[name]
+    values = VALUES if "dot" in known.kinds else torch.cat([BELOW, torch.zeros(1, dtype=torch.float64)])
+    return torch.cat([values, EDGE if known.compact else EDGE[:0], torch.tensor([torch.nan], dtype=torch.float64)])
+
+
+@pytest.mark.parametrize("name", PHIS)
+def test_the_slope_of_a_phi_is_its_derivative_and_finite_everywhere(name):
+    parameters, u = PARAMETERS.get(name, ()), of_phi(name)[:-1]
+    slope = PHIS[name].slope(u.clone(), *parameters)
+    assert slope.isfinite().all()
+    smooth = (u < -1e-6) & ((u + 1).abs() > 1e-6) if PHIS[name].kinds == ("sqdist",) else u > -torch.inf
+    u, slope = u[smooth], slope[smooth]
+    step = 1e-6 * (u.abs() if PHIS[name].kinds == ("sqdist",) else torch.ones_like(u))
+    high, low = (PHIS[name].value(u + side * step, *parameters) for side in (1, -1))
+    truth = torch.where(high == low, 0.0, (high - low) / (2 * step))  # also where both are −inf
+    torch.testing.assert_close(slope, truth, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name, phi in PHIS.items() if phi.compact])
+def test_a_compact_phi_has_a_support(name):
+    inside, outside = torch.tensor([0.0, -0.5, -0.999]), torch.tensor([-1.0, -1.5, -9.0, -torch.inf])
+    value, slope = PHIS[name].value(inside.clone()), PHIS[name].slope(inside.clone())
+    assert value[0] == 0 and (value <= 0).all() and value.isfinite().all() and (slope >= 0).all()
+    assert (PHIS[name].value(outside.clone()) == -torch.inf).all() and not PHIS[name].slope(outside.clone()).any()
 
 
 def test_every_language_knows_the_same_words():

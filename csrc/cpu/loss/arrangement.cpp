@@ -62,10 +62,10 @@ void Arrangement::arrange_by_ids(Problem& p, const CompactIds& ids, bool togethe
 }
 
 void Arrangement::arrange_in_space(Problem& p, bool together, Columns& columns, const Options& options) {
-  if (p.skip_below <= 0 || std::max(p.N(), p.M()) <= most_rows || p.exclude.classes().row) return;
-  const auto sorted = [&options](const Batch& batch) {
+  if (!p.skips() || std::max(p.N(), p.M()) <= most_rows || p.exclude.classes().row) return;
+  const auto sorted = [&](const Batch& batch) {
     std::vector<std::int64_t> order(batch.rows);
-    spatial_sort(batch, order.data(), options.interrupted);
+    spatial_sort(batch, order.data(), options.interrupted, p.compact());
     return order;
   };
   arrange(p, sorted(p.x), together ? std::vector<std::int64_t>() : sorted(p.y), together, columns);

@@ -7,6 +7,7 @@
 #include "cpu/loss/row_loss.h"
 #include "cpu/passes/passes.h"
 #include "cpu/passes/tiling.h"
+#include "cpu/skip/gathering.h"
 
 namespace jessl {
 namespace {
@@ -28,8 +29,10 @@ double total_of(const Problem& p, const Options& options, const Gradients<Real>*
   const Terms terms;
   const std::int64_t of_strip = rows_for(p, options.workspace);
   Skipping<Real> skipping(p, terms, of_strip, false);
-  if (const std::optional<Real> power = out ? common_power<Real>(p, options) : std::nullopt) {
+  const bool at_once = out && !gathers(p, terms);
+  if (const std::optional<Real> power = at_once ? common_power<Real>(p, options) : std::nullopt) {
     Sums sums{SideSums(terms, p.N()), {}};
+    if (p.compact()) skipping.look_ahead(options);
     grad_pass<Real>(p, terms, options, {}, *out, skipping, {.sums = &sums, .power = power});
     const std::vector<double>& of_rows = sums.rows.of_tilt[0].z;
     const double sum = std::accumulate(of_rows.begin(), of_rows.end(), 0.0);

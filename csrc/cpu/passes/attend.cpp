@@ -10,9 +10,11 @@
 #include <cmath>
 #include <deque>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "cpu/passes/grad_accumulator.h"
+#include "cpu/passes/passes.h"
 #include "cpu/passes/tiling.h"
 #include "cpu/simd/subnormal.h"
 
@@ -52,17 +54,20 @@ struct Attended {
   std::vector<double> total;
   bool empty;
 
-  void clear() {
-    std::fill(from.begin(), from.end(), -std::numeric_limits<Real>::infinity());
+  void clear(Real reference) {
+    std::fill(from.begin(), from.end(), reference);
     std::fill(total.begin(), total.end(), 0.0);
     empty = true;
   }
 
-  // Raises the references to those that suit a tile's largest scores. A reference is a multiple of 8, so that it seldom
-  // changes, and its difference from a score is rounded no more than the score itself.
+  // A reference for scores up to `most`: a multiple of 8, so that it seldom changes, and its difference from a score is
+  // rounded no more than the score itself.
+  static Real reference_of(Real most) { return 8 * std::floor(most / 8); }
+
+  // Raises the references to those of a tile's largest scores.
   void raise(const Real* most, std::int64_t count, std::int64_t V) {
     for (std::int64_t i = 0; i < count; ++i) {
-      const Real now = 8 * std::floor(most[i] / 8);
+      const Real now = reference_of(most[i]);
       if (!std::isfinite(now) || now <= from[i]) continue;
       const Real factor = Real(std::exp(double(from[i]) - double(now)));
       Real* const row = sums.data + i * sums.ld;
@@ -124,17 +129,23 @@ void attend(const Problem& p, const Batch& values, const Options& options, Real*
     part.total.resize(rows);
   }
   const Reach reach(p, tiling.rows);
+  // If norms bound the scores, one reference suits them all, and no maxima are needed.
+  const std::optional<Real> power = common_power<Real>(p, options);
+  const Real common =
+      power ? Attended<Real>::reference_of(Real(*power * log_2)) : -std::numeric_limits<Real>::infinity();
   crew.run(
       tiling.plan,
       [&](const Task& t, int thread) {
         Workspace<Real>&b = crew[thread], &w = of_thread[thread];
         Attended<Real>& part = parts[tiling.place(t)];
-        part.clear();
+        part.clear(common);
         tiling.tiles(t, b.tile, [&](bool) {
           if (reach.empty(tiling.first_row(t.strip), b.tile.first)) return;
           b.score(ops, p, tiling.first_row(t.strip), tiling.rows_of(t.strip));
-          ops.row_max(b.strip, b.tile, b.total.row);
-          part.raise(b.total.row, b.strip.count, V);
+          if (!power) {
+            ops.row_max(b.strip, b.tile, b.total.row);
+            part.raise(b.total.row, b.strip.count, V);
+          }
           for (std::int64_t i = 0; i < b.strip.count; ++i) b.powers.row[i] = finite_or_zero(part.from[i]);
           std::fill(b.powers.row + b.strip.count, b.powers.row + b.strip.lanes, Real(0));
           const FlushesSubnormals here;

@@ -2,9 +2,11 @@
 // back to the rows and columns while they are in cache.
 #include <vector>
 
+#include "cpu/passes/gathered_pass.h"
 #include "cpu/passes/grad_accumulator.h"
 #include "cpu/passes/passes.h"
 #include "cpu/passes/tiling.h"
+#include "cpu/skip/gathering.h"
 #include "cpu/simd/subnormal.h"
 
 namespace jessl {
@@ -38,6 +40,7 @@ void weigh(const TileOps<Real>& ops, const Terms& terms, const SweepWeights<Real
 template <class Real>
 void grad_pass(const Problem& p, const Terms& terms, const Options& options, const SweepWeights<Real>& weights,
                Gradients<Real> out, Skipping<Real>& skipping, const GradPass<Real>& how) {
+  if (gathers(p, terms) && !how.sums) return gathered_grads<Real>(p, options, weights, out);
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const std::int64_t rows = rows_for(p, options.workspace);
   const std::int64_t slots = skipping.on() ? 8 : 2;

@@ -30,7 +30,7 @@ class ScoreCache {
     constexpr std::int64_t fewest_dimensions = 32;  // below, computing a score is faster than fetching it
     // If tiles are skipped, keeping all of them is no gain.
     return bytes(p, rows) <= for_scores(workspace) && p.D() >= fewest_dimensions && !extras.slope && !extras.t &&
-           p.skip_below == 0 && !p.exclude.classes().row;
+           !p.skips() && !p.exclude.classes().row;
   }
 
   bool on() const { return memory_.has_value(); }

@@ -62,7 +62,7 @@ double squared_radius(const Batch& x, const Batch& y, const Options& options, Re
 
 template <class Real>
 std::optional<Real> common_power(const Problem& p, const Options& options) {
-  if (p.phi.name != PhiName::identity) return {};
+  if (p.phi.name != PhiName::identity && !p.compact()) return {};
   constexpr double max_range = 60;  // e^{−60} = 9e-27 is far from the smallest float, 1e-38
   double row_low = 0, row_high = 0, col_low = 0, col_high = 0;
   if (!range<Real>(p.row_bias, p.N(), &row_low, &row_high) || !range<Real>(p.col_bias, p.M(), &col_low, &col_high))
@@ -71,11 +71,14 @@ std::optional<Real> common_power(const Problem& p, const Options& options) {
   const auto norm_of = [&](const Batch& batch) {
     return batch.normalized && !center ? 1 : std::sqrt(largest_square<Real>(batch, center, options));
   };
-  const double x = norm_of(p.x), y = same_rows(p.x, p.y) ? x : norm_of(p.y);
+  const double x = p.compact() ? 0 : norm_of(p.x), y = p.compact() || same_rows(p.x, p.y) ? x : norm_of(p.y);
   // |⟨x, y⟩| ≤ ‖x‖‖y‖, and 0 ≤ ‖x − y‖² ≤ (‖x‖ + ‖y‖)².
   const double most = std::abs(p.scale) * (p.kind == Kind::dot ? x * y : (x + y) * (x + y));
-  const double low = p.kind == Kind::dot || p.scale > 0 ? -most : 0,
-               high = p.kind == Kind::dot || p.scale < 0 ? most : 0;
+  // Of a compact φ e^φ is at most 1, and inside the support not below the rounding of 1.
+  const double low = p.compact()                          ? -40
+                     : p.kind == Kind::dot || p.scale > 0 ? -most
+                                                          : 0,
+               high = !p.compact() && (p.kind == Kind::dot || p.scale < 0) ? most : 0;
   if (!((high - low) + (row_high - row_low) + (col_high - col_low) <= max_range)) return {};
   if (std::abs(low + row_low + col_low) > largest_from_powers ||
       std::abs(high + row_high + col_high) > largest_from_powers)

@@ -2,14 +2,17 @@
 // columns are merged strip after strip. A tile is scored once, whatever the number of tilts.
 #include <vector>
 
+#include "cpu/passes/gathered_pass.h"
 #include "cpu/passes/passes.h"
 #include "cpu/passes/tiling.h"
+#include "cpu/skip/gathering.h"
 
 namespace jessl {
 
 template <class Real>
 Sums sum_pass(const Problem& p, const Terms& terms, const Options& options, bool columns, Skipping<Real>& skipping,
               ScoreCache<Real>* cache) {
+  if (gathers(p, terms)) return gathered_sums<Real>(p, options, columns);
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   const std::int64_t slots = skipping.on() ? 16 : 4;
   const std::int64_t of_strip = rows_for(p, options.workspace);

@@ -84,7 +84,7 @@ inline Tiling cut(const Problem& p, std::int64_t rows, std::int64_t phases, std:
   // one only if there are two in all, for two threads. Tasks of one segment follow each other, so threads need many
   // segments: 24 until each has four tiles (a gain of 6 % for a density in few dimensions), then up to 64.
   const std::int64_t fewest_tiles = p.M() > most_rows / 3 ? 2 : 1;
-  const bool skips = p.skip_below > 0;
+  const bool skips = p.skips();
   const std::int64_t tiles = (p.M() + rows - 1) / rows;
   const std::int64_t most_segments = skips ? 16 : std::clamp<std::int64_t>(tiles / 4, 24, 64);
   const std::int64_t affordable = std::max<std::int64_t>(1, for_parts(workspace) / (slots * bytes_per_segment));

@@ -115,6 +115,18 @@ V scale_by_power(Vector<R> a, Vector<R> k) {
   const Bits whole = (Bits)(k.v + one_and_a_half.v) - (Bits)one_and_a_half.v;
   return a.v * (typename V::Lanes)((whole + bias) << mantissa_bits);
 }
+// m with ½√2 ≤ m < √2, and the whole power k of 2 with m · 2^k = a, for a positive normal a.
+template <class R, class V = Vector<R>>
+V split_power(Vector<R> a, Vector<R>& power) {
+  using Bits = typename V::Bits;
+  constexpr int mantissa_bits = sizeof(R) == 4 ? 23 : 52;
+  constexpr typename V::Whole bias = sizeof(R) == 4 ? 127 : 1023;
+  constexpr R last = R(typename V::Whole(1) << mantissa_bits);  // its last bit is 1
+  const V one(R(1)), least(R(0.70710678118654752)), whole(last);
+  const Bits k = ((Bits)a.v + ((Bits)one.v - (Bits)least.v)) >> mantissa_bits;
+  power = V((typename V::Lanes)((Bits)whole.v + k)) - V(last + R(bias));
+  return V((typename V::Lanes)((Bits)a.v - ((k - bias) << mantissa_bits)));
+}
 // The same for any k and a: 0 if k < least, and +inf if k is above 126 (1022).
 template <class R, class V = Vector<R>>
 V scale_within(Vector<R> a, Vector<R> k, Vector<R> least) {

@@ -87,6 +87,11 @@ double largest_score(const Problem& p, const BoundingVolume& a, const BoundingVo
   }
   // At least 0, because the box's distance is.
   const double apart = std::max(std::sqrt(box), std::sqrt(centers) - a.radius - b.radius);
+  if (p.compact()) {
+    // By more than the rounding of u beyond the edge of the support: no pair that the tile would count is lost.
+    const double epsilon = p.wide() ? 1e-13 : 1.2e-7;  // the balls' distance is a difference, rounded in fp64
+    return phi_value(p.phi, -p.scale * apart * apart * (1 - double(p.D() + 8) * epsilon));
+  }
   if (p.kind == Kind::sqdist) return p.scale < 0 ? infinity : phi_value(p.phi, -p.scale * apart * apart);
   const double swing = a.radius * b.center_norm + b.radius * a.center_norm + a.radius * b.radius;
   double u = p.scale * inner + std::abs(p.scale) * swing;

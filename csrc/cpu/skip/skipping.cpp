@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 
+#include "cpu/skip/gathering.h"
 #include "cpu/tile/dot.h"
 #include "cpu/tile/rows.h"
 
@@ -45,7 +46,7 @@ Skipping<Real>::Skipping(const Problem& p, const Terms& terms, std::int64_t rows
       rows_(rows),
       strips_((p.N() + rows - 1) / rows),
       tiles_((p.M() + rows - 1) / rows),
-      on_(p.skip_below > 0 && terms.op == Op::logsumexp && terms.plain()),
+      on_(p.skips() && terms.op == Op::logsumexp && terms.plain() && !gathers(p, terms)),
       columns_(columns || p.symmetric),
       row_{static_cast<const Real*>(p.row_bias), std::log(p.skip_below / double(tiles_))},
       col_{static_cast<const Real*>(p.col_bias), std::log(p.skip_below / double(strips_))},
@@ -64,6 +65,7 @@ void Skipping<Real>::look_ahead(const Options& options) {
   if (!on_) return;
   const std::optional<Volumes> x = volumes(false), of_y = volumes(true);
   const Volumes& y = of_y ? *of_y : *x;
+  if (p_.skip_below == 0) return bound_exactly(*x, y, options);
   const TileOps<Real>& ops = tile_ops<Real>(options.level);
   Crew<Real> crew(p_, rows_, {}, options, 0);
   const bool apart = columns_ && !p_.symmetric;
@@ -113,7 +115,16 @@ void Skipping<Real>::know(const OnlineLse& rows, const OnlineLse* columns, const
   row_.floor = floors(rows);
   if (columns && !p_.symmetric) col_.floor = floors(*columns);
   const std::optional<Volumes> x = volumes(false), y = volumes(true);
+  if (p_.skip_below == 0) return bound_exactly(*x, y ? *y : *x, options);
   bound(*x, y ? *y : *x, options);
+}
+
+// Only tiles without a pair inside the support of a compact φ fall: no sum has a lower bound that would matter.
+template <class Real>
+void Skipping<Real>::bound_exactly(const Volumes& x, const Volumes& y, const Options& options) {
+  row_.floor.assign(p_.N(), 0);
+  col_.floor.assign(columns_ && !p_.symmetric ? p_.M() : 0, 0);
+  bound(x, y, options);
 }
 
 template <class Real>
@@ -147,7 +158,8 @@ bool Skipping<Real>::light_by_bounds(const Volumes& x, std::int64_t strip, const
                of_col = col_.share - std::log(double(x.tiles.points_of(strip)));
   const Side& col = of_columns();
   const auto light = [&](const BoundingVolume& a, double row_least, const BoundingVolume& b, double col_least) {
-    const double most = largest_score(p_, a, b);  // with a NaN the comparison is false: the tile is not light
+    const double most = largest_score(p_, a, b);  // with a NaN comparisons are false: the tile is not light
+    if (most + a.bias + b.bias == -infinity) return true;
     return most + b.bias - row_least <= of_row && (!columns_ || most + a.bias - col_least <= of_col);
   };
   if (light(x.tiles[strip], row_.least[strip], y.tiles[tile], columns_ ? col.least[tile] : 0)) return true;

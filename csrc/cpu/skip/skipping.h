@@ -8,6 +8,7 @@
 //   before any work   Bounding volumes bound the tile's scores, because φ and biases are monotone. Lower bounds of sums
 //                     come from the nearest tiles, computed first (1/T of the work), or are the log-sum-exps
 //                     themselves, if these are given.
+//   a compact φ       Tiles without a pair inside the support fall, also for ε = 0: their sums are 0.
 //   after its scores  Its actual sums are known. Then only its products, and its scores in a later pass, are saved.
 //
 // Which tiles fall depends on the problem and the cut into strips, never on threads: each tile has one entry in a table
@@ -29,7 +30,8 @@ namespace jessl {
 template <class Real>
 class Skipping {
  public:
-  // For strips and tiles of `rows`. Skipping is off unless ε > 0 and only a plain log-sum-exp is summed.
+  // For strips and tiles of `rows`. Skipping is off unless ε > 0 or φ is compact, and only a plain log-sum-exp is
+  // summed.
   Skipping(const Problem& p, const Terms&, std::int64_t rows, bool columns);
 
   bool on() const { return on_; }
@@ -59,6 +61,7 @@ class Skipping {
   };
   std::optional<Volumes> volumes(bool of_y) const;
   void bound(const Volumes& x, const Volumes& y, const Options&);
+  void bound_exactly(const Volumes& x, const Volumes& y, const Options&);
   bool light_by_bounds(const Volumes& x, std::int64_t strip, const Volumes& y, std::int64_t tile) const;
 
   // One side's floors: lower bounds of the log-sum-exps, +inf where nothing can be lost. And the least floor − bias of
@@ -82,7 +85,9 @@ class Skipping {
 // Writes an order of points in which neighbours in space mostly stand together, so that tiles are compact: their
 // numbers, (rows,), the same for the same points, in O(N·D·log N). Points are halved again and again across the line
 // between two distant points; some thousand points are gathered tile after tile around one of them; and a tile is
-// halved into its parts. It runs on the calling thread, which checks now and then whether to stop.
-void spatial_sort(const Batch&, std::int64_t* permutation, const Interrupted& interrupted = {});
+// halved into its parts. With `boxes` they are halved across the longest side of their box instead, down to the parts:
+// boxes, not balls, then hold few of the points of others. It runs on the calling thread, which checks now and then
+// whether to stop.
+void spatial_sort(const Batch&, std::int64_t* permutation, const Interrupted& interrupted = {}, bool boxes = false);
 
 }  // namespace jessl

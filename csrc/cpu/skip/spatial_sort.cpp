@@ -21,8 +21,9 @@ constexpr std::int64_t often = 1 << 16;  // points between two checks whether to
 template <class Real>
 class SpatialSort {
  public:
-  SpatialSort(const Batch& batch, std::int64_t* permutation, const Interrupted& interrupted)
-      : D_(batch.columns),
+  SpatialSort(const Batch& batch, std::int64_t* permutation, const Interrupted& interrupted, bool boxes)
+      : boxes_(boxes),
+        D_(batch.columns),
         memory_(Scratch::size_of<Real>(batch.rows * D_)),
         points_(memory_.take<Real>(batch.rows * D_)),
         key_(batch.rows),
@@ -36,12 +37,12 @@ class SpatialSort {
   }
 
   void split(std::int64_t begin, std::int64_t end) {
-    if (end - begin > most_rows && end - begin <= most_gathered) return gather(begin, end);
+    if (!boxes_ && end - begin > most_rows && end - begin <= most_gathered) return gather(begin, end);
     std::int64_t step = most_rows;
     while (end - begin <= step && step > smallest_part) step /= 2;
     if (end - begin <= step) return;
     const std::int64_t middle = begin + std::max(step, (end - begin + step) / 2 / step * step);
-    project(begin, end);
+    boxes_ ? take_longest_side(begin, end) : project(begin, end);
     smallest_first(begin, middle, end);
     split(begin, middle);
     split(middle, end);
@@ -107,6 +108,21 @@ class SpatialSort {
     }
   }
 
+  // Keys are the coordinates along the longest side of the points' box.
+  void take_longest_side(std::int64_t begin, std::int64_t end) {
+    stop_if_asked();
+    std::vector<Real> low(D_, std::numeric_limits<Real>::infinity()), high(D_, -std::numeric_limits<Real>::infinity());
+    for (std::int64_t k = begin; k < end; ++k) {
+      const Real* x = point(permutation_[k]);
+      for (std::int64_t d = 0; d < D_; ++d) low[d] = std::min(low[d], x[d]), high[d] = std::max(high[d], x[d]);
+    }
+    std::int64_t longest = 0;
+    for (std::int64_t d = 1; d < D_; ++d)
+      if (high[d] - low[d] > high[longest] - low[longest]) longest = d;
+    for (std::int64_t k = begin; k < end; ++k) key_[permutation_[k]] = sortable(point(permutation_[k])[longest]);
+  }
+
+  const bool boxes_;
   const std::int64_t D_;
   Scratch memory_;
   Real* const points_;
@@ -117,11 +133,11 @@ class SpatialSort {
 
 }  // namespace
 
-void spatial_sort(const Batch& batch, std::int64_t* permutation, const Interrupted& interrupted) {
+void spatial_sort(const Batch& batch, std::int64_t* permutation, const Interrupted& interrupted, bool boxes) {
   if (batch.element == Element::f64)
-    SpatialSort<double>(batch, permutation, interrupted).split(0, batch.rows);
+    SpatialSort<double>(batch, permutation, interrupted, boxes).split(0, batch.rows);
   else
-    SpatialSort<float>(batch, permutation, interrupted).split(0, batch.rows);
+    SpatialSort<float>(batch, permutation, interrupted, boxes).split(0, batch.rows);
 }
 
 }  // namespace jessl

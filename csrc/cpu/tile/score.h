@@ -166,13 +166,15 @@ Real largest_of(const Strip<Real>& strip, const Tile<Real>& tile, std::int64_t c
 // u becomes φ(u) + r + c; φ'(u) is stored if the tile has room for it.
 template <class V, class Real = typename V::Real>
 void to_score(const Phi& phi, const Strip<Real>& strip, Tile<Real>& tile) {
-  for (std::int64_t j = 0; j < tile.count; ++j)
-    for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
-      Real* const s = tile.s.data + j * tile.s.ld + i;
-      const V u = V::load(s);
-      if (tile.slope.data) phi_slope(phi, u).store(tile.slope.data + j * tile.slope.ld + i);
-      (phi_value(phi, u) + V::load(strip.bias + i) + V(tile.bias[j])).store(s);
-    }
+  with_name(phi.name, [&](auto name) {
+    for (std::int64_t j = 0; j < tile.count; ++j)
+      for (std::int64_t i = 0; i < strip.lanes; i += V::lanes) {
+        Real* const s = tile.s.data + j * tile.s.ld + i;
+        const V u = V::load(s);
+        if (tile.slope.data) phi_slope<name()>(phi, u).store(tile.slope.data + j * tile.slope.ld + i);
+        (phi_value<name()>(phi, u) + V::load(strip.bias + i) + V(tile.bias[j])).store(s);
+      }
+  });
 }
 
 // Writes −inf for excluded pairs and for the padding of the strip.

@@ -9,19 +9,8 @@ from pathlib import Path
 import numpy as np
 
 
-def arrays(x: str, y: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Two arrays.
-
-    x, y  file.npy, whose rows stay on the disk until they are used, or file.npz:name; with y None, x is an .npz of arrays x and y
-    """
-    if y is not None:
-        return _array("x", x), _array("y", y)
-    if not x.endswith(".npz"):
-        raise ValueError(f"y is missing: it may be left out only if x is an .npz file of arrays x and y, and x is {x}")
-    return _array("x", f"{x}:x"), _array("y", f"{x}:y")
-
-
-def _array(argument: str, path: str) -> np.ndarray:
+def array(argument: str, path: str) -> np.ndarray:
+    """The array of file.npy, whose rows stay on the disk until they are used, or of file.npz:name."""
     file, colon, name = path.rpartition(":")
     if not (colon and file.endswith(".npz")):
         file, name = path, ""

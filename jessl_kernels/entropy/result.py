@@ -1,0 +1,63 @@
+"""The entropy of a data set, and how it prints and saves itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..plain import plain
+
+Z = 1.96  # a normal variable lies within so many deviations with a probability of 95 %
+
+
+@dataclass(frozen=True, repr=False)
+class Entropy:
+    """The entropy of a data set by kernel-density estimation.
+
+    value          nats
+    stderr         standard error over the points, Σ_i w_i² (h_i − value)² / (1 − Σ_i w_i²), its root; h_i = −log p̂(z_i)
+    N, D           rows and columns
+    kernel         its name
+    bandwidth      its width, or one for each column, or None
+    concentration  of the vMF kernel, or None
+    df             degrees of freedom of Student's kernel, or None
+    estimator      "loo" or "resubstitution"
+    weighted       whether points had weights
+    seconds        of the computation, in all of its runs
+    """
+
+    value: float
+    stderr: float
+    N: int
+    D: int
+    kernel: str
+    bandwidth: float | tuple[float, ...] | None
+    concentration: float | None
+    df: float | None
+    estimator: str
+    weighted: bool
+    seconds: float = field(compare=False)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 %, from the spread over points at this width. It knows nothing of the kernel's bias, nor that the points share their
+        neighbours."""
+        return self.value - Z * self.stderr, self.value + Z * self.stderr
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, words and lists, as JSON takes them: null for a number that is not finite."""
+        return plain({**vars(self), "interval": self.interval})
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        if isinstance(self.bandwidth, tuple):
+            width = f"h from {min(self.bandwidth):g} to {max(self.bandwidth):g}"
+        else:
+            width = f"κ = {self.concentration:g}" if self.bandwidth is None else f"h = {self.bandwidth:g}"
+        return (
+            f"entropy: {self.value:.4f} nats, 95 % from {low:.4f} to {high:.4f}\n"
+            f"  {self.N:,} points in {self.D} dimensions{', weighted' if self.weighted else ''}; "
+            f"{self.kernel} kernel, {width}, {self.estimator}; {self.seconds:.1f} s"
+        )
+
+    __repr__ = __str__
