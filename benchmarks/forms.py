@@ -134,6 +134,30 @@ def kde_log_density(query: Tensor, data: Tensor) -> Tensor:
     return _log_kernel(query, data, h).logsumexp(dim=1).mean() - math.log(N) - _log_normaliser(D, h)
 
 
+def kde_score(query: Tensor, data: Tensor) -> Tensor:
+    h = silverman(data.shape[1], len(data))
+    return ((_log_kernel(query, data, h).softmax(dim=1) @ data - query) / h**2).square().mean()
+
+
+def kde_mutual_information(x: Tensor, y: Tensor) -> Tensor:
+    h = silverman(2 * x.shape[1], len(x))
+    return kde_entropy(x, h) + kde_entropy(y, h) - kde_entropy(torch.cat([x, y], dim=1), h)
+
+
+def renyi2_entropy(z: Tensor) -> Tensor:
+    N, D = z.shape
+    h = 2**0.5 * silverman(D, N)
+    s = _without_diagonal(_log_kernel(z, z, h))
+    return math.log(N * (N - 1)) + _log_normaliser(D, h) - s.flatten().logsumexp(dim=0)
+
+
+def koleo(z: Tensor) -> Tensor:
+    z = F.normalize(z, dim=1)
+    with torch.no_grad():
+        nearest = _without_diagonal(z @ z.T).argmax(dim=1)
+    return -((z - z[nearest]).norm(dim=1) + 1e-8).log().mean()
+
+
 def attend(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
     return ((x @ y.T * x.shape[1] ** -0.5).softmax(dim=1) @ v).square().mean()
 

@@ -231,6 +231,31 @@ PROBLEMS = {
         3,
         ("kde_log_density",),
     ),
+    "kde_score": Problem(
+        lambda query, data: jk.kde_score(query, data, bandwidth=silverman(*data.shape[::-1])).square().mean(),
+        forms.kde_score,
+        pairs,
+        7,
+        6,
+        ("kde_score",),
+    ),
+    "kde_mutual_information": Problem(
+        lambda x, y: jk.kde_mutual_information(x, y, bandwidth=silverman(2 * x.shape[1], len(x))),
+        forms.kde_mutual_information,
+        pairs,
+        8,
+        6,
+        ("kde_mutual_information", "kde_joint_entropy", "kde_conditional_entropy"),
+    ),
+    "renyi2_entropy": Problem(
+        lambda z: jk.renyi2_entropy(z, bandwidth=silverman(z.shape[1], len(z))),
+        forms.renyi2_entropy,
+        points,
+        2,
+        1.5,
+        ("renyi2_entropy",),
+    ),
+    "koleo": Problem(jk.koleo, forms.koleo, points, 1, 1, ("koleo",)),
     **{
         f"mi_{name}": Problem(information.ours(name), information.form(name, information.MASKED), pairs, 3, 3, ("mi",))
         for name in information.FORMS

@@ -39,7 +39,7 @@ RATES = {"product float32": 100e9}
 # Not pairwise, or no computation: which backend computes, words for it, and gradient caching, whose cost is the encoder's. Or
 # several calls of timed operations: on a whole data set.
 NOT_TIMED = {"Exclude", "backends", "cached_backward", "explain", "functional", "nn", "phi", "set_backend"}
-NOT_TIMED |= {"entropy_of", "evaluate"}
+NOT_TIMED |= {"entropy_of", "evaluate", "bandwidth_by_likelihood"}  # made of other operations
 
 
 def result(seconds, **more):

@@ -105,7 +105,7 @@ def _by_attention(kernel: Kernel, shadow: _Shadowed, query: Tensor, data: Tensor
     reached = here > -torch.inf
     ratio = torch.where(reached, there, 0.0) - torch.where(reached, here, 0.0)
     weight = (factor * ratio.to(widest(ratio.device)).exp()).to(shift.dtype)
-    return kernel.pull(torch.where(reached[:, None], weight[:, None] * shift, 0.0))
+    return kernel.pull(torch.where(reached.unsqueeze(1), weight.unsqueeze(1) * shift, 0.0))
 
 
 def _on_the_sphere(kernel: Kernel, query: Tensor, data: Tensor, log_weights: Tensor | None) -> Tensor:

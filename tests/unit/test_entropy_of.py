@@ -283,7 +283,7 @@ WRONG = {
     "no bandwidth": ({"bandwidth": None}, ValueError, "bandwidth is None, must be > 0"),
     "negative bandwidth": ({"bandwidth": -0.1}, ValueError, "bandwidth is -0.1, must be > 0"),
     "unknown rule": ({"bandwidth": "scot"}, ValueError, "bandwidth is 'scot', must be one of 'scott'"),
-    "bandwidths": ({"bandwidth": torch.ones(4)}, ValueError, r"bandwidth is of shape \(4,\), must be a number or \(5,"),
+    "bandwidths": ({"bandwidth": torch.ones(4)}, ValueError, r"bandwidth is of shape \(4,\), must be a number, \(5,"),
     "both widths": ({"concentration": 1.0}, ValueError, "concentration is given, must be None"),
     "vmf of a bandwidth": ({"kernel": "vmf"}, ValueError, "bandwidth is given, must be None"),
     "vmf without": ({"kernel": "vmf", "bandwidth": None}, ValueError, "concentration is None, must be given"),
