@@ -2,6 +2,7 @@
 for them too; here is what they add."""
 
 import importlib
+import inspect
 import json
 import os
 import subprocess
@@ -53,6 +54,12 @@ def test_entropy_on_the_sphere_takes_a_concentration(capsys):
     assert entropy.main(["z.npy", "--kernel", "vmf", "--concentration", "5", "--estimator", "resubstitution"]) == 0
     same = jk.entropy_of(np.load("z.npy"), kernel="vmf", concentration=5.0, estimator="resubstitution")
     assert f"entropy: {same.value:.4f} nats" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("command", "function"), [(entropy, jk.entropy_of), (evaluation, jk.evaluate)])
+def test_every_argument_of_the_function_is_an_option(command, function):
+    options = {action.dest for action in command._parser()._actions}
+    assert set(inspect.signature(function).parameters) - {"progress"} == options - {"help", "out", "plot"}
 
 
 def test_an_interrupted_run_goes_on_by_the_same_command(folder, capsys, monkeypatch):
