@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import subprocess
 import sys
 import time
@@ -178,7 +179,9 @@ def train(
     objective = OBJECTIVES[name](Student(), steps)
     learnt = [p for p in objective.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learnt, lr=lr, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1, (step + 1) / 20) * (1 + math.cos(math.pi * step / steps)) / 2
+    )
     order = torch.randperm(len(images))
     for step in range(steps):
         at = torch.arange(step * batch_size, (step + 1) * batch_size) % len(images)
