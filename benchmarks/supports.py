@@ -1,6 +1,6 @@
 """Kernels with a support: log densities of a sample at its own points, ours and by scikit-learn's tree, both in one run.
 
-    python -m benchmarks.supports [--rows 100000] [--asked 1000] [--rounds 3]
+    python -m benchmarks.supports [--rows 100000] [--asked 300] [--rounds 2] [--dimensions 2 16]
 
 The tree answers every point apart, so it is asked about some of them, and its time for all is that share's times N/asked.
 """
@@ -42,12 +42,13 @@ def least(run: Callable[[], object], rounds: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--asked", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--asked", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--dimensions", type=int, nargs="+", default=[2, 16])
     asked = parser.parse_args()
     N, threads = asked.rows, torch.get_num_threads()
     print(f"{N} normal points, epanechnikov, {threads} threads (the tree has one); seconds for all points")
-    for D in (2, 16):
+    for D in asked.dimensions:
         z = torch.randn(N, D, generator=torch.Generator().manual_seed(0))
         few = z[: asked.asked]
         for name, h in (("Silverman's", silverman(N, D)), (f"{NEIGHBOURS} neighbours'", width_with_neighbours(z))):
@@ -62,7 +63,8 @@ def main() -> None:
             loo = least(lambda z=z, h=h: jk.kde_entropy(z, bandwidth=h, kernel="epanechnikov"), asked.rounds)
             print(
                 f"D = {D:2}   {name:15} h = {h:.3f}   tree {theirs:8.2f}   ours {mine:6.2f}   ×{theirs / mine:5.1f}"
-                f"   leave-one-out entropy {loo:6.2f}   densities apart by {apart:.0e}"
+                f"   leave-one-out entropy {loo:6.2f}   densities apart by {apart:.0e}",
+                flush=True,
             )
 
 

@@ -8,7 +8,7 @@ if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
         f"jessl_kernels needs torch 2.11 or newer, torch {torch.__version__} is installed: pip install 'torch>=2.11'"
     )
 
-from . import functional, mi, nn
+from . import er, functional, mi, nn
 from .backends import backends, set_backend, use_backend
 from .entropy import entropy_of
 from .evaluate import evaluate
@@ -52,6 +52,7 @@ __all__ = [
     "clip_loss",
     "dcl",
     "entropy_of",
+    "er",
     "evaluate",
     "explain",
     "functional",

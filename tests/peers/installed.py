@@ -52,10 +52,22 @@ _LIGHTLY = ("lightly", "lightly.loss", "lightly.models", "lightly.models.modules
 with _stand_in_for_torchvision():
     NTXentLoss = _loss_module("lightly.loss.ntx_ent_loss", *_LIGHTLY).NTXentLoss
     _dcl = _loss_module("lightly.loss.dcl_loss", *_LIGHTLY)
+    SwaVLoss = _loss_module("lightly.loss.swav_loss", *_LIGHTLY).SwaVLoss
+    DINOLoss = _loss_module("lightly.loss.dino_loss", *_LIGHTLY).DINOLoss
 DCLLoss, DCLWLoss = _dcl.DCLLoss, _dcl.DCLWLoss
 
 # These two import only torch (and tqdm, scikit-learn).
 from info_nce import info_nce  # noqa: E402
 from pytorch_metric_learning import losses as metric_learning  # noqa: E402
 
-__all__ = ["ClipLoss", "DCLLoss", "DCLWLoss", "NTXentLoss", "SigLipLoss", "info_nce", "metric_learning"]
+__all__ = [
+    "ClipLoss",
+    "DCLLoss",
+    "DCLWLoss",
+    "DINOLoss",
+    "NTXentLoss",
+    "SigLipLoss",
+    "SwaVLoss",
+    "info_nce",
+    "metric_learning",
+]

@@ -62,6 +62,8 @@ def guided(x, y):
     return jk.Exclude(guide=(x, y, x.sum(dim=1)))
 
 
+CENTRED = jk.er.DINO(D).eval()  # in training each call moves the centre, and with it the next value
+
 ONE_GRAPH = {
     "info_nce": lambda x, y: jk.info_nce(x, y, y),
     "clip_loss": lambda x, y: jk.clip_loss(x, y, 5.0, normalize=True),
@@ -104,6 +106,10 @@ ONE_GRAPH = {
     "a bound by a clamp": jk.mi.Objective("smile").bound_of,
     "a bound with an average": jk.mi.Objective("mine", decay=0.0),
     "own join": lambda x, y: jk.row_loss(x, y, join=lambda N, P, s, n_pos, n_neg: N[0] - P + n_neg.log(), positives=0),
+    "entropy and reconstruction": lambda x, y: jk.er.loss(x, y, concentration=5.0),
+    "swav": lambda x, y: jk.er.swav([x, y], torch.eye(D)),
+    "dino_er": lambda x, y: jk.er.dino_er([x, y], [y, x], torch.eye(D), torch.eye(D)),
+    "a centre": lambda x, y: CENTRED([x, y], [y, x], torch.eye(D), torch.eye(D)),
 }
 
 

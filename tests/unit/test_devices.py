@@ -88,6 +88,19 @@ def _calls(device: str | None, grad: bool) -> dict:
     calls["nn.SupCon"] = lambda: _made_on(device, jk.nn.SupCon, learnable=grad)(x, ids)
     calls["nn.KDEEntropy"] = lambda: _made_on(device, jk.nn.KDEEntropy, bandwidth=1.0, learnable=grad)(x)
     calls["nn.Uniformity"] = lambda: jk.nn.Uniformity()(x)
+    unit, center = torch.nn.functional.normalize(negatives, dim=1), torch.ones(M, device=device)
+    calls |= {
+        "er.loss-vmf": lambda: jk.er.loss(x, y, concentration=number),
+        "er.bound": lambda: jk.er.bound(x, y, kernel="gaussian", bandwidth="scott", q_bandwidth=widths).value,
+        "er.discrete_loss": lambda: jk.er.discrete_loss(x, y, unit, temperature=number),
+        "er.swav": lambda: jk.er.swav([x, y], unit, local=[x], queue=[y, y], temperature=number),
+        "er.swav_er": lambda: jk.er.swav_er([x, y], unit),
+        "er.byol": lambda: jk.er.byol([x, y], [x, y]),
+        "er.byol_er-vmf": lambda: jk.er.byol_er([x, y], [x, y], concentration=number),
+        "er.dino": lambda: jk.er.dino([x, y], [x, y], unit, unit, center=center),
+        "er.dino_er": lambda: jk.er.dino_er([x, y], [x, y], unit, unit),
+        "er.ER-vmf": lambda: _made_on(device, jk.er.ER, concentration=2.0, learnable=grad)(x, y),
+    }
     if not grad:
         calls["retrieval_metrics"] = lambda: jk.retrieval_metrics(x, y)["x_to_y/recall@1"]
         calls["explain"] = lambda: torch.ones((), device=device) * len(str(cases.planned(x, y, kind="sqdist")))

@@ -18,6 +18,7 @@ VARYING = ("backends", "explain", "estimate")
 DOCUMENTED = [getattr(jk, name) for name in jk.__all__ if callable(getattr(jk, name)) and name not in VARYING]
 DOCUMENTED += [getattr(jk.nn, name) for name in jk.nn.__all__] + [jk.phi.clamp, jk.phi.student]
 DOCUMENTED += [getattr(jk.mi, name) for name in jk.mi.__all__ if callable(getattr(jk.mi, name)) and name not in VARYING]
+DOCUMENTED += [getattr(jk.er, name) for name in jk.er.__all__]
 README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 # A block of a page, and what stands below it as its output.
 BLOCK = re.compile(r"^```python.*\n((?:.*\n)*?)```\n(?:\n```text title=\"prints\"\n((?:.*\n)*?)```\n)?", re.MULTILINE)

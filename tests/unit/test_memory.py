@@ -19,6 +19,8 @@ problem, rows, dimensions, backend = sys.argv[1], int(sys.argv[2]), int(sys.argv
 def run(rows, dimensions):
     torch.manual_seed(0)
     x = torch.randn(rows, dimensions, dtype=torch.bfloat16 if "bf16" in problem else None, requires_grad=True)
+    unit = lambda: torch.nn.functional.normalize(torch.randn(64 * rows, dimensions), dim=1)
+    prototypes, keys = lambda: unit().requires_grad_(), unit
     loss = {
         "nt_xent": lambda: jk.nt_xent(x, torch.randn_like(x).requires_grad_()),
         "dcl": lambda: jk.dcl(x, torch.randn_like(x).requires_grad_()),
@@ -35,6 +37,8 @@ def run(rows, dimensions):
         ).sum(),
         "sup_con": lambda: jk.sup_con(x, torch.arange(rows) // 2),
         "few classes": lambda: jk.sup_con(x, torch.arange(rows) % 10),
+        "swav": lambda: jk.er.swav([x, x.detach().roll(1, 0).requires_grad_()], prototypes()),
+        "dino": lambda: jk.er.dino([x, x.detach().roll(1, 0).requires_grad_()], [x.detach()] * 2, *(prototypes(), keys())),
         "ksg": lambda: ksg(x, torch.randn_like(x)),
         "ksg, type 2": lambda: ksg(x, torch.randn_like(x), type=2),
         "knn_entropy": lambda: jk.knn_entropy(x),
@@ -44,7 +48,7 @@ def run(rows, dimensions):
     if loss.requires_grad:
         loss.backward()
 jk.use_backend(backend).__enter__()
-run(256, 128)  # libraries load their buffers before the count begins
+run(16 if problem in ("swav", "dino") else 256, 128)  # libraries load their buffers before the count begins
 def peak():  # not ru_maxrss, which a process inherits from the one that started it
     status = pathlib.Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
@@ -143,6 +147,15 @@ def test_rows_are_put_in_the_order_of_their_labels_without_a_copy(problem):
 def test_strips_and_tiles_of_very_many_dimensions_fit_the_workspace(problem, tensors):
     rows, dimensions = 1200, 32768  # strips and tiles of the usual 192 rows would take 96 MiB a thread
     assert growth(problem, rows, dimensions=dimensions) < formula(rows, dimensions, tensors)
+
+
+@pytest.mark.parametrize(("problem", "tensors"), [("swav", 2), ("dino", 3)])
+@pytest.mark.parametrize("rows", [512, pytest.param(1024, marks=pytest.mark.nightly)])
+def test_prototypes_need_16_mib_and_the_workspace_beyond_inputs_and_gradients(problem, tensors, rows):
+    """A matrix of scores, of which SwAV and DINO keep several, would take 64 MiB, or 256."""
+    of_prototypes = tensors * 64 * rows * D * 4
+    of_views = 8 * rows * D * 4
+    assert growth(problem, rows) < of_prototypes + of_views + 16 * MIB + WORKSPACE
 
 
 def test_memory_grows_with_rows_and_not_with_their_square():

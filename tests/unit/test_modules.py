@@ -24,6 +24,11 @@ MODULES = {
         lambda x, y: jk.kde_entropy(x, kernel="vmf", concentration=5.0),
     ),
     "KDEEntropy-scott": (jk.nn.KDEEntropy("scott"), lambda x, y: jk.kde_entropy(x, bandwidth="scott")),
+    "KDEEntropy-student": (
+        jk.nn.KDEEntropy(0.7, kernel="student", df=2.0),
+        lambda x, y: jk.kde_entropy(x, bandwidth=0.7, kernel="student", df=2.0),
+    ),
+    "KDEEntropy-likelihood": (jk.nn.KDEEntropy("likelihood"), lambda x, y: jk.kde_entropy(x, bandwidth="likelihood")),
     "Uniformity": (jk.nn.Uniformity(3.0), lambda x, y: jk.uniformity(x, t=3.0)),
 }
 

@@ -23,7 +23,7 @@ OTHERWISE = {
     "evaluate",
 }
 # Rooms whose names are shown beside those of the package; their functions have the names of two rooms.
-ROOMS = [importlib.import_module(f"jessl_kernels.{name}") for name in ("entropy", "evaluate")]
+ROOMS = [importlib.import_module(f"jessl_kernels.{name}") for name in ("entropy", "er", "evaluate")]
 API = "".join(page.read_text() for page in (Path(__file__).parents[2] / "docs" / "api").glob("*.md"))
 
 

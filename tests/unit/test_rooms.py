@@ -15,9 +15,10 @@ FORBIDDEN = {
     "ops": ("pairwise", "functional", "triton", "nn"),
     "backends": ("ops", "pairwise", "functional", "nn"),
     "triton": ("ops", "pairwise", "functional", "nn"),
-    "mi": ("ops", "backends", "triton", "nn", "entropy", "evaluate"),
-    "entropy": ("ops", "backends", "triton", "nn", "mi", "evaluate"),
-    "evaluate": ("ops", "backends", "triton", "nn", "mi", "entropy"),
+    "mi": ("ops", "backends", "triton", "nn", "entropy", "evaluate", "er"),
+    "entropy": ("ops", "backends", "triton", "nn", "mi", "er", "evaluate"),
+    "evaluate": ("ops", "backends", "triton", "nn", "mi", "er", "entropy"),
+    "er": ("ops", "backends", "triton", "nn", "problem", "entropy", "evaluate"),
     "problem": ("ops", "backends", "pairwise", "functional", "triton", "nn"),
 }
 LOSS = re.compile(r"paired|labelled|nt_xent|sup_con|clip_loss|siglip|info_nce|\bdcl\b", re.IGNORECASE)

@@ -40,6 +40,9 @@ def results(x: Tensor, y: Tensor, labels: Tensor, dim: Dim, reduction: Reduction
     assert_type(jk.mi.bound("nwj", x, y).value, float)
     assert_type(jk.mi.estimate(x, np.zeros((8, 2)), "dv", "joint"), jk.mi.Estimate)
     assert_type(jk.mi.estimate(x, y, "smile", jk.mi.Separable(2, 2), tau=3.0).interval, tuple[float, float])
+    assert_type(jk.er.bound(x, y, concentration=5.0).value, Tensor)
+    assert_type(jk.er.swav([x, y], x, queue=None), Tensor)
+    assert_type(jk.er.DINO(8)([x, y], [x, y], x, y), Tensor)
     assert_type(jk.explain(jk.clip_loss, x, y, 10.0), Explanation)
 
 
@@ -53,6 +56,7 @@ def wrong_words(x: Tensor, y: Tensor, labels: Tensor) -> None:
     jk.mi.estimate(x, y, "nwjj")  # pyright: ignore[reportArgumentType]
     jk.mi.estimate(x, y, critic="mlp")  # pyright: ignore[reportArgumentType]
     jk.mi.estimate(x, y, alhpa=0.5)  # pyright: ignore[reportCallIssue]
+    jk.er.loss(x, y, kernel="laplace")  # pyright: ignore[reportArgumentType]
     jk.retrieval_metrics(x, y, ties="any")  # pyright: ignore[reportArgumentType]
     jk.use_backend("gpu")  # pyright: ignore[reportArgumentType]
     jk.pairwise_logsumexp(x, exclude="diag")  # pyright: ignore[reportArgumentType]
