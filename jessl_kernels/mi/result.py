@@ -107,10 +107,10 @@ class Estimate:
                     must = f"must have {len(seen.mean)} columns, as in the training"
                     fail("on", name, f"of shape {tuple(z.shape)}", must)
             tables = [seen.standardised(z) for z, seen in zip(tables, self.columns, strict=True)]
-        ready = (
+        first, second = (
             cast("on", name, z.to(parameter.device), parameter.dtype) for name, z in zip("xy", tables, strict=True)
         )
-        return self.objective.value(*ready, self.batch_size)
+        return self.objective.value(first, second, self.batch_size)
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers, words and lists, as JSON takes them: null for a number that is not finite. Without the trained networks."""
