@@ -21,7 +21,6 @@ EXPLAINED: dict[str, str] = {
     "column_of(y, j, M, d, D, DTYPE)[None, :] - column_of(x, i, N, d, D, DTYPE)[:, None]": (
         "the difference is squared, and a − b is −(b − a) to the last bit"
     ),
-    "phi_of: u < low → u <= low": _AT_BOUND,
     "phi_of: u > high → u >= high": _AT_BOUND,
     "column_range: tl.load(pairs.last + tl.minimum(first_i + BM, N) - 1).to(tl.int32) → "
     "tl.load(pairs.last + tl.minimum(first_i + BM, N) - 1)": _WIDE,

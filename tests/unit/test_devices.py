@@ -139,7 +139,8 @@ def test_triton_says_why_it_declines_and_chunked_computes(reason, change, monkey
         monkeypatch.setattr(triton, "_capability", lambda device: change["capability"])
     options = {name: change[name] for name in ("phi", "exclude") if name in change}
     with FakeTensorMode():
-        chosen = cases.planned(torch.empty(change.get("rows", N), D, device=change.get("device", "cuda")), **options)
+        x = torch.empty(change.get("rows", N), D, device=change.get("device", "cuda"))
+        chosen = cases.planned(x, reduction="mean", **options)  # rows of their own would be joined chunk by chunk
     assert chosen.backend == "chunked"
     assert chosen.declined["triton"] == [reason]
 

@@ -205,7 +205,7 @@ def grad_of_strip(far: bool) -> Outputs:
     tiles, parts = rows // BM, M // BN
     row, col, side = room(parts, rows), room(tiles, M), row_side(of["lse"])
     run("epilogue", "score_grad", (tiles - 1, parts - 1), of["t"], of["u"], ONE, NO_PAIRS, side, NO_SIDE, None, None,
-        GradSums(row, col, None, None, None), 0, rows, M, BN, **LSE, **PHI, **TILE)  # fmt: skip
+        GradSums(row, col, None, None, None), None, 0, rows, M, BN, **LSE, **PHI, **TILE)  # fmt: skip
     yield from (of["u"][-BM:, -BN:], row[-1, -BM:], col[-1, -BN:])
 
 
@@ -223,6 +223,6 @@ def _close(rows: int, M: int, D: int, cols: bool) -> Outputs:
     owners = M // BN if cols else rows // BM
     flags = ending(rows // BM * (M // BN), torch.ones(1, dtype=torch.int8))
     run("epilogue", "close", (owners - 1, D // 16 - 1), of["t"], of["x"], of["y"], ONE, NO_PAIRS, row_side(of["lse"]), NO_SIDE,
-        None, torch.full((), -torch.inf), flags, target, 0, rows, M, 0, M, D=D, COLS=cols, **LSE, **PHI,
+        None, torch.full((), -torch.inf), flags, None, target, 0, rows, M, 0, M, D=D, COLS=cols, **LSE, **PHI,
         **TILE)  # fmt: skip
     yield target[-(BN if cols else BM) :]
