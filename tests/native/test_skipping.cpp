@@ -35,7 +35,8 @@ FACT(no_pair_has_a_larger_score_than_the_bounding_volumes_of_its_tiles_and_parts
           for (const bool whole : {false, true}) {
             const BoundingVolume a = x[whole][i / sizes[whole]], b = y[whole][j / sizes[whole]];
             const double most = largest_score(p, a, b) + a.bias + b.bias;
-            check(g.score(i, j) <= most + 1e-5 * (1 + std::abs(most)), "score ", g.score(i, j), " above ", most);
+            const double rounding = std::isfinite(most) ? 1e-5 * (1 + std::abs(most)) : 0;
+            check(g.score(i, j) <= most + rounding, "score ", g.score(i, j), " above ", most);
           }
       Problem growing = p;
       growing.scale = -1;
