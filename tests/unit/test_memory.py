@@ -97,7 +97,7 @@ def test_reductions_need_16_vectors_and_the_workspace_beyond_inputs_and_gradient
 
 
 @pytest.mark.parametrize("rows", [N, pytest.param(4 * N, marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("backend", ["cpu", "chunked"])
+@pytest.mark.parametrize("backend", ["cpu", pytest.param("chunked", marks=pytest.mark.nightly)])
 def test_attend_needs_the_workspace_beyond_inputs_result_and_gradients(backend, rows):
     # Three inputs, the result, its upstream gradient spread out, three gradients, and one that is being added.
     assert growth("attend", rows, backend) < formula(rows, D, 9)
