@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ def new_figure(width: float, height: float) -> Figure:
     except ImportError:
         raise ImportError("plot: needs matplotlib: pip install matplotlib") from None
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def saved(figure: Figure, path: str | Path | None) -> Figure:
+    """The figure, written to this file unless it is None."""
+    if path is not None:
+        figure.savefig(path)
+    return figure
 
 
 def picture(figure: Figure, ending: str) -> bytes:

@@ -1,9 +1,11 @@
-"""Results as JSON takes them."""
+"""Results as JSON takes them, and the width of their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+Z = 1.96  # a normal variable lies within so many deviations with a probability of 95 %
 
 
 def plain(value: Any) -> Any:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..plain import plain
-
-Z = 1.96  # a normal variable lies within so many deviations with a probability of 95 %
+from ..plain import Z, plain
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..plain import plain
+from ..figures import saved
+from ..plain import Z, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Curve = tuple[tuple[float, float], ...]
-Z = 1.96  # a normal variable lies within so many deviations with a probability of 95 %
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,7 @@ class Evaluation:
         """
         from .plot import figure_of  # matplotlib is not a requirement
 
-        figure = figure_of(self)
-        if path is not None:
-            figure.savefig(path)
-        return figure
+        return saved(figure_of(self), path)
 
     def __str__(self) -> str:
         asked = "all of them queries" if self.exact else f"{self.queries:,} of them queries"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._checks import fail, same_rows
 from ..arrays import table
+from ..figures import saved
 from ..literals import BoundKind
 from ..plain import plain
 from .objectives import Bound, Objective
@@ -124,10 +125,7 @@ class Estimate:
         """
         from .plot import figure_of  # matplotlib is not a requirement
 
-        figure = figure_of(self)
-        if path is not None:
-            figure.savefig(path)
-        return figure
+        return saved(figure_of(self), path)
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -151,10 +151,14 @@ def _attach_setup(ctx: Any, inputs: tuple, output: list[Tensor]) -> None:
     autograd.attach_setup(ctx, words, Who(*who), values, sums, tensors)
 
 
-def _attach_backward(ctx: Any, upstream: list[Tensor]) -> tuple:
+def _flags(ctx: Any) -> list[bool]:
+    """Whether each tensor of the problem that may have a gradient needs one; absent ones are not among the schema's tensors."""
     needed = iter(ctx.needs_input_grad[0])
-    flags = [is_there and bool(next(needed)) for is_there in ctx.there[: ctx.words.differentiable]]
-    made = autograd.attach_backward(ctx, upstream, flags, row_grads)
+    return [is_there and bool(next(needed)) for is_there in ctx.there[: ctx.words.differentiable]]
+
+
+def _attach_backward(ctx: Any, upstream: list[Tensor]) -> tuple:
+    made = autograd.attach_backward(ctx, upstream, _flags(ctx), row_grads)
     return _to_arguments(ctx, made, values=list(upstream))
 
 
@@ -181,9 +185,8 @@ def _attend_setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
 
 
 def _attend_backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple:
-    needed = iter(ctx.needs_input_grad[0])
-    flags = [is_there and bool(next(needed)) for is_there in ctx.there[: ctx.words.differentiable]]
-    made, value = autograd.attend_backward(ctx, upstream, [*flags, bool(ctx.needs_input_grad[ARGUMENTS])], attend_grads)
+    flags = [*_flags(ctx), bool(ctx.needs_input_grad[ARGUMENTS])]
+    made, value = autograd.attend_backward(ctx, upstream, flags, attend_grads)
     return _to_arguments(ctx, made, values=value)
 
 
