@@ -21,11 +21,13 @@ from torch.autograd.function import once_differentiable
 from .._checks import accumulation_dtype
 from ..functional.rows import prepare, rowwise_dot, unit
 from ..pairwise import attend, pairwise_logsumexp
+from ..pairwise.arguments import held_settings
 from .checks import unit_rows
 
 NORMALIZE = "divide each by its norm, or pass normalize=True"
 # Bytes of a gradient of prototypes at once. Autograd would hold several whole ones, of the sum and of each mean, to add them.
-BLOCK = 2**22
+# On a GPU a block costs launches, some 0.1 ms each, so they should be few.
+BLOCK, BLOCK_OF_CPU = 2**24, 2**19
 Scale = float | Tensor
 
 
@@ -52,9 +54,16 @@ class Target(NamedTuple):
         """Σ_k t_ik values_k."""
         return attend(self.rows, self.keys, values, scale=self.scale, col_bias=self.bias)
 
-    def block(self, part: slice) -> Target:
-        """The same rows with some of the keys, normalised among these."""
-        return self._replace(keys=self.keys[part], bias=None if self.bias is None else self.bias[part])
+    def log_sums(self) -> Tensor:
+        """log Σ_k e^{score_ik}."""
+        return pairwise_logsumexp(self.rows, self.keys, scale=self.scale, col_bias=self.bias)
+
+    def received(self, part: slice, log_sums: Tensor, upstream: Tensor) -> Tensor:
+        """Σ_i t_ik upstream_i of some keys k: attention of a key among the rows, times its sum of assignments."""
+        among = {"scale": self.scale, "col_bias": -log_sums}
+        bias = None if self.bias is None else self.bias[part]
+        sums = pairwise_logsumexp(self.keys[part], self.rows, row_bias=bias, **among)
+        return sums.exp().unsqueeze(1) * attend(self.keys[part], self.rows, upstream, **among)
 
 
 def prepared(
@@ -92,13 +101,13 @@ def cross_entropy(
     every = View(*(torch.cat([views[n][part] for n in asked]) for part in (0, 1)))
     weights = torch.cat([every.wide.new_full((len(views[n].wide),), share * len(owners[n])) for n in asked])
     own = [owners[n] for n in asked]
-    size = max(1, BLOCK // (4 * prototypes.shape[1]))
+    of_block = BLOCK_OF_CPU if prototypes.device.type == "cpu" else BLOCK
+    size = max(1, of_block // (4 * prototypes.shape[1]))
     if 2 * size < len(prototypes) and _by_blocks(targets, prototypes, scale):
         towards = [
             torch.stack([views[v].wide.detach() for t, v in pairs if t == n]).sum(dim=0) for n in range(len(targets))
         ]
-        upstream = [-(scale * share * total) for total in towards]
-        plan = _Plan(targets, own, weights, upstream, scale, size)
+        plan = _Plan(targets, own, towards, weights, share, scale, size)
         return _Blocks.apply(prototypes, every.wide, every.scored, plan)
     bias = _bias(every.wide, _means_of_views([target.mean(prototypes) for target in targets], own), scale)
     return pairwise_logsumexp(every.scored, prototypes, scale=scale, row_bias=bias, reduction="sum", weights=weights)
@@ -127,18 +136,20 @@ def _by_blocks(targets: Sequence[Target], prototypes: Tensor, scale: Scale) -> b
 
 
 class _Plan(NamedTuple):
-    """targets   constants for autograd
-    own       which targets each view has
-    weights   of the rows of all views
-    upstream  ∂loss/∂mean of each target
-    scale     1/τ
-    size      prototypes of a block
+    """targets  constants for autograd
+    own      which targets each view has
+    towards  Σ over the views of a target of their rows
+    weights  of the rows of all views
+    share    of a row of one pair
+    scale    1/τ
+    size     prototypes of a block
     """
 
     targets: Sequence[Target]
     own: Sequence[Sequence[int]]
+    towards: Sequence[Tensor]
     weights: Tensor
-    upstream: Sequence[Tensor]
+    share: float
     scale: Scale
     size: int
 
@@ -146,31 +157,22 @@ class _Plan(NamedTuple):
 class _Blocks(torch.autograd.Function):
     """The same by blocks of prototypes, whose gradients are written into one tensor.
 
-    A softmax over all prototypes is that over a block times the block's share, e^{L_b − L}, from the log-sum-exps of the blocks.
+    A view's softmax over all prototypes is that over a block times the block's share, e^{L_b − L}, from the log-sum-exps of the
+    blocks.
     """
 
     @staticmethod
     def forward(ctx: Any, prototypes: Tensor, wide: Tensor, scored: Tensor, plan: _Plan) -> Tensor:
-        parts = [slice(a, a + plan.size) for a in range(0, len(prototypes), plan.size)]
-        means, shares, made = [], [], []
-        for target in plan.targets:
-            blocks = [target.block(part) for part in parts]
-            sums = [pairwise_logsumexp(b.rows, b.keys, scale=b.scale, col_bias=b.bias) for b in blocks]
-            share = torch.stack(sums).softmax(dim=0).unsqueeze(2)
-            with torch.enable_grad():
-                values = [prototypes[part].detach().requires_grad_() for part in parts]
-                of_blocks = [block.mean(value) for block, value in zip(blocks, values, strict=True)]
-            means.append(sum(s * mean.detach() for s, mean in zip(share, of_blocks, strict=True)))
-            shares.append(share)
-            made.append((of_blocks, values))
-        mean = _means_of_views(means, plan.own)
+        mean = _means_of_views([target.mean(prototypes) for target in plan.targets], plan.own)
         bias = _bias(wide, mean, plan.scale)
+        parts = [slice(a, a + plan.size) for a in range(0, len(prototypes), plan.size)]
         sums = torch.stack(
             [pairwise_logsumexp(scored, prototypes[part], scale=plan.scale, row_bias=bias) for part in parts]
         )
         rows = sums.logsumexp(dim=0)
+        totals = [target.log_sums() for target in plan.targets]
         ctx.save_for_backward(prototypes, scored, mean, bias, (sums - rows).exp() * plan.weights)
-        ctx.plan, ctx.parts, ctx.shares, ctx.made = plan, parts, shares, made
+        ctx.plan, ctx.parts, ctx.totals, ctx.settings = plan, parts, totals, held_settings()
         return (rows * plan.weights).sum()
 
     @staticmethod
@@ -180,18 +182,18 @@ class _Blocks(torch.autograd.Function):
         plan = ctx.plan
         grad = torch.empty_like(prototypes)
         of_scored = torch.zeros_like(mean)
-        for n, part in enumerate(ctx.parts):
-            with torch.enable_grad():
-                leaves = scored.detach().requires_grad_(), prototypes[part].detach().requires_grad_()
-                of_block = {"scale": plan.scale, "row_bias": bias, "weights": weights[n] * upstream}
-                value = pairwise_logsumexp(*leaves, reduction="sum", **of_block)
-            rows, of_part = torch.autograd.grad(value, leaves)
-            of_scored += rows
-            of_part = of_part.to(mean.dtype)
-            for (means, values), share, by in zip(ctx.made, ctx.shares, plan.upstream, strict=True):
-                # The graph is kept, so that the loss can be differentiated twice.
-                (more,) = torch.autograd.grad(means[n], values[n], upstream * share[n] * by, retain_graph=True)
-                of_part += more
-            grad[part] = of_part
+        with ctx.settings():
+            for n, part in enumerate(ctx.parts):
+                with torch.enable_grad():
+                    leaves = scored.detach().requires_grad_(), prototypes[part].detach().requires_grad_()
+                    of_block = {"scale": plan.scale, "row_bias": bias, "weights": weights[n] * upstream}
+                    value = pairwise_logsumexp(*leaves, reduction="sum", **of_block)
+                rows, of_part = torch.autograd.grad(value, leaves)
+                of_scored += rows
+                pulls = [
+                    target.received(part, totals, towards)
+                    for target, totals, towards in zip(plan.targets, ctx.totals, plan.towards, strict=True)
+                ]
+                grad[part] = of_part.to(mean.dtype) - plan.scale * plan.share * upstream * sum(pulls)
         of_wide = -(plan.scale * plan.weights * upstream).unsqueeze(1) * mean
         return grad, of_wide, of_scored.to(scored.dtype), None

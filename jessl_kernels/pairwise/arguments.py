@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, embeddings, fail, scalar, wrong_type
 from ..autocast import under_autocast
-from ..backends import select, settings
+from ..backends import select, settings, use_backend
 from ..literals import KINDS, PHI_NAMES, PSI_NAMES, SUM_NAMES
 from ..ops import Who
 from ..problem.exclude import as_exclude
@@ -24,6 +25,12 @@ def who(function: str, problem: RowProblem) -> Who:
     """The backend that will compute this problem, and its workspace. NotImplementedError if all decline."""
     ops = dict.fromkeys((problem.negatives.op, problem.of_positives.op))
     return Who(select(function, problem, *ops), settings().workspace_on(problem.x[0].device))
+
+
+def held_settings() -> Callable[[], AbstractContextManager[None]]:
+    """A maker of blocks with the settings of here and now: for a backward pass, which on a GPU another thread runs."""
+    kept = settings()
+    return lambda: use_backend(kept.backend, workspace=kept.workspace, skip_below=kept.skip_below)
 
 
 def pieces_of(

@@ -1,12 +1,14 @@
 """SwAV, BYOL, DINO and their ER forms: each is its definition by matrices, by every backend, with its gradients."""
 
 import math
+import threading
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 import jessl_kernels as jk
+from jessl_kernels.backends import Settings, settings
 from jessl_kernels.er import cross_entropy
 from tests import cases, data, executor
 from tests.oracles import entropy_reconstruction as oracle
@@ -86,7 +88,8 @@ def chosen(name: str, dtype: torch.dtype) -> dict:
 def blocks(request, monkeypatch):
     """Prototypes at once, or by blocks of this many."""
     if request.param:
-        monkeypatch.setattr(cross_entropy, "BLOCK", request.param * 4 * D)
+        for name in ("BLOCK", "BLOCK_OF_CPU"):
+            monkeypatch.setattr(cross_entropy, name, request.param * 4 * D)
 
 
 @cases.backends
@@ -164,6 +167,21 @@ def test_a_loss_is_differentiated_twice_with_the_same_gradients(name, blocks):
     first = torch.autograd.grad(value, wanted, retain_graph=True)
     again = torch.autograd.grad(value, wanted, torch.tensor(3.0))
     torch.testing.assert_close([3 * g for g in first], list(again), rtol=1e-5, atol=1e-7)
+
+
+def test_a_backward_pass_in_another_thread_has_the_settings_of_its_forward_pass(monkeypatch):
+    """As every backward pass on a GPU."""
+    monkeypatch.setattr(cross_entropy, "BLOCK_OF_CPU", 4 * 4 * D)
+    seen = []
+    actual = cross_entropy.attend
+    monkeypatch.setattr(cross_entropy, "attend", lambda *a, **k: (seen.append(settings()), actual(*a, **k))[1])
+    inputs = {k: v.requires_grad_() for k, v in chosen("swav", torch.float32).items() if k != "temperature"}
+    with jk.use_backend("reference", workspace=12345, skip_below=1e-6):
+        value = jk.er.swav([inputs["z1"], inputs["z2"]], inputs["c"])
+    thread = threading.Thread(target=value.backward)
+    thread.start()
+    thread.join()
+    assert len(seen) > 2 and set(seen) == {Settings("reference", 12345, 1e-6)} and inputs["c"].grad is not None
 
 
 def published_codes(s: torch.Tensor, iterations: int = 3) -> torch.Tensor:

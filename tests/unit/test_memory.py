@@ -65,13 +65,17 @@ pytestmark = pytest.mark.skipif(
 
 
 def growth(problem: str, rows: int, backend: str = "cpu", dimensions: int = D) -> float:
-    """Growth of the peak resident memory of a fresh process, in bytes."""
+    """Growth of the peak resident memory of a fresh process, in bytes, without what its allocator keeps of freed tensors."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, problem, str(rows), str(dimensions), backend],
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},  # each thread has scratch memory
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "2",
+            "MALLOC_MMAP_THRESHOLD_": "131072",
+        },  # each thread has scratch memory
     )
     return json.loads(done.stdout) * 1024
 
@@ -151,11 +155,11 @@ def test_strips_and_tiles_of_very_many_dimensions_fit_the_workspace(problem, ten
 
 @pytest.mark.parametrize(("problem", "tensors"), [("swav", 2), ("dino", 3)])
 @pytest.mark.parametrize("rows", [512, pytest.param(1024, marks=pytest.mark.nightly)])
-def test_prototypes_need_16_mib_and_the_workspace_beyond_inputs_and_gradients(problem, tensors, rows):
+def test_prototypes_need_16_mib_beyond_inputs_and_gradients(problem, tensors, rows):
     """A matrix of scores, of which SwAV and DINO keep several, would take 64 MiB, or 256."""
     of_prototypes = tensors * 64 * rows * D * 4
     of_views = 8 * rows * D * 4
-    assert growth(problem, rows) < of_prototypes + of_views + 16 * MIB + WORKSPACE
+    assert growth(problem, rows) < of_prototypes + of_views + 16 * MIB
 
 
 def test_memory_grows_with_rows_and_not_with_their_square():
