@@ -1,0 +1,215 @@
+"""The table of `backends/strips.py` with the kernels of `csrc/cuda` around t of B rows, the library's product.
+
+Products of half precision are summed in fp32. U is fp32, and so are the embeddings that it is multiplied by. Squares are expanded
+around the mean of Y, ‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩; pairs too close for that are taken by differences, one by one.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..backends import squared_distance
+from ..backends.products import product, tf32
+from ..backends.strips import Strip, columns_wanted, length
+from ..native import cuda
+from ..problem.exclude import IdPair
+from ..problem.score import Score
+from ..problem.types import Attended, Gradients, Needs, Sums, Terms, Weights
+
+ALIGNED = 16  # elements: each row of a strip begins at a multiple of so many, so that kernels load 16 bytes at once
+FP32 = torch.float32
+
+
+def sizes(score: Score, workspace: int) -> tuple[int, int]:
+    """Rows of a strip, and the elements from one row to the next.
+
+    They are the same for values and for gradients: the library may multiply a strip of another height in another order, and
+    weights must come from the very scores that were summed.
+    """
+    ld = -(-score.M // ALIGNED) * ALIGNED
+    return min(score.N, max(1, workspace // (2 * ld * FP32.itemsize))), ld
+
+
+@dataclass
+class CudaStrip(Strip):
+    """t (B, ld), of which the first M columns count; arguments: the strip as kernels take it."""
+
+    t: Tensor
+    arguments: tuple[int, ...]
+
+
+class Sides(NamedTuple):
+    """Weights of both sides, of rows and columns whose numbers lie next to each other."""
+
+    row: Weights
+    col: Weights | None
+
+    def part(self, rows: slice, columns: slice) -> Sides:
+        return Sides(*(None if side is None else _part(side, here) for side, here in zip(self, (rows, columns), strict=True)))  # pyright: ignore[reportArgumentType]
+
+    def arguments(self, shares: Tensor | None) -> tuple:
+        return *map(_vectors, self), _address(shares)
+
+
+class CudaKernels:
+    """The table of one sweep.
+
+    x, y         the factors of t: the embeddings, or for distances Y and X around the mean of Y, in fp32
+    close_above  0-d: pairs with t above it are so close that their distance is taken by differences; None for products
+    """
+
+    def __init__(self, score: Score, terms: Terms, workspace: int, cols: bool, needs: Needs):
+        self.score, self.terms, self.narrow = score, terms, False
+        self.rows, self.ld = sizes(score, workspace)
+        self.x, self.y = score.x, score.keys
+        self._scale = _scale_of(score)
+        self._centered: squared_distance.Centered | None = None
+        self.close_above: Tensor | None = None
+        if score.kind == "sqdist":
+            self._centered = squared_distance.centered(score, self._scale, tf32=tf32(FP32))
+            self.x, self.y, self.close_above = self._centered.x, self._centered.y, self._centered.close_above
+        self._t = score.x.new_empty(self.rows, self.ld, dtype=FP32)
+        self._u = self._t.new_empty(self.rows if needs.any else 0, self.ld)
+        self._p: Tensor | None = None  # room for `weights`, and then for the gradients of shares
+        self._held: list[Tensor] = []  # the memory whose addresses the kernels have
+        self._sweep = self._sweep_of(terms)
+
+    def settle(self, rows: slice, columns: slice) -> CudaStrip:
+        t = self._t[: length(rows)]
+        product(self.x[rows], self.y.T, FP32, out=t[:, : self.score.M])
+        strip = CudaStrip(rows, columns, t, (t.data_ptr(), self.ld, rows.start, length(rows), self.score.M))
+        if self._centered is not None:
+            squares = self._centered.x_squares, self._centered.y_squares, self._centered.close_above
+            self._sweep.settle(strip.arguments, *self._points, tuple(map(_address, squares)))
+        return strip
+
+    def absorb(self, strip: CudaStrip, row: Sums, col: Sums | None) -> None:
+        self._sweep.absorb(strip.arguments, _vectors(row), _vectors(col))
+
+    def sides(self, row: Weights, col: Weights | None) -> Sides:
+        return Sides(*(None if side is None else _contiguous(side) for side in (row, col)))  # pyright: ignore[reportArgumentType]
+
+    def weights(self, strip: CudaStrip, sides: Sides) -> Tensor:
+        if self._p is None:
+            self._p = torch.empty_like(self._t)
+        self._sweep.weights(strip.arguments, sides.arguments(None), self._p.data_ptr())
+        return self._p[: length(strip.rows), : self.score.M]
+
+    def add_grads(
+        self, strip: CudaStrip, sides: Sides, needs: Needs, to: Gradients, of: Attended | None = None
+    ) -> None:
+        rows, M, distances = strip.rows, self.score.M, self.close_above is not None
+        columns, of_y = columns_wanted(self.score, needs, to)
+        with_y = length(columns) > 0
+
+        def new(on: bool, n: int, dtype: torch.dtype = FP32) -> Tensor | None:
+            return self._t.new_empty(n, dtype=dtype) if on else None
+
+        u = self._u if needs.x or with_y else None
+        u_row, u_col = new(distances and needs.x, length(rows)), new(distances and with_y, M)
+        row_bias = to.row_bias[rows] if needs.row_bias else None
+        col_bias = to.col_bias if needs.col_bias else None
+        of_scale = new(needs.scale, length(rows), torch.float64)
+        shares = None
+        if of is not None:
+            assert self._p is not None
+            shares = self._p[: length(rows)]
+            of.of_shares(out=shares[:, :M])
+        arguments, limit = sides.arguments(shares), _address(self.close_above)
+        made = tuple(map(_address, (u, u_row, u_col, row_bias, col_bias, of_scale)))
+        self._sweep.score_grad(strip.arguments, arguments, limit, made)
+        if of_scale is not None:
+            to.scale += of_scale.sum()
+        if u is None:
+            return
+        u, x = u[: length(rows), :M], self._wide[0][rows]
+        if needs.x:
+            dx = to.x[rows].addmm_(u, self._wide[1])
+            if u_row is not None:
+                # A separate product, rounded like that of the matrices, so that a pair of equal rows leaves 0.
+                dx -= x * u_row[:, None]
+                self._sweep.close_rows(strip.arguments, arguments, limit, *self._points, dx.data_ptr())
+        if with_y:
+            of_y.addmm_(u[:, columns].T, x)
+            if u_col is not None:
+                of_y -= self._wide[1][columns] * u_col[columns, None]
+                ends = columns.start, columns.stop
+                self._sweep.close_columns(strip.arguments, arguments, limit, *self._points, *ends, of_y.data_ptr())
+
+    def finish(self, strip: CudaStrip) -> Tensor:
+        self._sweep.finish(strip.arguments)
+        return strip.t[:, : self.score.M]
+
+    @functools.cached_property
+    def _wide(self) -> tuple[Tensor, Tensor]:
+        """The factors of products with U."""
+        x = self.x.to(FP32)
+        return x, x if self.y is self.x else self.y.to(FP32)
+
+    @functools.cached_property
+    def _points(self) -> tuple[tuple, tuple]:
+        """The embeddings as kernels take them."""
+
+        def points(x: Tensor) -> tuple:
+            return x.data_ptr(), *x.stride(), x.shape[1], str(x.dtype).removeprefix("torch.")
+
+        return points(self.score.x), points(self.score.keys)
+
+    def _sweep_of(self, terms: Terms):
+        score, exclude = self.score, self.score.exclude
+        diagonals, keep = (
+            sorted({d for d in ds if -score.N < d < score.M}) for ds in (exclude.diagonals, exclude.keep)
+        )
+        same, different = ([self._ids(pair) for pair in pairs] for pairs in (exclude.same, exclude.different))
+        low, high = (*score.phi.parameters, 0.0, 0.0)[:2]
+        return cuda().Sweep(
+            *_queue(score.x), score.phi.name, (low, high), self._scale.data_ptr(), self._held_at(score.row_bias),
+            self._held_at(score.col_bias), diagonals, keep, same, different, self._ids(score.without),
+            self._ids(score.within), terms.op, terms.tilts,
+        )  # fmt: skip
+
+    def _ids(self, pair: IdPair | None) -> tuple[int, int]:
+        return (0, 0) if pair is None else (self._held_at(pair[0]), self._held_at(pair[1]))
+
+    def _held_at(self, t: Tensor | None) -> int:
+        """The address of a vector without gaps, which is kept as long as this table."""
+        if t is None:
+            return 0
+        self._held.append(t.contiguous())
+        return self._held[-1].data_ptr()
+
+
+def _scale_of(score: Score) -> Tensor:
+    """α as kernels read it: 0-d, in fp32, on the device."""
+    alpha = score.scale
+    return alpha.detach().to(FP32) if isinstance(alpha, Tensor) else score.x.new_full((), alpha, dtype=FP32)
+
+
+def _queue(x: Tensor) -> tuple[int, int]:
+    """The device of x and its current stream."""
+    return (x.get_device(), torch.cuda.current_stream(x.device).cuda_stream) if x.is_cuda else (0, 0)
+
+
+def _address(t: Tensor | None) -> int:
+    return 0 if t is None else t.data_ptr()
+
+
+def _vectors(of: Sums | Weights | None) -> tuple[int, int, int, int, int]:
+    """Sums, or weights, as kernels take them: four addresses, and the elements from one tilt to the next."""
+    if of is None:
+        return 0, 0, 0, 0, 0
+    one, many, *others = of
+    return _address(one), _address(many), *map(_address, others), many.stride(0)
+
+
+def _contiguous(side: Weights) -> Weights:
+    return Weights(*(None if t is None else t.contiguous() for t in side))  # pyright: ignore[reportArgumentType]
+
+
+def _part(side: Weights, here: slice) -> Weights:
+    return Weights(*(None if t is None else t[..., here] for t in side))  # pyright: ignore[reportArgumentType]
