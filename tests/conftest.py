@@ -11,7 +11,7 @@ import torch
 import jessl_kernels as jk
 from jessl_kernels.backends import cpu
 from jessl_kernels.native import native_status
-from tests import executor
+from tests import cuda_model, executor
 from tests.skipping import Counting
 
 os.environ["JESSL_POISON"] = "1"  # read once, when the core first takes scratch memory
@@ -24,9 +24,9 @@ LARGE = {"test_gradients_through_close_pairs_wherever_they_lie", "test_log_sum_e
 
 def pytest_collection_modifyitems(config, items):
     """A launch takes the executor 50 ms, so of the largest tables it runs only cases that take different paths in a kernel."""
-    dropped = [item for item in items if _is_repeated(item)]
+    dropped = [item for item in items if _is_repeated(item) or _is_declined(item)]
     config.hook.pytest_deselected(items=dropped)
-    items[:] = [item for item in items if not _is_repeated(item)]
+    items[:] = [item for item in items if item not in dropped]
     cases = collections.Counter(item.originalname for item in items if _is_executed(item))
     every = collections.Counter(item.originalname for item in items)
     for item in items:
@@ -71,6 +71,13 @@ def _is_repeated(item) -> bool:
     return matrix and (options["anchored"] or options["reduction"] == "sum")
 
 
+def _is_declined(item) -> bool:
+    """Whether the cuda backend leaves it to others: fp64, by a parameter or in all of the test."""
+    options = _parameters(item)
+    in_fp64 = options.get("dtype") == torch.float64 or item.originalname == "test_gradcheck_in_fp64"
+    return options.get("backend") == "cuda" and in_fp64
+
+
 def _parameters(item) -> dict:
     called = getattr(item, "callspec", None)
     return {} if called is None else called.params
@@ -112,8 +119,9 @@ def core(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _gpu_in_place(request):
-    """For tests of the triton backend: a GPU, or a pretended one."""
-    on_gpu = _parameters(request.node).get("backend") == "triton"
+    """For tests of a backend for GPUs: a GPU, or a pretended one."""
+    backend = _parameters(request.node).get("backend")
     memories = 1 if "peers" in request.node.path.parts else 2
-    with executor.gpu(memories) if on_gpu else contextlib.nullcontext():
+    of_triton = executor.gpu(memories) if backend == "triton" else contextlib.nullcontext()
+    with cuda_model.gpu() if backend == "cuda" else of_triton:
         yield

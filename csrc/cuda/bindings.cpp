@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "cuda/build_info.h"
 #include "cuda/strip.h"
 
 namespace py = pybind11;
@@ -30,6 +31,9 @@ using SquaresArgument = std::tuple<Address, Address, Address>;
 using VectorsArgument = std::tuple<Address, Address, Address, Address, std::int64_t>;  // four vectors and a stride
 using SidesArgument = std::tuple<VectorsArgument, VectorsArgument, Address>;
 using GradsArgument = std::array<Address, 6>;
+using GivenArgument = std::tuple<PointsArgument, std::int64_t, std::int64_t, Address>;
+using PartnersArgument = std::tuple<std::int64_t, std::int64_t, std::int64_t, Address>;
+using PullArgument = std::tuple<Address, PointsArgument, PointsArgument, PartnersArgument, bool>;
 
 template <class T>
 T* at(Address address) {
@@ -110,6 +114,21 @@ Points points(const PointsArgument& a) {
   return {at<const void>(data), row_stride, column_stride, dimensions, element};
 }
 
+GivenRows given(const GivenArgument& a) {
+  const auto& [rows, begin, end, norms] = a;
+  return {points(rows), begin, end, at<float>(norms)};
+}
+
+Partners partners(const PartnersArgument& a) {
+  const auto [N, M, shift, index] = a;
+  return {N, M, shift, at<const std::int64_t>(index)};
+}
+
+Pull pull(const PullArgument& a) {
+  const auto& [weights, ahead, behind, of, distances] = a;
+  return {at<const float>(weights), points(ahead), points(behind), partners(of), distances};
+}
+
 SumsOf sums(const VectorsArgument& a) {
   const auto [reference, total, linear, count, stride] = a;
   return {at<float>(reference), at<float>(total), at<float>(linear), at<float>(count), stride};
@@ -136,13 +155,12 @@ PYBIND11_MODULE(_cuda, module) {
       "build_info",
       [] {
         py::dict info;
-        info["toolkit"] = JESSL_CUDA_TOOLKIT;
-        info["architectures"] = JESSL_CUDA_ARCHITECTURES;
+        for (const auto& [key, value] : cuda_build_info()) info[py::str(key)] = py::str(value);
         return info;
       },
-      "The toolkit that compiled the kernels, and for which GPUs, as a dict of strings.");
+      "The compilers of the kernels, and for which GPUs they are compiled, as a dict of strings.");
   module.def("devices", &devices, "How many GPUs there are, or why none can be used.");
-  py::class_<Sweep>(module, "Sweep")
+  py::class_<Sweep>(module, "Sweep", py::module_local())
       .def(py::init(&sweep))
       .def("settle",
            [](const Sweep& sweep, const StripArgument& s, const PointsArgument& x, const PointsArgument& y,
@@ -172,5 +190,16 @@ PYBIND11_MODULE(_cuda, module) {
              close_columns(sweep, strip(s), sides(of), at<const float>(close_above), points(x), points(y), first, end,
                            at<float>(grad_y));
            })
-      .def("finish", [](const Sweep& sweep, const StripArgument& s) { finish(sweep, strip(s)); });
+      .def("finish", [](const Sweep& sweep, const StripArgument& s) { finish(sweep, strip(s)); })
+      .def("unit_rows", [](const Sweep& sweep, const GivenArgument& of,
+                           Address rows) { unit_rows(sweep, given(of), at<void>(rows)); })
+      .def("pair_scores",
+           [](const Sweep& sweep, const PointsArgument& x, const PointsArgument& y, const PartnersArgument& of,
+              bool distances, Address t, Address s) {
+             pair_scores(sweep, points(x), points(y), partners(of), distances, at<float>(t), at<float>(s));
+           })
+      .def("rows_back", [](const Sweep& sweep, const GivenArgument& of, const PointsArgument& rows,
+                           const PullArgument& by, std::int64_t first, Address gradient) {
+        rows_back(sweep, given(of), points(rows), pull(by), first, at<float>(gradient));
+      });
 }

@@ -1,4 +1,4 @@
-// Embeddings read as fp32, whatever their type: exact.
+// Embeddings read as fp32, whatever their type, which is exact; and written, rounded to the nearest, ties to even.
 #pragma once
 
 #include "cuda/runtime.cuh"
@@ -21,6 +21,29 @@ __device__ inline float coordinate(const Points& points, std::int64_t row, std::
   if (points.element == Element::f32) return static_cast<const float*>(points.data)[at];
   const std::uint16_t bits = static_cast<const std::uint16_t*>(points.data)[at];
   return points.element == Element::bf16 ? of_bf16(bits) : of_fp16(bits);
+}
+
+__device__ inline std::uint16_t to_bf16(float value) {
+  const std::uint32_t bits = __float_as_uint(value);
+  if (value != value) return std::uint16_t(bits >> 16 | 0x40);
+  return std::uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+__device__ inline std::uint16_t to_fp16(float value) {
+  const std::uint32_t bits = __float_as_uint(value), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+  if (value != value) return std::uint16_t(sign | 0x7e00);
+  if (magnitude < 0x38800000)  // subnormal in fp16: a multiple of 2⁻²⁴, as the last bit of 0.5 is
+    return std::uint16_t(sign | (__float_as_uint(fabsf(value) + 0.5f) - 0x3f000000));
+  const std::uint32_t rounded = (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13;
+  return std::uint16_t(sign | (rounded < 0x7c00 ? rounded : 0x7c00));  // the largest become infinite
+}
+
+// Writes to element `at` of a tensor of this type.
+__device__ inline void store(void* to, Element element, std::int64_t at, float value) {
+  if (element == Element::f32)
+    static_cast<float*>(to)[at] = value;
+  else
+    static_cast<std::uint16_t*>(to)[at] = element == Element::bf16 ? to_bf16(value) : to_fp16(value);
 }
 
 }  // namespace jessl::cuda

@@ -64,6 +64,29 @@ struct Tilts {
   int count;
 };
 
+// The single positive of each row i of N, among M columns: (i + shift) mod M, or index_i if index is not null, negative
+// for none.
+struct Partners {
+  std::int64_t N, M, shift;
+  const std::int64_t* index;
+};
+
+// Rows begin … end − 1 of a batch, which are rows 0 … of one given tensor, and what happened to them.
+struct GivenRows {
+  Points given;
+  std::int64_t begin, end;
+  float* norms;  // (of the whole batch); null if rows are not divided by them
+};
+
+// The gradients of t of each row and its partner, times α (2α for distances): they pull at rows of X by `ahead`, Y, and
+// at rows of Y by `behind`, X. No data, no such pull.
+struct Pull {
+  const float* weights;
+  Points ahead, behind;
+  Partners partners;
+  bool distances;
+};
+
 // What all launches of one sweep over the pairs share: where they run, and what they sum.
 struct Sweep {
   int device;
@@ -117,5 +140,14 @@ void close_rows(const Sweep&, Strip, Sides, const float* close_above, Points x, 
 void close_columns(const Sweep&, Strip, Sides, const float* close_above, Points x, Points y, std::int64_t first,
                    std::int64_t end, float* grad_y);
 void finish(const Sweep&, Strip);
+
+// Writes rows divided by their norms, if there is room for norms, to the batch's contiguous rows in the type that they
+// are given in.
+void unit_rows(const Sweep&, GivenRows, void* rows);
+// Writes t of each row and its partner, and their score.
+void pair_scores(const Sweep&, Points x, Points y, Partners, bool distances, float* t, float* s);
+// Turns the gradient of a batch's rows, contiguous from row `first` on, into that of a given tensor, for the rows of
+// the piece; rows: the batch as the scores see it.
+void rows_back(const Sweep&, GivenRows, Points rows, const Pull&, std::int64_t first, float* gradient);
 
 }  // namespace jessl::cuda

@@ -16,13 +16,11 @@ from torch import Tensor
 from ..backends import squared_distance
 from ..backends.products import product, tf32
 from ..backends.strips import Strip, columns_wanted, length
-from ..native import cuda
-from ..problem.exclude import IdPair
 from ..problem.score import Score
 from ..problem.types import Attended, Gradients, Needs, Sums, Terms, Weights
+from .arguments import FP32, Sweep, address, points, vectors
 
 ALIGNED = 16  # elements: each row of a strip begins at a multiple of so many, so that kernels load 16 bytes at once
-FP32 = torch.float32
 
 
 def sizes(score: Score, workspace: int) -> tuple[int, int]:
@@ -50,10 +48,10 @@ class Sides(NamedTuple):
     col: Weights | None
 
     def part(self, rows: slice, columns: slice) -> Sides:
-        return Sides(*(None if side is None else _part(side, here) for side, here in zip(self, (rows, columns), strict=True)))  # pyright: ignore[reportArgumentType]
+        return Sides(_part(self.row, rows), None if self.col is None else _part(self.col, columns))
 
     def arguments(self, shares: Tensor | None) -> tuple:
-        return *map(_vectors, self), _address(shares)
+        return *map(vectors, self), address(shares)
 
 
 class CudaKernels:
@@ -64,20 +62,20 @@ class CudaKernels:
     """
 
     def __init__(self, score: Score, terms: Terms, workspace: int, cols: bool, needs: Needs):
-        self.score, self.terms, self.narrow = score, terms, False
+        self.score, self.narrow = score, False
+        self._sweep = Sweep(score, terms)
+        self._launch = self._sweep.kernels
         self.rows, self.ld = sizes(score, workspace)
         self.x, self.y = score.x, score.keys
-        self._scale = _scale_of(score)
         self._centered: squared_distance.Centered | None = None
         self.close_above: Tensor | None = None
         if score.kind == "sqdist":
-            self._centered = squared_distance.centered(score, self._scale, tf32=tf32(FP32))
+            self._centered = squared_distance.centered(score, self._sweep.scale, tf32=tf32(FP32))
             self.x, self.y, self.close_above = self._centered.x, self._centered.y, self._centered.close_above
         self._t = score.x.new_empty(self.rows, self.ld, dtype=FP32)
         self._u = self._t.new_empty(self.rows if needs.any else 0, self.ld)
         self._p: Tensor | None = None  # room for `weights`, and then for the gradients of shares
-        self._held: list[Tensor] = []  # the memory whose addresses the kernels have
-        self._sweep = self._sweep_of(terms)
+        self._points = points(score.x), points(score.keys)
 
     def settle(self, rows: slice, columns: slice) -> CudaStrip:
         t = self._t[: length(rows)]
@@ -85,19 +83,19 @@ class CudaKernels:
         strip = CudaStrip(rows, columns, t, (t.data_ptr(), self.ld, rows.start, length(rows), self.score.M))
         if self._centered is not None:
             squares = self._centered.x_squares, self._centered.y_squares, self._centered.close_above
-            self._sweep.settle(strip.arguments, *self._points, tuple(map(_address, squares)))
+            self._launch.settle(strip.arguments, *self._points, tuple(map(address, squares)))
         return strip
 
     def absorb(self, strip: CudaStrip, row: Sums, col: Sums | None) -> None:
-        self._sweep.absorb(strip.arguments, _vectors(row), _vectors(col))
+        self._launch.absorb(strip.arguments, vectors(row), vectors(col))
 
     def sides(self, row: Weights, col: Weights | None) -> Sides:
-        return Sides(*(None if side is None else _contiguous(side) for side in (row, col)))  # pyright: ignore[reportArgumentType]
+        return Sides(_contiguous(row), None if col is None else _contiguous(col))
 
     def weights(self, strip: CudaStrip, sides: Sides) -> Tensor:
         if self._p is None:
             self._p = torch.empty_like(self._t)
-        self._sweep.weights(strip.arguments, sides.arguments(None), self._p.data_ptr())
+        self._launch.weights(strip.arguments, sides.arguments(None), self._p.data_ptr())
         return self._p[: length(strip.rows), : self.score.M]
 
     def add_grads(
@@ -120,9 +118,9 @@ class CudaKernels:
             assert self._p is not None
             shares = self._p[: length(rows)]
             of.of_shares(out=shares[:, :M])
-        arguments, limit = sides.arguments(shares), _address(self.close_above)
-        made = tuple(map(_address, (u, u_row, u_col, row_bias, col_bias, of_scale)))
-        self._sweep.score_grad(strip.arguments, arguments, limit, made)
+        arguments, limit = sides.arguments(shares), address(self.close_above)
+        made = tuple(map(address, (u, u_row, u_col, row_bias, col_bias, of_scale)))
+        self._launch.score_grad(strip.arguments, arguments, limit, made)
         if of_scale is not None:
             to.scale += of_scale.sum()
         if u is None:
@@ -133,16 +131,16 @@ class CudaKernels:
             if u_row is not None:
                 # A separate product, rounded like that of the matrices, so that a pair of equal rows leaves 0.
                 dx -= x * u_row[:, None]
-                self._sweep.close_rows(strip.arguments, arguments, limit, *self._points, dx.data_ptr())
+                self._launch.close_rows(strip.arguments, arguments, limit, *self._points, dx.data_ptr())
         if with_y:
             of_y.addmm_(u[:, columns].T, x)
             if u_col is not None:
                 of_y -= self._wide[1][columns] * u_col[columns, None]
                 ends = columns.start, columns.stop
-                self._sweep.close_columns(strip.arguments, arguments, limit, *self._points, *ends, of_y.data_ptr())
+                self._launch.close_columns(strip.arguments, arguments, limit, *self._points, *ends, of_y.data_ptr())
 
     def finish(self, strip: CudaStrip) -> Tensor:
-        self._sweep.finish(strip.arguments)
+        self._launch.finish(strip.arguments)
         return strip.t[:, : self.score.M]
 
     @functools.cached_property
@@ -150,61 +148,6 @@ class CudaKernels:
         """The factors of products with U."""
         x = self.x.to(FP32)
         return x, x if self.y is self.x else self.y.to(FP32)
-
-    @functools.cached_property
-    def _points(self) -> tuple[tuple, tuple]:
-        """The embeddings as kernels take them."""
-
-        def points(x: Tensor) -> tuple:
-            return x.data_ptr(), *x.stride(), x.shape[1], str(x.dtype).removeprefix("torch.")
-
-        return points(self.score.x), points(self.score.keys)
-
-    def _sweep_of(self, terms: Terms):
-        score, exclude = self.score, self.score.exclude
-        diagonals, keep = (
-            sorted({d for d in ds if -score.N < d < score.M}) for ds in (exclude.diagonals, exclude.keep)
-        )
-        same, different = ([self._ids(pair) for pair in pairs] for pairs in (exclude.same, exclude.different))
-        low, high = (*score.phi.parameters, 0.0, 0.0)[:2]
-        return cuda().Sweep(
-            *_queue(score.x), score.phi.name, (low, high), self._scale.data_ptr(), self._held_at(score.row_bias),
-            self._held_at(score.col_bias), diagonals, keep, same, different, self._ids(score.without),
-            self._ids(score.within), terms.op, terms.tilts,
-        )  # fmt: skip
-
-    def _ids(self, pair: IdPair | None) -> tuple[int, int]:
-        return (0, 0) if pair is None else (self._held_at(pair[0]), self._held_at(pair[1]))
-
-    def _held_at(self, t: Tensor | None) -> int:
-        """The address of a vector without gaps, which is kept as long as this table."""
-        if t is None:
-            return 0
-        self._held.append(t.contiguous())
-        return self._held[-1].data_ptr()
-
-
-def _scale_of(score: Score) -> Tensor:
-    """α as kernels read it: 0-d, in fp32, on the device."""
-    alpha = score.scale
-    return alpha.detach().to(FP32) if isinstance(alpha, Tensor) else score.x.new_full((), alpha, dtype=FP32)
-
-
-def _queue(x: Tensor) -> tuple[int, int]:
-    """The device of x and its current stream."""
-    return (x.get_device(), torch.cuda.current_stream(x.device).cuda_stream) if x.is_cuda else (0, 0)
-
-
-def _address(t: Tensor | None) -> int:
-    return 0 if t is None else t.data_ptr()
-
-
-def _vectors(of: Sums | Weights | None) -> tuple[int, int, int, int, int]:
-    """Sums, or weights, as kernels take them: four addresses, and the elements from one tilt to the next."""
-    if of is None:
-        return 0, 0, 0, 0, 0
-    one, many, *others = of
-    return _address(one), _address(many), *map(_address, others), many.stride(0)
 
 
 def _contiguous(side: Weights) -> Weights:

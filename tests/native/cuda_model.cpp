@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <exception>
 #include <numeric>
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #ifdef __SANITIZE_ADDRESS__
@@ -95,13 +97,16 @@ struct Fiber {
 };
 
 struct SharedArray {
-  std::string place;
+  Where where;
   std::size_t first, bytes;
 };
 
 constexpr std::size_t fence = 64;  // bytes around each shared array that nobody may write
 constexpr unsigned char fence_byte = 0xA5;
 
+bool same_place(const Where& a, const Where& b) {
+  return a.line() == b.line() && a.column() == b.column() && a.file_name() == b.file_name();
+}
 std::string place_of(const Where& where) { return std::string(where.file_name()) + ":" + std::to_string(where.line()); }
 
 class Machine {
@@ -139,14 +144,15 @@ class Machine {
   bool voted() const { return voted_; }
 
   void* shared(std::size_t bytes, const Where& where) {
-    const std::string place = place_of(where);
-    const auto known = std::find_if(arrays_.begin(), arrays_.end(), [&](const auto& a) { return a.place == place; });
+    const auto is_here = [&](const SharedArray& array) { return same_place(array.where, where); };
+    const auto known = std::find_if(arrays_.begin(), arrays_.end(), is_here);
     if (known != arrays_.end()) return memory_.data() + known->first;
-    const std::size_t first = arrays_.empty() ? fence : (arrays_.back().first + arrays_.back().bytes + fence + 63) & ~63ul;
+    const std::size_t first =
+        arrays_.empty() ? fence : (arrays_.back().first + arrays_.back().bytes + fence + 63) & ~63ul;
     if (first + bytes > most_shared) throw std::runtime_error("more than 48 KiB of shared memory");
     unpoison(memory_.data() + first, bytes);
     std::memset(memory_.data() + first, 0xff, bytes);  // NaN
-    arrays_.push_back({place, first, bytes});
+    arrays_.push_back({where, first, bytes});
     return memory_.data() + first;
   }
 
@@ -188,7 +194,7 @@ class Machine {
       const Fiber& fiber = fibers_[n];
       if (fiber.state == State::done) fail("some threads have ended where others wait at " + place_of(first));
       if (fiber.state == State::at_shuffle) fail("lanes of a warp miss the shuffle at " + place_of(*fiber.where));
-      if (fiber.where->line() != first.line() || fiber.where->column() != first.column())
+      if (!same_place(*fiber.where, first))
         fail("threads wait at different barriers, " + place_of(first) + " and " + place_of(*fiber.where));
       voted_ = voted_ || fiber.vote;
     }
@@ -196,7 +202,8 @@ class Machine {
   }
 
   const Fiber& waiting() const {
-    return *std::find_if(fibers_.begin(), fibers_.begin() + count_, [](const Fiber& f) { return f.state != State::done; });
+    return *std::find_if(fibers_.begin(), fibers_.begin() + count_,
+                         [](const Fiber& f) { return f.state != State::done; });
   }
 
   void release_warp(unsigned warp) {
@@ -207,7 +214,7 @@ class Machine {
     for (unsigned lane = 0; lane < warp_size; ++lane) {
       const Fiber& fiber = fibers_[first + lane];
       given[lane] = fiber.bits;
-      if (fiber.where->line() != fibers_[first].where->line() || fiber.where->column() != fibers_[first].where->column())
+      if (!same_place(*fiber.where, *fibers_[first].where))
         fail("lanes wait at different shuffles, " + place_of(*fiber.where));
     }
     for (unsigned lane = 0; lane < warp_size; ++lane) {
@@ -240,7 +247,7 @@ class Machine {
       const std::size_t end = arrays_[k].first + arrays_[k].bytes;
       const auto intact = [](unsigned char byte) { return byte == fence_byte; };
       if (!std::all_of(memory_.data() + end, memory_.data() + end + fence, intact))
-        fail("a thread has written beyond the shared array at " + arrays_[k].place);
+        fail("a thread has written beyond the shared array at " + place_of(arrays_[k].where));
     }
   }
 

@@ -1,10 +1,10 @@
 // A model of a GPU on which csrc/cuda runs without one: the same sources, compiled by a C++ compiler.
 //
-// A block's threads are fibers of one thread of the host. A fiber runs until it waits for others: at __syncthreads, or at a
-// warp's shuffle. Who runs next is drawn at random, and so is the order of blocks; JESSL_MODEL_SEED changes the draws, and
-// no draw may change a result. Shared memory holds NaN when a block begins. What would be undefined on a GPU is an error
-// here: a barrier or a shuffle that some threads miss or that they reach at different places, a store beyond a shared array,
-// a launch outside of a GPU's limits.
+// A block's threads are fibers of one thread of the host. A fiber runs until it waits for others: at __syncthreads, or
+// at a warp's shuffle. Who runs next is drawn at random, and so is the order of blocks; JESSL_MODEL_SEED changes the
+// draws, and no draw may change a result. Shared memory holds NaN when a block begins. What would be undefined on a GPU
+// is an error here: a barrier or a shuffle that some threads miss or that they reach at different places, a store
+// beyond a shared array, a launch outside of a GPU's limits.
 //
 // The model does not see races between blocks, which run one after the other, nor any timing. cuda_model.cpp has the
 // scheduler; its errors are reported like those of CUDA, by cudaGetLastError.
