@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import jessl_kernels as jk
-from jessl_kernels.backends import cpu
+from jessl_kernels.backends import cpu, cuda
 from jessl_kernels.native import native_status
 from tests import cuda_model, executor
 from tests.skipping import Counting
@@ -34,7 +34,8 @@ def pytest_collection_modifyitems(config, items):
         left_out = every[item.originalname] > MANY and number % 3
         if _is_executed(item):
             left_out = left_out or _is_large(item) or (cases[item.originalname] > FEW and number % ONE_IN)
-        if _parameters(item).get("backend") == "triton":
+        on_gpu = ("triton", "cuda") if executor.REAL and not cuda.MISSING else ("triton",)
+        if _parameters(item).get("backend") in on_gpu:
             item.add_marker(pytest.mark.gpu)
         if left_out or _is_for_another_gpu(item):
             item.add_marker(pytest.mark.nightly)

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,17 +21,16 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 from unittest import mock
 
 import pytest
 
 from jessl_kernels import native
 from jessl_kernels.backends import cuda as backend
-from tests import placement
+from tests import executor, placement
 
 ROOT = Path(__file__).parents[1]
-CSRC, NATIVE = ROOT / "csrc", ROOT / "tests" / "native"
+CSRC, CUDA, NATIVE = ROOT / "csrc", ROOT / "csrc" / "cuda", ROOT / "tests" / "native"
 CACHE = ROOT / "build" / "cuda-model"
 FLAGS = (
     "-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
@@ -48,26 +48,22 @@ def built(edited: Mapping[str, str] | None = None) -> Path:
     edited  the text of some files of csrc/cuda, by name, instead of what they hold
     """
     edited = dict(edited or {})
-    sources = [*sorted((CSRC / "cuda").glob("*.cu")), CSRC / "cuda" / "bindings.cpp", NATIVE / "cuda_model.cpp"]
-    headers = [path for folder in ("cuda", "pairwise", ".") for path in sorted((CSRC / folder).glob("*.*h"))]
-    texts = {path.name: edited.get(path.name, path.read_text()) for path in (*headers, NATIVE / "cuda_model.h")}
+    sources = [*sorted(CUDA.glob("*.cu")), CUDA / "bindings.cpp", NATIVE / "cuda_model.cpp"]
     flags = (*FLAGS, *shlex.split(os.environ.get("JESSL_MODEL_FLAGS", "")))
-    common = repr((flags, texts))
     with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(functools.partial(_object, edited=edited, flags=flags, common=common), sources))
-    module = CACHE / _digest(repr(objects)) / "_cuda.so"
+        objects = list(pool.map(functools.partial(_object, edited=edited, flags=flags), sources))
+    module = CACHE / _digest(objects) / "_cuda.so"
     if not module.exists():
         _run([*map(str, objects), *flags, "-shared"], module)
     return module
 
 
-def _object(source: Path, edited: Mapping[str, str], flags: tuple[str, ...], common: str) -> Path:
-    text = edited.get(source.name, source.read_text())
-    made = CACHE / _digest(common + text) / f"{source.name}.o"
+def _object(source: Path, edited: Mapping[str, str], flags: tuple[str, ...]) -> Path:
+    texts = _with_headers(source, edited)
+    made = CACHE / _digest((flags, texts)) / f"{source.name}.o"
     if not made.exists():
-        made.parent.mkdir(parents=True, exist_ok=True)
         overlay = made.parent / "cuda"
-        overlay.mkdir(exist_ok=True)
+        overlay.mkdir(parents=True, exist_ok=True)
         for name, changed in edited.items():
             (overlay / name).write_text(changed)
         place = overlay / source.name if source.name in edited else source
@@ -75,6 +71,20 @@ def _object(source: Path, edited: Mapping[str, str], flags: tuple[str, ...], com
         foreign = [word for folder in (_pybind11(), sysconfig.get_path("include")) for word in ("-isystem", folder)]
         _run([*flags, *folders, *foreign, "-x", "c++", "-c", str(place)], made)
     return made
+
+
+def _with_headers(source: Path, edited: Mapping[str, str]) -> dict[str, str]:
+    """The text of a source and of all headers of ours that it includes."""
+    texts: dict[str, str] = {}
+    wanted = [source]
+    while wanted:
+        path = wanted.pop()
+        if str(path) not in texts:
+            text = edited[path.name] if path.parent == CUDA and path.name in edited else path.read_text()
+            texts[str(path)] = text
+            named = re.findall(r'^#include "(.+)"', text, re.MULTILINE)
+            wanted += [place for name in named for place in (CSRC / name, NATIVE / name) if place.exists()]
+    return texts
 
 
 def _run(arguments: list[str], made: Path) -> None:
@@ -93,14 +103,18 @@ def _pybind11() -> str:
     return pybind11.get_include()
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+def _digest(of: object) -> str:
+    return hashlib.sha256(repr(of).encode()).hexdigest()[:24]
 
 
 @functools.cache
 def module() -> ModuleType:
-    """The kernels on the model; those of the file that JESSL_MODEL names, if it names one."""
-    path = Path(os.environ.get("JESSL_MODEL") or built())
+    """The kernels on the model."""
+    return loaded(built())
+
+
+def loaded(path: Path) -> ModuleType:
+    """The module of this file."""
     spec = importlib.util.spec_from_file_location("jessl_kernels._cuda", path)
     assert spec is not None and spec.loader is not None
     made = importlib.util.module_from_spec(spec)
@@ -110,16 +124,24 @@ def module() -> ModuleType:
 
 @contextlib.contextmanager
 def gpu() -> Iterator[None]:
-    """The cuda backend computes, on CPU tensors; memory that nobody has written holds NaN."""
+    """The cuda backend computes, on a GPU if there is one and the extension was built for it, else on the model."""
+    if executor.REAL and not backend.MISSING:
+        with placement.poisoned(warn_only=True), placement.Placed("cuda"):
+            yield
+    else:
+        with model():
+            yield
+
+
+@contextlib.contextmanager
+def model() -> Iterator[None]:
+    """The cuda backend computes on the model, on CPU tensors; memory that nobody has written holds NaN."""
     if compiler() is None or importlib.util.find_spec("pybind11") is None:
         pytest.skip("the model of a GPU needs a C++ compiler and pybind11")
-    patched: list[tuple[Any, str, Any]] = [
-        (backend, "MISSING", ""),
-        (backend, "DEVICE", "cpu"),
-        (native, "cuda", module),
-    ]
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(placement.poisoned(warn_only=True))
-        for owner, name, value in patched:
-            stack.enter_context(mock.patch.object(owner, name, value))
+    with (
+        placement.poisoned(warn_only=True),
+        mock.patch.object(backend, "MISSING", ""),
+        mock.patch.object(backend, "DEVICE", "cpu"),
+        mock.patch.object(native, "cuda", module),
+    ):
         yield

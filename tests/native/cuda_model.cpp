@@ -102,7 +102,7 @@ struct SharedArray {
 };
 
 constexpr std::size_t fence = 64;  // bytes around each shared array that nobody may write
-constexpr unsigned char fence_byte = 0xA5;
+constexpr unsigned char fence_byte = 0xff;  // NaN, for who reads there
 
 bool same_place(const Where& a, const Where& b) {
   return a.line() == b.line() && a.column() == b.column() && a.file_name() == b.file_name();

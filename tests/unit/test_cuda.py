@@ -14,8 +14,13 @@ from jessl_kernels.problem.row_loss import Loss, Positives, RowProblem
 from jessl_kernels.problem.types import Needs
 from tests import cases, cuda_model
 
-on_cuda = pytest.mark.parametrize("backend", ["cuda"])
 N, D = 6, 4
+
+
+@pytest.fixture
+def model():
+    with cuda_model.model():
+        yield
 
 
 @pytest.fixture
@@ -128,8 +133,7 @@ def sweep(scale: torch.Tensor, tilts: tuple[float, ...] = (1.0,)):
     )
 
 
-@on_cuda
-def test_strips_of_more_elements_than_32_bits_count(backend):
+def test_strips_of_more_elements_than_32_bits_count(model):
     """Three rows 2³⁰ elements apart: the last begins 2³¹ elements after the first, 8 GiB."""
     numbers = torch.randn(3, 9, generator=torch.Generator().manual_seed(0))
     t, u = far(3, GIB, 12), far(3, GIB, 12)
@@ -147,8 +151,7 @@ def test_strips_of_more_elements_than_32_bits_count(backend):
     assert torch.equal(t[:, :9], 2 * numbers)
 
 
-@on_cuda
-def test_embeddings_further_apart_than_32_bits_count(backend):
+def test_embeddings_further_apart_than_32_bits_count(model):
     x, y = far(3, GIB, 2), torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     x[:] = torch.randn(3, 2, generator=torch.Generator().manual_seed(1))
     t, close_above = torch.zeros(3, 16), torch.tensor(-torch.inf)
@@ -160,8 +163,7 @@ def test_embeddings_further_apart_than_32_bits_count(backend):
     torch.testing.assert_close(t[:, :5], -torch.cdist(x, y).square())
 
 
-@on_cuda
-def test_a_launch_that_cannot_be_made_is_an_error_with_the_kernels_name(backend):
+def test_a_launch_that_cannot_be_made_is_an_error_with_the_kernels_name(model):
     scale = torch.tensor(1.0)
     with pytest.raises(RuntimeError, match=r"^finish: a grid or a block beyond the limits"):
         sweep(scale).finish((0, 16, 0, 0, 9))  # no rows
@@ -169,13 +171,13 @@ def test_a_launch_that_cannot_be_made_is_an_error_with_the_kernels_name(backend)
         sweep(scale, (1.0,) * 5)
 
 
-@on_cuda
 @pytest.mark.parametrize("kind", ["dot", "sqdist"])
-def test_results_have_the_same_bits_in_whatever_order_threads_and_blocks_run(backend, kind):
+def test_results_have_the_same_bits_in_whatever_order_threads_and_blocks_run(model, kind):
     """The model draws a new order for every launch."""
     x = torch.randn(70, 20, generator=torch.Generator().manual_seed(0)).requires_grad_()
     found = []
     for _ in range(3):
-        row, col = jk.pairwise_logsumexp(x, 0.9 * x.detach(), kind=kind, dim="both")
+        with jk.use_backend("cuda"):
+            row, col = jk.pairwise_logsumexp(x, 0.9 * x.detach(), kind=kind, dim="both")
         found.append((row, col, *torch.autograd.grad(row.square().sum() + col.sum(), x)))
     assert all(torch.equal(a, b) for again in found[1:] for a, b in zip(again, found[0], strict=True))

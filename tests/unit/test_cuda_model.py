@@ -10,9 +10,11 @@ from unittest import mock
 import pytest
 import torch
 
+import jessl_kernels as jk
 from jessl_kernels import native
 from tests import cuda_model
 from tests.unit import test_attend, test_reductions, test_row_loss
+from tests.yardstick import judge
 
 CUDA = Path(__file__).parents[2] / "csrc" / "cuda"
 
@@ -49,7 +51,16 @@ PLANTED = {
 
 
 def some_of_the_suite():
-    """Wide sums, close pairs, sums of columns, spreads and softmax-weighted values; tests of other files, called by hand."""
+    """Wide sums, close pairs, sums of columns, spreads and softmax-weighted values; mostly tests of other files."""
+    options = {"dim": "both", "reduction": "mean", "exclude": {"diagonals": (3,)}}
+    ours, truth = (
+        test_reductions.lse_of("sqdist", None, **options),
+        test_reductions.lse_oracle("sqdist", None, **options),
+    )
+    for shape in ((9, 300, 5), (300, 9, 5), (9, 300, 40)):
+        inputs = test_reductions.given(shape, torch.float32, dim="both") | {"scale": torch.tensor(8.0)}
+        with jk.use_backend("cuda"):
+            judge("close pairs", ours, truth, inputs, seed=0, floors=test_reductions.FLUSHED)
     sqdist, dot = test_reductions.SCORES["sqdist"], test_reductions.SCORES["dot"]
     for score in (dot, sqdist):
         test_reductions.test_row_lse_in_every_dtype_and_shape("cuda", torch.float32, (10, 300, 40), score)
@@ -61,20 +72,18 @@ def some_of_the_suite():
 
 
 @contextlib.contextmanager
-def broken(name: str, monkeypatch):
+def broken(name: str):
     file, right, wrong, _ = PLANTED[name]
     text = (CUDA / file).read_text()
     assert text.count(right) == 1, f"{right!r} stands {text.count(right)} times in {file}"
-    monkeypatch.setenv("JESSL_MODEL", str(cuda_model.built({file: text.replace(right, wrong)})))
-    module = cuda_model.module.__wrapped__()
+    module = cuda_model.loaded(cuda_model.built({file: text.replace(right, wrong)}))
     with mock.patch.object(native, "cuda", lambda: module):
         yield
 
 
-@pytest.mark.parametrize("backend", ["cuda"])
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_fault_is_noticed(name, backend, monkeypatch):
-    with broken(name, monkeypatch):
+def test_a_planted_fault_is_noticed(name):
+    with cuda_model.model(), broken(name):
         words = PLANTED[name][-1]
         if words is None:
             with pytest.raises(AssertionError):
@@ -84,9 +93,9 @@ def test_a_planted_fault_is_noticed(name, backend, monkeypatch):
                 some_of_the_suite()
 
 
-@pytest.mark.parametrize("backend", ["cuda"])
-def test_the_kernels_as_they_are_pass(backend):
-    some_of_the_suite()
+def test_the_kernels_as_they_are_pass():
+    with cuda_model.model():
+        some_of_the_suite()
 
 
 SANITIZED = [
