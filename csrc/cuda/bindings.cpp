@@ -30,7 +30,7 @@ using PointsArgument = std::tuple<Address, std::int64_t, std::int64_t, std::int6
 using SquaresArgument = std::tuple<Address, Address, Address>;
 using VectorsArgument = std::tuple<Address, Address, Address, Address, std::int64_t>;  // four vectors and a stride
 using SidesArgument = std::tuple<VectorsArgument, VectorsArgument, Address>;
-using GradsArgument = std::array<Address, 6>;
+using GradsArgument = std::tuple<std::array<Address, 6>, std::string>;
 using GivenArgument = std::tuple<PointsArgument, std::int64_t, std::int64_t, Address>;
 using PartnersArgument = std::tuple<std::int64_t, std::int64_t, std::int64_t, Address>;
 using PullArgument = std::tuple<Address, PointsArgument, PointsArgument, PartnersArgument, bool>;
@@ -107,11 +107,15 @@ Strip strip(const StripArgument& a) {
   return {at<float>(t), ld, first_row, rows, columns};
 }
 
-Points points(const PointsArgument& a) {
-  const auto& [data, row_stride, column_stride, dimensions, type] = a;
+Element element_of(const std::string& type) {
   const auto element = named<Element>(type, {"float32", "float64", "bfloat16", "float16"});
   if (element == Element::f64) throw std::invalid_argument("no kernel is compiled for float64");
-  return {at<const void>(data), row_stride, column_stride, dimensions, element};
+  return element;
+}
+
+Points points(const PointsArgument& a) {
+  const auto& [data, row_stride, column_stride, dimensions, type] = a;
+  return {at<const void>(data), row_stride, column_stride, dimensions, element_of(type)};
 }
 
 GivenRows given(const GivenArgument& a) {
@@ -144,7 +148,11 @@ Sides sides(const SidesArgument& a) {
 }
 
 ScoreGrads grads(const GradsArgument& a) {
-  return {at<float>(a[0]), at<float>(a[1]), at<float>(a[2]), at<float>(a[3]), at<float>(a[4]), at<double>(a[5])};
+  const auto& [to, type] = a;
+  const Element element = element_of(type);
+  if (element == Element::f16) throw std::invalid_argument("U in float16 would lose small weights");
+  return {at<void>(to[0]),  element,          at<float>(to[1]), at<float>(to[2]),
+          at<float>(to[3]), at<float>(to[4]), at<double>(to[5])};
 }
 
 }  // namespace

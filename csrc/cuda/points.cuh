@@ -1,6 +1,7 @@
 // Embeddings read as fp32, whatever their type, which is exact; and written, rounded to the nearest, ties to even.
 #pragma once
 
+#include "cuda/four.cuh"
 #include "cuda/runtime.cuh"
 #include "cuda/strip.h"
 
@@ -36,6 +37,15 @@ __device__ inline std::uint16_t to_fp16(float value) {
     return std::uint16_t(sign | (__float_as_uint(fabsf(value) + 0.5f) - 0x3f000000));
   const std::uint32_t rounded = (magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13;
   return std::uint16_t(sign | (rounded < 0x7c00 ? rounded : 0x7c00));  // the largest become infinite
+}
+
+// Four neighbouring elements by one store; `at` is a multiple of four.
+__device__ inline void store_four(void* to, Element element, std::int64_t at, const Four& four) {
+  if (element == Element::f32)
+    store_four(static_cast<float*>(to) + at, four);
+  else
+    *reinterpret_cast<ushort4*>(static_cast<std::uint16_t*>(to) + at) = make_ushort4(
+        to_bf16(four.values[0]), to_bf16(four.values[1]), to_bf16(four.values[2]), to_bf16(four.values[3]));
 }
 
 // Writes to element `at` of a tensor of this type.

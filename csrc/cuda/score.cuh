@@ -1,6 +1,7 @@
 // Functions of one pair, which all kernels use: its score, its weight, and the slope of its score.
 #pragma once
 
+#include "cuda/four.cuh"
 #include "cuda/runtime.cuh"
 #include "cuda/strip.h"
 #include "pairwise/score.h"
@@ -80,19 +81,6 @@ __device__ inline float weight(const Sweep& sweep, const Strip& strip, const Sid
     if (sides.col.factor) p += weight_of_side(sides.col, sweep.tilts, k, at.j, s);
   }
   return sides.shares ? p * sides.shares[at.row * strip.ld + at.j] : p;
-}
-
-// Four neighbouring numbers of a strip by one load: its rows begin at multiples of 16 bytes. Numbers beyond the last
-// column are there too, and mean nothing.
-struct Four {
-  float values[4];
-};
-__device__ inline Four load_four(const float* from) {
-  const float4 four = *reinterpret_cast<const float4*>(from);
-  return {four.x, four.y, four.z, four.w};
-}
-__device__ inline void store_four(float* to, const Four& four) {
-  *reinterpret_cast<float4*>(to) = make_float4(four.values[0], four.values[1], four.values[2], four.values[3]);
 }
 
 }  // namespace jessl::cuda

@@ -1,4 +1,5 @@
 // U of a strip's scores, and sums of P and of U along rows and columns.
+#include "cuda/points.cuh"
 #include "cuda/reduce.cuh"
 
 namespace jessl::cuda {
@@ -32,7 +33,7 @@ __global__ void rows_kernel(const Sweep sweep, const Strip strip, const Sides si
       of_u += u;
       fours.values[c] = u;
     }
-    if (to.u) store_four(to.u + start, fours);
+    if (to.u) store_four(to.u, to.element, start, fours);
   }
   if (to.row_bias) {
     const float sum = over_block(of_bias, bias_parts);
@@ -61,7 +62,7 @@ __global__ void columns_kernel(const Sweep sweep, const Strip strip, const Sides
     const std::int64_t start = row * strip.ld + j;
     const Place at = place(strip, row, j);
     if (to.col_bias) of_bias += weight(sweep, strip, sides, score(sweep.scores, strip.t[start], at), at);
-    if (to.u_col) of_u += to.u[start];
+    if (to.u_col) of_u += static_cast<const float*>(to.u)[start];
   }
   const int mine = threadIdx.y * warp_size + threadIdx.x;
   bias_parts[mine] = of_bias;

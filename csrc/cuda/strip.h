@@ -119,9 +119,10 @@ struct Squares {
   const float *x, *y, *close_above;
 };
 
-// What add_grads writes or adds to; null for what is not wanted. Vectors of rows begin at the strip's first row.
+// What score_grad writes or adds to; null for what is not wanted. Vectors of rows begin at the strip's first row.
 struct ScoreGrads {
-  float* u;                    // U times α (2α for distances), laid out like t; 0 for close pairs
+  void* u;                     // U times α (2α for distances), laid out like t; 0 for close pairs
+  Element element;             // of u: f32, as for all distances, or bf16
   float* u_row;                // written: its sums over columns
   float* u_col;                // written: its sums over rows
   float *row_bias, *col_bias;  // added to: the same sums of P

@@ -63,7 +63,12 @@ def points(x: Tensor | None) -> tuple[int, int, int, int, str]:
     """Embeddings: where they are, two strides, how many dimensions they have, and their type."""
     if x is None:
         return 0, 0, 0, 0, "float32"
-    return x.data_ptr(), *x.stride(), x.shape[1], str(x.dtype).removeprefix("torch.")
+    return x.data_ptr(), *x.stride(), x.shape[1], name_of(x.dtype)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """A dtype as kernels name it."""
+    return str(dtype).removeprefix("torch.")
 
 
 def vectors(of: Sums | Weights | None) -> tuple[int, int, int, int, int]:

@@ -1,7 +1,8 @@
 """The table of `backends/strips.py` with the kernels of `csrc/cuda` around t of B rows, the library's product.
 
-Products of half precision are summed in fp32. U is fp32, and so are the embeddings that it is multiplied by. Squares are expanded
-around the mean of Y, ‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩; pairs too close for that are taken by differences, one by one.
+Products of half precision are summed in fp32. U of bf16 embeddings is rounded to bf16 once; any other U is fp32, and so are the
+embeddings that it is multiplied by: fp16 has no number below 6e-8. Squares are expanded around the mean of Y,
+‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩; pairs too close for that are taken by differences, one by one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..backends.products import product, tf32
 from ..backends.strips import Strip, columns_wanted, length
 from ..problem.score import Score
 from ..problem.types import Attended, Gradients, Needs, Sums, Terms, Weights
-from .arguments import FP32, Sweep, address, points, vectors
+from .arguments import FP32, Sweep, address, name_of, points, vectors
 
 ALIGNED = 16  # elements: each row of a strip begins at a multiple of so many, so that kernels load 16 bytes at once
 
@@ -73,7 +74,7 @@ class CudaKernels:
             self._centered = squared_distance.centered(score, self._sweep.scale, tf32=tf32(FP32))
             self.x, self.y, self.close_above = self._centered.x, self._centered.y, self._centered.close_above
         self._t = score.x.new_empty(self.rows, self.ld, dtype=FP32)
-        self._u = self._t.new_empty(self.rows if needs.any else 0, self.ld)
+        self._u: Tensor | None = None  # room for U
         self._p: Tensor | None = None  # room for `weights`, and then for the gradients of shares
         self._points = points(score.x), points(score.keys)
 
@@ -108,7 +109,7 @@ class CudaKernels:
         def new(on: bool, n: int, dtype: torch.dtype = FP32) -> Tensor | None:
             return self._t.new_empty(n, dtype=dtype) if on else None
 
-        u = self._u if needs.x or with_y else None
+        u = self._room_for_u(of) if needs.x or with_y else None
         u_row, u_col = new(distances and needs.x, length(rows)), new(distances and with_y, M)
         row_bias = to.row_bias[rows] if needs.row_bias else None
         col_bias = to.col_bias if needs.col_bias else None
@@ -120,12 +121,19 @@ class CudaKernels:
             of.of_shares(out=shares[:, :M])
         arguments, limit = sides.arguments(shares), address(self.close_above)
         made = tuple(map(address, (u, u_row, u_col, row_bias, col_bias, of_scale)))
-        self._launch.score_grad(strip.arguments, arguments, limit, made)
+        self._launch.score_grad(strip.arguments, arguments, limit, (made, name_of(FP32 if u is None else u.dtype)))
         if of_scale is not None:
             to.scale += of_scale.sum()
         if u is None:
             return
-        u, x = u[: length(rows), :M], self._wide[0][rows]
+        u = u[: length(rows), :M]
+        if u.dtype != FP32:
+            if needs.x:
+                to.x[rows] += product(u, self.y, FP32)
+            if with_y:
+                of_y += product(u[:, columns].T, self.x[rows], FP32)
+            return
+        x = self._wide[0][rows]
         if needs.x:
             dx = to.x[rows].addmm_(u, self._wide[1])
             if u_row is not None:
@@ -142,6 +150,13 @@ class CudaKernels:
     def finish(self, strip: CudaStrip) -> Tensor:
         self._launch.finish(strip.arguments)
         return strip.t[:, : self.score.M]
+
+    def _room_for_u(self, of: Attended | None) -> Tensor:
+        # With `of` the terms of U cancel, so they are not rounded.
+        narrow = self.x.dtype == torch.bfloat16 and of is None
+        if self._u is None:
+            self._u = torch.empty_like(self._t, dtype=torch.bfloat16 if narrow else FP32)
+        return self._u
 
     @functools.cached_property
     def _wide(self) -> tuple[Tensor, Tensor]:

@@ -101,7 +101,7 @@ struct SharedArray {
   std::size_t first, bytes;
 };
 
-constexpr std::size_t fence = 64;  // bytes around each shared array that nobody may write
+constexpr std::size_t fence = 64;           // bytes around each shared array that nobody may write
 constexpr unsigned char fence_byte = 0xff;  // NaN, for who reads there
 
 bool same_place(const Where& a, const Where& b) {

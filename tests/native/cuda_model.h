@@ -105,6 +105,12 @@ struct alignas(16) float4 {
   float x, y, z, w;
 };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+struct alignas(8) ushort4 {
+  unsigned short x, y, z, w;
+};
+inline ushort4 make_ushort4(unsigned short x, unsigned short y, unsigned short z, unsigned short w) {
+  return {x, y, z, w};
+}
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __uint_as_float(std::uint32_t bits) { return jessl_model::same_bits<float>(bits); }
 inline std::uint32_t __float_as_uint(float value) { return jessl_model::same_bits<std::uint32_t>(value); }

@@ -145,7 +145,7 @@ def test_strips_of_more_elements_than_32_bits_count(model):
     torch.testing.assert_close((reference + total.log())[0], (2 * numbers).logsumexp(1))
     factor = 1 / total
     side = (reference.data_ptr(), factor.data_ptr(), 0, 0, 3)
-    kernels.score_grad(where, (side, (0, 0, 0, 0, 0), 0), 0, (u.data_ptr(), 0, 0, 0, 0, 0))
+    kernels.score_grad(where, (side, (0, 0, 0, 0, 0), 0), 0, ((u.data_ptr(), 0, 0, 0, 0, 0), "float32"))
     torch.testing.assert_close(u[:, :9], 2 * (2 * numbers).softmax(1))
     kernels.finish(where)
     assert torch.equal(t[:, :9], 2 * numbers)
