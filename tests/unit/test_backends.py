@@ -12,6 +12,7 @@ import torch
 
 import jessl_kernels as jk
 from jessl_kernels.backends import chunked, cpu, reference, triton
+from jessl_kernels.native import NativeStatus
 from tests import cases
 
 
@@ -190,6 +191,16 @@ def test_backends_reports_who_computes_and_what_is_missing():
     assert f"simd_used {cpu.instruction_set()}" in str(report)
     with jk.use_backend("reference"):
         assert "forced: reference" in str(jk.backends())
+
+
+def test_backends_says_what_the_kernels_were_built_for(monkeypatch):
+    info = {"toolkit": "13.0", "architectures": "8.0+PTX 9.0"}
+    module = sys.modules["jessl_kernels.backends"]  # jk.backends is the function of that name
+    monkeypatch.setattr(module, "cuda_status", lambda: NativeStatus(True, info=info))
+    assert jk.backends().nvcc == "built: toolkit 13.0, architectures 8.0+PTX 9.0"
+    monkeypatch.setattr(module, "cuda_status", lambda: NativeStatus(False, reason="no toolkit"))
+    assert jk.backends().nvcc == "missing: no toolkit"
+    assert "nvcc       missing: no toolkit" in str(jk.backends())
 
 
 def test_backends_shows_its_table_at_the_prompt():

@@ -57,7 +57,7 @@ def build(tmp_path):
 
     def run(**environment):
         command = [sys.executable, "setup.py", "build_ext", "--build-lib=lib", "--build-temp=work"]
-        clean = {k: v for k, v in os.environ.items() if k not in ("CXX", "CXXFLAGS", "LDFLAGS")}
+        clean = {k: v for k, v in os.environ.items() if k not in ("CXX", "CXXFLAGS", "LDFLAGS")} | {"JESSL_CUDA": "0"}
         done = subprocess.run(command, cwd=tmp_path, env={**clean, **environment}, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         folder = tmp_path / "lib" / "jessl_kernels"
@@ -116,6 +116,14 @@ def test_recorded_reason_is_reported(without_extension):
     reason = "no C++ compiler found (tried c++, g++, clang++)"
     status = without_extension(json.dumps({"built": False, "reason": reason, "file": f"_native{SUFFIX}"}))
     assert status == native.NativeStatus(available=False, reason=reason, info={})
+
+
+def test_the_kernels_have_a_record_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "jessl_kernels._cuda", None)
+    monkeypatch.setattr(native, "_RECORDS", tmp_path)
+    record = {"built": False, "reason": "no CUDA toolkit was found", "file": f"_cuda{SUFFIX}"}
+    (tmp_path / "_cuda_status.json").write_text(json.dumps(record), encoding="utf-8")
+    assert native.cuda_status.__wrapped__() == native.NativeStatus(available=False, reason="no CUDA toolkit was found")
 
 
 def test_library_of_another_python_is_named(without_extension):
