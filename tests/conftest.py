@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config, items):
 def _is_for_another_gpu(item) -> bool:
     """Machine code for one GPU is checked in every run, that for the others at night."""
     target = _parameters(item).get("target")
-    return target not in (None, "sm_90") and item.path.name == "test_compiled.py"
+    return target not in (None, "sm_90") and item.path.name in ("test_compiled.py", "test_cuda_compiled.py")
 
 
 def _is_executed(item) -> bool:

@@ -15,7 +15,7 @@ import torch
 
 from .._checks import fail, integer, number, wrong_type
 from ..literals import BACKEND_NAMES, BackendName
-from ..native import native_status
+from ..native import NativeStatus, cuda_status, native_status
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
 from . import chunked, cpu, cuda, reference, triton
@@ -219,11 +219,12 @@ class BackendReport:
 
     computing: dict[str, str]
     native: str
+    nvcc: str
     forced: str | None
 
     def __str__(self) -> str:
         lines = [f"{name:<10} {what}" for name, what in self.computing.items()]
-        lines.append(f"{'native':<10} {self.native}")
+        lines += [f"{'native':<10} {self.native}", f"{'nvcc':<10} {self.nvcc}"]
         if self.forced is not None:
             lines.append(f"forced: {self.forced}, by use_backend, set_backend or JESSL_BACKEND")
         return "\n".join(lines)
@@ -242,17 +243,21 @@ def backends() -> BackendReport:
     cuda       missing: no CUDA toolkit was found when the package was built
     chunked    available: pure torch, strips of rows, any device
     reference  available: pure torch, the matrix form, any device; only when asked for by name
-    native     built: compiler gcc 12.2.0, …, simd_cpu portable avx2 avx512, cuda no, …, simd_used avx512
+    native     built: compiler gcc 12.2.0, …, simd_cpu portable avx2 avx512, …, simd_used avx512
+    nvcc       built: toolkit 13.0, architectures 7.5 8.0+PTX 8.6 9.0 10.0 12.0, compiler gcc 12.2.0
     """
     native = native_status()
-    what = ", ".join(f"{key} {value}" for key, value in native.info.items())
-    if native.available:
-        what += f", simd_used {cpu.instruction_set()}"
     return BackendReport(
         computing={name: _state(module) for name, module in BACKENDS.items()},
-        native=f"built: {what}" if native.available else f"missing: {native.reason}",
+        native=_built(native) + (f", simd_used {cpu.instruction_set()}" if native.available else ""),
+        nvcc=_built(cuda_status()),
         forced=settings().backend,
     )
+
+
+def _built(extension: NativeStatus) -> str:
+    what = ", ".join(f"{key} {value}" for key, value in extension.info.items())
+    return f"built: {what}" if extension.available else f"missing: {extension.reason}"
 
 
 def _state(module: Backend) -> str:

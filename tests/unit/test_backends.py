@@ -12,6 +12,7 @@ import torch
 
 import jessl_kernels as jk
 from jessl_kernels.backends import chunked, cpu, reference, triton
+from jessl_kernels.native import NativeStatus
 from tests import cases
 
 
@@ -192,6 +193,16 @@ def test_backends_reports_who_computes_and_what_is_missing():
         assert "forced: reference" in str(jk.backends())
 
 
+def test_backends_says_what_the_kernels_were_built_for(monkeypatch):
+    info = {"toolkit": "13.0", "architectures": "8.0+PTX 9.0"}
+    module = sys.modules["jessl_kernels.backends"]  # jk.backends is the function of that name
+    monkeypatch.setattr(module, "cuda_status", lambda: NativeStatus(True, info=info))
+    assert jk.backends().nvcc == "built: toolkit 13.0, architectures 8.0+PTX 9.0"
+    monkeypatch.setattr(module, "cuda_status", lambda: NativeStatus(False, reason="no toolkit"))
+    assert jk.backends().nvcc == "missing: no toolkit"
+    assert "nvcc       missing: no toolkit" in str(jk.backends())
+
+
 def test_backends_shows_its_table_at_the_prompt():
     assert repr(jk.backends()) == str(jk.backends())
 
@@ -229,7 +240,7 @@ def test_without_the_extension_the_first_computation_warns_once_and_the_table_sa
     assert told.startswith(f"UserWarning <string> jessl_kernels: the C++ extension is missing, {slower}")
     assert "python -m jessl_kernels" in told
     assert table[0].split(maxsplit=1) == ["cpu", f"missing: {slower}"]
-    assert table[-1].startswith("native     missing: ") and "\n".join(table).count(slower) == 1
+    assert table[-2].startswith("native     missing: ") and "\n".join(table).count(slower) == 1
 
 
 def test_no_willing_backend_is_one_error_with_every_refusal(monkeypatch):
