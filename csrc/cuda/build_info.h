@@ -1,5 +1,5 @@
-// The compilers of the CUDA kernels and the GPUs that they were compiled for: a line of `jk.backends()`. setup.py defines
-// both macros.
+// The compilers of the CUDA kernels and the GPUs that they were compiled for: a line of `jk.backends()`. setup.py
+// defines both macros.
 #pragma once
 
 #include <string>
