@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 # -qq prints errors only; the echo before each install says what takes long.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 PEERS := $(wildcard tests/requirements-peers.txt)
+# Tests compile the CUDA kernels; where no nvcc is, its packages are installed, 101 MB.
+NVCC := $(or $(CUDA_HOME),$(shell command -v nvcc))
 
 # Two test processes of one thread each: on two cores that beats one process of two threads, since most tests are small.
 # More processes want more memory, about 2 GB each.
@@ -143,6 +145,7 @@ $(VENV)/base.stamp: constraints.txt $(SOURCES) | $(BIN)/python
 $(VENV)/test.stamp: $(VENV)/base.stamp $(PEERS)
 	@echo "installing the tests' requirements"
 	$(PIP) "jessl_kernels[test]"
+	$(if $(NVCC),,$(PIP) -r tests/requirements-nvcc.txt)
 	$(if $(PEERS),$(PIP) --no-deps --ignore-requires-python -r $(PEERS))
 	@touch $@
 

@@ -21,8 +21,8 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
 from setuptools import Extension, setup
@@ -57,6 +57,7 @@ NVCCFLAGS = [
     "-std=c++20",
     "-O3",
     "--expt-relaxed-constexpr",
+    f"-I{ROOT / 'csrc'}",
     "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra",
     "-DNDEBUG",
 ]
@@ -76,8 +77,7 @@ class LeftOut(NotBuilt):
     """Nobody asked for the extension, and nothing here can build it; or somebody asked to leave it out. No line is shown."""
 
 
-@dataclass(frozen=True)
-class Toolkit:
+class Toolkit(NamedTuple):
     """A CUDA toolkit: its compiler, its folder, its release, and the GPUs that it compiles for ("sm_90")."""
 
     nvcc: str
@@ -201,7 +201,7 @@ def compile_with_ninja(
     objects = {f"{Path(source).name}.o": str(ROOT / source) for source in ext.sources}
     device = ["nvcc"]
     if toolkit is not None:
-        device = [toolkit.nvcc, "-ccbin", host_of(compiler), *NVCCFLAGS, *code_for(names), *include_flags(toolkit)]
+        device = [toolkit.nvcc, "-ccbin", host_of(compiler), *NVCCFLAGS, *code_for(names)]
         link_flags += [f"-L{folder}" for folder in library_folders(toolkit)] + CUDA_LIBRARIES
 
     def command(*words: str) -> str:
@@ -267,7 +267,7 @@ def find_nvcc() -> str:
     """nvcc of CUDA_HOME, else on the path, else in the package nvidia-cuda-nvcc. If CUDA_HOME is set, nothing else is tried."""
     if home := os.environ.get("CUDA_HOME"):
         if found := shutil.which("nvcc", path=os.path.join(home, "bin")):
-            return found
+            return os.path.abspath(found)
         raise NotBuilt(f"CUDA_HOME is {home}, where no bin/nvcc is; name the toolkit's folder, or unset it")
     if found := shutil.which("nvcc"):
         return os.path.abspath(found)
@@ -289,8 +289,8 @@ def find_toolkit() -> Toolkit:
     number = int(release[1]), int(release[2])
     if number < OLDEST_CUDA:
         raise NotBuilt("{} is of CUDA {}.{}; {}.{} or later is needed".format(nvcc, *number, *OLDEST_CUDA))
-    # The folder is not always beside nvcc, which may be a script; so nvcc tells, in its complaint about a missing file.
-    top = re.search(r"^#\$ TOP=(.*\S)", output_of(nvcc, "-v", "missing.cu"), re.MULTILINE)
+    # The folder is not always beside nvcc, which may be a script; so nvcc tells, before it would compile a file.
+    top = re.search(r"^#\$ TOP=(.*\S)", output_of(nvcc, "--dryrun", "any.cu"), re.MULTILINE)
     root = Path(top[1]) if top else Path(nvcc).resolve().parents[1]
     return Toolkit(nvcc, root.resolve(), number, frozenset(output_of(nvcc, "--list-gpu-code").split()))
 
@@ -330,11 +330,6 @@ def code_for(names: Sequence[str]) -> Iterator[str]:
 def host_of(compiler: list[str]) -> str:
     """The program in a command of CXX, for nvcc, which takes no command: "g++" of "ccache g++ -m64"."""
     return next(word for word in reversed(compiler) if not word.startswith("-"))
-
-
-def include_flags(toolkit: Toolkit) -> list[str]:
-    """Where device code finds headers: ours; and the toolkit's, which the packaged nvcc does not all find by itself."""
-    return [f"-I{ROOT / 'csrc'}", f"-I{toolkit.root / 'include'}", "-isystem", str(toolkit.root / "include" / "cccl")]
 
 
 def library_folders(toolkit: Toolkit) -> list[Path]:

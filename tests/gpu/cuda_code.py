@@ -66,7 +66,7 @@ def _nvcc(source: Path, *flags: str, output: Path | None = None) -> str:
     toolkit = setup.find_toolkit()
     host = ["-ccbin", setup.host_of(setup.find_compiler())]
     with tempfile.TemporaryDirectory() as folder:
-        command = [toolkit.nvcc, *host, *setup.NVCCFLAGS, *setup.include_flags(toolkit), *flags, str(source)]
+        command = [toolkit.nvcc, *host, *setup.NVCCFLAGS, *flags, str(source)]
         command += ["-o", str(output or Path(folder, "code"))]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, f"{source.name}: {done.stdout}"
