@@ -7,12 +7,12 @@
 #define JESSL_HOST_DEVICE
 #endif
 
-// nvcc compiles a file for the device and for the host, whose compiler knows another word.
-#ifdef __CUDA_ARCH__
+// nvcc shows a file to the compiler of the host too, each of which refuses the other's spelling.
+#if defined(__CUDA_ARCH__)
 #define JESSL_UNROLL(count) _Pragma("unroll")
 #elif defined(__CUDACC__)
 #define JESSL_UNROLL(count)
 #else
-#define JESSL_UNROLL_AS(text) _Pragma(#text)
-#define JESSL_UNROLL(count) JESSL_UNROLL_AS(GCC unroll count)
+#define JESSL_PRAGMA(text) _Pragma(#text)
+#define JESSL_UNROLL(count) JESSL_PRAGMA(GCC unroll count)
 #endif
