@@ -114,8 +114,8 @@ def module() -> ModuleType:
 
 
 def loaded(path: Path) -> ModuleType:
-    """The module of this file."""
-    spec = importlib.util.spec_from_file_location("jessl_kernels._cuda", path)
+    """The module of this file, under a name of its own: pybind11 gives a second module of a name out as the first."""
+    spec = importlib.util.spec_from_file_location(f"model_{path.parent.name}._cuda", path)
     assert spec is not None and spec.loader is not None
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)

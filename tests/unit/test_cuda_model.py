@@ -29,7 +29,7 @@ PLANTED = {
     ),
     "a shuffle that some lanes miss": (
         "reduce.cuh", "sum = merged(sum, down(sum, lanes));",
-        "if (threadIdx.x % 32 < lanes) sum = merged(sum, down(sum, lanes));", "miss the shuffle",
+        "if (int(threadIdx.x) % 32 < lanes) sum = merged(sum, down(sum, lanes));", "miss the shuffle",
     ),
     "a loop that ends one too early": ("absorb.cu", "warp < warps_down;", "warp < warps_down - 1;", None),
     "a loop that ends one too late": (
