@@ -1,4 +1,4 @@
-// −‖x_i − y_j‖² from ⟨x_i, y_j⟩, in place; by differences for close pairs.
+// −‖x_i − y_j‖² from ⟨x_i, y_j⟩, in place; by differences for close pairs, or for all.
 #include "cuda/points.cuh"
 #include "cuda/score.cuh"
 
@@ -17,9 +17,10 @@ __device__ float differences(const Points& x, const Points& y, std::int64_t i, s
 
 __device__ float settled(float product, const Points& x, const Points& y, const Squares& squares, std::int64_t i,
                          std::int64_t j) {
-  float t = 2 * product - squares.x[i] - squares.y[j];
-  if (!(t <= *squares.close_above)) t = differences(x, y, i, j);  // pairs not known to be far, NaN included
-  return t > 0 ? 0.0f : t;                                        // a NaN stays
+  float t = squares.x ? 2 * product - squares.x[i] - squares.y[j] : 0;
+  if (!squares.x || !(t <= *squares.close_above))
+    t = differences(x, y, i, j);  // pairs not known to be far, NaN included
+  return t > 0 ? 0.0f : t;        // a NaN stays
 }
 
 __global__ void settle_kernel(const Strip strip, const Points x, const Points y, const Squares squares) {

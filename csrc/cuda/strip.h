@@ -113,8 +113,8 @@ struct Sides {
   const float* shares;
 };
 
-// The squares of the points around the center of the product; and the t above which a pair is so close that the
-// product is not exact enough, on the device.
+// The squares of the points around the center of the product, null if t holds no product; and the t above which a pair
+// is so close that the product is not exact enough, on the device: NaN if every pair is.
 struct Squares {
   const float *x, *y, *close_above;
 };

@@ -5,6 +5,7 @@ Products of 2·N·M·D flops, value and gradient, on strips of scores:
     one side, upstream known      3
     both sides, or "none"         4
     softmax-weighted values       2 and 5, the values as wide as the embeddings: value, gradient
+    distances up to 16 dimensions none, differences in registers
 
 No atomics; sums run in a fixed order: the same bits on every run on the same kind of device. Nothing here waits for the device.
 """
@@ -73,8 +74,9 @@ row_sums, row_grads, row_loss, total, top_k, attend, attend_grads = map(
 def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
     rows, ld = cuda.sizes(score, workspace)
     one_pass = reduction in ("sum", "mean") and not cols
+    few = cuda.by_differences(score)
     return Plan(
-        path=f"strips of {rows} rows, products by the library",
-        gemms=1 if not with_gradient else 3 if one_pass else 4,
+        path=f"strips of {rows} rows, {'distances by differences' if few else 'products by the library'}",
+        gemms=0 if few else 1 if not with_gradient else 3 if one_pass else 4,
         workspace=rows * ld * score.dtype.itemsize * (1 + with_gradient),
     )

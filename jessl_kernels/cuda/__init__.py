@@ -9,6 +9,7 @@ from ..backends.executor import Executor
 from ..backends.strips import Strips
 from .rows import CudaRows
 from .strip_kernels import CudaKernels
+from .strip_kernels import by_differences as by_differences
 from .strip_kernels import sizes as sizes
 
 _strips = Strips(CudaKernels)

@@ -2,12 +2,14 @@
 
 Products of half precision are summed in fp32. U of bf16 embeddings is rounded to bf16 once; any other U is fp32, and so are the
 embeddings that it is multiplied by: fp16 has no number below 6e-8. Squares are expanded around the mean of Y,
-‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩; pairs too close for that are taken by differences, one by one.
+‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩; pairs too close for that are taken by differences, one by one. In few dimensions all pairs are,
+and there is no product.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ from ..problem.types import Attended, Gradients, Needs, Sums, Terms, Weights
 from .arguments import FP32, Sweep, address, name_of, points, vectors
 
 ALIGNED = 16  # elements: each row of a strip begins at a multiple of so many, so that kernels load 16 bytes at once
+FEW_DIMENSIONS = 16  # up to here differences cost a pair no more than its weight does
 
 
 def sizes(score: Score, workspace: int) -> tuple[int, int]:
@@ -32,6 +35,11 @@ def sizes(score: Score, workspace: int) -> tuple[int, int]:
     """
     ld = -(-score.M // ALIGNED) * ALIGNED
     return min(score.N, max(1, workspace // (2 * ld * FP32.itemsize))), ld
+
+
+def by_differences(score: Score) -> bool:
+    """Whether all distances are taken by differences."""
+    return score.kind == "sqdist" and score.D <= FEW_DIMENSIONS
 
 
 @dataclass
@@ -70,21 +78,27 @@ class CudaKernels:
         self.x, self.y = score.x, score.keys
         self._centered: squared_distance.Centered | None = None
         self.close_above: Tensor | None = None
-        if score.kind == "sqdist":
+        self._few = by_differences(score)
+        if self._few:
+            self.close_above = self._sweep.scale.new_full((), math.nan)  # no t is at most that: every pair is close
+        elif score.kind == "sqdist":
             self._centered = squared_distance.centered(score, self._sweep.scale, tf32=tf32(FP32))
             self.x, self.y, self.close_above = self._centered.x, self._centered.y, self._centered.close_above
         self._t = score.x.new_empty(self.rows, self.ld, dtype=FP32)
         self._u: Tensor | None = None  # room for U
         self._p: Tensor | None = None  # room for `weights`, and then for the gradients of shares
-        self._points = points(score.x), points(score.keys)
+        self._points, self._limit = (points(score.x), points(score.keys)), address(self.close_above)
 
     def settle(self, rows: slice, columns: slice) -> CudaStrip:
         t = self._t[: length(rows)]
-        product(self.x[rows], self.y.T, FP32, out=t[:, : self.score.M])
         strip = CudaStrip(rows, columns, t, (t.data_ptr(), self.ld, rows.start, length(rows), self.score.M))
+        squares = None, None
+        if not self._few:
+            product(self.x[rows], self.y.T, FP32, out=t[:, : self.score.M])
         if self._centered is not None:
-            squares = self._centered.x_squares, self._centered.y_squares, self._centered.close_above
-            self._launch.settle(strip.arguments, *self._points, tuple(map(address, squares)))
+            squares = self._centered.x_squares, self._centered.y_squares
+        if self.close_above is not None:
+            self._launch.settle(strip.arguments, *self._points, (*map(address, squares), self._limit))
         return strip
 
     def absorb(self, strip: CudaStrip, row: Sums, col: Sums | None) -> None:
@@ -102,50 +116,61 @@ class CudaKernels:
     def add_grads(
         self, strip: CudaStrip, sides: Sides, needs: Needs, to: Gradients, of: Attended | None = None
     ) -> None:
-        rows, M, distances = strip.rows, self.score.M, self.close_above is not None
+        rows, M = strip.rows, self.score.M
         columns, of_y = columns_wanted(self.score, needs, to)
-        with_y = length(columns) > 0
+        of_x = to.x[rows] if needs.x else None
+        to_y = of_y if length(columns) > 0 else None
 
         def new(on: bool, n: int, dtype: torch.dtype = FP32) -> Tensor | None:
             return self._t.new_empty(n, dtype=dtype) if on else None
 
-        u = self._room_for_u(of) if needs.x or with_y else None
-        u_row, u_col = new(distances and needs.x, length(rows)), new(distances and with_y, M)
+        expanded, shares = self._centered is not None, None
+        u = self._room_for_u(of) if not self._few and (needs.x or to_y is not None) else None
+        u_row, u_col = new(expanded and needs.x, length(rows)), new(expanded and to_y is not None, M)
         row_bias = to.row_bias[rows] if needs.row_bias else None
         col_bias = to.col_bias if needs.col_bias else None
         of_scale = new(needs.scale, length(rows), torch.float64)
-        shares = None
         if of is not None:
             assert self._p is not None
             shares = self._p[: length(rows)]
             of.of_shares(out=shares[:, :M])
-        arguments, limit = sides.arguments(shares), address(self.close_above)
-        made = tuple(map(address, (u, u_row, u_col, row_bias, col_bias, of_scale)))
-        self._launch.score_grad(strip.arguments, arguments, limit, (made, name_of(FP32 if u is None else u.dtype)))
+        arguments, made = sides.arguments(shares), (u, u_row, u_col, row_bias, col_bias, of_scale)
+        if any(t is not None for t in made):
+            name = name_of(FP32 if u is None else u.dtype)
+            self._launch.score_grad(strip.arguments, arguments, self._limit, (tuple(map(address, made)), name))
         if of_scale is not None:
             to.scale += of_scale.sum()
-        if u is None:
+        if u is not None:
+            self._multiply(u[: length(rows), :M], rows, columns, of_x, to_y, u_row, u_col)
+        if self.close_above is None:
             return
-        u = u[: length(rows), :M]
+        if of_x is not None:
+            self._launch.close_rows(strip.arguments, arguments, self._limit, *self._points, of_x.data_ptr())
+        if to_y is not None:
+            ends = columns.start, columns.stop
+            self._launch.close_columns(strip.arguments, arguments, self._limit, *self._points, *ends, to_y.data_ptr())
+
+    def _multiply(
+        self, u: Tensor, rows: slice, columns: slice, of_x: Tensor | None, of_y: Tensor | None,
+        u_row: Tensor | None, u_col: Tensor | None,
+    ) -> None:  # fmt: skip
+        """Add U Y and Uᵀ X to these gradients; for distances minus (U·1) X and (Uᵀ·1) Y."""
         if u.dtype != FP32:
-            if needs.x:
-                to.x[rows] += product(u, self.y, FP32)
-            if with_y:
+            if of_x is not None:
+                of_x += product(u, self.y, FP32)
+            if of_y is not None:
                 of_y += product(u[:, columns].T, self.x[rows], FP32)
             return
-        x = self._wide[0][rows]
-        if needs.x:
-            dx = to.x[rows].addmm_(u, self._wide[1])
+        x, y = self._wide[0][rows], self._wide[1]
+        # A separate product, rounded like that of the matrices, so that a pair of equal rows leaves 0.
+        if of_x is not None:
+            of_x.addmm_(u, y)
             if u_row is not None:
-                # A separate product, rounded like that of the matrices, so that a pair of equal rows leaves 0.
-                dx -= x * u_row[:, None]
-                self._launch.close_rows(strip.arguments, arguments, limit, *self._points, dx.data_ptr())
-        if with_y:
+                of_x -= x * u_row[:, None]
+        if of_y is not None:
             of_y.addmm_(u[:, columns].T, x)
             if u_col is not None:
-                of_y -= self._wide[1][columns] * u_col[columns, None]
-                ends = columns.start, columns.stop
-                self._launch.close_columns(strip.arguments, arguments, limit, *self._points, *ends, of_y.data_ptr())
+                of_y -= y[columns] * u_col[columns, None]
 
     def finish(self, strip: CudaStrip) -> Tensor:
         self._launch.finish(strip.arguments)
