@@ -181,3 +181,44 @@ def test_results_have_the_same_bits_in_whatever_order_threads_and_blocks_run(mod
             row, col = jk.pairwise_logsumexp(x, 0.9 * x.detach(), kind=kind, dim="both")
         found.append((row, col, *torch.autograd.grad(row.square().sum() + col.sum(), x)))
     assert all(torch.equal(a, b) for again in found[1:] for a, b in zip(again, found[0], strict=True))
+
+
+def merged_blocks(x, y, a):
+    ids = torch.arange(9) % 4
+    first, *others = (
+        jk.row_sums(x, block, positives=(ids, of_block))
+        for block, of_block in zip(y.split([5, 1, 3]), ids.split([5, 1, 3]), strict=True)
+    )
+    sums = first.merge(*others)
+    return (torch.logaddexp(sums.N[0] - sums.P, torch.zeros_like(a)) + sums.spread).sum()
+
+
+# The suite has these in fp64 alone, which this backend leaves to others.
+CALLS = {
+    "a log-sum-exp beside the pairs": lambda x, y, a: jk.row_loss(
+        x, y, join="difference", positives=torch.tensor([3, 3, -1, 0, 7, 2, 5, 8, 1]), also=a
+    ),
+    "pieces": lambda x, y, a: jk.row_loss([x, 2 * y], [y, x, 0.5 * x], join="softplus", positives=1, normalize=True),
+    "blocks of keys": merged_blocks,
+    "the mean over negatives": lambda x, y, a: (
+        jk.row_sums(x, y, positives=0, negative_spread=True).negative_spread.square().sum()
+    ),
+    "a join of one's own": lambda x, y, a: jk.row_loss(
+        x, y, join=lambda N, P, spread, p, n: torch.tanh(N[0] - P), positives=2, dim="both"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_fp32_is_what_the_reference_computes_in_fp64(model, name):
+    generator = torch.Generator().manual_seed(0)
+    given = [torch.randn(*shape, generator=generator) for shape in ((9, 6), (9, 6), (9,))]
+    found = []
+    for backend, dtype in (("cuda", torch.float32), ("reference", torch.float64)):
+        leaves = [t.to(dtype).requires_grad_() for t in given]
+        with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
+            value = CALLS[name](*leaves)
+            value.backward()
+        found.append([value.detach(), *(t.grad for t in leaves if t.grad is not None)])
+    for ours, truth in zip(*found, strict=True):
+        torch.testing.assert_close(ours.double(), truth.double(), rtol=2e-5, atol=1e-6)
