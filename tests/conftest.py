@@ -1,4 +1,4 @@
-"""In every test scratch memory of the C++ core holds NaN until it is written (csrc/cpu/scratch.h), and Triton runs."""
+"""In every test scratch memory of the C++ core holds NaN until it is written (csrc/cpu/scratch.h), and kernels for GPUs run."""
 
 import collections
 import contextlib
@@ -16,7 +16,8 @@ from tests.skipping import Counting
 
 os.environ["JESSL_POISON"] = "1"  # read once, when the core first takes scratch memory
 
-# If a test has more than FEW cases on the executor, a run takes one case in ONE_IN, and the nightly run takes all.
+# If a test has more than FEW cases on the executor, or on the model of a GPU, a run takes one case in ONE_IN, and the nightly run
+# takes all.
 FEW, ONE_IN = 8, 6
 MANY = 1000  # with more cases than this, a run takes a third
 LARGE = {"test_gradients_through_close_pairs_wherever_they_lie", "test_log_sum_exps_hundreds_of_powers_of_two_apart"}
@@ -26,16 +27,18 @@ def pytest_collection_modifyitems(config, items):
     """A launch takes the executor 50 ms, so of the largest tables it runs only cases that take different paths in a kernel."""
     dropped = [item for item in items if _is_repeated(item) or _is_declined(item)]
     config.hook.pytest_deselected(items=dropped)
-    items[:] = [item for item in items if item not in dropped]
-    cases = collections.Counter(item.originalname for item in items if _is_executed(item))
+    items[:] = [item for item in items if not (_is_repeated(item) or _is_declined(item))]
+    cases = collections.Counter((item.originalname, _backend(item)) for item in items if _is_executed(item))
     every = collections.Counter(item.originalname for item in items)
     for item in items:
         number = zlib.crc32(item.name.encode())  # a hash, so that a case keeps its place when others are added
         left_out = every[item.originalname] > MANY and number % 3
         if _is_executed(item):
-            left_out = left_out or _is_large(item) or (cases[item.originalname] > FEW and number % ONE_IN)
+            left_out = (
+                left_out or _is_large(item) or (cases[item.originalname, _backend(item)] > FEW and number % ONE_IN)
+            )
         on_gpu = ("triton", "cuda") if executor.REAL and not cuda.MISSING else ("triton",)
-        if _parameters(item).get("backend") in on_gpu:
+        if _backend(item) in on_gpu:
             item.add_marker(pytest.mark.gpu)
         if left_out or _is_for_another_gpu(item):
             item.add_marker(pytest.mark.nightly)
@@ -48,14 +51,16 @@ def _is_for_another_gpu(item) -> bool:
 
 
 def _is_executed(item) -> bool:
-    """Whether it runs Triton's kernels without a GPU."""
-    options = _parameters(item)
-    return not executor.REAL and options.get("backend") == "triton"
+    """Whether it runs kernels for GPUs without a GPU."""
+    return not executor.REAL and _backend(item) in ("triton", "cuda")
 
 
 def _is_large(item) -> bool:
-    """Cases of hundreds of rows, whose kernels smaller cases of the same tests run too, or of many hypothesis examples."""
+    """Cases of hundreds of rows on the executor, which is slow and runs the same kernels in smaller cases, or of many hypothesis
+    examples."""
     options = _parameters(item)
+    if options.get("backend") == "cuda":
+        return item.path.name == "test_identities.py"
     rows = options.get("n", 0), *options.get("shape", (0,))[:2]
     return max(rows) > 100 or item.path.name == "test_identities.py" or item.originalname in LARGE
 
@@ -77,6 +82,10 @@ def _is_declined(item) -> bool:
     options = _parameters(item)
     in_fp64 = options.get("dtype") == torch.float64 or item.originalname == "test_gradcheck_in_fp64"
     return options.get("backend") == "cuda" and in_fp64
+
+
+def _backend(item) -> str | None:
+    return _parameters(item).get("backend")
 
 
 def _parameters(item) -> dict:
