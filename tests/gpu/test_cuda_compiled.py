@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jessl_kernels.native import cuda, cuda_status
-from tests.gpu import cuda_code
+from tests.gpu import cuda_built, cuda_code
 from tests.gpu.cuda_code import SOURCES, TARGETS, Kernel
 
 setup = cuda_code.setup_py()
@@ -63,6 +63,13 @@ def test_the_library_says_which_gpus_it_was_built_for():
     assert re.fullmatch(r"\d+\.\d", info["toolkit"])
     assert re.fullmatch(r"(\d+\.\da?(\+PTX)? ?)+", info["architectures"])
     assert info["compiler"].split()[0] in {"gcc", "clang"}
+
+
+@needs_library
+def test_the_report_of_a_build_says_the_librarys_size_and_devices():
+    lines = dict(line.split(maxsplit=1) for line in cuda_built.report().splitlines())
+    assert re.fullmatch(r"_cuda\S+, \d+\.\d\d MB", lines["library"])
+    assert lines["devices"] == cuda().devices()
 
 
 @needs_library
