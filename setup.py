@@ -307,7 +307,7 @@ def architectures(toolkit: Toolkit) -> list[str]:
     if wish == [""]:
         return [name for name in ARCHITECTURES.split(";") if machine(name) in toolkit.knows]
     for name in wish:
-        if not re.fullmatch(r"\d+\.\d[af]?(\+PTX)?", name):
+        if not re.fullmatch(r"\d+\.\da?(\+PTX)?", name):
             raise NotBuilt(f"TORCH_CUDA_ARCH_LIST names {name!r}; it must be numbers such as 8.0;9.0+PTX, or unset")
     return wish
 

@@ -41,6 +41,8 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
     reasons = [MISSING] if MISSING else []
     if problem.device.type != DEVICE:
         reasons.append(f"x is on {problem.device}")
+    elif problem.device.type == "cuda" and not MISSING and (why := cuda.unserved(problem.device.index or 0)):
+        reasons.append(why)
     if problem.input_dtype not in DTYPES and op != "nearest":
         reasons.append(f"{str(problem.input_dtype).removeprefix('torch.')} is not compiled into it")
     if problem.phi.name not in PHIS:

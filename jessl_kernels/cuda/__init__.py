@@ -3,11 +3,13 @@
 arguments      from tensors and words to the arguments of kernels
 strip_kernels  the table of strips: products by the library, kernels between them
 rows           the rows of a loss before and after its sweeps
+served         which GPUs the kernels were compiled for
 """
 
 from ..backends.executor import Executor
 from ..backends.strips import Strips
 from .rows import CudaRows
+from .served import unserved as unserved
 from .strip_kernels import CudaKernels
 from .strip_kernels import by_differences as by_differences
 from .strip_kernels import sizes as sizes

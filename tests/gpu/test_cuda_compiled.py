@@ -4,9 +4,10 @@ import re
 import subprocess
 
 import pytest
+import torch
 
 from jessl_kernels.native import cuda, cuda_status
-from tests.gpu import cuda_code
+from tests.gpu import cuda_built, cuda_code
 from tests.gpu.cuda_code import SOURCES, TARGETS, Kernel
 
 setup = cuda_code.setup_py()
@@ -60,8 +61,25 @@ def test_the_library_asks_for_no_driver_and_no_cuda_library():
 def test_the_library_says_which_gpus_it_was_built_for():
     info = cuda_status().info
     assert re.fullmatch(r"\d+\.\d", info["toolkit"])
-    assert re.fullmatch(r"(\d+\.\d[af]?(\+PTX)? ?)+", info["architectures"])
+    assert re.fullmatch(r"(\d+\.\da?(\+PTX)? ?)+", info["architectures"])
     assert info["compiler"].split()[0] in {"gcc", "clang"}
+
+
+@needs_library
+def test_the_report_of_a_build_says_the_librarys_size_and_devices():
+    lines = dict(line.split(maxsplit=1) for line in cuda_built.report().splitlines())
+    assert re.fullmatch(r"_cuda\S+, \d+\.\d\d MB", lines["library"])
+    assert lines["devices"] == cuda().devices()
+
+
+@needs_library
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_a_launch_is_an_error():
+    assert cuda().devices().startswith("none: ")
+    none, words = (0, 0), ([], [], [], [])
+    sweep = cuda().Sweep(0, 0, "identity", none, 0, 0, 0, *words, none, none, "logsumexp", (1.0,))
+    with pytest.raises(RuntimeError, match=r"^cudaSetDevice: "):
+        sweep.finish((0, 16, 0, 1, 9))
 
 
 TOLD = """ptxas info    : 0 bytes gmem

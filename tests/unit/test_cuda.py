@@ -1,6 +1,7 @@
 """The cuda backend: when it computes, and what it asks of a GPU. Its results are those of the suite, on a model of a GPU."""
 
 import mmap
+import types
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch._subclasses import FakeTensorMode
 import jessl_kernels as jk
 from jessl_kernels import native, phi
 from jessl_kernels.backends import cuda, triton
+from jessl_kernels.cuda import served
 from jessl_kernels.problem.exclude import Exclude
 from jessl_kernels.problem.row_loss import Loss, Positives, RowProblem
 from jessl_kernels.problem.types import Needs
@@ -60,6 +62,66 @@ def test_cuda_says_why_it_declines_and_chunked_computes(reason, change, without_
         x = torch.empty(N, D, device=change.get("device", "cuda"), dtype=change.get("dtype", torch.float32))
         chosen = cases.planned(x, reduction="mean", **options)
     assert chosen.backend == "chunked" and chosen.declined["cuda"] == [reason]
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU of this compute capability, on which a library for these architectures finds these devices."""
+
+    def make(capability, architectures, devices="1"):
+        library = types.SimpleNamespace(devices=lambda: devices)
+        info = {"toolkit": "13.0", "architectures": architectures}
+        served._unserved.cache_clear()
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+        monkeypatch.setattr(native, "cuda", lambda: library)
+        monkeypatch.setattr(native, "cuda_status", lambda: native.NativeStatus(True, info=info))
+
+    yield make
+    served._unserved.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("capability", "architectures", "serves"),
+    [
+        ((8, 9), "8.0 8.6", True),
+        ((8, 0), "8.6", False),
+        ((9, 0), "8.0 8.6", False),
+        ((12, 1), "7.5 8.0+PTX", True),
+        ((7, 5), "8.0+PTX", False),
+        ((9, 0), "9.0a", True),
+        ((10, 0), "9.0a+PTX", False),
+    ],
+)
+def test_a_gpu_that_the_library_was_not_built_for_is_declined(gpu, without_triton, capability, architectures, serves):
+    gpu(capability, architectures)
+    with FakeTensorMode():
+        chosen = cases.planned(torch.empty(N, D, device="cuda"), reduction="mean")
+    assert chosen.backend == ("cuda" if serves else "chunked")
+    told = "its kernels were built for {}, and the GPU is {}.{}".format(architectures, *capability)
+    assert chosen.declined.get("cuda", []) == ([] if serves else [told])
+
+
+def test_a_driver_that_is_older_than_the_toolkit_is_a_reason_to_decline(gpu, without_triton):
+    gpu((9, 0), "9.0", devices="none: CUDA driver version is insufficient for CUDA runtime version")
+    with FakeTensorMode():
+        chosen = cases.planned(torch.empty(N, D, device="cuda"), reduction="mean")
+    assert chosen.backend == "chunked"
+    assert chosen.declined["cuda"] == [
+        "its kernels were built with CUDA 13.0, which finds devices: none: CUDA driver version is insufficient for CUDA "
+        "runtime version"
+    ]
+
+
+def test_a_tracer_takes_what_the_library_serves_for_a_constant(monkeypatch):
+    def untraceable(index):
+        print(index)
+        return "why"
+
+    monkeypatch.setattr(served, "_unserved", untraceable)
+    monkeypatch.setattr(served, "torch", types.SimpleNamespace(cuda=types.SimpleNamespace(is_available=lambda: True)))
+    traced = torch.compile(lambda x: x + len(served.unserved(0)), backend="eager", fullgraph=True)
+    assert traced(torch.zeros(())) == 3
 
 
 def test_more_tilts_than_kernels_have_room_for_are_declined(without_triton):
