@@ -15,6 +15,7 @@ import torch
 from sklearn.neighbors import KernelDensity
 
 import jessl_kernels as jk
+from jessl_kernels.functional.bandwidth import rule_factor
 
 NEIGHBOURS = 100
 
@@ -23,10 +24,6 @@ def width_with_neighbours(z: torch.Tensor) -> float:
     """The width at which a point has 100 neighbours, in the median of some points."""
     some = z[:: max(1, len(z) // 200)]
     return float(torch.cdist(some, z).topk(NEIGHBOURS + 1, largest=False).values[:, -1].median())
-
-
-def silverman(N: int, D: int) -> float:
-    return (N * (D + 2) / 4) ** (-1 / (D + 4))
 
 
 def least(run: Callable[[], object], rounds: int) -> float:
@@ -51,7 +48,10 @@ def main() -> None:
     for D in asked.dimensions:
         z = torch.randn(N, D, generator=torch.Generator().manual_seed(0))
         few = z[: asked.asked]
-        for name, h in (("Silverman's", silverman(N, D)), (f"{NEIGHBOURS} neighbours'", width_with_neighbours(z))):
+        for name, h in (
+            ("Silverman's", rule_factor("silverman", N, D)),
+            (f"{NEIGHBOURS} neighbours'", width_with_neighbours(z)),
+        ):
             tree = KernelDensity(kernel="epanechnikov", bandwidth=h, algorithm="kd_tree").fit(z.double().numpy())
             of_tree = torch.tensor(tree.score_samples(few.double().numpy()))
             ours = jk.kde_log_density(z, z, bandwidth=h, kernel="epanechnikov")

@@ -151,8 +151,7 @@ class DINO(Distilled):
 
     def forward(self, views: list[Tensor]) -> Tensor:
         slow, keys = self.teacher(views), self.keys()
-        prototypes, center = self.student.prototypes(), self.center.value.clone()
-        loss = jk.er.dino(self.student(views), slow, prototypes, keys, center=center)
+        loss = jk.er.dino(self.student(views), slow, self.student.prototypes(), keys, center=self.center.value)
         self.center.update(slow, keys)
         return loss
 

@@ -212,9 +212,9 @@ def scalar(
         known = value
     if known is not None:
         too_small = (above is not None and known <= above) or (at_least is not None and known < at_least)
-        if too_small or not is_finite(known):
+        if too_small or not _stays_finite(known, dtype):
             fail(function, argument, known, must)
-        if inverse and not is_finite(1 / known):
+        if inverse and not _stays_finite(1 / known, dtype):
             fail(function, argument, known, "must be so large that 1 over it is finite")
     if isinstance(value, Tensor):
         wide = value if value.dtype == torch.float64 else value.to(dtype)
@@ -224,6 +224,11 @@ def scalar(
         # A fill, not a copy: torch.tensor(value, device="cuda") would wait for the device.
         return torch.full((), number, dtype=dtype, device=other.device)
     return float(number) if dtype == torch.float64 else ctypes.c_float(number).value
+
+
+def _stays_finite(value: float, dtype: torch.dtype) -> bool:
+    """Whether a number is finite in fp64, and in fp32 too for every other dtype."""
+    return is_finite(value) and (dtype == torch.float64 or abs(value) <= LARGEST_FP32)
 
 
 def wide_scalar(
@@ -246,6 +251,7 @@ def wide_scalar(
     return torch.full((), float(value), dtype=widest(device), device=device)
 
 
+LARGEST_FP32 = torch.finfo(torch.float32).max
 WITHOUT_FP64 = {"mps"}  # device types
 
 

@@ -23,9 +23,7 @@ def table(function: str, argument: str, value: Any) -> Tensor:
 def check_floats(function: str, argument: str, value: Any) -> None:
     """TypeError unless it is a float tensor, or a float array of NumPy without a mask. Nothing of it is read."""
     if is_array(value):
-        if isinstance(value, sys.modules["numpy"].ma.MaskedArray):
-            must = "must not be masked: fill what is missing (x.filled), or leave such rows out of every argument"
-            raise TypeError(f"{function}: {argument} is a masked array of shape {value.shape}, {must}")
+        check_no_mask(function, argument, value)
         if value.dtype.kind != "f":
             must = "must be float32, float64 or float16: cast it if its numbers are quantities and no labels"
             raise TypeError(
@@ -37,6 +35,13 @@ def check_floats(function: str, argument: str, value: Any) -> None:
     if value.dtype not in FLOATS:
         must = "must be float64, float32, bfloat16 or float16: cast it if its numbers are quantities and no labels"
         wrong_type(function, argument, value, must)
+
+
+def check_no_mask(function: str, argument: str, value: Any) -> None:
+    """TypeError for a masked array of NumPy, whose mask a tensor would lose."""
+    if isinstance(value, sys.modules["numpy"].ma.MaskedArray):
+        must = "must not be masked: fill what is missing (x.filled), or leave such rows out of every argument"
+        raise TypeError(f"{function}: {argument} is a masked array of shape {value.shape}, {must}")
 
 
 def check_finite(function: str, argument: str, value: Tensor, first_row: int = 0) -> None:

@@ -16,7 +16,7 @@ class Entropy:
     stderr         standard error over the points, Σ_i w_i² (h_i − value)² / (1 − Σ_i w_i²), its root; h_i = −log p̂(z_i)
     N, D           rows and columns
     kernel         its name
-    bandwidth      its width, or one for each column, or None
+    bandwidth      its width, or one for each column, or the rows of its covariance, or None
     concentration  of the vMF kernel, or None
     df             degrees of freedom of Student's kernel, or None
     estimator      "loo" or "resubstitution"
@@ -29,7 +29,7 @@ class Entropy:
     N: int
     D: int
     kernel: str
-    bandwidth: float | tuple[float, ...] | None
+    bandwidth: float | tuple[float, ...] | tuple[tuple[float, ...], ...] | None
     concentration: float | None
     df: float | None
     estimator: str
@@ -48,14 +48,18 @@ class Entropy:
 
     def __str__(self) -> str:
         low, high = self.interval
-        if isinstance(self.bandwidth, tuple):
-            width = f"h from {min(self.bandwidth):g} to {max(self.bandwidth):g}"
-        else:
-            width = f"κ = {self.concentration:g}" if self.bandwidth is None else f"h = {self.bandwidth:g}"
         return (
             f"entropy: {self.value:.4f} nats, 95 % from {low:.4f} to {high:.4f}\n"
             f"  {self.N:,} points in {self.D} dimensions{', weighted' if self.weighted else ''}; "
-            f"{self.kernel} kernel, {width}, {self.estimator}; {self.seconds:.1f} s"
+            f"{self.kernel} kernel, {self._width()}, {self.estimator}; {self.seconds:.1f} s"
         )
+
+    def _width(self) -> str:
+        if self.bandwidth is None:
+            return f"κ = {self.concentration:g}"
+        if not isinstance(self.bandwidth, tuple):
+            return f"h = {self.bandwidth:g}"
+        widths = [h for h in self.bandwidth if isinstance(h, float)]
+        return f"h from {min(widths):g} to {max(widths):g}" if widths else "a covariance"
 
     __repr__ = __str__

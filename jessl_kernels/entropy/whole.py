@@ -84,8 +84,7 @@ def entropy_of(
     # One row stands for the data: the kernel wants their width, dtype and mean alone.
     like = moments.mean[None].to(accumulation_dtype(first.dtype))
     used = settled(function, kernel, like, bandwidth, concentration, df=df)
-    h = None if bandwidth is None else torch.as_tensor(bandwidth, dtype=torch.float64).flatten().tolist()
-    width = h[0] if h and len(h) == 1 else h
+    width = None if bandwidth is None else _listed(torch.as_tensor(bandwidth, dtype=torch.float64))
     concentration = None if concentration is None else float(concentration)
 
     settings = {"kernel": kernel, "bandwidth": width, "concentration": concentration, "df": df, "estimator": estimator}
@@ -106,13 +105,22 @@ def entropy_of(
         N=N,
         D=D,
         kernel=kernel,
-        bandwidth=tuple(width) if isinstance(width, list) else width,
+        bandwidth=_tupled(width),
         concentration=concentration,
         df=df,
         estimator=estimator,
         weighted=log_weights is not None,
         seconds=kept.progress.seconds,
     )
+
+
+def _listed(bandwidth: Tensor) -> Any:
+    """A number, a list of widths, or the list of a covariance's rows, which is never a number."""
+    return bandwidth.item() if bandwidth.numel() == 1 and bandwidth.dim() < 2 else bandwidth.tolist()
+
+
+def _tupled(width: Any) -> Any:
+    return tuple(map(_tupled, width)) if isinstance(width, list) else width
 
 
 def _mean(of_points: Tensor, shares: Tensor) -> tuple[float, float]:

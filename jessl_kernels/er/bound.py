@@ -124,7 +124,7 @@ def reconstruction(
     function = "reconstruction"
     choice(function, "kernel", kernel, ER_KERNELS)
     _pair(function, z1, z2)
-    width = _width(function, kernel, (concentration, "concentration"), (bandwidth, "bandwidth"))
+    width = width_of(function, kernel, (concentration, "concentration"), (bandwidth, "bandwidth"))
     name = "concentration" if kernel == "vmf" else "bandwidth"
     return log_q(function, name, kernel, z1, z2, width)
 
@@ -141,8 +141,8 @@ def _bound(
         fail(function, "z2", f"of shape {tuple(z2.shape)}", "must have at least 2 rows")
     concentration, bandwidth, q_concentration, q_bandwidth = widths
     name = "concentration" if kernel == "vmf" else "bandwidth"
-    width = _width(function, kernel, (concentration, "concentration"), (bandwidth, "bandwidth"))
-    of_q = _width(function, kernel, (q_concentration, "q_concentration"), (q_bandwidth, "q_bandwidth"), needed=False)
+    width = width_of(function, kernel, (concentration, "concentration"), (bandwidth, "bandwidth"))
+    of_q = width_of(function, kernel, (q_concentration, "q_concentration"), (q_bandwidth, "q_bandwidth"), needed=False)
     q_name = name if of_q is None else f"q_{name}"
     if isinstance(width, str):
         choice(function, name, width, BANDWIDTH_WORDS if kernel == "gaussian" else ("likelihood",))
@@ -188,7 +188,7 @@ def each_dimension(function: str, name: str, width: float | Tensor, z: Tensor) -
     return width.to(widest(width.device))
 
 
-def _width(function: str, kernel: str, of_vmf: tuple, of_gaussian: tuple, *, needed: bool = True) -> Any:
+def width_of(function: str, kernel: str, of_vmf: tuple, of_gaussian: tuple, *, needed: bool = True) -> Any:
     """The width that the kernel takes, of two (value, name); ValueError if it is missing and needed, or the other is given."""
     (width, wanted), (stray, other) = (of_vmf, of_gaussian) if kernel == "vmf" else (of_gaussian, of_vmf)
     if stray is not None:

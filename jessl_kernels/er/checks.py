@@ -38,9 +38,7 @@ def prototypes_of(
     if len(value) < 2:
         fail(function, name, f"of shape {tuple(value.shape)}", "must have at least 2 rows: one prototype tells nothing")
     if count is not None and len(value) != count:
-        fail(
-            function, name, f"of shape {tuple(value.shape)}", f"must have {count} rows, as many as the other prototypes"
-        )
+        fail(function, name, f"of shape {tuple(value.shape)}", f"must have {count} rows, one for each prototype")
     if unit:
         unit_rows(function, name, value, "divide each by its norm before a step, as jk.er.Prototypes does")
     return value

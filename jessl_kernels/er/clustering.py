@@ -11,8 +11,8 @@ from torch import Tensor
 from .._checks import embeddings, fail, flag, scalar, wrong_type
 from ..functional.rows import prepare
 from ..pairwise import pairwise_logsumexp
-from .checks import at_least, prototypes_of, views_of
-from .cross_entropy import Target, View, cross_entropy, prepared, swapped
+from .checks import at_least, prototypes_of, unit_rows, views_of
+from .cross_entropy import NORMALIZE, Target, View, cross_entropy, prepared, swapped
 from .discrete import entropy_of_mean
 
 
@@ -29,7 +29,7 @@ def sinkhorn(z: Tensor, prototypes: Tensor, *, epsilon: float | Tensor = 0.05, i
     z           (N, D) float tensor, taken as it is: SwAV's rows are unit vectors
     prototypes  (K, D), K ≥ 2, as they are
     epsilon     ε > 0, float or 0-d tensor
-    iterations  ≥ 1, of 2N·K·D multiplications each, twice
+    iterations  n ≥ 1, 2n − 1 sweeps over N·K pairs
 
     Returns b, (K,), a constant for autograd, in fp32 (fp64 for fp64); finite at any ε. Raises ValueError or TypeError naming the
     argument at fault.
@@ -168,5 +168,7 @@ def _queues(function: str, queue: Any, count: int, like: tuple[str, Tensor], nor
             found.append(None)
             continue
         embeddings(function, f"queue[{number}]", keys, like=like)
+        if not normalize:
+            unit_rows(function, f"queue[{number}]", keys, NORMALIZE)
         found.append(prepare(keys.detach(), normalize=normalize)[0])
     return found

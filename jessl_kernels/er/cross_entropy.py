@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor  # torch.func has no public name for it
 from torch.autograd.function import once_differentiable
 
 from .._checks import accumulation_dtype
+from ..autocast import without_autocast
 from ..functional.rows import prepare, rowwise_dot, unit
 from ..pairwise import attend, pairwise_logsumexp
 from ..pairwise.arguments import held_settings
@@ -102,7 +102,8 @@ def cross_entropy(
     weights = torch.cat([every.wide.new_full((len(views[n].wide),), share * len(owners[n])) for n in asked])
     own = [owners[n] for n in asked]
     of_block = BLOCK_OF_CPU if prototypes.device.type == "cpu" else BLOCK
-    size = max(1, of_block // (4 * prototypes.shape[1]))
+    # No more than 64 blocks: each has a number for each row.
+    size = max(1, of_block // (4 * prototypes.shape[1]), len(prototypes) // 64)
     if 2 * size < len(prototypes) and _by_blocks(targets, prototypes, scale):
         towards = [
             torch.stack([views[v].wide.detach() for t, v in pairs if t == n]).sum(dim=0) for n in range(len(targets))
@@ -131,7 +132,7 @@ def _by_blocks(targets: Sequence[Target], prototypes: Tensor, scale: Scale) -> b
         and not any(isinstance(t, Tensor) and t.requires_grad for t in constants)
         and not torch.compiler.is_compiling()
         and type(prototypes) in (Tensor, torch.nn.Parameter)
-        and not is_functorch_wrapped_tensor(prototypes)
+        and not torch._C._are_functorch_transforms_active()  # torch.func has no public name for it
     )
 
 
@@ -171,18 +172,20 @@ class _Blocks(torch.autograd.Function):
         )
         rows = sums.logsumexp(dim=0)
         totals = [target.log_sums() for target in plan.targets]
-        ctx.save_for_backward(prototypes, scored, mean, bias, (sums - rows).exp() * plan.weights)
+        # Targets are saved so that torch notices a slow network that moves on before the backward pass.
+        constants = [t for target in plan.targets for t in target if isinstance(t, Tensor)]
+        ctx.save_for_backward(prototypes, scored, mean, bias, (sums - rows).exp() * plan.weights, *constants)
         ctx.plan, ctx.parts, ctx.totals, ctx.settings = plan, parts, totals, held_settings()
         return (rows * plan.weights).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple:
-        prototypes, scored, mean, bias, weights = ctx.saved_tensors
+        prototypes, scored, mean, bias, weights, *_ = ctx.saved_tensors
         plan = ctx.plan
         grad = torch.empty_like(prototypes)
         of_scored = torch.zeros_like(mean)
-        with ctx.settings():
+        with ctx.settings(), without_autocast(scored.device):
             for n, part in enumerate(ctx.parts):
                 with torch.enable_grad():
                     leaves = scored.detach().requires_grad_(), prototypes[part].detach().requires_grad_()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import embeddings, fail, flag, same_shape, scalar, wide_scalar
+from .._checks import accumulation_dtype, embeddings, fail, flag, same_shape, scalar, wide_scalar
 from ..functional.density import kde_entropy
 from ..functional.rows import rowwise_dot, unit
 from ..pairwise.arguments import vector
@@ -65,13 +65,14 @@ def byol_er(
     """
     function = "byol_er"
     pairs = _paired(function, predictions, targets)
-    sample = predictions if projections is None else views_of(function, "projections", projections, least=1)
+    name = "predictions" if projections is None else "projections"
+    sample = predictions if projections is None else views_of(function, name, projections, least=1)
     like = ("predictions[0]", predictions[0])
     width = wide_scalar(function, "concentration", concentration, like, above=0)
     for number, z in enumerate(sample):
-        embeddings(function, f"projections[{number}]", z)
-        if len(z) < 2:
-            fail(function, f"projections[{number}]", f"of shape {tuple(z.shape)}", "must have at least 2 rows")
+        if min(z.shape) < 2:
+            must = "must have at least 2 rows, and 2 columns: a sphere needs 2 dimensions"
+            fail(function, f"{name}[{number}]", f"of shape {tuple(z.shape)}", must)
     entropies = [kde_entropy(z, kernel="vmf", concentration=width) for z in sample]
     likelihoods = [log_q(function, "concentration", "vmf", p, t.detach(), width) for p, t in pairs]
     return -torch.stack(likelihoods).mean() - torch.stack(entropies).mean()
@@ -101,7 +102,7 @@ def dino(
     teacher_prototypes   (K, D), that of the teacher's
     center               (K,), the running mean of the teacher's scores ⟨t_i, c'_k⟩, or None for 0: see `Center`
     temperature          τ > 0 of the student, float or 0-d tensor; a tensor receives its gradient
-    teacher_temperature  τ' > 0
+    teacher_temperature  τ' > 0, without gradient
     normalize            divide each row of students and teachers by its norm first; False if rows are already unit vectors,
                          which is checked on the CPU
 
@@ -112,13 +113,9 @@ def dino(
     tensor(0.0001)
     """
     function = "dino"
-    problem = _Distilled(function, students, teachers, prototypes, teacher_prototypes, temperature, normalize)
-    of_teacher = scalar(
-        function, "teacher_temperature", teacher_temperature, ("students[0]", students[0]), above=0, inverse=True
-    )
-    center = vector(function, "center", center, students[0], len(prototypes))
-    bias = None if center is None else -(center.detach() * of_teacher)
-    return problem.cross_entropy(of_teacher, bias)
+    temperatures = temperature, teacher_temperature
+    problem = _Distilled(function, students, teachers, prototypes, teacher_prototypes, temperatures, normalize)
+    return problem.cross_entropy(vector(function, "center", center, students[0], len(prototypes)))
 
 
 def dino_er(
@@ -146,19 +143,17 @@ def dino_er(
     tensor(-1.3862)
     """
     function = "dino_er"
-    problem = _Distilled(function, students, teachers, prototypes, teacher_prototypes, temperature, normalize)
-    of_teacher = scalar(
-        function, "teacher_temperature", teacher_temperature, ("students[0]", students[0]), above=0, inverse=True
-    )
+    temperatures = temperature, teacher_temperature
+    problem = _Distilled(function, students, teachers, prototypes, teacher_prototypes, temperatures, normalize)
     own = problem.students[: len(problem.teachers)]
-    entropies = [entropy_of_mean(view.scored, problem.prototypes, of_teacher) for view in own]
-    return problem.cross_entropy(of_teacher, None) - torch.stack(entropies).mean()
+    entropies = [entropy_of_mean(view.scored, problem.prototypes, problem.slow_scale) for view in own]
+    return problem.cross_entropy() - torch.stack(entropies).mean()
 
 
 class _Distilled:
     """The checked and prepared arguments that `dino` and `dino_er` share."""
 
-    def __init__(self, function, students, teachers, prototypes, teacher_prototypes, temperature, normalize):
+    def __init__(self, function, students, teachers, prototypes, teacher_prototypes, temperatures, normalize):
         flag(function, "normalize", normalize)
         first = views_of(function, "students", students, least=2)
         like = ("students[0]", first[0])
@@ -166,19 +161,27 @@ class _Distilled:
         if len(slow[0]) != len(first[0]):
             shape = f"of shape {tuple(slow[0].shape)}"
             fail(function, "teachers[0]", shape, f"must have {len(first[0])} rows like students[0]")
+        if slow[0].device != first[0].device:
+            fail(function, "teachers[0]", f"on {slow[0].device}", f"must be on {first[0].device} like students[0]")
+        if accumulation_dtype(slow[0].dtype) != accumulation_dtype(first[0].dtype):
+            fail(function, "teachers[0]", f"of {slow[0].dtype}", f"must be of {first[0].dtype} like students[0]")
         prototypes_of(function, "prototypes", prototypes, like)
         of_slow = ("teachers[0]", slow[0])
         prototypes_of(function, "teacher_prototypes", teacher_prototypes, of_slow, count=len(prototypes))
+        temperature, slow_temperature = temperatures
         self.scale = scalar(function, "temperature", temperature, like, above=0, inverse=True)
+        self.slow_scale = scalar(function, "teacher_temperature", slow_temperature, like, above=0, inverse=True)
         names = [f"students[{n}]" for n in range(len(first))]
         self.students, self.prototypes = prepared(function, names, first, prototypes, normalize)
         names = [f"teachers[{n}]" for n in range(len(slow))]
         constants = [z.detach() for z in slow]
         self.teachers, self.keys = prepared(function, names, constants, teacher_prototypes.detach(), normalize)
 
-    def cross_entropy(self, of_teacher: float | Tensor, bias: Tensor | None) -> Tensor:
-        of_teacher = of_teacher.detach() if isinstance(of_teacher, Tensor) else of_teacher
-        targets = [Target(view.scored, self.keys, of_teacher, bias) for view in self.teachers]
+    def cross_entropy(self, center: Tensor | None = None) -> Tensor:
+        """With the teacher's assignments, which are constants."""
+        scale = self.slow_scale.detach() if isinstance(self.slow_scale, Tensor) else self.slow_scale
+        bias = None if center is None else -(center.detach() * scale)
+        targets = [Target(view.scored, self.keys, scale, bias) for view in self.teachers]
         pairs = swapped(len(targets), len(self.students))
         return cross_entropy(pairs, targets, self.students, self.prototypes, self.scale)
 

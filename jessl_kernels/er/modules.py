@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .._checks import choice, fail, flag, positive
 from ..literals import ER_KERNELS, ESTIMATORS, ERKernel, Estimator
-from .bound import ERBound, bound
+from .bound import ERBound, bound, width_of
 from .checks import at_least, share
 from .clustering import swav, swav_er
 from .distillation import byol, byol_er, dino, dino_er
@@ -59,14 +59,9 @@ class ER(_Loss):
         function = "ER"
         choice(function, "kernel", kernel, ER_KERNELS)
         choice(function, "estimator", estimator, ESTIMATORS)
-        self.width_name, other = ("concentration", "bandwidth") if kernel == "vmf" else ("bandwidth", "concentration")
-        given = {"concentration": concentration, "bandwidth": bandwidth}
-        if given[other] is not None:
-            must = f"must be None with kernel={kernel!r}, whose width is its {self.width_name}"
-            fail(function, other, repr(given[other]), must)
-        if given[self.width_name] is None:
-            fail(function, self.width_name, None, f"must be a number > 0 with kernel={kernel!r}")
-        log_width = torch.full((), math.log(positive(function, self.width_name, given[self.width_name])))
+        width = width_of(function, kernel, (concentration, "concentration"), (bandwidth, "bandwidth"))
+        self.width_name = "concentration" if kernel == "vmf" else "bandwidth"
+        log_width = torch.full((), math.log(positive(function, self.width_name, width)))
         self.learnable = flag(function, "learnable", learnable)
         for name in ("log_width", "log_q_width"):
             if learnable:
@@ -142,7 +137,8 @@ class SwAV(_Loss):
     er           take `swav_er`, which has no Sinkhorn and no queue
     queue        the number of embeddings of earlier batches that Sinkhorn sees for each view; 0 for none
     views        of a call, each of which has a queue
-    temperature, epsilon, iterations, normalize   as in `swav`
+    iterations   of Sinkhorn, ≥ 1; None for 3
+    temperature, epsilon, normalize   as in `swav`
 
     Raises ValueError or TypeError naming the argument at fault.
 
@@ -162,7 +158,7 @@ class SwAV(_Loss):
         views: int = 2,
         temperature: float = 0.1,
         epsilon: float = 0.05,
-        iterations: int = 3,
+        iterations: int | None = None,
         normalize: bool = True,
     ):
         super().__init__()
@@ -177,8 +173,10 @@ class SwAV(_Loss):
             "epsilon": positive(function, "epsilon", epsilon),
             "normalize": flag(function, "normalize", normalize),
         }
+        if er and iterations is not None:
+            fail(function, "iterations", iterations, "must be None with er=True, which has no Sinkhorn")
         if not er:
-            self.options["iterations"] = at_least(function, "iterations", iterations, 1)
+            self.options["iterations"] = 3 if iterations is None else at_least(function, "iterations", iterations, 1)
         self.register_buffer("queues", torch.zeros(views, queue, dim))
         self.filled = 0  # on the host, so that nothing waits for a device
 
@@ -294,8 +292,7 @@ class DINO(_Loss):
         options = {**self.options, "teacher_temperature": given}
         if self.center is None:
             return dino_er(students, teachers, prototypes, teacher_prototypes, **options)
-        center = self.center.value.clone()  # the loss keeps it, and the update below writes into it
-        value = dino(students, teachers, prototypes, teacher_prototypes, center=center, **options)
+        value = dino(students, teachers, prototypes, teacher_prototypes, center=self.center.value, **options)
         if self.training:
             self.center.update(teachers, teacher_prototypes, normalize=options["normalize"])
         return value

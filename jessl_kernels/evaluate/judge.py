@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ENTROPY_K = 3  # the neighbour whose distance tells the density, as in knn_entropy
 SHOWN = (1, 2, 5, 10, 20, 50, 100, 200)  # values of k in curves
 EVEN = "even on the sphere"
+SMALLEST_WIDTH = 1e-18
 NEAR = 0.8  # of the cap, as in `mi.Estimate`
 
 
@@ -97,6 +98,9 @@ def evaluate(
         fail(function, "seed", seed, "must be >= 0 and below 2**63")
     given = {"concentration": concentration, "bandwidth": bandwidth, "temperature": temperature}
     chosen = {name: positive(function, name, value) for name, value in given.items() if value is not None}
+    if bandwidth is not None and not SMALLEST_WIDTH < bandwidth < 1 / SMALLEST_WIDTH:
+        must = f"must lie between {SMALLEST_WIDTH:g} and {1 / SMALLEST_WIDTH:g}, where its square is a number of fp32"
+        fail(function, "bandwidth", bandwidth, must)
     if temperature is not None and z2 is None:
         fail(function, "temperature", "given", "must be None without z2")
     flag(function, "exact", exact)
@@ -139,7 +143,7 @@ def _directions(x: Tensor, sample: Sample, kappa: float | None, report: Report) 
     if kappa is None and best == tried[-1]:
         note = f"κ = {best:g} is the narrowest that is tried"
     flat = 2 * sphere.T
-    *_, of_flat, of_best = entropies(sample, (flat, best))
+    of_flat, of_best = entropies(sample, (flat, best))
     # −2‖x − y‖² = 4⟨x, y⟩ − 4: the density at κ = 4 but for its constants.
     log_means = -of_flat + area + sphere.log_mean_kernel(D, flat) - flat
     uniformity, spread = _log_of_mean(log_means)

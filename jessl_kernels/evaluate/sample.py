@@ -51,9 +51,10 @@ class Sample:
         return rows if self.index is None else rows[self.index]
 
     def first(self, queries: int, device: torch.device) -> Sample:
-        """The first of these queries alone."""
-        index = torch.arange(self.N, device=device) if self.index is None else self.index
-        return self if queries >= self.Q else Sample(self.N, index[:queries])
+        """The first of these queries alone; where all rows are queries some at random, since a file may be in order."""
+        if queries >= self.Q:
+            return self
+        return Sample.drawn(self.N, queries, 0, device) if self.index is None else Sample(self.N, self.index[:queries])
 
     def log_sums(
         self, x: Tensor, scales: Sequence[float], keys: Tensor | None = None, kind: Kind = "dot"

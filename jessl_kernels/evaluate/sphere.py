@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._checks import widest
+from ..autocast import without_autocast
 from ..functional.kernels import log_hyp0f1_of_half_square, log_sphere_area
 from ..pairwise import pairwise_topk
 from .sample import Sample
@@ -59,7 +60,8 @@ def neighbours(x: Tensor, sample: Sample, k: int) -> Neighbours:
     candidates = min(k + SPARE, sample.N - 1)
     indices, distances = [], []
     for some in rows.split(max(GATHERED // (candidates * x.shape[1]), 1)):
-        _, found = pairwise_topk(x[some], x, k=candidates, exclude=Sample(sample.N, some).own)
+        with without_autocast(x.device):
+            _, found = pairwise_topk(x[some], x, k=candidates, exclude=Sample(sample.N, some).own)
         apart = torch.linalg.vector_norm(x[some][:, None] - x[found], dim=2)
         distance, order = apart.topk(k, dim=1, largest=False)
         indices.append(found.gather(1, order))

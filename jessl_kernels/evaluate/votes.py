@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._checks import fail
-from ..arrays import is_array
+from ..arrays import check_no_mask, is_array
 from ..problem.exclude import ids_like
 from .sphere import Neighbours
 
@@ -19,6 +19,7 @@ COMPARED = 2**24  # pairs of neighbours that are compared at a time
 def labels_of(function: str, labels: Any, z: Tensor) -> Tensor:
     """(N,) labels, ≥ 0, some class with two members."""
     if is_array(labels):
+        check_no_mask(function, "labels", labels)
         if labels.dtype.kind not in "iu":
             was = f"an array of shape {labels.shape} and dtype {labels.dtype}"
             raise TypeError(f"{function}: labels is {was}, must be of integers")

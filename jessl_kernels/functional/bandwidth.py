@@ -19,7 +19,7 @@ SMALLEST = 1e-154  # the smallest bandwidth h for which 1/h² is a finite double
 Bandwidth = float | Tensor | BandwidthWord
 Concentration = float | Tensor | Literal["likelihood"]
 
-MOST_ROWS = 2048  # of a search: it takes some 35 densities of these, about a second in 128 dimensions
+MOST_ROWS = 2048  # of a search: it takes some 40 densities of these, about a second in 128 dimensions
 STEPS = 14  # of golden section, which leave 0.1 % of two factors of 2
 
 
@@ -71,15 +71,17 @@ def by_likelihood(function: str, argument: str, data: Tensor, kernel: str, df: f
     N, D = z.shape
     if kernel == "vmf" and D < 2:
         fail(function, "kernel", "'vmf'", f"must be another for D = {D}: a sphere needs 2 dimensions")
-    sigma = z.new_ones(D) if kernel == "vmf" else deviations(function, argument, "'likelihood'", z)
+    was, must = ("'likelihood'", "must be a number") if argument != "z" else ("of equal numbers", "must vary")
+    sigma = z.new_ones(()) if kernel == "vmf" else deviations(function, argument, was, z, must=must)
     n = min(N, MOST_ROWS)
     if n < N:  # the golden ratio's multiples fall evenly, whatever the order of the rows repeats
         places = torch.arange(N, dtype=widest(z.device), device=z.device).mul_(0.5 * (5**0.5 - 1)).frac_()
         z = z.index_select(0, places.topk(n, largest=False).indices)
 
     def likelihood(log_width: Tensor) -> Tensor:
-        width = log_width.exp() * (1.0 if kernel == "vmf" else sigma)
-        return log_density(kernel_of(kernel, width, z, df), z, None, leave_one_out=True, reduction="mean")
+        return log_density(
+            kernel_of(kernel, log_width.exp() * sigma, z, df), z, None, leave_one_out=True, reduction="mean"
+        )
 
     # Widths below 2^−12 σ are those of duplicates; 2√(nD) σ reaches from any point to any other. κ is as 1/h².
     powers = (-2, 24) if kernel == "vmf" else (-12, math.ceil(math.log2(2 * math.sqrt(n * D))) + 1)
@@ -90,7 +92,7 @@ def by_likelihood(function: str, argument: str, data: Tensor, kernel: str, df: f
             was = "such that the likelihood grows without end as kernels narrow"
             fail(function, argument, was, "must not consist of duplicates")
         rate = 2 / (D + 3) if kernel == "vmf" else -1 / (D + 4)
-        return (log_width.exp() * sigma if kernel != "vmf" else log_width.exp()) * (N / n) ** rate
+        return log_width.exp() * sigma * (N / n) ** rate
 
 
 def best_of(objective: Callable[[Tensor], Tensor], grid: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -242,7 +244,14 @@ def rule_factor(rule: str, n: Any, D: int) -> Any:
     return (n if rule == "scott" else n * (D + 2) / 4) ** (-1.0 / (D + 4))
 
 
-def deviations(function: str, argument: str, was: str, data: Tensor, log_weights: Tensor | None = None) -> Tensor:
+def deviations(
+    function: str,
+    argument: str,
+    was: str,
+    data: Tensor,
+    log_weights: Tensor | None = None,
+    must: str = "must be a number",
+) -> Tensor:
     """The (weighted) deviation of each dimension, (D,). ValueError if one does not vary."""
     z = data.detach().to(accumulation_dtype(data.dtype))
     w = z.new_full((len(z),), 1.0 / len(z)) if log_weights is None else log_weights.detach().exp().to(z.dtype)
@@ -254,5 +263,5 @@ def deviations(function: str, argument: str, was: str, data: Tensor, log_weights
         counted = data.detach() if log_weights is None else data.detach()[log_weights.detach() > -torch.inf]
         constant = (sigma == 0).logical_or(counted.amin(dim=0) == counted.amax(dim=0)).nonzero().flatten().tolist()
         if constant:
-            fail(function, argument, was, f"must be a number: dimension {constant[0]} of the data does not vary")
+            fail(function, argument, was, f"{must}: dimension {constant[0]} of the data does not vary")
     return sigma

@@ -128,7 +128,7 @@ def kde_entropy(
     assert log_weights is not None
     # A point of weight 0 does not count, even if its density is 0.
     share = log_weights.exp()
-    return -torch.where(share == 0, 0.0, share * torch.where(share == 0, 0.0, of_points)).sum().to(dtype)
+    return -(share * torch.where(share == 0, 0.0, of_points)).sum().to(dtype)
 
 
 def _times_its_exponential(log_density: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._checks import accumulation_dtype, choice, embeddings, fail, flag, scalar
+from ..autocast import without_autocast
 from ..literals import REDUCTIONS, ExcludeWord, Reduction
 from ..pairwise import attend, pairwise_logsumexp
 from ..pairwise.arguments import unit, vector
@@ -38,7 +39,7 @@ def soft_cross_entropy(
     x, y                  (N, D) and (M, D) float tensors, the student's
     target_x, target_y    (N, E) and (M, E), the teacher's: rows of the same items; detach them for a constant target
     temperature, target_temperature   τ and τ', floats or 0-d tensors, > 0; tensors receive gradients
-    col_bias, target_col_bias         c and c', (M,), or None
+    col_bias, target_col_bias         c and c', (M,), or None; −inf in both leaves a column out
     exclude               pairs left out of both softmaxes: `jk.Exclude`, "diagonal" or None
     normalize             divide each row of all four by its norm first
     reduction             "mean" over rows, "sum", or "none": (N,); 0 for a row without pairs
@@ -76,10 +77,15 @@ def soft_cross_entropy(
     )
     bias = vector(function, "col_bias", col_bias, x, len(y))
     target_bias = vector(function, "target_col_bias", target_col_bias, x, len(y))
-    values = y if bias is None else torch.cat([y, bias[:, None]], dim=1)
-    mean = attend(target_x, target_y, values, scale=target_scale, col_bias=target_bias, exclude=pairs)
-    mean_score = scaled(rowwise_dot(x, mean[:, : x.shape[1]]), scale)
+    values = y
     if bias is not None:
-        mean_score = mean_score + mean[:, -1]
-    loss = pairwise_logsumexp(x, y, scale=scale, row_bias=-mean_score, col_bias=bias, exclude=pairs)
+        # A column that the target leaves out has a share of 0, which a bias of −∞ would turn into NaN.
+        counted = bias if target_bias is None else bias.masked_fill(target_bias == -torch.inf, 0.0)
+        values = torch.cat([y, counted[:, None]], dim=1)
+    with without_autocast(x.device):  # the mean score and the scores come from the same numbers
+        mean = attend(target_x, target_y, values, scale=target_scale, col_bias=target_bias, exclude=pairs)
+        mean_score = scaled(rowwise_dot(x, mean[:, : x.shape[1]]), scale)
+        if bias is not None:
+            mean_score = mean_score + mean[:, -1]
+        loss = pairwise_logsumexp(x, y, scale=scale, row_bias=-mean_score, col_bias=bias, exclude=pairs)
     return reduce_rows(loss.masked_fill(loss == -torch.inf, 0.0), reduction)

@@ -173,13 +173,12 @@ def close(
             at = tl.min(tl.where(flagged & (k > at), k, count))
 
 
-@triton.jit(do_not_specialize=SIZES)
-def weights(
-    strip, p_strip, scale, pairs, row, col, lse_range, first_row, last_row, M,
-    BM: tl.constexpr, BN: tl.constexpr, OP: tl.constexpr, TILTS: tl.constexpr, PHI: tl.constexpr,
-    LOW: tl.constexpr, HIGH: tl.constexpr,
+@triton.jit
+def scored(
+    strip, scale, pairs, first_row, last_row, M,
+    BM: tl.constexpr, BN: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
-    """Write P to p_strip."""
+    """The rows and columns of the program's tile, and their scores."""
     across = tl.cdiv(M, BN)  # one axis of programs, because the other axes end at 65,535
     first = first_row + tl.program_id(0) // across * BM
     start = tl.program_id(0) % across * BN
@@ -187,7 +186,17 @@ def weights(
     j = start + tl.arange(0, BN)
     alpha = tl.load(scale).to(strip.dtype.element_ty)
     t = of_strip(strip, first_row, last_row, i, j, M, 0.0)
-    s = scores_of(t, alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
+    return i, j, scores_of(t, alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def weights(
+    strip, p_strip, scale, pairs, row, col, lse_range, first_row, last_row, M,
+    BM: tl.constexpr, BN: tl.constexpr, OP: tl.constexpr, TILTS: tl.constexpr, PHI: tl.constexpr,
+    LOW: tl.constexpr, HIGH: tl.constexpr,
+):  # fmt: skip
+    """Write P to p_strip."""
+    i, j, s = scored(strip, scale, pairs, first_row, last_row, M, BM, BN, PHI, LOW, HIGH)
     rows, cols = (
         side_of(row, i - first_row, last_row - first_row, lse_range, TILTS),
         side_of(col, j, M, lse_range, TILTS),
@@ -201,12 +210,5 @@ def finish(
     strip, scale, pairs, first_row, last_row, M,
     BM: tl.constexpr, BN: tl.constexpr, PHI: tl.constexpr, LOW: tl.constexpr, HIGH: tl.constexpr,
 ):  # fmt: skip
-    across = tl.cdiv(M, BN)  # one axis of programs, because the other axes end at 65,535
-    first = first_row + tl.program_id(0) // across * BM
-    start = tl.program_id(0) % across * BN
-    i = first + tl.arange(0, BM)
-    j = start + tl.arange(0, BN)
-    alpha = tl.load(scale).to(strip.dtype.element_ty)
-    t = of_strip(strip, first_row, last_row, i, j, M, 0.0)
-    s = scores_of(t, alpha, first, start, last_row, M, pairs, PHI, LOW, HIGH)
+    i, j, s = scored(strip, scale, pairs, first_row, last_row, M, BM, BN, PHI, LOW, HIGH)
     tl.store(strip + strip_at(first_row, i, j, M), s, mask=(i < last_row)[:, None] & (j < M)[None, :])

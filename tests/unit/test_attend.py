@@ -224,6 +224,24 @@ def test_soft_cross_entropy_of_a_stream_with_itself_is_its_entropy_with_no_gradi
     assert student.grad.abs().max() < 1e-13
 
 
+def test_soft_cross_entropy_without_a_column_that_both_biases_leave_out():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (20, 7))
+    bias, target_bias = (torch.randn(7, generator=generator, dtype=torch.float64) for _ in range(2))
+    results = []
+    for columns in (7, 6):
+        leaf, b, c = (t.clone().requires_grad_() for t in (y[:columns], *(t[:columns] for t in (bias, target_bias))))
+        left_out = torch.arange(columns) == 6
+        biases = {
+            "col_bias": b.masked_fill(left_out, -torch.inf),
+            "target_col_bias": c.masked_fill(left_out, -torch.inf),
+        }
+        loss = jk.soft_cross_entropy(x, leaf, x.flip(1), leaf.flip(1), temperature=0.3, **biases, reduction="none")
+        loss.sum().backward()
+        results.append((loss.detach(), *(t.grad[:6] for t in (leaf, b, c))))
+    torch.testing.assert_close(*results)
+
+
 def test_soft_cross_entropy_of_a_row_without_pairs_is_0():
     x = torch.randn(3, 4, requires_grad=True)
     ids = torch.tensor([0, 1, 1])

@@ -25,7 +25,6 @@ MEETING = {
     "row_loss": lambda x, y: jk.row_loss([x, y], join="softplus", positives=N, exclude="diagonal"),
     "pairwise_logsumexp": lambda x, y: jk.pairwise_logsumexp(x, y, reduction="mean"),
     "attend": lambda x, y: jk.attend(x, y, y).square().sum(),
-    "soft_cross_entropy": lambda x, y: jk.soft_cross_entropy(x, y, y, x, temperature=1.0),
     "pairwise_topk": lambda x, y: jk.pairwise_topk(x, y, k=2)[0].sum(),
 }
 # Functions that autocast leaves in fp32.
@@ -33,6 +32,7 @@ WIDE = {
     "kde_log_density": lambda x, y: jk.kde_log_density(x, y, bandwidth=1.0).sum(),
     "distances": lambda x, y: jk.pairwise_logsumexp(x, y, kind="sqdist", reduction="mean"),
     "alignment": jk.alignment,
+    "soft_cross_entropy": lambda x, y: jk.soft_cross_entropy(x, y, y, x, temperature=1.0),
 }
 
 

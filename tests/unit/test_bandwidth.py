@@ -158,6 +158,11 @@ def test_duplicates_have_no_likeliest_width():
         jk.kde_entropy(z, kernel="vmf", concentration="likelihood")
 
 
+def test_a_sample_that_does_not_vary_has_no_likeliest_width():
+    with pytest.raises(ValueError, match="z is of equal numbers, must vary: dimension 2 of the data does not vary"):
+        jk.bandwidth_by_likelihood(CONSTANT)
+
+
 @pytest.mark.parametrize("rule", ["scott", "silverman", "likelihood"])
 def test_a_rule_refuses_a_dimension_that_does_not_vary(rule):
     with pytest.raises(ValueError, match=f"bandwidth is '{rule}', must be a number: dimension 2 of the data does not"):

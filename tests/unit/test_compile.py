@@ -113,8 +113,9 @@ ONE_GRAPH = {
 }
 
 
-# Two whose parts are in others: dcl is nt_xent but for a word, and joins and guides are looked at apart.
-COMBINED = ("dcl", "own join, a guide")
+# Those whose parts are in others: dcl is nt_xent but for a word, joins and guides are looked at apart, and objectives of
+# prototypes in test_er_objectives.py.
+COMBINED = ("dcl", "own join, a guide", "swav", "dino_er")
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,14 @@ def test_the_state_of_another_problem_is_refused_and_left_as_it_is(other, tmp_pa
     assert calls.made == 0 and (tmp_path / "sums").read_bytes() == before
 
 
+def test_a_covariance_of_one_column_is_no_width(tmp_path):
+    found = jk.entropy_of(Z[:, :1], bandwidth=torch.tensor([[0.25]]), state=tmp_path / "sums")
+    assert found.bandwidth == ((0.25,),) and "gaussian kernel, a covariance, loo" in str(found)
+    assert found.value == pytest.approx(jk.entropy_of(Z[:, :1], bandwidth=0.5).value, abs=1e-5)
+    with pytest.raises(ValueError, match=r"made with bandwidth \[\[0\.25\]\], must be .*bandwidth is 0\.25"):
+        jk.entropy_of(Z[:, :1], bandwidth=0.25, state=tmp_path / "sums")
+
+
 def of_text(path):
     path.write_text("sums")
 

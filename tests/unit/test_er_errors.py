@@ -121,6 +121,36 @@ WRONG = {
     "a local view": ("swav", {"local": [X[:5]]}, r"local\[0\] is of shape \(5, 4\), must be \(6, 4\) like views\[0\]"),
     "queues": ("swav", {"queue": [X]}, "queue is a list of 1, must be one of 2, as many as views"),
     "a queue of other columns": ("swav", {"queue": [X, X[:, :3]]}, r"queue\[1\] is of shape \(6, 3\), must have 4 col"),
+    "a queue said to be of unit rows": (
+        "swav",
+        {"views": [C, C], "queue": [C, 2 * C], "normalize": False},
+        r"queue\[1\] is not of unit rows \(row \d has norm 2\), must be",
+    ),
+    "iterations without Sinkhorn": (
+        "SwAV",
+        {"er": True, "iterations": 2},
+        "iterations is 2, must be None with er=True",
+    ),
+    "one row with an entropy": (
+        "byol_er",
+        {"predictions": [X[:1]] * 2, "targets": [X[:1]] * 2},
+        r"predictions\[0\] is of shape \(1, 4\), must have at least 2 rows, and 2 columns",
+    ),
+    "projections on a line": (
+        "byol_er",
+        {"projections": [X[:, :1]]},
+        r"projections\[0\] is of shape \(6, 1\), must have at least 2 rows, and 2 columns",
+    ),
+    "a wider teacher": (
+        "dino",
+        {"teachers": [X.double()] * 2, "teacher_prototypes": C.double()},
+        r"teachers\[0\] is of torch.float64, must be of torch.float32 like students\[0\]",
+    ),
+    "a teacher elsewhere": (
+        "dino",
+        {"teachers": [X.to("meta")] * 2, "teacher_prototypes": C.to("meta")},
+        r"teachers\[0\] is on meta, must be on cpu like students\[0\]",
+    ),
     "no iteration": ("swav", {"iterations": 0}, "iterations is 0, must be >= 1"),
     "a teacher of fewer rows": (
         "dino",
@@ -140,7 +170,7 @@ WRONG = {
     "other prototypes": (
         "dino_er",
         {"teacher_prototypes": C[:3]},
-        r"teacher_prototypes is of shape \(3, 4\), must have 5 rows, as many as the other prototypes",
+        r"teacher_prototypes is of shape \(3, 4\), must have 5 rows, one for each prototype",
     ),
     "a centre": ("dino", {"center": torch.zeros(4)}, r"center is of shape \(4,\), must be \(5,\)"),
     "one row": ("bound", {"z1": X[:1], "z2": X[:1]}, r"z2 is of shape \(1, 4\), must have at least 2 rows"),
@@ -150,7 +180,7 @@ WRONG = {
     "no width": ("bound", {"concentration": None}, "concentration is None, must be given with kernel='vmf'"),
     "a word": ("bound", {**GAUSSIAN, "bandwidth": "scot"}, "bandwidth is 'scot', must be one of 'scott'"),
     "a queue of an er form": ("SwAV", {"er": True, "queue": 4}, "queue is 4, must be 0 with er=True"),
-    "no width of a module": ("ER", {"concentration": None}, "concentration is None, must be a number > 0"),
+    "no width of a module": ("ER", {"concentration": None}, "concentration is None, must be given with"),
     "momentum": ("EMATeacher", {"momentum": 1.5}, "momentum is 1.5, must be between 0 and 1"),
     "steps": ("EMATeacher", {"steps": 0}, "steps is 0, must be >= 1"),
     "step": ("cosine_schedule", {"step": -1}, "step is -1, must be >= 0"),

@@ -124,7 +124,9 @@ def test_gradcheck(name, blocks):
     assert not leaves or torch.autograd.gradcheck(value, tuple(leaves))
 
 
-@each
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.nightly if name == "swav-queue" else ()) for name in OBJECTIVES]
+)
 @pytest.mark.parametrize("scale", [1.0, pytest.param(1e3, marks=pytest.mark.nightly)])
 def test_one_graph_under_compile(name, scale):
     torch._dynamo.reset()
@@ -182,6 +184,51 @@ def test_a_backward_pass_in_another_thread_has_the_settings_of_its_forward_pass(
     thread.start()
     thread.join()
     assert len(seen) > 2 and set(seen) == {Settings("reference", 12345, 1e-6)} and inputs["c"].grad is not None
+
+
+def test_the_temperature_of_a_teacher_has_no_gradient():
+    inputs = chosen("dino", torch.float32)
+    slow = torch.tensor(0.15, requires_grad=True)
+    z = [inputs["z1"].requires_grad_(), inputs["z2"]]
+    for center in (None, CENTER.float()):
+        value = jk.er.dino(
+            z, [inputs["t1"], inputs["t2"]], inputs["c"], inputs["c2"], center=center, teacher_temperature=slow
+        )
+        value.backward()
+        assert slow.grad is None
+
+
+@pytest.mark.parametrize("name", ["swav", "dino"])
+def test_gradients_by_torch_func(name, blocks):
+    call, _ = OBJECTIVES[name]
+    inputs = {k: v for k, v in chosen(name, torch.float64).items() if k != "temperature"}
+    options = {**inputs, "temperature": 0.2}
+    inputs["c"].requires_grad_()
+    found = torch.func.grad(lambda z: call(jk.er, **{**options, "z1": z}))(inputs["z1"])
+    leaf = inputs["z1"].clone().requires_grad_()
+    call(jk.er, **{**options, "z1": leaf}).backward()
+    torch.testing.assert_close(found, leaf.grad)
+
+
+def test_a_backward_pass_under_autocast_is_that_of_its_forward_pass(blocks):
+    inputs = chosen("swav", torch.float32)
+    grads = []
+    for enabled in (False, True):
+        leaves = [inputs[k].clone().requires_grad_() for k in ("z1", "z2", "c")]
+        value = jk.er.swav(leaves[:2], leaves[2])
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            value.backward()
+        grads.append([leaf.grad for leaf in leaves])
+    torch.testing.assert_close(*grads, rtol=0, atol=0)
+
+
+def test_a_slow_network_that_moves_before_the_backward_pass_is_noticed(blocks):
+    inputs = chosen("dino", torch.float32)
+    z, keys = [inputs["z1"].requires_grad_(), inputs["z2"]], inputs["c2"].clone()
+    value = jk.er.dino(z, [inputs["t1"], inputs["t2"]], inputs["c"].requires_grad_(), keys)
+    keys.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
 
 
 def published_codes(s: torch.Tensor, iterations: int = 3) -> torch.Tensor:

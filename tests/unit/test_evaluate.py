@@ -148,6 +148,12 @@ def test_widths_are_settled_by_the_first_queries(monkeypatch):
     assert dict(found.curves.concentration)[16.0] == pytest.approx(float(of_first), abs=1e-4)
 
 
+def test_where_all_rows_are_queries_widths_are_settled_by_some_of_every_part_of_the_file():
+    index = sample.Sample(100_000, None).first(1024, torch.device("cpu")).index
+    assert len(index.unique()) == 1024
+    assert (torch.histc(index.double(), 10, 0, 100_000) > 50).all()
+
+
 def test_neighbours_are_found_in_parts(monkeypatch, found):
     monkeypatch.setattr(sphere, "GATHERED", 7 * D * 18)
     monkeypatch.setattr(votes, "COMPARED", 700)
@@ -276,6 +282,16 @@ def test_arrays_are_tensors_and_autocast_changes_nothing(found):
         assert jk.evaluate(*arrays, k=10, exact=True, **FIXED) == found
 
 
+def test_autocast_does_not_choose_neighbours():
+    """Cosines of this arc are all equal in bf16."""
+    angle = torch.arange(60) * 1e-3
+    arc = torch.stack([angle.cos(), angle.sin()], dim=1)
+    widths = {"concentration": 30.0, "bandwidth": 0.9}
+    plain = jk.evaluate(arc, **widths)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert jk.evaluate(arc, **widths) == plain
+
+
 def test_the_same_seed_draws_the_same_queries_and_leaves_the_generators():
     before = torch.get_rng_state()
     first, second, other = (jk.evaluate(Z, queries=50, seed=seed) for seed in (1, 1, 2))
@@ -355,6 +371,12 @@ WRONG = {
     "concentration": ({"concentration": 0}, ValueError, "concentration is 0, must be > 0"),
     "bandwidth": ({"bandwidth": "scott"}, TypeError, "bandwidth is a str, 'scott', must be a number"),
     "temperature": ({"z2": Z2, "temperature": -1.0}, ValueError, "temperature is -1.0, must be > 0"),
+    "a bandwidth whose square is 0": ({"bandwidth": 1e-170}, ValueError, "bandwidth is 1e-170, must lie between 1e-18"),
+    "masked labels": (
+        {"labels": np.ma.masked_array(LABELS.numpy(), LABELS.numpy() == 1)},
+        TypeError,
+        r"labels is a masked array of shape \(300,\), must not be masked",
+    ),
     "temperature alone": ({"temperature": 1.0}, ValueError, "temperature is given, must be None without z2"),
 }
 

@@ -11,6 +11,7 @@ import pytest
 N, D = 8192, 128  # a matrix of 256 MiB, four times the workspace
 MIB = 2**20
 WORKSPACE = 64 * MIB
+at_night = pytest.mark.nightly  # a process takes ten seconds
 MEASURE = """
 import json, pathlib, sys
 import torch, jessl_kernels as jk
@@ -80,8 +81,8 @@ def growth(problem: str, rows: int, backend: str = "cpu", dimensions: int = D) -
     return json.loads(done.stdout) * 1024
 
 
-@pytest.mark.parametrize(("rows", "limit"), [(N, 128), pytest.param(4 * N, 400, marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("backend", ["cpu", "chunked"])
+@pytest.mark.parametrize(("rows", "limit"), [(N, 128), pytest.param(4 * N, 400, marks=at_night)])
+@pytest.mark.parametrize("backend", ["cpu", pytest.param("chunked", marks=at_night)])
 @pytest.mark.parametrize("problem", ["nt_xent", "clip_loss", "kde_entropy"])
 def test_loss_and_gradient_hold_no_matrix_of_scores(problem, backend, rows, limit):
     # One matrix of scores would be 256 MiB at the least, or 4096.
@@ -93,22 +94,22 @@ def formula(rows: int, dimensions: int, tensors: float) -> float:
     return tensors * rows * dimensions * 4 + 16 * (rows + rows) * 4 + WORKSPACE
 
 
-@pytest.mark.parametrize("rows", [N, pytest.param(4 * N, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("rows", [N, pytest.param(4 * N, marks=at_night)])
 @pytest.mark.parametrize("backend", ["cpu", "chunked"])
-@pytest.mark.parametrize(("problem", "tensors"), [("rows", 2), ("strips", 4), ("both", 4)])
+@pytest.mark.parametrize(("problem", "tensors"), [pytest.param("rows", 2, marks=at_night), ("strips", 4), ("both", 4)])
 def test_reductions_need_16_vectors_and_the_workspace_beyond_inputs_and_gradients(problem, tensors, backend, rows):
     assert growth(problem, rows, backend) < formula(rows, D, tensors)
 
 
-@pytest.mark.parametrize("rows", [N, pytest.param(4 * N, marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("backend", ["cpu", pytest.param("chunked", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("rows", [N, pytest.param(4 * N, marks=at_night)])
+@pytest.mark.parametrize("backend", ["cpu", pytest.param("chunked", marks=at_night)])
 def test_attend_needs_the_workspace_beyond_inputs_result_and_gradients(backend, rows):
     # Three inputs, the result, its upstream gradient spread out, three gradients, and one that is being added.
     assert growth("attend", rows, backend) < formula(rows, D, 9)
 
 
 @pytest.mark.parametrize(("backend", "rows"), [("cpu", 50_000), ("chunked", N // 4)])
-@pytest.mark.parametrize("problem", ["ksg", "ksg, type 2", "knn_entropy"])
+@pytest.mark.parametrize("problem", ["ksg", pytest.param("ksg, type 2", marks=at_night), "knn_entropy"])
 def test_nearest_neighbours_need_copies_in_fp64_and_the_workspace(problem, backend, rows):
     # Six copies of a batch in fp64: of x, of y, of both together, and of these in the order of the tiles.
     assert growth(problem, rows, backend, dimensions=3) < formula(rows, 3, 2 + 6 * 2)
@@ -131,14 +132,14 @@ def test_half_precision_is_converted_tile_by_tile():
 
 @pytest.mark.parametrize(
     ("problem", "tensors"),
-    [("nt_xent", 4), pytest.param("dcl", 4, marks=pytest.mark.nightly), ("negatives", 6)],
+    [pytest.param("nt_xent", 4, marks=at_night), pytest.param("dcl", 4, marks=at_night), ("negatives", 6)],
 )
 def test_two_views_and_further_negatives_are_not_joined_to_one_tensor(problem, tensors):
     rows, dimensions = 2048, 8192  # 64 MiB a tensor, as much as the workspace; a vector for each row of both views
     assert growth(problem, rows, dimensions=dimensions) < formula(2 * rows, dimensions, tensors / 2)
 
 
-@pytest.mark.parametrize("problem", ["sup_con", "few classes"])
+@pytest.mark.parametrize("problem", [pytest.param("sup_con", marks=at_night), "few classes"])
 def test_rows_are_put_in_the_order_of_their_labels_without_a_copy(problem):
     rows, dimensions = 2048, 8192  # 64 MiB, as much as the workspace
     assert growth(problem, rows, dimensions=dimensions) < formula(rows, dimensions, 2)
@@ -146,7 +147,7 @@ def test_rows_are_put_in_the_order_of_their_labels_without_a_copy(problem):
 
 @pytest.mark.parametrize(
     ("problem", "tensors"),
-    [pytest.param("rows", 2, marks=pytest.mark.nightly), ("strips", 4), ("both", 4)],
+    [pytest.param("rows", 2, marks=at_night), pytest.param("strips", 4, marks=at_night), ("both", 4)],
 )
 def test_strips_and_tiles_of_very_many_dimensions_fit_the_workspace(problem, tensors):
     rows, dimensions = 1200, 32768  # strips and tiles of the usual 192 rows would take 96 MiB a thread
@@ -154,7 +155,7 @@ def test_strips_and_tiles_of_very_many_dimensions_fit_the_workspace(problem, ten
 
 
 @pytest.mark.parametrize(("problem", "tensors"), [("swav", 2), ("dino", 3)])
-@pytest.mark.parametrize("rows", [512, pytest.param(1024, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("rows", [512, pytest.param(1024, marks=at_night)])
 def test_prototypes_need_16_mib_beyond_inputs_and_gradients(problem, tensors, rows):
     """A matrix of scores, of which SwAV and DINO keep several, would take 64 MiB, or 256."""
     of_prototypes = tensors * 64 * rows * D * 4

@@ -97,9 +97,8 @@ void merge(const Tiling& tiling, std::int64_t strip, const std::vector<Attended<
     tiling.parts(strip, [&](std::int64_t place) {
       const Attended<Real>& part = parts[place];
       if (part.empty) return;
-      const double share = std::exp(double(part.from[i]) - reference);
       // Sums without a reference hold no finite score, and are 0 or infinite.
-      const Real factor = Real(std::isinf(part.from[i]) ? 1 : share);
+      const Real factor = std::isinf(part.from[i]) ? Real(1) : Real(std::exp(double(part.from[i]) - reference));
       total += double(factor) * part.total[i];
       for (std::int64_t v = 0; v < V; ++v) o[v] += factor * part.sums.data[i * part.sums.ld + v];
     });
