@@ -277,7 +277,7 @@ def test_fp32_is_what_the_reference_computes_in_fp64(model, name):
     given = [torch.randn(*shape, generator=generator) for shape in ((9, 6), (9, 6), (9,))]
     found = []
     for backend, dtype in (("cuda", torch.float32), ("reference", torch.float64)):
-        leaves = [t.to(dtype).requires_grad_() for t in given]
+        leaves = [t.detach().to(dtype, copy=True).requires_grad_() for t in given]
         with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
             value = CALLS[name](*leaves)
             value.backward()
