@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 # -qq prints errors only; the echo before each install says what takes long.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 PEERS := $(wildcard tests/requirements-peers.txt)
+# Tests compile the CUDA kernels; where no nvcc is, its packages are installed, 101 MB.
+NVCC := $(or $(CUDA_HOME),$(shell command -v nvcc))
 
 # Two test processes of one thread each: on two cores that beats one process of two threads, since most tests are small.
 # More processes want more memory, about 2 GB each.
@@ -24,7 +26,7 @@ GPU_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test nightly test-oldest-triton test-torch wheel native-test exhaustive sanitize lint site bench bench-quick report gpu-check gpu-check-dry clean
+.PHONY: help demo test nightly test-oldest-triton test-torch wheel cuda-build native-test exhaustive sanitize lint site bench bench-quick report gpu-check gpu-check-dry clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
@@ -32,6 +34,7 @@ help:
 	@echo "make test-oldest-triton  the GPU kernels compiled once more, by Triton $(OLDEST_TRITON)"
 	@echo "make test-torch  the CPU's tests under another torch and Python, TORCH=$(TORCH) PYTHON=python3.10, several GB"
 	@echo "make wheel   build a manylinux wheel into dist/ from the source distribution, and test it installed; PYTHON=python3.12"
+	@echo "make cuda-build  build the CUDA kernels where a toolkit is, without a GPU or a driver; their size, and which devices they find"
 	@echo "make native-test  run the C++ tests of csrc; make sanitize: under the address, undefined and thread sanitizers, a quarter of an hour; PLAIN_TILES=1: without the functions on tiles, FLAVOURS=address: one alone"
 	@echo "make nightly  what is long: machine code for every GPU, mutants of the kernels, sanitizers, exhaustive tests"
 	@echo "make exhaustive  exp, softplus and logistic of every float, at every level of instructions: minutes"
@@ -84,6 +87,11 @@ nightly: $(VENV)/test.stamp test-oldest-triton
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
 	$(MAKE) sanitize exhaustive
 
+# An install builds the kernels too, where it finds a toolkit; here an absent toolkit is an error.
+cuda-build: $(VENV)/test.stamp
+	JESSL_CUDA=1 $(BIN)/python setup.py build_ext --inplace
+	$(BIN)/python -m tests.gpu.cuda_built
+
 # Plain C++: it needs a compiler, but neither Python nor torch.
 native-test:
 	$(MAKE) -C tests/native -j $(WORKERS) run
@@ -98,7 +106,7 @@ lint: $(VENV)/lint.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests/native -name "*.cpp" -o -name "*.h")
+	$(BIN)/clang-format --dry-run --Werror $$(find csrc tests/native -name "*.cpp" -o -name "*.h" -o -name "*.cu" -o -name "*.cuh")
 
 # Strict: a link or an anchor that leads nowhere ends it (with --quiet it would not). Links to other hosts are not followed.
 site: $(VENV)/docs.stamp
@@ -122,7 +130,7 @@ gpu-check-dry: $(VENV)/test.stamp $(VENV)/demo.stamp
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
-	rm -f jessl_kernels/_native*.so jessl_kernels/_native_status.json
+	rm -f jessl_kernels/_native*.so jessl_kernels/_cuda*.so jessl_kernels/_*_status.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -137,6 +145,7 @@ $(VENV)/base.stamp: constraints.txt $(SOURCES) | $(BIN)/python
 $(VENV)/test.stamp: $(VENV)/base.stamp $(PEERS)
 	@echo "installing the tests' requirements"
 	$(PIP) "jessl_kernels[test]"
+	$(if $(NVCC),,$(PIP) -r tests/requirements-nvcc.txt)
 	$(if $(PEERS),$(PIP) --no-deps --ignore-requires-python -r $(PEERS))
 	@touch $@
 

@@ -1,42 +1,14 @@
-// The compiler of this extension, and the abilities of the processor it runs on: the native half of `jk.backends()`.
+// The compiler of the core, and the abilities of the processor it runs on: a line of `jk.backends()`.
 #pragma once
 
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "compiler.h"
 #include "cpu/simd/simd_level.h"
 
 namespace jessl {
-
-inline std::string dotted(int major, int minor, int patch) {
-  return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
-}
-
-inline std::string compiler() {
-#if defined(__clang__)
-  return "clang " + dotted(__clang_major__, __clang_minor__, __clang_patchlevel__);
-#elif defined(__GNUC__)
-  return "gcc " + dotted(__GNUC__, __GNUC_MINOR__, __GNUC_PATCHLEVEL__);
-#else
-  return "unknown";
-#endif
-}
-
-inline std::string cxx_standard() {
-  // __cplusplus is the year and month of the standard: 202002 for C++20.
-  return "C++" + std::to_string(__cplusplus / 100 % 100) + " (" + std::to_string(__cplusplus) + ")";
-}
-
-inline std::string architecture() {
-#if defined(__x86_64__)
-  return "x86_64";
-#elif defined(__aarch64__)
-  return "arm64";
-#else
-  return "other";
-#endif
-}
 
 // The level that the compiler could use everywhere. A plain build is "portable" on x86-64 (SSE2, which every such
 // processor has). Anything higher means that CXXFLAGS raised the floor, and the library may crash on an older machine.
@@ -70,7 +42,7 @@ inline std::string simd_cpu() {
 inline std::vector<std::pair<std::string, std::string>> build_info() {
   return {
       {"compiler", compiler()},     {"cxx_standard", cxx_standard()}, {"architecture", architecture()},
-      {"simd_build", simd_build()}, {"simd_cpu", simd_cpu()},         {"cuda", JESSL_WITH_CUDA ? "yes" : "no"},
+      {"simd_build", simd_build()}, {"simd_cpu", simd_cpu()},
   };
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-BackendName = Literal["cpu", "triton", "chunked", "reference"]
+BackendName = Literal["cpu", "triton", "cuda", "chunked", "reference"]
 
 Kind = Literal["dot", "sqdist"]
 # `jk.phi.clamp` and `jk.phi.student` have no name alone: they have parameters.

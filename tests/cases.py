@@ -9,7 +9,7 @@ import torch
 
 import jessl_kernels as jk
 
-BACKENDS = ("reference", "chunked", "cpu", "triton")
+BACKENDS = ("reference", "chunked", "cpu", "triton", "cuda")
 DTYPES = {
     "fp64": torch.float64,
     "fp32": torch.float32,

@@ -1,4 +1,4 @@
-"""In every test scratch memory of the C++ core holds NaN until it is written (csrc/cpu/scratch.h), and Triton runs."""
+"""In every test scratch memory of the C++ core holds NaN until it is written (csrc/cpu/scratch.h), and kernels for GPUs run."""
 
 import collections
 import contextlib
@@ -9,14 +9,15 @@ import pytest
 import torch
 
 import jessl_kernels as jk
-from jessl_kernels.backends import cpu
+from jessl_kernels.backends import cpu, cuda
 from jessl_kernels.native import native_status
-from tests import executor
+from tests import cuda_model, executor
 from tests.skipping import Counting
 
 os.environ["JESSL_POISON"] = "1"  # read once, when the core first takes scratch memory
 
-# If a test has more than FEW cases on the executor, a run takes one case in ONE_IN, and the nightly run takes all.
+# If a test has more than FEW cases on the executor, or on the model of a GPU, a run takes one case in ONE_IN, and the nightly run
+# takes all.
 FEW, ONE_IN = 8, 6
 MANY = 1000  # with more cases than this, a run takes a third
 LARGE = {
@@ -29,17 +30,20 @@ LARGE = {
 
 def pytest_collection_modifyitems(config, items):
     """A launch takes the executor 50 ms, so of the largest tables it runs only cases that take different paths in a kernel."""
-    dropped = [item for item in items if _is_repeated(item)]
+    dropped = [item for item in items if _is_repeated(item) or _is_declined(item)]
     config.hook.pytest_deselected(items=dropped)
-    items[:] = [item for item in items if not _is_repeated(item)]
-    cases = collections.Counter(item.originalname for item in items if _is_executed(item))
+    items[:] = [item for item in items if not (_is_repeated(item) or _is_declined(item))]
+    cases = collections.Counter((item.originalname, _backend(item)) for item in items if _is_executed(item))
     every = collections.Counter(item.originalname for item in items)
     for item in items:
         number = zlib.crc32(item.name.encode())  # a hash, so that a case keeps its place when others are added
         left_out = every[item.originalname] > MANY and number % 3
         if _is_executed(item):
-            left_out = left_out or _is_large(item) or (cases[item.originalname] > FEW and number % ONE_IN)
-        if _parameters(item).get("backend") == "triton":
+            left_out = (
+                left_out or _is_large(item) or (cases[item.originalname, _backend(item)] > FEW and number % ONE_IN)
+            )
+        on_gpu = ("triton", "cuda") if executor.REAL and not cuda.MISSING else ("triton",)
+        if _backend(item) in on_gpu:
             item.add_marker(pytest.mark.gpu)
         if left_out or _is_for_another_gpu(item):
             item.add_marker(pytest.mark.nightly)
@@ -47,21 +51,23 @@ def pytest_collection_modifyitems(config, items):
 
 def _is_for_another_gpu(item) -> bool:
     """Machine code for one GPU is checked in every run, of 5 and of 128 dimensions; that for the others at night."""
-    if item.path.name != "test_compiled.py":
+    if item.path.name not in ("test_compiled.py", "test_cuda_compiled.py"):
         return False
     target = _parameters(item).get("target")
     return target not in (None, "sm_90") or any(width in item.name for width in ("-D64-", "-D256-"))
 
 
 def _is_executed(item) -> bool:
-    """Whether it runs Triton's kernels without a GPU."""
-    options = _parameters(item)
-    return not executor.REAL and options.get("backend") == "triton"
+    """Whether it runs kernels for GPUs without a GPU."""
+    return not executor.REAL and _backend(item) in ("triton", "cuda")
 
 
 def _is_large(item) -> bool:
-    """Cases of hundreds of rows, whose kernels smaller cases of the same tests run too, or of many hypothesis examples."""
+    """Cases of hundreds of rows on the executor, which is slow and runs the same kernels in smaller cases, or of many hypothesis
+    examples."""
     options = _parameters(item)
+    if options.get("backend") == "cuda":
+        return item.path.name == "test_identities.py"
     rows = options.get("n", 0), *options.get("shape", (0,))[:2]
     return max(rows) > 100 or item.path.name == "test_identities.py" or item.originalname in LARGE
 
@@ -76,6 +82,28 @@ def _is_repeated(item) -> bool:
         return options["dtype"] in (torch.float32, torch.float16)  # strips are run in fp64, fused tiles in bf16
     matrix = item.originalname == "test_every_option_of_logsumexp"
     return matrix and (options["anchored"] or options["reduction"] == "sum")
+
+
+def _is_declined(item) -> bool:
+    """Whether the cuda backend leaves it to others: fp64, by a parameter or in all of the test."""
+    options = _parameters(item)
+    in_fp64 = options.get("dtype") == torch.float64 or item.originalname == "test_gradcheck_in_fp64"
+    return options.get("backend") == "cuda" and in_fp64
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """A test in fp64 for which there was no parameter to see it by is skipped for the cuda backend."""
+    try:
+        return (yield)
+    except NotImplementedError as declined:
+        if _backend(pyfuncitem) == "cuda" and "float64 is not compiled into it" in str(declined):
+            pytest.skip("the cuda backend leaves fp64 to others")
+        raise
+
+
+def _backend(item) -> str | None:
+    return _parameters(item).get("backend")
 
 
 def _parameters(item) -> dict:
@@ -119,8 +147,9 @@ def core(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _gpu_in_place(request):
-    """For tests of the triton backend: a GPU, or a pretended one."""
-    on_gpu = _parameters(request.node).get("backend") == "triton"
+    """For tests of a backend for GPUs: a GPU, or a pretended one."""
+    backend = _parameters(request.node).get("backend")
     memories = 1 if "peers" in request.node.path.parts else 2
-    with executor.gpu(memories) if on_gpu else contextlib.nullcontext():
+    of_triton = executor.gpu(memories) if backend == "triton" else contextlib.nullcontext()
+    with cuda_model.gpu() if backend == "cuda" else of_triton:
         yield

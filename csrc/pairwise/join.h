@@ -13,6 +13,8 @@
 #include <optional>
 #include <string_view>
 
+#include "pairwise/host_device.h"
+
 namespace jessl {
 
 enum class Join { none, softplus, difference, sum, softplus_spread, softplus_count, tilt_difference };
@@ -51,7 +53,7 @@ struct Joined {
 };
 
 template <class T>
-Joined<T> joined(Join join, const T* N, T P, T spread, T n) {
+JESSL_HOST_DEVICE Joined<T> joined(Join join, const T* N, T P, T spread, T n) {
   const T gap = N[0] - P;
   switch (join) {
     case Join::none: return {N[0], {1}};

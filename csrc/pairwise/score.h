@@ -8,16 +8,9 @@
 #include <limits>
 #include <type_traits>
 
+#include "pairwise/host_device.h"
 #include "pairwise/problem.h"
 #include "pairwise/scalar.h"
-
-#ifndef JESSL_HOST_DEVICE
-#ifdef __CUDACC__
-#define JESSL_HOST_DEVICE __host__ __device__
-#else
-#define JESSL_HOST_DEVICE
-#endif
-#endif
 
 namespace jessl {
 
@@ -75,7 +68,7 @@ JESSL_HOST_DEVICE inline T radius_of(T u) {
 template <class T>
 JESSL_HOST_DEVICE inline T sine_ratio(T t) {
   T ratio(1);
-#pragma GCC unroll 12
+  JESSL_UNROLL(12)
   for (int k = 12; k > 0; --k) ratio = T(1) - t * T(2.4674011002723395 / double(2 * k * (2 * k + 1))) * ratio;
   return T(1.5707963267948966) * ratio;
 }
@@ -99,35 +92,51 @@ JESSL_HOST_DEVICE inline T linear_slope(T u) {
   return select(r == T(0), T(0), (T(1) + r) / ((r + r) * (T(1) + u)));
 }
 
+inline constexpr double beyond_support = -std::numeric_limits<double>::infinity();  // φ there
+
 template <PhiName name, class T>
 JESSL_HOST_DEVICE inline T phi_value(const Phi& phi, T u) {
-  const T none = T(-std::numeric_limits<double>::infinity());
-  if constexpr (name == PhiName::clamp) return clamp_value(u, T(phi.low), T(phi.high));
-  if constexpr (name == PhiName::laplace) return laplace_value(u);
-  if constexpr (name == PhiName::student) return student_value(u, T(phi.low));
-  if constexpr (name == PhiName::tophat) return if_inside(u, T(0), none);
-  if constexpr (name == PhiName::epanechnikov) return if_inside(u, log(T(1) + u), none);
-  if constexpr (name == PhiName::linear) return if_inside(u, log(rest_of(u)), none);
-  if constexpr (name == PhiName::cosine) return if_inside(u, log(cosine_of(u)), none);
-  return u;
+  if constexpr (name == PhiName::clamp)
+    return clamp_value(u, T(phi.low), T(phi.high));
+  else if constexpr (name == PhiName::laplace)
+    return laplace_value(u);
+  else if constexpr (name == PhiName::student)
+    return student_value(u, T(phi.low));
+  else if constexpr (name == PhiName::tophat)
+    return if_inside(u, T(0), T(beyond_support));
+  else if constexpr (name == PhiName::epanechnikov)
+    return if_inside(u, log(T(1) + u), T(beyond_support));
+  else if constexpr (name == PhiName::linear)
+    return if_inside(u, log(rest_of(u)), T(beyond_support));
+  else if constexpr (name == PhiName::cosine)
+    return if_inside(u, log(cosine_of(u)), T(beyond_support));
+  else
+    return u;
 }
 
 template <PhiName name, class T>
 JESSL_HOST_DEVICE inline T phi_slope(const Phi& phi, T u) {
-  if constexpr (name == PhiName::clamp) return clamp_slope(u, T(phi.low), T(phi.high));
-  if constexpr (name == PhiName::laplace) return laplace_slope(u);
-  if constexpr (name == PhiName::student) return student_slope(u, T(phi.low));
-  if constexpr (name == PhiName::tophat) return if_inside(u, T(0), T(0));
-  if constexpr (name == PhiName::epanechnikov) return if_inside(u, T(1) / (T(1) + u), T(0));
-  if constexpr (name == PhiName::linear) return if_inside(u, linear_slope(u), T(0));
-  if constexpr (name == PhiName::cosine)
+  if constexpr (name == PhiName::clamp)
+    return clamp_slope(u, T(phi.low), T(phi.high));
+  else if constexpr (name == PhiName::laplace)
+    return laplace_slope(u);
+  else if constexpr (name == PhiName::student)
+    return student_slope(u, T(phi.low));
+  else if constexpr (name == PhiName::tophat)
+    return if_inside(u, T(0), T(0));
+  else if constexpr (name == PhiName::epanechnikov)
+    return if_inside(u, T(1) / (T(1) + u), T(0));
+  else if constexpr (name == PhiName::linear)
+    return if_inside(u, linear_slope(u), T(0));
+  else if constexpr (name == PhiName::cosine)
     return if_inside(u, T(0.7853981633974483) * sine_ratio(T(0) - u) / cosine_of(u), T(0));
-  return T(1);
+  else
+    return T(1);
 }
 
 // Calls f(std::integral_constant of the name), so that the name is chosen outside of loops.
 template <class F>
-decltype(auto) with_name(PhiName name, F&& f) {
+JESSL_HOST_DEVICE decltype(auto) with_name(PhiName name, F&& f) {
   switch (name) {
     case PhiName::clamp: return f(std::integral_constant<PhiName, PhiName::clamp>());
     case PhiName::laplace: return f(std::integral_constant<PhiName, PhiName::laplace>());
@@ -142,11 +151,11 @@ decltype(auto) with_name(PhiName name, F&& f) {
 }
 
 template <class T>
-inline T phi_value(const Phi& phi, T u) {
+JESSL_HOST_DEVICE inline T phi_value(const Phi& phi, T u) {
   return with_name(phi.name, [&](auto name) { return phi_value<name()>(phi, u); });
 }
 template <class T>
-inline T phi_slope(const Phi& phi, T u) {
+JESSL_HOST_DEVICE inline T phi_slope(const Phi& phi, T u) {
   return with_name(phi.name, [&](auto name) { return phi_slope<name()>(phi, u); });
 }
 
@@ -156,14 +165,14 @@ inline T phi_slope(const Phi& phi, T u) {
 //
 // At −inf each is 0, and so is its slope.
 template <class T>
-T psi_value(Op psi, T s) {
+JESSL_HOST_DEVICE T psi_value(Op psi, T s) {
   if (psi == Op::softplus) return softplus(s);
   if (psi == Op::log1m_exp) return log1m_exp(s);
   return select(s == s, select(T(0) < s, T(1), T(0)), s);
 }
 
 template <class T>
-T psi_slope(Op psi, T s) {
+JESSL_HOST_DEVICE T psi_slope(Op psi, T s) {
   if (psi == Op::softplus) return logistic(s);
   if (psi == Op::log1m_exp) return log1m_exp_slope(s);
   return T(0);

@@ -15,13 +15,13 @@ import torch
 
 from .._checks import fail, integer, number, wrong_type
 from ..literals import BACKEND_NAMES, BackendName
-from ..native import native_status
+from ..native import NativeStatus, cuda_status, native_status
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
-from . import chunked, cpu, reference, triton
+from . import chunked, cpu, cuda, reference, triton
 from .protocol import Backend
 
-_modules: tuple[Backend, ...] = (cpu, triton, chunked, reference)  # by device, and then in order of preference
+_modules: tuple[Backend, ...] = (cpu, triton, cuda, chunked, reference)  # by device, and then in order of preference
 BACKENDS: dict[str, Backend] = {module.NAME: module for module in _modules}
 # The default bytes that a backend may use beyond inputs, outputs and a few vectors. On a GPU each strip or block costs some
 # launches, 0.1 ms in all, so they should be few; on a CPU the workspace should stay near the caches.
@@ -96,7 +96,7 @@ def use_backend(
 ) -> _Block:
     """Within the block this backend computes. There is no fallback from a backend that was requested by name.
 
-    name       "cpu", "triton", "chunked" or "reference"; None keeps the choice in force
+    name       "cpu", "triton", "cuda", "chunked" or "reference"; None keeps the choice in force
     workspace  bytes a backend may use beyond inputs, outputs and a few vectors (default 64 MiB on a CPU, 256 MiB on a GPU)
     skip_below ε, 0 <= ε < 1 (default 0: every pair counts): a backend may leave out pairs that are together at most a share ε
                of the Σ_j e^{s_ij} of their row, and of their column if columns are reduced
@@ -219,11 +219,12 @@ class BackendReport:
 
     computing: dict[str, str]
     native: str
+    nvcc: str
     forced: str | None
 
     def __str__(self) -> str:
         lines = [f"{name:<10} {what}" for name, what in self.computing.items()]
-        lines.append(f"{'native':<10} {self.native}")
+        lines += [f"{'native':<10} {self.native}", f"{'nvcc':<10} {self.nvcc}"]
         if self.forced is not None:
             lines.append(f"forced: {self.forced}, by use_backend, set_backend or JESSL_BACKEND")
         return "\n".join(lines)
@@ -239,19 +240,24 @@ def backends() -> BackendReport:
     >>> jk.backends()
     cpu        available: C++, tiles in cache, CPU tensors
     triton     available: Triton, fused tiles or kernels around the library's products, CUDA tensors
+    cuda       available: CUDA C++, kernels around the library's products, CUDA tensors
     chunked    available: pure torch, strips of rows, any device
     reference  available: pure torch, the matrix form, any device; only when asked for by name
-    native     built: compiler gcc 12.2.0, …, simd_cpu portable avx2 avx512, cuda no, …, simd_used avx512
+    native     built: compiler gcc 12.2.0, …, simd_cpu portable avx2 avx512, …, simd_used avx512
+    nvcc       built: toolkit 13.0, architectures 7.5 8.0+PTX 8.6 9.0 10.0 12.0, compiler gcc 12.2.0
     """
     native = native_status()
-    what = ", ".join(f"{key} {value}" for key, value in native.info.items())
-    if native.available:
-        what += f", simd_used {cpu.instruction_set()}"
     return BackendReport(
         computing={name: _state(module) for name, module in BACKENDS.items()},
-        native=f"built: {what}" if native.available else f"missing: {native.reason}",
+        native=_built(native) + (f", simd_used {cpu.instruction_set()}" if native.available else ""),
+        nvcc=_built(cuda_status()),
         forced=settings().backend,
     )
+
+
+def _built(extension: NativeStatus) -> str:
+    what = ", ".join(f"{key} {value}" for key, value in extension.info.items())
+    return f"built: {what}" if extension.available else f"missing: {extension.reason}"
 
 
 def _state(module: Backend) -> str:
@@ -259,6 +265,6 @@ def _state(module: Backend) -> str:
         return f"missing: {INSTEAD}"
     if module.MISSING:
         return f"missing: {module.MISSING}"
-    if module is triton and not torch.cuda.is_available():
+    if module in (triton, cuda) and not torch.cuda.is_available():
         return f"installed, no CUDA device: {module.DESCRIPTION}"
     return f"available: {module.DESCRIPTION}"

@@ -54,25 +54,25 @@ class Sweeps(Protocol):
 
 
 class Executor:
-    """`row_sums`, `row_grads`, `row_loss` and `total` of a backend, by its sweeps."""
+    """`row_sums`, `row_grads`, `row_loss` and `total` of a backend, by its sweeps, and by its own `Rows` if it has them."""
 
-    def __init__(self, sweeps: Sweeps):
-        self.sweeps = sweeps
+    def __init__(self, sweeps: Sweeps, rows: type[Rows] = Rows):
+        self.sweeps, self.rows = sweeps, rows
 
     def row_sums(self, problem: RowProblem, workspace: int) -> RowSums:
         order = Order(problem)
-        return order.sums_back(self._sums(Rows(order.problem), workspace))
+        return order.sums_back(self._sums(self.rows(order.problem), workspace))
 
     def row_grads(self, problem: RowProblem, sums: RowSums, slopes: Slopes, needs: Needs, workspace: int) -> Gradients:
         order = Order(problem)
-        sums, slopes, rows = order.forth(sums), order.forth(slopes), Rows(order.problem)
+        sums, slopes, rows = order.forth(sums), order.forth(slopes), self.rows(order.problem)
         grads = rows.gradients(order.needs(needs))
         self._add(rows, sums, slopes, grads, workspace)
         return order.gradients_back(rows.out(grads, sums, slopes), needs)
 
     def row_loss(self, problem: RowProblem, loss: Loss, needs: Needs, workspace: int) -> tuple[Tensor, Gradients]:
         order = Order(problem)
-        join, loss, rows = JOINS[loss.join], order.loss(loss), Rows(order.problem)
+        join, loss, rows = JOINS[loss.join], order.loss(loss), self.rows(order.problem)
         if not needs.any:
             sums = self._sums(rows, workspace)
             return _value(join, loss, sums), rows.gradients(NOTHING)

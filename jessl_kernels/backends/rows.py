@@ -51,8 +51,8 @@ class Rows:
 
     def __init__(self, problem: RowProblem):
         self.problem = problem
-        self.x = Batch(problem.x, problem.normalize, problem.dtype)
-        self.y = Batch(problem.y, problem.normalize, problem.dtype) if problem.y else None
+        self.x = self._batch(problem.x)
+        self.y = self._batch(problem.y) if problem.y else None
         self.score = problem.score(self.x.rows, None if self.y is None else self.y.rows)
         self.negatives = problem.of_negatives_alone(self.score)
         self.several = problem.of_positives_alone(self.score) if problem.positives.several else None
@@ -60,6 +60,9 @@ class Rows:
         self._has: Tensor | None = None  # (N,) whether it has one
         if problem.positives.shift is not None or problem.positives.index is not None:
             self._score_partners()
+
+    def _batch(self, pieces: tuple[Tensor, ...]) -> Batch:
+        return Batch(pieces, self.problem.normalize, self.problem.dtype)
 
     @property
     def keys(self) -> Tensor:
@@ -80,14 +83,19 @@ class Rows:
         else:
             assert positives.index is not None
             self.partner, self._has = positives.index.clamp_min(0), positives.index >= 0
-        x, y = self.score.x.to(problem.dtype), self.keys.index_select(0, self.partner).to(problem.dtype)
-        self._apart = y - x
-        self._t = (x * y).sum(dim=1) if problem.kind == "dot" else -self._apart.square().sum(dim=1)
-        self._s = problem.phi((self._t * problem.scale).to(problem.dtype))
+        self._t, self._s = self._scores_of(self.partner)
+
+    def _scores_of(self, partner: Tensor) -> tuple[Tensor, Tensor]:
+        """t of each row and its partner, and their score."""
+        problem = self.problem
+        x, y = self.score.x.to(problem.dtype), self.keys.index_select(0, partner).to(problem.dtype)
+        t = (x * y).sum(dim=1) if problem.kind == "dot" else -(y - x).square().sum(dim=1)
+        s = problem.phi((t * problem.scale).to(problem.dtype))
         if problem.row_bias is not None:
-            self._s = self._s + problem.row_bias
+            s = s + problem.row_bias
         if problem.col_bias is not None:
-            self._s = self._s + problem.col_bias.index_select(0, self.partner)
+            s = s + problem.col_bias.index_select(0, partner)
+        return t, s
 
     def single_sums(self) -> tuple[Sums | None, Sums | None]:
         """The sums over positives of rows, and of columns, that have at most one positive."""
@@ -130,13 +138,11 @@ class Rows:
             assert negatives.reference is not None
             share = (self.problem.also.detach() - negatives.reference[0]).exp() / negatives.total[0]
             grads.also = torch.where(negatives.total[0] == 0, 0.0, row.N[0] * share)
+        pull = None
         if self.partner is not None and row.P is not None:
             weight = row.P if col is None or col.P is None else row.P + col.P.index_select(0, self.partner)
-            self._add_partners(grads, weight)
-        if grads.x.numel():
-            grads.x = self.x.back(grads.x)
-        if grads.y.numel() and self.y is not None:
-            grads.y = self.y.back(grads.y, self.needs.y)
+            pull = self._pull_of_partners(grads, weight)
+        self._back(grads, pull)
         return grads
 
     def _at_scores(self, score: Tensor, weight: Tensor) -> Tensor:
@@ -146,7 +152,9 @@ class Rows:
             return weight
         return weight * terms.tilts[0] * PSIS[terms.op].slope(terms.tilts[0] * score.detach())
 
-    def _add_partners(self, grads: Gradients, weight: Tensor) -> None:
+    def _pull_of_partners(self, grads: Gradients, weight: Tensor) -> Tensor:
+        """Add the gradients of biases and of the scale through the single positives. Returns (N,), those of their t times α, or
+        2α for distances: a row's share of its partner."""
         assert self.partner is not None and self._has is not None
         problem = self.problem
         weight = torch.where(self._has, self._at_scores(self._s, weight), 0.0)
@@ -158,16 +166,34 @@ class Rows:
             weight = weight * problem.phi.derivative((self._t * problem.scale).to(weight.dtype))
         if grads.scale.numel():
             grads.scale += (weight * self._t).sum()
-        x = self.score.x.to(problem.dtype)
-        if problem.kind == "dot":
-            factor = (weight * problem.scale).to(weight.dtype)[:, None]
-            of_x, of_y = factor * (self._apart + x), factor * x
-        else:
-            of_x = (2 * weight * problem.scale).to(weight.dtype)[:, None] * self._apart
-            of_y = -of_x
+        return ((1 if problem.kind == "dot" else 2) * weight * problem.scale).to(weight.dtype)
+
+    def _back(self, grads: Gradients, pull: Tensor | None) -> None:
+        """Add what partners pull, and take the gradients of the rows back to the given ones."""
+        if pull is not None:
+            if grads.x.numel():
+                grads.x += pull[:, None] * self._partners(apart=self.problem.kind != "dot")
+            self._pull_at_partners(grads, pull)
         if grads.x.numel():
-            grads.x += of_x
-        if self.y is None and grads.x.numel():  # the partners' gradient is X's too
-            grads.x += sums_by_number(of_y, self.partner, problem.M)
-        elif grads.y.numel():
-            grads.y += sums_by_number(of_y, self.partner, problem.M)[self.needs.y]
+            grads.x = self.x.back(grads.x)
+        if grads.y.numel() and self.y is not None:
+            grads.y = self.y.back(grads.y, self.needs.y)
+
+    def _pull_at_partners(self, grads: Gradients, pull: Tensor) -> None:
+        """Add what rows pull at their partners, of which several may be one."""
+        assert self.partner is not None
+        if not (grads.y.numel() or (self.y is None and grads.x.numel())):
+            return
+        problem = self.problem
+        x = self.score.x.to(problem.dtype) if problem.kind == "dot" else -self._partners(apart=True)
+        sums = sums_by_number(pull[:, None] * x, self.partner, problem.M)
+        if self.y is None:  # the partners' gradient is X's too
+            grads.x += sums
+        else:
+            grads.y += sums[self.needs.y]
+
+    def _partners(self, *, apart: bool) -> Tensor:
+        """(N, D) each row's partner; apart: minus the row."""
+        assert self.partner is not None
+        y = self.keys.index_select(0, self.partner).to(self.problem.dtype)
+        return y - self.score.x.to(self.problem.dtype) if apart else y

@@ -8,6 +8,7 @@ round u by ε·|u| as well.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,6 +51,36 @@ def far_apart(score: Score, score_radius: float) -> float | None:
 def center(score: Score, dtype: torch.dtype) -> Tensor:
     """The mean of Y, around which squares are expanded, (D,)."""
     return score.keys.detach().mean(dim=0, dtype=dtype)
+
+
+class Centered(NamedTuple):
+    """Points around the mean of Y, in the dtype of the sums, for a product whose operands nobody on the host reads.
+
+    x_squares, y_squares  (N,), (M,) squared norms
+    close_above           0-d: pairs with −‖x − y‖² above it are too close for the product
+    """
+
+    x: Tensor
+    y: Tensor
+    x_squares: Tensor
+    y_squares: Tensor
+    close_above: Tensor
+
+
+def centered(score: Score, scale: Tensor, *, tf32: bool) -> Centered:
+    """scale: 0-d, on the device; tf32: products keep 11 bits of their operands."""
+    middle = center(score, score.dtype)
+    middle = torch.where(middle.isfinite(), middle, 0.0)
+    x = score.x.to(score.dtype) - middle
+    y = x if score.y is None else score.y.to(score.dtype) - middle
+    x_squares = x.square().sum(dim=1)
+    y_squares = x_squares if score.y is None else y.square().sum(dim=1)
+    radius = torch.maximum(x_squares.amax(), y_squares.amax())
+    # With 11 bits a product is exact enough for small radii only; otherwise all pairs count as close.
+    eps = 2.0**-11 if tf32 else torch.finfo(score.dtype).eps
+    harmless = (scale.abs() * radius).double() * eps <= bar(score)
+    close = torch.full_like(radius, -torch.inf) if tf32 else -CLOSE * radius
+    return Centered(x, y, x_squares, y_squares, torch.where(harmless, torch.inf, close).to(score.dtype))
 
 
 def squared_distances(x: Tensor, y: Tensor, out: Tensor) -> Tensor:

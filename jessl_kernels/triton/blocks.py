@@ -14,10 +14,11 @@ import math
 import torch
 from torch import Tensor
 
+from ..backends.products import product
 from ..problem.score import Score
 from ..problem.types import Gradients, Needs, Terms
 from . import shapes
-from .launch import Problem, Sides, cdiv, constants, merged, product, run_options
+from .launch import Problem, Sides, cdiv, constants, merged, run_options
 from .launch_cache import launch_cached
 from .score_grad import score_grad_block
 

@@ -353,12 +353,3 @@ def together(sweeps: list) -> Tensor:
     for other in others:
         whole.add_(other)
     return whole[None]
-
-
-def product(a: Tensor, b: Tensor, wide: torch.dtype, out: Tensor | None = None) -> Tensor:
-    """a @ b by the library, summed and returned in the wider dtype."""
-    if a.dtype == wide:
-        return torch.mm(a, b, out=out)
-    if a.is_cuda and (torch.version.cuda or torch.version.hip):
-        return torch.mm(a, b, out_dtype=wide) if out is None else torch.mm(a, b, out_dtype=wide, out=out)
-    return torch.mm(a.to(wide), b.to(wide), out=out)  # executed on the CPU, whose library has no such product

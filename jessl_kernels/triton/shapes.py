@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..backends.products import tf32 as tf32
 from ..problem.score import Score
 
 LEAST_TILE = 16  # the fewest rows, and columns, of a product
@@ -98,12 +99,6 @@ def strip(score: Score) -> Shape:
 
 def _on_chip(score: Score) -> bool:
     return padded(score.D) in (PULL_TF32 if tf32(score.x.dtype) else PULL)
-
-
-def tf32(dtype: torch.dtype) -> bool:
-    """Whether torch's switch allows products of this dtype with 11 bits (TF32); AMD has no such mode."""
-    able = dtype == torch.float32 and torch.version.hip is None
-    return able and torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 @functools.cache

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from ..backends import squared_distance
+from ..backends.products import product, tf32
 from ..backends.strips import Strip, columns_wanted, length
 from ..problem.score import Score
 from ..problem.types import Attended, Gradients, Needs, Sums, Terms, Weights
 from . import epilogue, fused, shapes
-from .launch import NO_SUMS, TYPES, Problem, Sides, cdiv, constants, merge, merged, product, ranges, run_options
+from .launch import NO_SUMS, TYPES, Problem, Sides, cdiv, constants, merge, merged, ranges, run_options
 from .launch_cache import launch_cached
 from .tile import STRIP_ALIGNED
 
@@ -64,8 +65,10 @@ class TritonKernels:
         self.x, self.y = self.problem.x, self.problem.y
         self.narrow = False
         self.close_above: Tensor | None = None
+        self.centered: squared_distance.Centered | None = None
         if score.kind == "sqdist":
-            self._center()
+            self.centered = squared_distance.centered(score, self.problem.scale, tf32=tf32(score.dtype))
+            self.x, self.y, self.close_above = self.centered.x, self.centered.y, self.centered.close_above
         self.rows, ld = sizes(score, workspace, gradient=needs.any)
         self.shape = shapes.strip(score)
         self.ranges, self.columns_each = ranges(self.problem, self.shape, self.rows)
@@ -75,31 +78,15 @@ class TritonKernels:
         tiles = cdiv(self.rows, self.shape.rows) * cdiv(score.M, self.shape.cols)
         self.flags = self._t.new_empty(tiles, dtype=torch.int8)
 
-    def _center(self) -> None:
-        score = self.score
-        center = squared_distance.center(score, score.dtype)
-        center = torch.where(center.isfinite(), center, 0.0)
-        self.x = score.x.to(score.dtype) - center
-        self.y = self.x if score.y is None else score.y.to(score.dtype) - center
-        self._x_squares = self.x.square().sum(dim=1)
-        self._y_squares = self._x_squares if score.y is None else self.y.square().sum(dim=1)
-        radius = torch.maximum(self._x_squares.amax(), self._y_squares.amax())
-        # TF32 keeps 10 bits: a product is exact enough for small radii only; otherwise all pairs count as close.
-        tf32 = shapes.tf32(score.dtype)
-        eps = 2.0**-11 if tf32 else torch.finfo(score.dtype).eps
-        harmless = (self.problem.scale.abs() * radius).double() * eps <= squared_distance.bar(score)
-        close = torch.full_like(radius, -torch.inf) if tf32 else -squared_distance.CLOSE * radius
-        self.close_above = torch.where(harmless, torch.inf, close).to(score.dtype)
-
     def settle(self, rows: slice, columns: slice) -> TritonStrip:
         score = self.score
         strip = TritonStrip(rows, columns, self._t[: length(rows)])
         product(self.x[rows], self.y.T, score.dtype, out=strip.t[:, : score.M])
-        if self.close_above is not None:
+        if self.centered is not None:
             launch_cached(
                 epilogue.settle, (self._tiles(strip) * cdiv(score.M, self.shape.cols),),
-                strip.t, self.problem.x, self.problem.y, self._x_squares, self._y_squares, self.close_above, self.flags,
-                *self._where(strip), D=score.D, **run_options(self.shape),
+                strip.t, self.problem.x, self.problem.y, self.centered.x_squares, self.centered.y_squares, self.close_above,
+                self.flags, *self._where(strip), D=score.D, **run_options(self.shape),
             )  # fmt: skip
         return strip
 

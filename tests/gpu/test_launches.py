@@ -17,6 +17,7 @@ from triton.runtime.jit import JITFunction
 
 from jessl_kernels import phi
 from jessl_kernels.backends import triton as backend
+from jessl_kernels.backends.products import product
 from jessl_kernels.problem.exclude import Exclude
 from jessl_kernels.problem.row_loss import Loss, Positives, RowProblem
 from jessl_kernels.problem.score import Score
@@ -62,7 +63,7 @@ def noted(processors: int) -> Iterator[list[Launched]]:
 def test_the_library_multiplies_half_precision_into_fp32(cuda, hip, dtype):
     with FakeTensorMode(), mock.patch.multiple(torch.version, cuda=cuda, hip=hip), mock.patch("torch.mm") as mm:
         a = torch.empty(5, 7, dtype=dtype, device="cuda")
-        launch.product(a, a.T, torch.float32)
+        product(a, a.T, torch.float32)
     (taken, _), options = mm.call_args
     assert taken is a and options == {"out_dtype": torch.float32}
 

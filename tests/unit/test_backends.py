@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import jessl_kernels as jk
-from jessl_kernels.backends import chunked, cpu, reference, triton
+from jessl_kernels.backends import chunked, cpu, cuda, reference, triton
+from jessl_kernels.native import NativeStatus
 from tests import cases
 
 
@@ -68,8 +69,8 @@ def test_set_backend_holds_in_all_threads_outside_of_blocks():
     finally:
         jk.set_backend()
     assert seen == ["reference", "chunked", "reference"] and cases.planned(z).backend == "cpu"
-    with pytest.raises(ValueError, match="set_backend: name is 'cuda', must be one of"):
-        jk.set_backend("cuda")
+    with pytest.raises(ValueError, match="set_backend: name is 'rocm', must be one of"):
+        jk.set_backend("rocm")
 
 
 def test_use_backend_without_a_with_statement_says_that_it_sets_nothing():
@@ -157,7 +158,7 @@ def test_environment_variable_chooses_the_backend():
     assert run(code, JESSL_BACKEND="reference").stdout.strip() == "reference"
     wrong = run(code, JESSL_BACKEND="fast")
     assert wrong.returncode != 0
-    assert "JESSL_BACKEND is 'fast', must be one of cpu, triton, chunked, reference" in wrong.stderr
+    assert "JESSL_BACKEND is 'fast', must be one of cpu, triton, cuda, chunked, reference" in wrong.stderr
 
 
 def test_the_command_prints_versions_and_backends(monkeypatch, capsys):
@@ -185,22 +186,33 @@ def test_a_bug_report_is_made_where_the_environment_names_an_unknown_backend():
 
 def test_backends_reports_who_computes_and_what_is_missing():
     report = jk.backends()
-    assert list(report.computing) == ["cpu", "triton", "chunked", "reference"]
+    assert list(report.computing) == ["cpu", "triton", "cuda", "chunked", "reference"]
     assert str(report).count("\n") >= 2
     assert f"simd_used {cpu.instruction_set()}" in str(report)
     with jk.use_backend("reference"):
         assert "forced: reference" in str(jk.backends())
 
 
+def test_backends_says_what_the_kernels_were_built_for(monkeypatch):
+    info = {"toolkit": "13.0", "architectures": "8.0+PTX 9.0"}
+    module = sys.modules["jessl_kernels.backends"]  # jk.backends is the function of that name
+    monkeypatch.setattr(module, "cuda_status", lambda: NativeStatus(True, info=info))
+    assert jk.backends().nvcc == "built: toolkit 13.0, architectures 8.0+PTX 9.0"
+    monkeypatch.setattr(module, "cuda_status", lambda: NativeStatus(False, reason="no toolkit"))
+    assert jk.backends().nvcc == "missing: no toolkit"
+    assert "nvcc       missing: no toolkit" in str(jk.backends())
+
+
 def test_backends_shows_its_table_at_the_prompt():
     assert repr(jk.backends()) == str(jk.backends())
 
 
-def test_triton_is_available_with_a_cuda_device_alone(monkeypatch):
-    monkeypatch.setattr(triton, "MISSING", "")
+@pytest.mark.parametrize("backend", [triton, cuda], ids=["triton", "cuda"])
+def test_backends_for_gpus_are_available_with_a_cuda_device_alone(backend, monkeypatch):
+    monkeypatch.setattr(backend, "MISSING", "")
     for there, state in ((False, "installed, no CUDA device: "), (True, "available: ")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert jk.backends().computing["triton"].startswith(state)
+        assert jk.backends().computing[backend.NAME].startswith(state)
 
 
 WITHOUT_CORE = """
@@ -229,7 +241,7 @@ def test_without_the_extension_the_first_computation_warns_once_and_the_table_sa
     assert told.startswith(f"UserWarning <string> jessl_kernels: the C++ extension is missing, {slower}")
     assert "python -m jessl_kernels" in told
     assert table[0].split(maxsplit=1) == ["cpu", f"missing: {slower}"]
-    assert table[-1].startswith("native     missing: ") and "\n".join(table).count(slower) == 1
+    assert table[-2].startswith("native     missing: ") and "\n".join(table).count(slower) == 1
 
 
 def test_no_willing_backend_is_one_error_with_every_refusal(monkeypatch):

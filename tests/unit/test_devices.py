@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import jessl_kernels as jk
 from jessl_kernels import _checks
-from jessl_kernels.backends import ordered_sums, triton
+from jessl_kernels.backends import cuda, ordered_sums, triton
 from jessl_kernels.ops import gather_scatter
 from tests import cases
 
@@ -134,6 +134,7 @@ def test_triton_computes_cuda_tensors():
 )
 def test_triton_says_why_it_declines_and_chunked_computes(reason, change, monkeypatch):
     monkeypatch.setattr(triton, "MISSING", change.get("missing", ""))
+    monkeypatch.setattr(cuda, "MISSING", "not built")
     if "capability" in change:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(triton, "_capability", lambda device: change["capability"])

@@ -30,11 +30,11 @@ def fresh_status():
 def without_extension(monkeypatch, tmp_path, fresh_status):
     """As if the extension were absent; yields a function that takes the build record (a text, or None for no file)."""
     monkeypatch.setitem(sys.modules, "jessl_kernels._native", None)  # None makes the import raise ModuleNotFoundError
-    monkeypatch.setattr(native, "_RECORD", tmp_path / "_native_status.json")
+    monkeypatch.setattr(native, "_RECORDS", tmp_path)
 
     def status(record):
         if record is not None:
-            native._RECORD.write_text(record, encoding="utf-8")
+            (tmp_path / "_native_status.json").write_text(record, encoding="utf-8")
         return fresh_status()
 
     return status
@@ -57,7 +57,7 @@ def build(tmp_path):
 
     def run(**environment):
         command = [sys.executable, "setup.py", "build_ext", "--build-lib=lib", "--build-temp=work"]
-        clean = {k: v for k, v in os.environ.items() if k not in ("CXX", "CXXFLAGS", "LDFLAGS")}
+        clean = {k: v for k, v in os.environ.items() if k not in ("CXX", "CXXFLAGS", "LDFLAGS")} | {"JESSL_CUDA": "0"}
         done = subprocess.run(command, cwd=tmp_path, env={**clean, **environment}, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         folder = tmp_path / "lib" / "jessl_kernels"
@@ -71,14 +71,14 @@ def has_compiler():
 
 
 def test_extension_is_loaded_where_a_compiler_is(fresh_status):
-    if not native._RECORD.exists():
+    if not (native._RECORDS / "_native_status.json").exists():
         pytest.skip("run from a tree that was never installed")
     if not has_compiler():
         pytest.skip("no C++ compiler on the path")
     assert fresh_status().available, fresh_status().reason
 
 
-def test_build_info_says_compiler_standard_simd_and_cuda(fresh_status):
+def test_build_info_says_compiler_standard_and_simd(fresh_status):
     status = fresh_status()
     if not status.available:
         pytest.skip(status.reason)
@@ -86,7 +86,6 @@ def test_build_info_says_compiler_standard_simd_and_cuda(fresh_status):
     assert all(isinstance(key, str) and isinstance(value, str) and value for key, value in info.items())
     assert info["compiler"].split()[0] in {"gcc", "clang"}
     assert info["cxx_standard"].startswith("C++20")
-    assert info["cuda"] in {"yes", "no"}
     assert info["simd_build"] in LEVELS
     assert info["simd_cpu"].split()[0] == "portable"
     assert set(info["simd_cpu"].split()) <= LEVELS
@@ -117,6 +116,14 @@ def test_recorded_reason_is_reported(without_extension):
     reason = "no C++ compiler found (tried c++, g++, clang++)"
     status = without_extension(json.dumps({"built": False, "reason": reason, "file": f"_native{SUFFIX}"}))
     assert status == native.NativeStatus(available=False, reason=reason, info={})
+
+
+def test_the_kernels_have_a_record_of_their_own(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "jessl_kernels._cuda", None)
+    monkeypatch.setattr(native, "_RECORDS", tmp_path)
+    record = {"built": False, "reason": "no CUDA toolkit was found", "file": f"_cuda{SUFFIX}"}
+    (tmp_path / "_cuda_status.json").write_text(json.dumps(record), encoding="utf-8")
+    assert native.cuda_status.__wrapped__() == native.NativeStatus(available=False, reason="no CUDA toolkit was found")
 
 
 def test_library_of_another_python_is_named(without_extension):

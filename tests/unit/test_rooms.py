@@ -10,17 +10,19 @@ PACKAGE = Path(__file__).parents[2] / "jessl_kernels"
 CSRC = PACKAGE.parent / "csrc"
 # Rooms, and the rooms of the package that they must not import.
 FORBIDDEN = {
-    "functional": ("ops", "backends", "triton", "nn"),
-    "pairwise": ("triton", "functional", "nn"),
-    "ops": ("pairwise", "functional", "triton", "nn"),
+    "functional": ("ops", "backends", "triton", "cuda", "nn"),
+    "pairwise": ("triton", "cuda", "functional", "nn"),
+    "ops": ("pairwise", "functional", "triton", "cuda", "nn"),
     "backends": ("ops", "pairwise", "functional", "nn"),
-    "triton": ("ops", "pairwise", "functional", "nn"),
-    "mi": ("ops", "backends", "triton", "nn", "entropy", "evaluate", "er"),
-    "entropy": ("ops", "backends", "triton", "nn", "mi", "er", "evaluate"),
-    "evaluate": ("ops", "backends", "triton", "nn", "mi", "er", "entropy"),
-    "er": ("ops", "backends", "triton", "nn", "problem", "entropy", "evaluate"),
-    "problem": ("ops", "backends", "pairwise", "functional", "triton", "nn"),
+    "triton": ("ops", "pairwise", "functional", "nn", "cuda"),
+    "cuda": ("ops", "pairwise", "functional", "nn", "triton"),
+    "mi": ("ops", "backends", "triton", "cuda", "nn", "entropy", "evaluate", "er"),
+    "entropy": ("ops", "backends", "triton", "cuda", "nn", "mi", "er", "evaluate"),
+    "evaluate": ("ops", "backends", "triton", "cuda", "nn", "mi", "er", "entropy"),
+    "er": ("ops", "backends", "triton", "cuda", "nn", "problem", "entropy", "evaluate"),
+    "problem": ("ops", "backends", "pairwise", "functional", "triton", "cuda", "nn"),
 }
+CPP = (".h", ".cpp", ".cuh", ".cu")
 LOSS = re.compile(r"paired|labelled|nt_xent|sup_con|clip_loss|siglip|info_nce|\bdcl\b", re.IGNORECASE)
 
 
@@ -49,8 +51,10 @@ def test_no_room_imports_one_above_it(room):
 
 
 def test_losses_are_named_above_the_operators_alone():
-    files = [path for room in ("ops", "backends", "triton", "problem") for path in (PACKAGE / room).rglob("*.py")]
-    files += [path for path in CSRC.rglob("*") if path.suffix in (".h", ".cpp")]
+    files = [
+        path for room in ("ops", "backends", "triton", "cuda", "problem") for path in (PACKAGE / room).rglob("*.py")
+    ]
+    files += [path for path in CSRC.rglob("*") if path.suffix in CPP]
     assert len(files) > 60
     assert [f"{path.name}: {m}" for path in files for m in LOSS.findall(path.read_text(encoding="utf-8"))] == []
 
@@ -61,9 +65,7 @@ def test_no_file_is_longer_than_400_lines():
         for folder in (PACKAGE, CSRC, PACKAGE.parent / "tests", PACKAGE.parent / "benchmarks")
         for path in folder.rglob("*")
     ]
-    long = [
-        path.name for path in files if path.suffix in (".py", ".h", ".cpp") and len(path.read_text().splitlines()) > 400
-    ]
+    long = [path.name for path in files if path.suffix in (".py", *CPP) and len(path.read_text().splitlines()) > 400]
     assert long == []
 
 

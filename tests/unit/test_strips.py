@@ -57,7 +57,7 @@ def test_tiles_with_close_pairs_are_flagged_and_no_others(backend, places, works
     assert found == {(max(s for s in starts if s <= i), j // shape.cols) for i, j in places}
 
 
-@on_triton
+@pytest.mark.parametrize("backend", ["triton", "cuda"])
 @pytest.mark.parametrize("places", PLACES.values(), ids=PLACES)
 @pytest.mark.parametrize("workspace", [PLENTY, 50 * 544 * 4 * 2], ids=["one strip", "more"])
 @pytest.mark.parametrize("scale", [0.1, 30.0])

@@ -1,0 +1,213 @@
+// The only file of the CUDA backend that knows Python: it unpacks arguments and calls the functions of strip.h.
+//
+// Tensors arrive as addresses, 0 for an absent one. jessl_kernels/cuda/strip_kernels.py, the only caller, has checked
+// their shapes, types and presence.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "cuda/build_info.h"
+#include "cuda/strip.h"
+
+namespace py = pybind11;
+using namespace jessl;
+using namespace jessl::cuda;
+
+namespace {
+
+using Address = std::uintptr_t;
+using AddressPair = std::pair<Address, Address>;
+using StripArgument = std::tuple<Address, std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
+using PointsArgument = std::tuple<Address, std::int64_t, std::int64_t, std::int64_t, std::string>;
+using SquaresArgument = std::tuple<Address, Address, Address>;
+using VectorsArgument = std::tuple<Address, Address, Address, Address, std::int64_t>;  // four vectors and a stride
+using SidesArgument = std::tuple<VectorsArgument, VectorsArgument, Address>;
+using GradsArgument = std::tuple<std::array<Address, 6>, std::string>;
+using GivenArgument = std::tuple<PointsArgument, std::int64_t, std::int64_t, Address>;
+using PartnersArgument = std::tuple<std::int64_t, std::int64_t, std::int64_t, Address>;
+using PullArgument = std::tuple<Address, PointsArgument, PointsArgument, PartnersArgument, bool>;
+
+template <class T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// The words of the schema, in the order of the enumerations.
+template <class Enum>
+Enum named(const std::string& word, std::initializer_list<const char*> words) {
+  const auto found = std::find(words.begin(), words.end(), word);
+  if (found == words.end()) throw std::invalid_argument("unknown word '" + word + "'");
+  return Enum(found - words.begin());
+}
+
+void full(bool too_many, const char* what) {
+  if (too_many) throw std::invalid_argument(std::string("too many ") + what);
+}
+
+Offsets offsets(const std::vector<std::int64_t>& values) {
+  full(values.size() > most_offsets, "diagonals");
+  Offsets made;
+  std::copy(values.begin(), values.end(), made.values);
+  made.count = int(values.size());
+  return made;
+}
+
+IdPair id_pair(const AddressPair& pair) {
+  return {at<const std::int64_t>(pair.first), at<const std::int64_t>(pair.second)};
+}
+
+template <int most>
+IdPairs<most> id_pairs(const std::vector<AddressPair>& pairs) {
+  full(pairs.size() > most, "pairs of ids");
+  IdPairs<most> made;
+  std::transform(pairs.begin(), pairs.end(), made.pairs, id_pair);
+  made.count = int(pairs.size());
+  return made;
+}
+
+Tilts tilts(const std::string& op, const std::vector<double>& values) {
+  full(values.size() > most_tilts, "tilts");
+  Tilts made{named<Op>(op, {"logsumexp", "softplus", "log1m_exp", "step"}), {}, int(values.size())};
+  std::transform(values.begin(), values.end(), made.values, [](double tilt) { return float(tilt); });
+  return made;
+}
+
+Sweep sweep(int device, Address stream, const std::string& phi, const std::pair<double, double>& parameters,
+            Address scale, Address row_bias, Address col_bias, const std::vector<std::int64_t>& diagonals,
+            const std::vector<std::int64_t>& keep, const std::vector<AddressPair>& same,
+            const std::vector<AddressPair>& different, const AddressPair& without, const AddressPair& within,
+            const std::string& op, const std::vector<double>& of_tilts) {
+  const auto name =
+      named<PhiName>(phi, {"identity", "clamp", "laplace", "student", "tophat", "epanechnikov", "linear", "cosine"});
+  return {.device = device,
+          .stream = at<void>(stream),
+          .scores = {.phi = {name, parameters.first, parameters.second},
+                     .scale = at<const float>(scale),
+                     .row_bias = at<const float>(row_bias),
+                     .col_bias = at<const float>(col_bias),
+                     .diagonals = offsets(diagonals),
+                     .keep = offsets(keep),
+                     .same = id_pairs<most_same>(same),
+                     .different = id_pairs<most_different>(different),
+                     .without = id_pair(without),
+                     .within = id_pair(within)},
+          .tilts = tilts(op, of_tilts)};
+}
+
+Strip strip(const StripArgument& a) {
+  const auto [t, ld, first_row, rows, columns] = a;
+  return {at<float>(t), ld, first_row, rows, columns};
+}
+
+Element element_of(const std::string& type) {
+  const auto element = named<Element>(type, {"float32", "float64", "bfloat16", "float16"});
+  if (element == Element::f64) throw std::invalid_argument("no kernel is compiled for float64");
+  return element;
+}
+
+Points points(const PointsArgument& a) {
+  const auto& [data, row_stride, column_stride, dimensions, type] = a;
+  return {at<const void>(data), row_stride, column_stride, dimensions, element_of(type)};
+}
+
+GivenRows given(const GivenArgument& a) {
+  const auto& [rows, begin, end, norms] = a;
+  return {points(rows), begin, end, at<float>(norms)};
+}
+
+Partners partners(const PartnersArgument& a) {
+  const auto [N, M, shift, index] = a;
+  return {N, M, shift, at<const std::int64_t>(index)};
+}
+
+Pull pull(const PullArgument& a) {
+  const auto& [weights, ahead, behind, of, distances] = a;
+  return {at<const float>(weights), points(ahead), points(behind), partners(of), distances};
+}
+
+SumsOf sums(const VectorsArgument& a) {
+  const auto [reference, total, linear, count, stride] = a;
+  return {at<float>(reference), at<float>(total), at<float>(linear), at<float>(count), stride};
+}
+
+Sides sides(const SidesArgument& a) {
+  const auto side = [](const VectorsArgument& a) -> Side {
+    const auto [reference, factor, spread, mean, stride] = a;
+    return {at<const float>(reference), at<const float>(factor), at<const float>(spread), at<const float>(mean),
+            stride};
+  };
+  return {side(std::get<0>(a)), side(std::get<1>(a)), at<const float>(std::get<2>(a))};
+}
+
+ScoreGrads grads(const GradsArgument& a) {
+  const auto& [to, type] = a;
+  const Element element = element_of(type);
+  if (element == Element::f16) throw std::invalid_argument("U in float16 would lose small weights");
+  return {at<void>(to[0]),  element,          at<float>(to[1]), at<float>(to[2]),
+          at<float>(to[3]), at<float>(to[4]), at<double>(to[5])};
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cuda, module) {
+  module.doc() = "CUDA kernels of jessl_kernels.";
+  module.def(
+      "build_info",
+      [] {
+        py::dict info;
+        for (const auto& [key, value] : cuda_build_info()) info[py::str(key)] = py::str(value);
+        return info;
+      },
+      "The compilers of the kernels, and for which GPUs they are compiled, as a dict of strings.");
+  module.def("devices", &devices, "How many GPUs there are, or why none can be used.");
+  py::class_<Sweep>(module, "Sweep", py::module_local())
+      .def(py::init(&sweep))
+      .def("settle",
+           [](const Sweep& sweep, const StripArgument& s, const PointsArgument& x, const PointsArgument& y,
+              const SquaresArgument& squares) {
+             const auto [of_x, of_y, close_above] = squares;
+             settle(sweep, strip(s), points(x), points(y),
+                    {at<const float>(of_x), at<const float>(of_y), at<const float>(close_above)});
+           })
+      .def("absorb", [](const Sweep& sweep, const StripArgument& s, const VectorsArgument& row,
+                        const VectorsArgument& col) { absorb(sweep, strip(s), sums(row), sums(col)); })
+      .def("weights", [](const Sweep& sweep, const StripArgument& s, const SidesArgument& of,
+                         Address p) { weights(sweep, strip(s), sides(of), at<float>(p)); })
+      .def("score_grad",
+           [](const Sweep& sweep, const StripArgument& s, const SidesArgument& of, Address close_above,
+              const GradsArgument& to) {
+             score_grad(sweep, strip(s), sides(of), at<const float>(close_above), grads(to));
+           })
+      .def("close_rows",
+           [](const Sweep& sweep, const StripArgument& s, const SidesArgument& of, Address close_above,
+              const PointsArgument& x, const PointsArgument& y, Address grad_x) {
+             close_rows(sweep, strip(s), sides(of), at<const float>(close_above), points(x), points(y),
+                        at<float>(grad_x));
+           })
+      .def("close_columns",
+           [](const Sweep& sweep, const StripArgument& s, const SidesArgument& of, Address close_above,
+              const PointsArgument& x, const PointsArgument& y, std::int64_t first, std::int64_t end, Address grad_y) {
+             close_columns(sweep, strip(s), sides(of), at<const float>(close_above), points(x), points(y), first, end,
+                           at<float>(grad_y));
+           })
+      .def("finish", [](const Sweep& sweep, const StripArgument& s) { finish(sweep, strip(s)); })
+      .def("unit_rows", [](const Sweep& sweep, const GivenArgument& of,
+                           Address rows) { unit_rows(sweep, given(of), at<void>(rows)); })
+      .def("pair_scores",
+           [](const Sweep& sweep, const PointsArgument& x, const PointsArgument& y, const PartnersArgument& of,
+              bool distances, Address t, Address s) {
+             pair_scores(sweep, points(x), points(y), partners(of), distances, at<float>(t), at<float>(s));
+           })
+      .def("rows_back", [](const Sweep& sweep, const GivenArgument& of, const PointsArgument& rows,
+                           const PullArgument& by, std::int64_t first, Address gradient) {
+        rows_back(sweep, given(of), points(rows), pull(by), first, at<float>(gradient));
+      });
+}

@@ -1,0 +1,124 @@
+// The O(N·D) work before and after the sweeps of a loss: a warp takes a row.
+//
+//   x̂_i = x_i / max(‖x_i‖, 1e−12)        dx_i = (dx̂_i − x̂_i⟨x̂_i, dx̂_i⟩) / ‖x_i‖
+//
+// jessl_kernels/backends/rows.py is the same in torch.
+#include "cuda/points.cuh"
+#include "cuda/score.cuh"
+
+namespace jessl::cuda {
+namespace {
+
+inline constexpr int rows_of_block = most_threads / warp_size;
+inline constexpr float least_norm = 1e-12f;  // that torch.nn.functional.normalize divides by
+
+__device__ std::int64_t row_of_warp() { return std::int64_t(blockIdx.x) * rows_of_block + threadIdx.x / warp_size; }
+__device__ int lane() { return int(threadIdx.x) % warp_size; }
+
+// Every lane gets the sum.
+__device__ float over_warp(float sum) {
+  for (int lanes = warp_size / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(all_lanes, sum, lanes);
+  return sum;
+}
+
+__device__ float divisor(float norm) { return norm < least_norm ? least_norm : norm; }  // a NaN stays
+
+__device__ std::int64_t partner(const Partners& of, std::int64_t i) {
+  return of.index ? of.index[i] : (i + of.shift) % of.M;
+}
+
+__global__ void unit_rows_kernel(const GivenRows piece, void* rows) {
+  const std::int64_t row = row_of_warp(), D = piece.given.dimensions, to = (piece.begin + row) * D;
+  if (row >= piece.end - piece.begin) return;
+  float over = 1;
+  if (piece.norms) {
+    float squares = 0;
+    for (std::int64_t d = lane(); d < D; d += warp_size) {
+      const float z = coordinate(piece.given, row, d);
+      squares += z * z;
+    }
+    const float norm = sqrtf(over_warp(squares));
+    if (lane() == 0) piece.norms[piece.begin + row] = norm;
+    over = divisor(norm);
+  }
+  for (std::int64_t d = lane(); d < D; d += warp_size)
+    store(rows, piece.given.element, to + d, coordinate(piece.given, row, d) / over);
+}
+
+__global__ void pair_scores_kernel(const Sweep sweep, const Points x, const Points y, const Partners partners,
+                                   const bool distances, float* t, float* s) {
+  const std::int64_t i = row_of_warp();
+  if (i >= partners.N) return;
+  const std::int64_t found = partner(partners, i), k = found < 0 ? 0 : found;
+  float sum = 0;
+  for (std::int64_t d = lane(); d < x.dimensions; d += warp_size) {
+    const float a = coordinate(x, i, d), b = coordinate(y, k, d);
+    sum += distances ? -(b - a) * (b - a) : a * b;
+  }
+  sum = over_warp(sum);
+  if (lane() > 0) return;
+  t[i] = sum;
+  float score = phi_value(sweep.scores.phi, argument_of_phi(sweep.scores, sum));
+  if (sweep.scores.row_bias) score += sweep.scores.row_bias[i];
+  if (sweep.scores.col_bias) score += sweep.scores.col_bias[k];
+  s[i] = score;
+}
+
+// The pull of a row's partners at its dimension d.
+__device__ float pulled(const Pull& pull, const Points& rows, std::int64_t row, std::int64_t d) {
+  float sum = 0;
+  const float own = pull.distances ? coordinate(rows, row, d) : 0.0f;
+  if (pull.ahead.data) {
+    const std::int64_t k = partner(pull.partners, row);
+    if (k >= 0) sum += pull.weights[row] * (coordinate(pull.ahead, k, d) - own);
+  }
+  if (pull.behind.data) {
+    const std::int64_t i = (row + pull.partners.M - pull.partners.shift) % pull.partners.M;
+    if (i < pull.partners.N) sum += pull.weights[i] * (coordinate(pull.behind, i, d) - own);
+  }
+  return sum;
+}
+
+__global__ void rows_back_kernel(const GivenRows piece, const Points rows, const Pull pull, const std::int64_t first,
+                                 float* gradient) {
+  const std::int64_t row = piece.begin + row_of_warp(), D = rows.dimensions;
+  if (row >= piece.end) return;
+  float* const g = gradient + (row - first) * D;
+  float along = 0;
+  for (std::int64_t d = lane(); d < D; d += warp_size) {
+    g[d] += pulled(pull, rows, row, d);
+    if (piece.norms) along += g[d] * coordinate(piece.given, row - piece.begin, d);
+  }
+  if (!piece.norms) return;
+  const float norm = piece.norms[row], over = divisor(norm);
+  along = over_warp(along) / over;
+  if (norm <= least_norm) along = 0;
+  for (std::int64_t d = lane(); d < D; d += warp_size)
+    g[d] = (g[d] - coordinate(piece.given, row - piece.begin, d) / over * along) / over;
+}
+
+}  // namespace
+
+void unit_rows(const Sweep& sweep, GivenRows piece, void* rows) {
+  use(sweep);
+  JESSL_LAUNCH(unit_rows_kernel, blocks(piece.end - piece.begin, rows_of_block), most_threads, stream_of(sweep), piece,
+               rows);
+  check_launch("unit_rows");
+}
+
+void pair_scores(const Sweep& sweep, Points x, Points y, Partners partners, bool distances, float* t, float* s) {
+  use(sweep);
+  JESSL_LAUNCH(pair_scores_kernel, blocks(partners.N, rows_of_block), most_threads, stream_of(sweep), sweep, x, y,
+               partners, distances, t, s);
+  check_launch("pair_scores");
+}
+
+void rows_back(const Sweep& sweep, GivenRows piece, Points rows, const Pull& pull, std::int64_t first,
+               float* gradient) {
+  use(sweep);
+  JESSL_LAUNCH(rows_back_kernel, blocks(piece.end - piece.begin, rows_of_block), most_threads, stream_of(sweep), piece,
+               rows, pull, first, gradient);
+  check_launch("rows_back");
+}
+
+}  // namespace jessl::cuda

@@ -1,0 +1,154 @@
+// The kernels over a strip, B rows of t with all M columns, as their callers see them: plain pointers, sizes, strides.
+//
+//   t_ij   ⟨x_i, y_j⟩, or −‖x_i − y_j‖²
+//   s_ij   φ(α t_ij) + r_i + c_j; −∞ if the pair is excluded
+//   P_ij   ∂loss/∂s_ij        U_ij   φ'(α t_ij) P_ij
+//
+// The library's product makes t; jessl_kernels/cuda/strip_kernels.py calls these functions around it, and
+// jessl_kernels/backends/reference.py specifies the results. Vectors are fp32. Every number is written by one thread,
+// and sums run in an order that depends on nothing but the sizes. No function waits for the device. A launch that
+// cannot be made is a std::runtime_error with the kernel's name.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "pairwise/problem.h"
+
+namespace jessl::cuda {
+
+inline constexpr int most_tilts = 4, most_offsets = 64, most_different = 3;
+inline constexpr int most_same = 3 + most_offsets;  // rows that were put in order have ids for their diagonals
+
+// Rows first_row … first_row + rows − 1 of the scores. Each row of t begins at a multiple of 16 bytes, `ld` elements
+// after the one before.
+struct Strip {
+  float* t;
+  std::int64_t ld, first_row, rows, columns;
+};
+
+// A batch of embeddings in their own type, with any strides, in elements.
+struct Points {
+  const void* data;
+  std::int64_t row_stride, column_stride, dimensions;
+  Element element;
+};
+
+struct Offsets {
+  std::int64_t values[most_offsets];
+  int count = 0;
+};
+struct IdPair {
+  const std::int64_t *row, *col;
+};
+template <int most>
+struct IdPairs {
+  IdPair pairs[most];
+  int count = 0;
+};
+
+// The words of scores, and vectors of all rows and columns; null for none. Negative ids match nothing.
+struct Scores {
+  Phi phi;
+  const float* scale;  // α
+  const float *row_bias, *col_bias;
+  Offsets diagonals, keep;
+  IdPairs<most_same> same;
+  IdPairs<most_different> different;
+  IdPair without, within;
+};
+
+struct Tilts {
+  Op op;
+  float values[most_tilts];
+  int count;
+};
+
+// The single positive of each row i of N, among M columns: (i + shift) mod M, or index_i if index is not null, negative
+// for none.
+struct Partners {
+  std::int64_t N, M, shift;
+  const std::int64_t* index;
+};
+
+// Rows begin … end − 1 of a batch, which are rows 0 … of one given tensor, and what happened to them.
+struct GivenRows {
+  Points given;
+  std::int64_t begin, end;
+  float* norms;  // (of the whole batch); null if rows are not divided by them
+};
+
+// The gradients of t of each row and its partner, times α (2α for distances): they pull at rows of X by `ahead`, Y, and
+// at rows of Y by `behind`, X. No data, no such pull.
+struct Pull {
+  const float* weights;
+  Points ahead, behind;
+  Partners partners;
+  bool distances;
+};
+
+// What all launches of one sweep over the pairs share: where they run, and what they sum.
+struct Sweep {
+  int device;
+  void* stream;
+  Scores scores;
+  Tilts tilts;
+};
+
+// Sums of rows or of columns: numbers of each tilt lie `stride` after those of the tilt before. reference is null for a
+// ψ; linear and count are null unless wanted.
+struct SumsOf {
+  float *reference, *total, *linear, *count;
+  std::int64_t stride;
+};
+
+// The weights of one side (jessl_kernels/problem/types.py: Weights), likewise; factor is null for a side without any.
+struct Side {
+  const float *reference, *factor, *spread, *mean;
+  std::int64_t stride;
+};
+// Those of the strip's rows, and of its columns. With `shares`, laid out like t, P is multiplied by them.
+struct Sides {
+  Side row, col;
+  const float* shares;
+};
+
+// The squares of the points around the center of the product, null if t holds no product; and the t above which a pair
+// is so close that the product is not exact enough, on the device: NaN if every pair is.
+struct Squares {
+  const float *x, *y, *close_above;
+};
+
+// What score_grad writes or adds to; null for what is not wanted. Vectors of rows begin at the strip's first row.
+struct ScoreGrads {
+  void* u;                     // U times α (2α for distances), laid out like t; 0 for close pairs
+  Element element;             // of u: f32, as for all distances, or bf16
+  float* u_row;                // written: its sums over columns
+  float* u_col;                // written: its sums over rows
+  float *row_bias, *col_bias;  // added to: the same sums of P
+  double* scale;               // written: Σ_j U_ij t_ij of each row
+};
+
+std::string devices();  // how many GPUs there are, or why none can be used
+
+void settle(const Sweep&, Strip, Points x, Points y, Squares);
+void absorb(const Sweep&, Strip, SumsOf row, SumsOf col);
+void weights(const Sweep&, Strip, Sides, float* p);
+void score_grad(const Sweep&, Strip, Sides, const float* close_above, ScoreGrads);
+// Adds 2α Σ_j U_ij (y_j − x_i) over close pairs to rows of x's gradient, contiguous, from the strip's first row on; or
+// those of columns first … end − 1 to y's, from column `first` on.
+void close_rows(const Sweep&, Strip, Sides, const float* close_above, Points x, Points y, float* grad_x);
+void close_columns(const Sweep&, Strip, Sides, const float* close_above, Points x, Points y, std::int64_t first,
+                   std::int64_t end, float* grad_y);
+void finish(const Sweep&, Strip);
+
+// Writes rows divided by their norms, if there is room for norms, to the batch's contiguous rows in the type that they
+// are given in.
+void unit_rows(const Sweep&, GivenRows, void* rows);
+// Writes t of each row and its partner, and their score.
+void pair_scores(const Sweep&, Points x, Points y, Partners, bool distances, float* t, float* s);
+// Turns the gradient of a batch's rows, contiguous from row `first` on, into that of a given tensor, for the rows of
+// the piece; rows: the batch as the scores see it.
+void rows_back(const Sweep&, GivenRows, Points rows, const Pull&, std::int64_t first, float* gradient);
+
+}  // namespace jessl::cuda

@@ -1,0 +1,79 @@
+"""From tensors and words to the arguments of the kernels: addresses, sizes, strides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import native
+from ..problem.exclude import IdPair
+from ..problem.score import Score
+from ..problem.types import Sums, Terms, Weights
+
+FP32 = torch.float32
+
+
+class Sweep:
+    """What the launches of one sweep share: the device and its current stream, and the words of scores and sums.
+
+    kernels  the compiled object, whose methods are the kernels
+    scale    α, 0-d, in fp32 on the device
+    """
+
+    def __init__(self, score: Score, terms: Terms):
+        self._held: list[Tensor] = []  # the memory whose addresses the kernels have
+        exclude, alpha = score.exclude, score.scale
+        # A number is written on the device, so that nobody waits for it.
+        self.scale = alpha.detach().to(FP32) if isinstance(alpha, Tensor) else score.x.new_full((), alpha, dtype=FP32)
+        diagonals, keep = (
+            sorted({d for d in ds if -score.N < d < score.M}) for ds in (exclude.diagonals, exclude.keep)
+        )
+        same, different = ([self._ids(pair) for pair in pairs] for pairs in (exclude.same, exclude.different))
+        low, high = (*score.phi.parameters, 0.0, 0.0)[:2]
+        self.kernels: Any = native.cuda().Sweep(
+            *_queue(score.x), score.phi.name, (low, high), address(self.scale), self._vector(score.row_bias),
+            self._vector(score.col_bias), diagonals, keep, same, different, self._ids(score.without),
+            self._ids(score.within), terms.op, terms.tilts,
+        )  # fmt: skip
+
+    def _ids(self, pair: IdPair | None) -> tuple[int, int]:
+        return (0, 0) if pair is None else (self._vector(pair[0]), self._vector(pair[1]))
+
+    def _vector(self, t: Tensor | None) -> int:
+        """The address of a vector without gaps, which is kept as long as this sweep."""
+        if t is None:
+            return 0
+        self._held.append(t.contiguous())
+        return self._held[-1].data_ptr()
+
+
+def _queue(x: Tensor) -> tuple[int, int]:
+    """The device of x and its current stream."""
+    return (x.get_device(), torch.cuda.current_stream(x.device).cuda_stream) if x.is_cuda else (0, 0)
+
+
+def address(t: Tensor | None) -> int:
+    """0 stands for no tensor."""
+    return 0 if t is None else t.data_ptr()
+
+
+def points(x: Tensor | None) -> tuple[int, int, int, int, str]:
+    """Embeddings: where they are, two strides, how many dimensions they have, and their type."""
+    if x is None:
+        return 0, 0, 0, 0, "float32"
+    return x.data_ptr(), *x.stride(), x.shape[1], name_of(x.dtype)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """A dtype as kernels name it."""
+    return str(dtype).removeprefix("torch.")
+
+
+def vectors(of: Sums | Weights | None) -> tuple[int, int, int, int, int]:
+    """Sums, or weights: four addresses, and the elements from one tilt to the next."""
+    if of is None:
+        return 0, 0, 0, 0, 0
+    one, many, *others = of
+    return address(one), address(many), *map(address, others), many.stride(0)
