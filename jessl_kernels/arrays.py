@@ -53,6 +53,14 @@ def check_finite(function: str, argument: str, value: Tensor, first_row: int = 0
         fail(function, argument, f"{float(value[row, column])} at row {first_row + row}, column {column}", must)
 
 
+def check_directions(function: str, argument: str, value: Tensor, first_row: int = 0) -> None:
+    """ValueError for a row of zeros, which has no direction."""
+    zero = (value == 0).all(dim=1).nonzero().flatten()
+    if len(zero):
+        must = "must have a direction in every row: leave such rows out"
+        fail(function, argument, f"0 in row {first_row + int(zero[0])}", must)
+
+
 def is_array(value: Any) -> bool:
     """Whether it is an array of NumPy. Whoever has one has imported NumPy, which this package does not."""
     numpy = sys.modules.get("numpy")

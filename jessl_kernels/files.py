@@ -30,6 +30,8 @@ def array(argument: str, path: str) -> np.ndarray:
         raise ValueError(f"{argument} is {path}, which cannot be read: {error.strerror or error}") from None
     except Exception as error:  # of many kinds, by what is broken in the file
         why = " ".join(str(error).split()) or type(error).__name__
+        if "pickle" in why:  # said of a text too, with advice to load it unsafely
+            why = "it holds Python objects, or no array at all"
         raise ValueError(f"{argument} is {path}, which is not a readable array: {why}") from None
 
 

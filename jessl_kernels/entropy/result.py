@@ -21,6 +21,7 @@ class Entropy:
     df             degrees of freedom of Student's kernel, or None
     estimator      "loo" or "resubstitution"
     weighted       whether points had weights
+    unreached      points that no other reaches, whose density is 0: with one of them the entropy is infinite
     seconds        of the computation, in all of its runs
     """
 
@@ -34,6 +35,7 @@ class Entropy:
     df: float | None
     estimator: str
     weighted: bool
+    unreached: int
     seconds: float = field(compare=False)
 
     @property
@@ -51,8 +53,13 @@ class Entropy:
         return (
             f"entropy: {self.value:.4f} nats, 95 % from {low:.4f} to {high:.4f}\n"
             f"  {self.N:,} points in {self.D} dimensions{', weighted' if self.weighted else ''}; "
-            f"{self.kernel} kernel, {self._width()}, {self.estimator}; {self.seconds:.1f} s"
+            f"{self.kernel} kernel, {self._width()}, {self.estimator}; {self.seconds:.1f} s{self._note()}"
         )
+
+    def _note(self) -> str:
+        if not self.unreached:
+            return ""
+        return f"\n  infinite because no other point reaches {self.unreached:,} of them: a wider kernel would"
 
     def _width(self) -> str:
         if self.bandwidth is None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._checks import embeddings, fail, widest, wrong_type
-from ..arrays import check_finite, check_floats, is_array, part
+from ..arrays import check_directions, check_finite, check_floats, is_array, part
 
 BLOCK = 16384  # rows: a pair of blocks takes seconds at most, so that Ctrl-C is heard
 
@@ -57,7 +57,9 @@ def rows_of(function: str, argument: str, value: Any, device: torch.device | Non
 
 def _batches(function: str, argument: str, loader: Any) -> Iterator[Tensor]:
     """The batches of an iterable; of a batch that is a tuple or a list its first item."""
-    must = "must be a float tensor, a NumPy array, or an iterable of batches of those"
+    must = (
+        "must be a float tensor, a NumPy array, or an iterable of batches of those; numpy.load makes an array of a file"
+    )
     if not isinstance(loader, Iterable) or isinstance(loader, (str, bytes, dict)):
         wrong_type(function, argument, loader, must)
     first = None
@@ -86,8 +88,10 @@ class Moments:
     constant: Tensor
 
 
-def moments_of(function: str, argument: str, rows: Rows, weights: Tensor | None) -> Moments:
-    """ValueError for a NaN or an infinity; the moments otherwise.
+def moments_of(
+    function: str, argument: str, rows: Rows, weights: Tensor | None, *, directions: bool = False
+) -> Moments:
+    """ValueError for a NaN or an infinity, and with directions for a row of zeros; the moments otherwise.
 
     weights  (N,) with the sum 1, or None for equal ones
     """
@@ -99,6 +103,8 @@ def moments_of(function: str, argument: str, rows: Rows, weights: Tensor | None)
     for start in rows.starts:
         z = rows.block(start)
         check_finite(function, argument, z, start)
+        if directions:
+            check_directions(function, argument, z, start)
         w = z.new_full((len(z),), 1 / len(rows), dtype=dtype)
         if weights is not None:
             w = weights[start : start + len(z)].to(z.device, dtype)

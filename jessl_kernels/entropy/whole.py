@@ -75,7 +75,7 @@ def entropy_of(
     N, D = len(rows), first.shape[1]
     log_weights = _log_weights(function, weights, N, estimator)
     shares = torch.full((N,), 1 / N, dtype=torch.float64) if log_weights is None else log_weights.exp()
-    moments = moments_of(function, "z", rows, None if log_weights is None else shares)
+    moments = moments_of(function, "z", rows, None if log_weights is None else shares, directions=kernel == "vmf")
     for name, width in (("bandwidth", bandwidth), ("concentration", concentration)):
         if isinstance(width, str) and width == "likelihood":
             fail(function, name, "'likelihood'", "must be a number: jk.bandwidth_by_likelihood of a sample of the rows")
@@ -87,10 +87,11 @@ def entropy_of(
     width = None if bandwidth is None else _listed(torch.as_tensor(bandwidth, dtype=torch.float64))
     concentration = None if concentration is None else float(concentration)
 
-    settings = {"kernel": kernel, "bandwidth": width, "concentration": concentration, "df": df, "estimator": estimator}
-    if state is not None:
+    settings: dict[str, Any] = {"kernel": kernel}
+    if state is not None:  # the data first: a width by a rule differs with them
         settings |= {"rows": N, "dtype": str(first.dtype), "blocks": len(rows.starts), "data": digest_of(rows)}
         settings["weights"] = None if log_weights is None else digest_of(Rows(shares, None))
+    settings |= {"bandwidth": width, "concentration": concentration, "df": df, "estimator": estimator}
     kept = state_of(function, state, settings, torch.full_like(shares, -torch.inf))
     loo = estimator == "loo"
     with bar(function, progress, count_of_pairs(rows), "entropy") as report:
@@ -110,6 +111,7 @@ def entropy_of(
         df=df,
         estimator=estimator,
         weighted=log_weights is not None,
+        unreached=int(((log_sums == -torch.inf) & (shares > 0)).sum()),
         seconds=kept.progress.seconds,
     )
 

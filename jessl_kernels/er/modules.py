@@ -271,8 +271,8 @@ class DINO(_Loss):
     ):
         super().__init__()
         function = "DINO"
-        count, momentum = at_least(function, "count", count, 2), share(function, "momentum", momentum)
-        self.center = None if flag(function, "er", er) else Center(count, momentum)
+        self.count, momentum = at_least(function, "count", count, 2), share(function, "momentum", momentum)
+        self.center = None if flag(function, "er", er) else Center(self.count, momentum)
         self.options: dict[str, Any] = {
             "temperature": positive(function, "temperature", temperature),
             "normalize": flag(function, "normalize", normalize),
@@ -288,6 +288,9 @@ class DINO(_Loss):
         teacher_temperature: float | None = None,
     ) -> Tensor:
         """Lists of (N, D), and two (K, D) → loss; a teacher_temperature in place of the held one, for its warm-up."""
+        for name, keys in (("prototypes", prototypes), ("teacher_prototypes", teacher_prototypes)):
+            if isinstance(keys, Tensor) and len(keys) != self.count:
+                fail("DINO", name, f"of shape {tuple(keys.shape)}", f"must have {self.count} rows, the count")
         given = self.teacher_temperature if teacher_temperature is None else teacher_temperature
         options = {**self.options, "teacher_temperature": given}
         if self.center is None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._checks import embeddings, fail, flag, integer, positive, same_shape
-from ..arrays import table
+from ..arrays import check_directions, table
 from ..functional.kernels import log_sphere_area
 from ..functional.rows import unit
 from ..progress import Report, bar
@@ -255,7 +255,5 @@ def _rows(function: str, argument: str, value: Any, like: Tensor | None = None) 
         same_shape(function, argument, z, ("z", like), "row i of both belong together")
     if z.shape[0] < 2 or z.shape[1] < 2:
         fail(function, argument, f"of shape {tuple(z.shape)}", "must have at least 2 rows and 2 columns")
-    zero = (z == 0).all(dim=1).nonzero().flatten()
-    if len(zero):
-        fail(function, argument, f"0 in row {int(zero[0])}", "must have a direction in every row: leave such rows out")
+    check_directions(function, argument, z)
     return z

@@ -42,7 +42,7 @@ def _parser() -> Parser:
         "--batch-size",
         type=int,
         metavar="K",
-        help=f"pairs of a mini-batch and of a block of the bound; default: {DEFAULTS['batch_size']}",
+        help=f"pairs of a mini-batch and of a block of the bound, at most a tenth of all; default: {DEFAULTS['batch_size']}",
     )
     add(
         "--held-out",

@@ -222,6 +222,27 @@ def test_a_covariance_of_one_column_is_no_width(tmp_path):
         jk.entropy_of(Z[:, :1], bandwidth=0.25, state=tmp_path / "sums")
 
 
+def test_points_that_no_other_reaches_are_counted_and_told():
+    z = torch.tensor([[0.0], [0.1], [5.0], [9.0]])
+    found = jk.entropy_of(z, kernel="tophat", bandwidth=1.0)
+    assert found.value == math.inf and found.unreached == 2
+    assert str(found).endswith("infinite because no other point reaches 2 of them: a wider kernel would")
+    assert jk.entropy_of(z[:2], kernel="tophat", bandwidth=1.0).unreached == 0
+
+
+def test_a_row_without_a_direction_has_no_place_on_the_sphere():
+    z = Z.clone()
+    z[170] = 0
+    with pytest.raises(ValueError, match="entropy_of: z is 0 in row 170, must have a direction in every row"):
+        jk.entropy_of(z, kernel="vmf", concentration=5.0)
+
+
+def test_a_rule_of_other_data_is_refused_for_the_data(tmp_path):
+    jk.entropy_of(Z, bandwidth="scott", state=tmp_path / "sums")
+    with pytest.raises(ValueError, match=r"state is .*sums, which is of other data"):
+        jk.entropy_of(2 * Z, bandwidth="scott", state=tmp_path / "sums")
+
+
 def of_text(path):
     path.write_text("sums")
 

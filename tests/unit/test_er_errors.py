@@ -78,6 +78,13 @@ def test_widths_and_temperatures_are_positive_and_finite(name, argument, value):
         call(name, **{**changed, argument: value})
 
 
+def test_the_module_of_dino_knows_which_prototypes_are_wrong():
+    objective = er.DINO(5)
+    for name, keys in (("prototypes", (C[:3], C)), ("teacher_prototypes", (C, C[:3]))):
+        with pytest.raises(ValueError, match=rf"^DINO: {name} is of shape \(3, 4\), must have 5 rows, the count"):
+            objective([X, X], [X, X], *keys)
+
+
 @pytest.mark.parametrize("value", [torch.zeros(4), torch.ones(3), torch.ones(4, device="meta")])
 @pytest.mark.parametrize("argument", ["bandwidth", "q_bandwidth"])
 def test_bandwidths_of_each_dimension(argument, value):
