@@ -20,7 +20,12 @@ os.environ["JESSL_POISON"] = "1"  # read once, when the core first takes scratch
 # takes all.
 FEW, ONE_IN = 8, 6
 MANY = 1000  # with more cases than this, a run takes a third
-LARGE = {"test_gradients_through_close_pairs_wherever_they_lie", "test_log_sum_exps_hundreds_of_powers_of_two_apart"}
+LARGE = {
+    "test_gradients_through_close_pairs_wherever_they_lie",
+    "test_log_sum_exps_hundreds_of_powers_of_two_apart",
+    "test_pairs_further_than_one_look_at_the_flags_reaches",
+    "test_points_in_512_dimensions_whose_densities_lie_2_to_the_130_apart",
+}
 
 
 def pytest_collection_modifyitems(config, items):

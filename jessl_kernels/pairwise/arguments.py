@@ -30,7 +30,8 @@ def who(function: str, problem: RowProblem) -> Who:
 def held_settings() -> Callable[[], AbstractContextManager[None]]:
     """A maker of blocks with the settings of here and now: for a backward pass, which on a GPU another thread runs."""
     kept = settings()
-    return lambda: use_backend(kept.backend, workspace=kept.workspace, skip_below=kept.skip_below)
+    name: Any = kept.backend
+    return lambda: use_backend(name, workspace=kept.workspace, skip_below=kept.skip_below)
 
 
 def pieces_of(

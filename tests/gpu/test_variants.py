@@ -23,11 +23,11 @@ from tests.gpu.row_problems import clip, info_nce, nt_xent, siglip, sup_con
     ("kind", "dtype", "D", "symmetric"),
     [
         ("dot", torch.bfloat16, 64, False),
-        ("dot", torch.bfloat16, 64, True),
+        pytest.param("dot", torch.bfloat16, 64, True, marks=pytest.mark.nightly),
         ("dot", torch.bfloat16, 512, False),
         ("dot", torch.float32, 64, False),
         ("sqdist", torch.float32, 3, False),
-        ("sqdist", torch.float32, 64, False),
+        pytest.param("sqdist", torch.float32, 64, False, marks=pytest.mark.nightly),
     ],
     ids=["fused", "fused, symmetric", "blocks", "strips", "distances", "strips of distances"],
 )

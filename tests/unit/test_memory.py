@@ -163,6 +163,7 @@ def test_prototypes_need_16_mib_beyond_inputs_and_gradients(problem, tensors, ro
     assert growth(problem, rows) < of_prototypes + of_views + 16 * MIB
 
 
+@at_night
 def test_memory_grows_with_rows_and_not_with_their_square():
     small, large = growth("rows", N), growth("rows", 2 * N)
     # Twice the rows may at most double the linear memory; a square would add 768 MiB here.
