@@ -63,7 +63,7 @@ def points(x: Tensor | None) -> tuple[int, int, int, int, str]:
     """Embeddings: where they are, two strides, how many dimensions they have, and their type."""
     if x is None:
         return 0, 0, 0, 0, "float32"
-    return x.data_ptr(), *x.stride(), x.shape[1], name_of(x.dtype)
+    return x.data_ptr(), x.stride(0), x.stride(1), x.shape[1], name_of(x.dtype)
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -75,5 +75,5 @@ def vectors(of: Sums | Weights | None) -> tuple[int, int, int, int, int]:
     """Sums, or weights: four addresses, and the elements from one tilt to the next."""
     if of is None:
         return 0, 0, 0, 0, 0
-    one, many, *others = of
-    return address(one), address(many), *map(address, others), many.stride(0)
+    one, many, third, fourth = of
+    return address(one), many.data_ptr(), address(third), address(fourth), many.stride(0)

@@ -11,6 +11,7 @@ import jessl_kernels as jk
 from jessl_kernels import native, phi
 from jessl_kernels.backends import cuda, triton
 from jessl_kernels.cuda import served
+from jessl_kernels.literals import BackendName
 from jessl_kernels.problem.exclude import Exclude
 from jessl_kernels.problem.row_loss import Loss, Positives, RowProblem
 from jessl_kernels.problem.types import Needs
@@ -276,7 +277,8 @@ def test_fp32_is_what_the_reference_computes_in_fp64(model, name):
     generator = torch.Generator().manual_seed(0)
     given = [torch.randn(*shape, generator=generator) for shape in ((9, 6), (9, 6), (9,))]
     found = []
-    for backend, dtype in (("cuda", torch.float32), ("reference", torch.float64)):
+    runs: list[tuple[BackendName, torch.dtype]] = [("cuda", torch.float32), ("reference", torch.float64)]
+    for backend, dtype in runs:
         leaves = [t.detach().to(dtype, copy=True).requires_grad_() for t in given]
         with jk.use_backend(backend, workspace=cases.SMALL_WORKSPACE):
             value = CALLS[name](*leaves)
