@@ -25,6 +25,7 @@ from ..problem.row_loss import Loss, RowProblem
 from ..problem.score import Score
 from ..problem.types import Attended, Gradients, Needs, Plan, RowSums, SideSlopes, SideSums, Slopes, Sums, Terms
 from . import squared_distance
+from .compiled import unknown_words
 from .cpu_neighbours import count_nearer as count_nearer
 from .cpu_neighbours import kth_distance as kth_distance
 from .cpu_neighbours import reach_of_nearer as reach_of_nearer
@@ -42,8 +43,6 @@ DTYPES = {
     torch.bfloat16: "bfloat16",
     torch.float16: "float16",
 }
-PHIS = ("identity", "clamp", "laplace", "student", "tophat", "epanechnikov", "linear", "cosine")
-OPS = ("logsumexp", "softplus", "log1m_exp", "step")
 MOST_KEPT, MOST_IDS, MOST_PIECES = 4, 8, 8  # csrc/pairwise/problem.h
 TILE = 192  # rows of the largest tile; csrc/cpu/tile/tile.h
 LARGE_ON_MACOS = 1 << 25  # rows · columns · dimensions: 512 × 512 × 128
@@ -62,16 +61,11 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
     reasons = [MISSING] if MISSING else []
     if problem.device.type != "cpu":
         reasons.append(f"x is on {problem.device}")
-    if problem.phi.name not in PHIS:
-        reasons.append(f"φ {problem.phi.name!r} is not compiled into it")
-    if op not in (*OPS, "top_k", "nearest"):
-        reasons.append(f"ψ {op!r} is not compiled into it")
+    reasons += unknown_words(problem, op, "top_k")
     if len(problem.exclude.keep) > MOST_KEPT:
         reasons.append(f"more than {MOST_KEPT} diagonals in keep")
     if max(len(problem.exclude.same), len(problem.exclude.different)) > MOST_IDS:
         reasons.append(f"more than {MOST_IDS} pairs of ids")
-    if problem.exclude.guide is not None:
-        reasons.append("a guide is not compiled into it")
     return reasons
 
 

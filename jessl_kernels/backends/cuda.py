@@ -12,9 +12,6 @@ No atomics; sums run in a fixed order: the same bits on every run on the same ki
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 
 from .. import cuda
@@ -22,6 +19,7 @@ from ..native import cuda_status
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
 from ..problem.types import Plan, Terms
+from .compiled import FUNCTIONS, on_its_device, too_many_offsets, unknown_words
 from .torch_neighbours import count_nearer as count_nearer
 from .torch_neighbours import kth_distance as kth_distance
 from .torch_neighbours import reach_of_nearer as reach_of_nearer
@@ -32,9 +30,7 @@ MISSING = cuda_status().reason
 
 DEVICE = "cuda"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-PHIS = ("identity", "clamp", "laplace", "student", "tophat", "epanechnikov", "linear", "cosine")
-OPS = ("logsumexp", "softplus", "log1m_exp", "step", "nearest")
-MOST_OFFSETS, MOST_TILTS = 64, 4  # diagonals, or kept diagonals; sums of each row (csrc/cuda/strip.h)
+MOST_TILTS = 4  # sums of each row (csrc/cuda/strip.h)
 
 
 def declines(problem: Score | RowProblem, op: str) -> list[str]:
@@ -45,32 +41,13 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
         reasons.append(why)
     if problem.input_dtype not in DTYPES and op != "nearest":
         reasons.append(f"{str(problem.input_dtype).removeprefix('torch.')} is not compiled into it")
-    if problem.phi.name not in PHIS:
-        reasons.append(f"φ {problem.phi.name!r} is not compiled into it")
-    if op not in OPS:
-        reasons.append(f"ψ {op!r} is not compiled into it")
-    if max(len(problem.exclude.diagonals), len(problem.exclude.keep)) > MOST_OFFSETS:
-        reasons.append(f"more than {MOST_OFFSETS} diagonals to exclude or to keep")
+    reasons += unknown_words(problem, op) + too_many_offsets(problem)
     if isinstance(problem, RowProblem) and len(problem.negatives.tilts) > MOST_TILTS:
         reasons.append(f"more than {MOST_TILTS} tilts")
-    if problem.exclude.guide is not None:
-        reasons.append("a guide is not compiled into it")
     return reasons
 
 
-def _on_its_device(function: str) -> Callable[..., Any]:
-    """A function of jessl_kernels/cuda on the embeddings' device, where its temporary tensors and launches belong."""
-
-    def run(problem: Score | RowProblem, *args: Any) -> Any:
-        with torch.cuda.device_of(problem.x if isinstance(problem, Score) else problem.x[0]):
-            return getattr(cuda, function)(problem, *args)
-
-    return run
-
-
-row_sums, row_grads, row_loss, total, top_k, attend, attend_grads = map(
-    _on_its_device, ("row_sums", "row_grads", "row_loss", "total", "top_k", "attend", "attend_grads")
-)
+row_sums, row_grads, row_loss, total, top_k, attend, attend_grads = on_its_device(lambda: cuda, FUNCTIONS)
 
 
 def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:

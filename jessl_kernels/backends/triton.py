@@ -28,15 +28,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 import torch
 
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
 from ..problem.types import Plan, Terms
+from .compiled import FUNCTIONS, on_its_device, too_many_offsets, unknown_words
 from .torch_neighbours import count_nearer as count_nearer
 from .torch_neighbours import kth_distance as kth_distance
 from .torch_neighbours import reach_of_nearer as reach_of_nearer
@@ -45,9 +44,7 @@ NAME = "triton"
 DESCRIPTION = "Triton, fused tiles or kernels around the library's products, CUDA tensors"
 MISSING = "" if importlib.util.find_spec("triton") else "not installed (pip install triton)"
 
-PHIS = ("identity", "clamp", "laplace", "student", "tophat", "epanechnikov", "linear", "cosine")
 MOST_ROWS = 2**31 - 2**20  # the end of a tile, or of a range of columns, must fit 32 bits too
-MOST_OFFSETS = 64  # diagonals, and kept diagonals: the kernels unroll them
 
 
 def declines(problem: Score | RowProblem, op: str) -> list[str]:
@@ -56,32 +53,10 @@ def declines(problem: Score | RowProblem, op: str) -> list[str]:
         reasons.append(f"x is on {problem.device}")
     elif torch.cuda.is_available() and torch.version.hip is None and _capability(problem.device) < (8, 0):
         reasons.append("the GPU is older than Ampere (compute capability 8.0)")
-    if problem.phi.name not in PHIS:
-        reasons.append(f"φ {problem.phi.name!r} is not compiled into it")
-    if op not in ("logsumexp", "softplus", "log1m_exp", "step", "nearest"):
-        reasons.append(f"ψ {op!r} is not compiled into it")
-    if max(len(problem.exclude.diagonals), len(problem.exclude.keep)) > MOST_OFFSETS:
-        reasons.append(f"more than {MOST_OFFSETS} diagonals to exclude or to keep")
+    reasons += unknown_words(problem, op) + too_many_offsets(problem)
     if max(problem.N, problem.M) > MOST_ROWS:
         reasons.append("more than 2³¹ − 2²⁰ rows")
-    if problem.exclude.guide is not None:
-        reasons.append("a guide is not compiled into it")
     return reasons
-
-
-def _on_its_device(function: str) -> Callable[..., Any]:
-    """A function of jessl_kernels/triton on the embeddings' device: Triton launches on the current one, which may be another."""
-
-    def run(problem: Score | RowProblem, *args: Any) -> Any:
-        with torch.cuda.device_of(problem.x if isinstance(problem, Score) else problem.x[0]):
-            return getattr(_kernels(), function)(problem, *args)
-
-    return run
-
-
-row_sums, row_grads, row_loss, total, top_k, attend, attend_grads = map(
-    _on_its_device, ("row_sums", "row_grads", "row_loss", "total", "top_k", "attend", "attend_grads")
-)
 
 
 def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
@@ -98,3 +73,6 @@ def _kernels() -> ModuleType:
     from .. import triton
 
     return triton
+
+
+row_sums, row_grads, row_loss, total, top_k, attend, attend_grads = on_its_device(_kernels, FUNCTIONS)
