@@ -6,6 +6,8 @@ _AT_BOUND = "at the bound itself both are the bound"
 _NO_TILT = "no tilt is 0"
 _WIDE = "64 bits hold the same number"
 
+_ROWS_ALONE = "softmax-weighted sums have weights of rows alone, and none of columns"
+
 _BAND = "a tile that no diagonal crosses is compared too, and nothing is left out of it"
 
 EXPLAINED: dict[str, str] = {
@@ -38,4 +40,7 @@ EXPLAINED: dict[str, str] = {
     "psi_slope: TILT < 0 → TILT <= 0": _NO_TILT,
     "softplus: s > 0 → s >= 0": _AT_BOUND,
     "sigmoid: s >= 0 → s > 0": "at 0 both numerators are 1",
+    "scored: tl.load(scale).to(strip.dtype.element_ty) → tl.load(scale)": "a product in fp64 differs in its last bits",
+    "weights: row → col": _ROWS_ALONE,
+    "weights: col → row (2)": _ROWS_ALONE,
 }

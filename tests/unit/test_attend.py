@@ -81,6 +81,16 @@ def test_values_of_any_width(backend, width):
     judge_on(backend, f"{width} wide", attend_of("dot", None, {}), attend_oracle("dot", None, {}), inputs, CANCELS)
 
 
+@pytest.mark.kernels
+@cases.backends
+def test_several_strips_of_several_tiles(backend):
+    """Columns end with a tile of fewer, and rows with a strip of fewer; the strips are as long as their rows of memory."""
+    ours, truth = attend_of("dot", None, {}), attend_oracle("dot", None, {})
+    inputs = given((70, 144, 5), torch.float32) | {"row_bias": torch.linspace(-1, 1, 70)}
+    with jk.use_backend(backend, workspace=2 * 32 * 144 * 4):
+        judge("strips", ours, truth, inputs, seed=0, floors=CANCELS | {"row_bias": 1.0})
+
+
 @cases.backends
 @pytest.mark.parametrize("wanted", ["x", "y", "values", "scale", "row_bias", "col_bias"])
 def test_each_gradient_alone_has_the_bits_of_all_together(backend, wanted):

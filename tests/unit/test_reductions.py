@@ -255,6 +255,18 @@ def test_top_k_values_places_and_gradients(backend, dtype, dim, score):
 
 @pytest.mark.kernels
 @cases.backends
+def test_top_k_over_several_strips(backend):
+    """The strips are as long as their rows of memory."""
+    x, y = data.pairs("random", 144, 5, seed=0)
+    with jk.use_backend(backend, workspace=32 * 144 * 4):
+        values, places = jk.pairwise_topk(x[:70], y, k=3)
+    expected = (x[:70].double() @ y.double().T).topk(3, dim=1)
+    assert torch.equal(places, expected.indices)
+    torch.testing.assert_close(values, expected.values.float())
+
+
+@pytest.mark.kernels
+@cases.backends
 def test_minus_inf_in_a_bias_excludes_and_a_nan_stays_in_its_row(backend):
     with jk.use_backend(backend):
         x = torch.eye(3, requires_grad=True)
