@@ -258,9 +258,10 @@ def test_top_k_values_places_and_gradients(backend, dtype, dim, score):
 def test_top_k_over_several_strips(backend):
     """The strips are as long as their rows of memory."""
     x, y = data.pairs("random", 144, 5, seed=0)
+    (c,) = cases.columns(144, seed=1, dtype=torch.float32)
     with jk.use_backend(backend, workspace=32 * 144 * 4):
-        values, places = jk.pairwise_topk(x[:70], y, k=3)
-    expected = (x[:70].double() @ y.double().T).topk(3, dim=1)
+        values, places = jk.pairwise_topk(x[:70], y, k=3, col_bias=c)
+    expected = (x[:70].double() @ y.double().T + c).topk(3, dim=1)
     assert torch.equal(places, expected.indices)
     torch.testing.assert_close(values, expected.values.float())
 
