@@ -98,8 +98,10 @@ def evaluate(
         fail(function, "seed", seed, "must be >= 0 and below 2**63")
     given = {"concentration": concentration, "bandwidth": bandwidth, "temperature": temperature}
     chosen = {name: positive(function, name, value) for name, value in given.items() if value is not None}
-    if bandwidth is not None and not SMALLEST_WIDTH < bandwidth < 1 / SMALLEST_WIDTH:
-        must = f"must lie between {SMALLEST_WIDTH:g} and {1 / SMALLEST_WIDTH:g}, where its square is a number of fp32"
+    magnitude = space.magnitude(z)
+    least, most = SMALLEST_WIDTH * magnitude, magnitude / SMALLEST_WIDTH
+    if bandwidth is not None and not least < bandwidth < most:
+        must = f"must lie between {least:g} and {most:g}, where its square is a number of fp32"
         fail(function, "bandwidth", bandwidth, must)
     if temperature is not None and z2 is None:
         fail(function, "temperature", "given", "must be None without z2")
@@ -107,6 +109,8 @@ def evaluate(
     if progress is not None:
         flag(function, "progress", progress)
 
+    z = z if magnitude == 1 else z / magnitude
+    z2 = z2 if z2 is None or space.magnitude(z2) == 1 else z2 / space.magnitude(z2)
     sample = Sample.drawn(N, N if exact else queries, seed, z.device)
     sweeps = 3 if z2 is None else 6
     with bar(function, progress, sweeps, "singular values") as report:
@@ -116,7 +120,7 @@ def evaluate(
         near, accuracies, curve = _neighbours(x, sample, labels, int(k), report)
         measures |= near
         report(2, "Gaussian kernel")
-        measures["gaussian_entropy"] = _in_space(z, sample, chosen.get("bandwidth"))
+        measures["gaussian_entropy"] = _in_space(z, magnitude, sample, chosen.get("bandwidth"))
         rank = space.effective_rank(singular)
         measures["effective_rank"] = Measure(rank, reference=min(N, D), meaning="equal singular values")
         measures |= accuracies
@@ -125,7 +129,7 @@ def evaluate(
             of_views, recall = _two_views(x, unit(z2, rounded=False), sample, chosen.get("temperature"), report)
             measures |= of_views
         report(sweeps, "done")
-    curves = Curves(tuple(singular.tolist()), widths, curve, recall)
+    curves = Curves(tuple((singular * magnitude).tolist()), widths, curve, recall)
     seconds = time.perf_counter() - begun
     return Evaluation(measures, curves, N, D, sample.Q, sample.index is None, sweeps, seconds)
 
@@ -200,9 +204,9 @@ def _share(hits: Tensor, reference: float, meaning: str, setting: str = "", note
     return Measure(*mean_of(hits), reference, meaning, setting, note, share_of=len(hits))
 
 
-def _in_space(z: Tensor, sample: Sample, h: float | None) -> Measure:
-    """Entropy by a Gaussian kernel, from one sweep."""
-    tried = space.widths(z) if h is None else [h]
+def _in_space(z: Tensor, magnitude: float, sample: Sample, h: float | None) -> Measure:
+    """Entropy of z·magnitude by a Gaussian kernel, from one sweep."""
+    tried = space.widths(z) if h is None else [h / magnitude]
     if not tried:
         return Measure(-math.inf, note="all rows are the same")
 
@@ -210,8 +214,10 @@ def _in_space(z: Tensor, sample: Sample, h: float | None) -> Measure:
         return space.gaussian_entropies(z, some, bandwidths)
 
     best, _ = sample.best(z, tried, entropies)
-    note = f"h = {best:.3g} is the narrowest that is tried" if h is None and best == tried[-1] else ""
-    return Measure(*mean_of(entropies(sample, [best])[0]), setting=f"h = {best:.3g}", note=note)
+    value, error = mean_of(entropies(sample, [best])[0])
+    setting = f"h = {best * magnitude:.3g}"
+    note = f"{setting} is the narrowest that is tried" if h is None and best == tried[-1] else ""
+    return Measure(value + z.shape[1] * math.log(magnitude), error, setting=setting, note=note)
 
 
 def _two_views(

@@ -24,6 +24,12 @@ def widths(z: Tensor) -> list[float]:
     return [rule_factor("silverman", *z.shape) * spread * 2 ** (-step / 2) for step in STEPS]
 
 
+def magnitude(z: Tensor) -> float:
+    """1; or the power of 2 above all numbers of z, if their squares would overflow or vanish in fp32."""
+    exponent = math.frexp(float(z.abs().amax()))[1]
+    return 1.0 if abs(exponent) < 40 else math.ldexp(1.0, exponent)
+
+
 def gaussian_entropies(z: Tensor, sample: Sample, bandwidths: Sequence[float]) -> list[Tensor]:
     """For each h (Q,) −log p̂(z_i), each point left out of its own density."""
     N, D = z.shape

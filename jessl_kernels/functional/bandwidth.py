@@ -256,8 +256,10 @@ def deviations(
     z = data.detach().to(accumulation_dtype(data.dtype))
     w = z.new_full((len(z),), 1.0 / len(z)) if log_weights is None else log_weights.detach().exp().to(z.dtype)
     squares = w.square().sum()
-    deviation = (z - w @ z).square_()
-    sigma = (w @ deviation / (1 - squares)).sqrt()
+    centered = z - w @ z
+    largest = centered.abs().amax(dim=0)  # squares of their ratios to it neither overflow nor vanish
+    ratios = torch.where(largest == 0, 0.0, centered / largest)
+    sigma = largest * (w @ ratios.square_() / (1 - squares)).sqrt()
     if readable(data):
         # A constant is found in the data: its computed deviation is seldom 0, because its mean is rounded.
         counted = data.detach() if log_weights is None else data.detach()[log_weights.detach() > -torch.inf]

@@ -167,3 +167,11 @@ def test_a_sample_that_does_not_vary_has_no_likeliest_width():
 def test_a_rule_refuses_a_dimension_that_does_not_vary(rule):
     with pytest.raises(ValueError, match=f"bandwidth is '{rule}', must be a number: dimension 2 of the data does not"):
         jk.kde_entropy(CONSTANT, bandwidth=rule)
+
+
+@pytest.mark.parametrize("rule", ["scott", "silverman"])
+@pytest.mark.parametrize("magnitude", [1e25, 1e-25])
+def test_a_rule_for_numbers_whose_squares_are_none_in_fp32(rule, magnitude):
+    x, moved = torch.randn(300, 3), 3 * math.log(magnitude)
+    found = float(jk.kde_entropy(x * magnitude, bandwidth=rule))
+    assert found - moved == pytest.approx(float(jk.kde_entropy(x, bandwidth=rule)), rel=1e-5, abs=1e-4)

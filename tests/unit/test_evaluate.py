@@ -238,6 +238,18 @@ def test_constant_columns_count_for_the_rank_alone():
     assert padded["uniformity"].value == pytest.approx(found["uniformity"].value, abs=1e-6)
 
 
+@pytest.mark.parametrize("magnitude", [1e25, 1e-25])
+def test_numbers_whose_squares_are_none_in_fp32(magnitude):
+    z, other = torch.randn(200, 6), torch.randn(200, 6)
+    plain, found = jk.evaluate(z, z2=other), jk.evaluate(z * magnitude, z2=other * magnitude)
+    for name, measure in found.measures.items():
+        moved = 6 * math.log(magnitude) if name == "gaussian_entropy" else 0.0
+        assert measure.value - moved == pytest.approx(plain[name].value, rel=1e-5, abs=1e-4), name
+    assert found.curves.singular[0] / magnitude == pytest.approx(plain.curves.singular[0], rel=1e-5)
+    with pytest.raises(ValueError, match=r"bandwidth is 1\.0, must lie between"):
+        jk.evaluate(z * magnitude, bandwidth=1.0)
+
+
 def test_a_row_that_is_alone_in_its_class_does_not_count():
     labels = LABELS.clone()
     labels[7] = 99
