@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .charts import EXP, roof_seconds
 from .contenders import contender
-from .problems import OTHERS, PROBLEMS, pairs, unit_pairs
+from .problems import OTHERS, PROBLEMS, pairs, unit_pairs, views
 from .rows import MACHINE, Row, time_text
 
 LARGE = 16_384
@@ -72,8 +72,9 @@ def _how(found: list[Row]) -> str:
     spread = f"{min(rounds)} to {max(rounds)}" if rounds and min(rounds) < max(rounds) else f"{max(rounds, default=0)}"
     of = {name: PROBLEMS[name] for name in dict.fromkeys(row.problem for row in found)}
     counts = (f"`{name}` {p.products:g}" + (f" ({p.kept:g})" if p.kept != p.products else "") for name, p in of.items())
+    of_views = ", ".join(f"`{name}`" for name, problem in PROBLEMS.items() if problem.batches is views)
     return (
-        "N is the number of rows of the score matrix: n pairs make N = 2n in `nt_xent`, `dcl`, `sup_con`, `hard_negatives`, "
+        f"N is the number of rows of the score matrix: n pairs make N = 2n in {of_views}, "
         "N = n elsewhere, and `queue` has 65,536 columns. Times are of value and gradient, of the value alone where the table "
         f"says so: medians of rounds in which all sides run in random order ({spread} of them: each side fills the same share "
         "of the time), 20th to 80th percentile for ours; a call above 3 s counts once. Temperature, scale and bias are "

@@ -125,7 +125,7 @@ def vector(function: str, name: str, value: Any, like: Tensor, length: int) -> T
     if value.shape != (length,):
         fail(function, name, f"of shape {tuple(value.shape)}", f"must be ({length},)")
     if value.device != like.device:
-        fail(function, name, f"on {value.device}", f"must be on {like.device} like x")
+        fail(function, name, f"on {value.device}", f"must be on {like.device} like the embeddings")
     return value.to(accumulation_dtype(like.dtype))
 
 

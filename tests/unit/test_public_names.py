@@ -31,13 +31,22 @@ def public(module) -> set[str]:
     return {name for name in module.__all__ if not inspect.ismodule(getattr(module, name))}
 
 
+def differences(names: set[str], listed: set[str]) -> tuple[list[str], list[str]]:
+    """Names that are not listed, and listed names that are none."""
+    return sorted(names - listed), sorted(listed - names)
+
+
 def test_every_function_is_tried_with_bad_input():
     functions = {name for name in public(jk) if not inspect.isclass(getattr(jk, name))}
-    assert functions - OTHERWISE == set(FUNCTIONS)
+    missing, unknown = differences(functions - OTHERWISE, set(FUNCTIONS))
+    assert not missing and not unknown, (
+        f"FUNCTIONS of test_errors.py lacks {missing}, and has {unknown} beyond the package"
+    )
 
 
 def test_every_module_is_compared_with_its_function():
-    assert public(jk.nn) - {"Queue"} == {name.partition("-")[0] for name in MODULES}
+    missing, unknown = differences(public(jk.nn) - {"Queue"}, {name.partition("-")[0] for name in MODULES})
+    assert not missing and not unknown, f"MODULES of test_modules.py lacks {missing}, and has {unknown} beyond jk.nn"
 
 
 def test_every_name_has_its_page():
@@ -46,4 +55,8 @@ def test_every_name_has_its_page():
     bounds = {name for name, of in vars(module).items() if getattr(of, "__module__", "") == module.__name__}
     helpers = {name for name in bounds if name.startswith("_")} | {"log_mean_of_exp"}
     rooms = set().union(*map(public, ROOMS))
-    assert public(jk) | public(jk.nn) | public(jk.mi) | rooms | (bounds - helpers) | {"clamp", "student"} == shown
+    names = public(jk) | public(jk.nn) | public(jk.mi) | rooms | (bounds - helpers) | {"clamp", "student"}
+    missing, unknown = differences(names, shown)
+    assert not missing and not unknown, (
+        f"docs/api lacks a line '::: …' of {missing}, and has {unknown} beyond the package"
+    )
