@@ -250,7 +250,7 @@ def draw(rows: list[dict], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, 4, figsize=(13, 3.2), layout="constrained")
+    figure, panels = plt.subplots(1, 4, figsize=(14, 3.2), layout="constrained")
     for panel, measure in zip(panels, (ACCURACY, ENTROPY, SECONDS, MEMORY), strict=True):
         for n, name in enumerate(COMPARED):
             heights = [row[measure] for row in rows if row["objective"] == name]
@@ -263,7 +263,7 @@ def draw(rows: list[dict], path: Path) -> None:
         if measure in (ACCURACY, ENTROPY):  # far from 0: only differences tell
             margin = 0.3 * (max(heights) - min(heights)) or 1.0
             panel.set_ylim(min(heights) - margin, max(heights) + margin)
-    panels[0].legend(fontsize=7, loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=7, loc="outside right center")
     figure.savefig(path, dpi=130)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ._checks import FLOATS, embeddings, fail, wrong_type
+
+CHECKED = 16384  # rows that are checked at a time
 
 
 def table(function: str, argument: str, value: Any) -> Tensor:
@@ -46,19 +49,27 @@ def check_no_mask(function: str, argument: str, value: Any) -> None:
 
 def check_finite(function: str, argument: str, value: Tensor, first_row: int = 0) -> None:
     """ValueError with the place of a NaN or an infinity; first_row: the number of the first of these rows among all."""
-    wrong = ~value.isfinite()
-    if bool(wrong.any()):
-        row, column = wrong.nonzero()[0].tolist()
-        must = "must have neither NaN nor infinities: leave such rows out"
-        fail(function, argument, f"{float(value[row, column])} at row {first_row + row}, column {column}", must)
+    for first, block in _blocks(value, first_row):
+        wrong = ~block.isfinite()
+        if bool(wrong.any()):
+            row, column = wrong.nonzero()[0].tolist()
+            must = "must have neither NaN nor infinities: leave such rows out"
+            fail(function, argument, f"{float(block[row, column])} at row {first + row}, column {column}", must)
 
 
 def check_directions(function: str, argument: str, value: Tensor, first_row: int = 0) -> None:
     """ValueError for a row of zeros, which has no direction."""
-    zero = (value == 0).all(dim=1).nonzero().flatten()
-    if len(zero):
-        must = "must have a direction in every row: leave such rows out"
-        fail(function, argument, f"0 in row {first_row + int(zero[0])}", must)
+    for first, block in _blocks(value, first_row):
+        zero = (block == 0).all(dim=1).nonzero().flatten()
+        if len(zero):
+            must = "must have a direction in every row: leave such rows out"
+            fail(function, argument, f"0 in row {first + int(zero[0])}", must)
+
+
+def _blocks(value: Tensor, first_row: int) -> Iterator[tuple[int, Tensor]]:
+    """Rows at a time, each with the number of its first: what is made of them takes no room beside a large table."""
+    for start in range(0, len(value), CHECKED):
+        yield first_row + start, value[start : start + CHECKED]
 
 
 def is_array(value: Any) -> bool:

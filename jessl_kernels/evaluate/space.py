@@ -26,7 +26,7 @@ def widths(z: Tensor) -> list[float]:
 
 def magnitude(z: Tensor) -> float:
     """1; or the power of 2 above all numbers of z, if their squares would overflow or vanish in fp32."""
-    exponent = math.frexp(float(z.abs().amax()))[1]
+    exponent = math.frexp(float(_largest(z)))[1]
     return 1.0 if abs(exponent) < 40 else math.ldexp(1.0, exponent)
 
 
@@ -43,7 +43,7 @@ def gaussian_entropies(z: Tensor, sample: Sample, bandwidths: Sequence[float]) -
 def singular_values(z: Tensor) -> Tensor:
     """(min(N, D),) in fp64 on the CPU, the largest first. They come from the eigenvalues of zᵀz: below 1e-8 of the largest they
     are noise."""
-    dtype, largest = widest(z.device), z.abs().amax()
+    dtype, largest = widest(z.device), _largest(z)
     gram = z.new_zeros(z.shape[1], z.shape[1], dtype=dtype)
     for block in z.split(BLOCK):
         wide = block.to(dtype) / largest
@@ -56,3 +56,9 @@ def effective_rank(singular: Tensor) -> float:
     """exp of the entropy of the singular values divided by their sum."""
     p = singular / singular.sum()
     return float(torch.special.entr(p).sum().exp())
+
+
+def _largest(z: Tensor) -> Tensor:
+    """The largest magnitude, without a copy of all of them."""
+    least, most = z.aminmax()
+    return torch.maximum(-least, most)

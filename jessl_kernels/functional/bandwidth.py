@@ -257,8 +257,9 @@ def deviations(
     w = z.new_full((len(z),), 1.0 / len(z)) if log_weights is None else log_weights.detach().exp().to(z.dtype)
     squares = w.square().sum()
     centered = z - w @ z
-    largest = centered.abs().amax(dim=0)  # squares of their ratios to it neither overflow nor vanish
-    ratios = torch.where(largest == 0, 0.0, centered / largest)
+    largest = torch.linalg.vector_norm(centered, math.inf, dim=0)
+    # Squares of ratios to the largest neither overflow nor vanish.
+    ratios = centered.div_(torch.where(largest == 0, 1.0, largest))
     sigma = largest * (w @ ratios.square_() / (1 - squares)).sqrt()
     if readable(data):
         # A constant is found in the data: its computed deviation is seldom 0, because its mean is rounded.
