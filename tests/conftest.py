@@ -121,6 +121,15 @@ def tf32_allowed():
 
 
 @pytest.fixture
+def bf16_products():
+    """With torch's switch for bf16 products of fp32 matrices on the CPU, which some processors have."""
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    yield
+    torch.backends.mkldnn.matmul.fp32_precision = before
+
+
+@pytest.fixture
 def at_level(level, monkeypatch):
     """The cpu backend runs the code for this level of instructions."""
     if level not in native_status().info["simd_cpu"].split():

@@ -1,9 +1,11 @@
-"""The library's matrix products on a GPU, around which the kernels over strips and blocks stand."""
+"""The library's matrix products, around which kernels over strips and blocks stand, and torch's switches for their precision."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+ROUNDING = ("bf16", "tf32")
 
 
 def product(a: Tensor, b: Tensor, wide: torch.dtype, out: Tensor | None = None) -> Tensor:
@@ -19,3 +21,8 @@ def tf32(dtype: torch.dtype) -> bool:
     """Whether torch's switch allows products of this dtype with 11 bits (TF32); AMD has no such mode."""
     able = dtype == torch.float32 and torch.version.hip is None
     return able and torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
+def rounds_factors(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether torch's switch lets a CPU's library round the factors of such products, to bf16 or TF32."""
+    return dtype == torch.float32 and device.type == "cpu" and torch.backends.mkldnn.matmul.fp32_precision in ROUNDING

@@ -36,6 +36,7 @@ from ..problem.psi import PSIS
 from ..problem.score import Score
 from ..problem.types import Attended, Gradients, Needs, Sums, Terms, Weights
 from . import squared_distance
+from .products import rounds_factors
 from .squared_distance import BLOCK, pull, squared_distances
 from .strips import Strip, columns_wanted, length, overlap, within
 
@@ -67,11 +68,14 @@ def choose_filling(score: Score) -> Filling:
     if not readable(score.x):
         return Filling(score.dtype, True, "differences: the data's radius cannot be read without synchronising")
     score_radius = squared_distance.score_radius(score)
+    rounded = rounds_factors(score.dtype, score.x.device)
     for dtype in dict.fromkeys((score.dtype, widest(score.x.device))):
+        if dtype == score.dtype and rounded:
+            continue
         if squared_distance.exact_enough(score, score_radius, dtype):
             if dtype == score.dtype:
                 return Filling(dtype, False, f"one matrix product: scale·radius² = {score_radius:.3g}")
-            far_apart = squared_distance.far_apart(score, score_radius)
+            far_apart = None if rounded else squared_distance.far_apart(score, score_radius)
             where = " for strips with close pairs" if far_apart is not None else ""
             return Filling(
                 dtype, False, f"one matrix product, in fp64{where}: scale·radius² = {score_radius:.3g}", far_apart

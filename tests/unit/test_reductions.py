@@ -266,6 +266,16 @@ def test_top_k_over_several_strips(backend):
     torch.testing.assert_close(values, expected.values.float())
 
 
+@pytest.mark.parametrize("backend", ["cpu", "chunked", "reference"])
+@pytest.mark.parametrize("scale", [0.01, 1.0])
+def test_distances_do_not_follow_the_switch_for_products(backend, scale, bf16_products):
+    options = {"dim": "both", "reduction": "mean", "exclude": {"diagonals": (0,)}}
+    inputs = given((140, 130, 32), torch.float32, dim="both") | {"scale": torch.tensor(scale)}
+    ours, truth = lse_of("sqdist", None, **options), lse_oracle("sqdist", None, **options)
+    with jk.use_backend(backend):
+        judge("bf16 products", ours, truth, inputs, seed=0, floors=FLUSHED)
+
+
 @pytest.mark.kernels
 @cases.backends
 def test_minus_inf_in_a_bias_excludes_and_a_nan_stays_in_its_row(backend):
