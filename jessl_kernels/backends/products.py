@@ -25,4 +25,5 @@ def tf32(dtype: torch.dtype) -> bool:
 
 def rounds_factors(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether torch's switch lets a CPU's library round the factors of such products, to bf16 or TF32."""
-    return dtype == torch.float32 and device.type == "cpu" and torch.backends.mkldnn.matmul.fp32_precision in ROUNDING
+    switch = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]  the stubs lack it
+    return dtype == torch.float32 and device.type == "cpu" and switch.fp32_precision in ROUNDING
