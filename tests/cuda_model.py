@@ -27,6 +27,7 @@ import pytest
 
 from jessl_kernels import native
 from jessl_kernels.backends import cuda as backend
+from jessl_kernels.cuda import pairs
 from tests import executor, placement
 
 ROOT = Path(__file__).parents[1]
@@ -144,4 +145,11 @@ def model() -> Iterator[None]:
         mock.patch.object(backend, "DEVICE", "cpu"),
         mock.patch.object(native, "cuda", module),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def by_strips() -> Iterator[None]:
+    """The cuda backend goes by strips, however small a problem is."""
+    with mock.patch.multiple(pairs, FEW_DIMENSIONS=0, SMALL_BATCH=0):
         yield

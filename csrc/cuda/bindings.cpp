@@ -1,7 +1,8 @@
-// The only file of the CUDA backend that knows Python: it unpacks arguments and calls the functions of strip.h.
+// The only file of the CUDA backend that knows Python: it unpacks arguments and calls the functions of strip.h and
+// pairs.h.
 //
-// Tensors arrive as addresses, 0 for an absent one. jessl_kernels/cuda/strip_kernels.py, the only caller, has checked
-// their shapes, types and presence.
+// Tensors arrive as addresses, 0 for an absent one. The callers, in jessl_kernels/cuda, have checked their shapes,
+// types and presence.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "cuda/build_info.h"
+#include "cuda/pairs.h"
 #include "cuda/strip.h"
 
 namespace py = pybind11;
@@ -33,6 +35,9 @@ using SidesArgument = std::tuple<VectorsArgument, VectorsArgument, Address>;
 using GradsArgument = std::tuple<std::array<Address, 6>, std::string>;
 using GivenArgument = std::tuple<PointsArgument, std::int64_t, std::int64_t, Address>;
 using PartnersArgument = std::tuple<std::int64_t, std::int64_t, std::int64_t, Address>;
+using PairsArgument = std::tuple<PointsArgument, PointsArgument, std::int64_t, std::int64_t, bool, bool, bool>;
+using PairGradsArgument =
+    std::tuple<Address, Address, std::pair<std::int64_t, std::int64_t>, Address, Address, Address>;
 using PullArgument = std::tuple<Address, PointsArgument, PointsArgument, PartnersArgument, bool>;
 
 template <class T>
@@ -91,6 +96,7 @@ Sweep sweep(int device, Address stream, const std::string& phi, const std::pair<
           .stream = at<void>(stream),
           .scores = {.phi = {name, parameters.first, parameters.second},
                      .scale = at<const float>(scale),
+                     .scale_number = 0,
                      .row_bias = at<const float>(row_bias),
                      .col_bias = at<const float>(col_bias),
                      .diagonals = offsets(diagonals),
@@ -98,7 +104,8 @@ Sweep sweep(int device, Address stream, const std::string& phi, const std::pair<
                      .same = id_pairs<most_same>(same),
                      .different = id_pairs<most_different>(different),
                      .without = id_pair(without),
-                     .within = id_pair(within)},
+                     .within = id_pair(within),
+                     .single = {}},
           .tilts = tilts(op, of_tilts)};
 }
 
@@ -131,6 +138,19 @@ Partners partners(const PartnersArgument& a) {
 Pull pull(const PullArgument& a) {
   const auto& [weights, ahead, behind, of, distances] = a;
   return {at<const float>(weights), points(ahead), points(behind), partners(of), distances};
+}
+
+Pairs pairs(const PairsArgument& a) {
+  const auto& [x, y, N, M, distances, of_itself, few] = a;
+  const Pairs made{points(x), points(y), N, M, distances, of_itself, few};
+  full(few && made.x.dimensions > most_few, "dimensions");
+  return made;
+}
+
+PairGrads pair_grads_to(const PairGradsArgument& a) {
+  const auto& [x, y, columns, row_bias, col_bias, scale] = a;
+  return {at<float>(x),        at<float>(y),        columns.first,     columns.second,
+          at<float>(row_bias), at<float>(col_bias), at<double>(scale), false};
 }
 
 SumsOf sums(const VectorsArgument& a) {
@@ -197,6 +217,30 @@ PYBIND11_MODULE(_cuda, module) {
               const PointsArgument& x, const PointsArgument& y, std::int64_t first, std::int64_t end, Address grad_y) {
              close_columns(sweep, strip(s), sides(of), at<const float>(close_above), points(x), points(y), first, end,
                            at<float>(grad_y));
+           })
+      .def("pairs_room",
+           [](const Sweep& sweep, const PairsArgument& of) {
+             Room room;
+             room_for(pairs(of), sweep.tilts.count, room);
+             return room.bytes();
+           })
+      .def("pair_sums",
+           [](const Sweep& sweep, const PairsArgument& of, Address memory, const VectorsArgument& row,
+              const VectorsArgument& col) {
+             const Pairs given = pairs(of);
+             Room room(at<void>(memory));
+             const PairsRoom taken = room_for(given, sweep.tilts.count, room);
+             settle_pairs(sweep, given, taken);
+             pair_sums(sweep, given, taken, sums(row), sums(col));
+           })
+      .def("pair_grads",
+           [](const Sweep& sweep, const PairsArgument& of, Address memory, const SidesArgument& weights,
+              const PairGradsArgument& to) {
+             const Pairs given = pairs(of);
+             Room room(at<void>(memory));
+             const PairsRoom taken = room_for(given, sweep.tilts.count, room);
+             settle_pairs(sweep, given, taken);
+             pair_grads(sweep, given, taken, sides(weights), pair_grads_to(to));
            })
       .def("finish", [](const Sweep& sweep, const StripArgument& s) { finish(sweep, strip(s)); })
       .def("unit_rows", [](const Sweep& sweep, const GivenArgument& of,

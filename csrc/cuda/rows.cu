@@ -23,10 +23,6 @@ __device__ float over_warp(float sum) {
 
 __device__ float divisor(float norm) { return norm < least_norm ? least_norm : norm; }  // a NaN stays
 
-__device__ std::int64_t partner(const Partners& of, std::int64_t i) {
-  return of.index ? of.index[i] : (i + of.shift) % of.M;
-}
-
 __global__ void unit_rows_kernel(const GivenRows piece, void* rows) {
   const std::int64_t row = row_of_warp(), D = piece.given.dimensions, to = (piece.begin + row) * D;
   if (row >= piece.end - piece.begin) return;
@@ -58,10 +54,7 @@ __global__ void pair_scores_kernel(const Sweep sweep, const Points x, const Poin
   sum = over_warp(sum);
   if (lane() > 0) return;
   t[i] = sum;
-  float score = phi_value(sweep.scores.phi, argument_of_phi(sweep.scores, sum));
-  if (sweep.scores.row_bias) score += sweep.scores.row_bias[i];
-  if (sweep.scores.col_bias) score += sweep.scores.col_bias[k];
-  s[i] = score;
+  s[i] = score_of_any(sweep.scores, sum, {i, i, k});
 }
 
 // The pull of a row's partners at its dimension d.

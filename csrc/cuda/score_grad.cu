@@ -12,7 +12,7 @@ __global__ void rows_kernel(const Sweep sweep, const Strip strip, const Sides si
   JESSL_SHARED(float, u_parts, most_threads / warp_size);
   JESSL_SHARED(double, scale_parts, most_threads / warp_size);
   const std::int64_t row = blockIdx.x;
-  const float factor = close_above ? 2 * *sweep.scores.scale : *sweep.scores.scale;
+  const float factor = (close_above ? 2 : 1) * scale_of(sweep.scores);
   float of_bias = 0, of_u = 0;
   double of_scale = 0;  // its terms cancel
   for (std::int64_t first = 4 * threadIdx.x; first < strip.columns; first += 4 * blockDim.x) {
@@ -37,7 +37,7 @@ __global__ void rows_kernel(const Sweep sweep, const Strip strip, const Sides si
   }
   if (to.row_bias) {
     const float sum = over_block(of_bias, bias_parts);
-    if (threadIdx.x == 0) to.row_bias[row] += sum;
+    if (threadIdx.x == 0) to.row_bias[row] = to.fresh ? sum : to.row_bias[row] + sum;
   }
   if (to.u_row) {
     const float sum = over_block(of_u, u_parts);
@@ -73,7 +73,7 @@ __global__ void columns_kernel(const Sweep sweep, const Strip strip, const Sides
     of_bias += bias_parts[warp * warp_size + threadIdx.x];
     of_u += u_parts[warp * warp_size + threadIdx.x];
   }
-  if (to.col_bias) to.col_bias[j] += of_bias;
+  if (to.col_bias) to.col_bias[j] = to.fresh ? of_bias : to.col_bias[j] + of_bias;
   if (to.u_col) to.u_col[j] = of_u;
 }
 

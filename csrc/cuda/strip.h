@@ -47,28 +47,30 @@ struct IdPairs {
   int count = 0;
 };
 
+// The single positive of each row i of N, among M columns: (i + shift) mod M, or index_i if index is not null, negative
+// for none.
+struct Partners {
+  std::int64_t N = 0, M = 0, shift = 0;  // 0 ≤ shift < M
+  const std::int64_t* index = nullptr;
+};
+
 // The words of scores, and vectors of all rows and columns; null for none. Negative ids match nothing.
 struct Scores {
   Phi phi;
-  const float* scale;  // α
+  const float* scale;  // α on the device; null for `scale_number`
+  float scale_number;
   const float *row_bias, *col_bias;
   Offsets diagonals, keep;
   IdPairs<most_same> same;
   IdPairs<most_different> different;
   IdPair without, within;
+  Partners single;  // excluded, even if kept; no columns for none
 };
 
 struct Tilts {
   Op op;
   float values[most_tilts];
   int count;
-};
-
-// The single positive of each row i of N, among M columns: (i + shift) mod M, or index_i if index is not null, negative
-// for none.
-struct Partners {
-  std::int64_t N, M, shift;
-  const std::int64_t* index;
 };
 
 // Rows begin … end − 1 of a batch, which are rows 0 … of one given tensor, and what happened to them.
@@ -96,10 +98,11 @@ struct Sweep {
 };
 
 // Sums of rows or of columns: numbers of each tilt lie `stride` after those of the tilt before. reference is null for a
-// ψ; linear and count are null unless wanted.
+// ψ; linear and count are null unless wanted. `fresh` sums of columns are written, and not merged with what is there.
 struct SumsOf {
   float *reference, *total, *linear, *count;
   std::int64_t stride;
+  bool fresh = false;
 };
 
 // The weights of one side (jessl_kernels/problem/types.py: Weights), likewise; factor is null for a side without any.
@@ -107,10 +110,12 @@ struct Side {
   const float *reference, *factor, *spread, *mean;
   std::int64_t stride;
 };
-// Those of the strip's rows, and of its columns. With `shares`, laid out like t, P is multiplied by them.
+// Those of the strip's rows, and of its columns. With `shares`, laid out like t, P is multiplied by them. single: P of
+// each row and its single positive, which the scores exclude; null for none.
 struct Sides {
   Side row, col;
   const float* shares;
+  const float* single = nullptr;
 };
 
 // The squares of the points around the center of the product, null if t holds no product; and the t above which a pair
@@ -120,6 +125,7 @@ struct Squares {
 };
 
 // What score_grad writes or adds to; null for what is not wanted. Vectors of rows begin at the strip's first row.
+// `fresh` biases are written, and not added to what is there.
 struct ScoreGrads {
   void* u;                     // U times α (2α for distances), laid out like t; 0 for close pairs
   Element element;             // of u: f32, as for all distances, or bf16
@@ -127,6 +133,7 @@ struct ScoreGrads {
   float* u_col;                // written: its sums over rows
   float *row_bias, *col_bias;  // added to: the same sums of P
   double* scale;               // written: Σ_j U_ij t_ij of each row
+  bool fresh = false;
 };
 
 std::string devices();  // how many GPUs there are, or why none can be used

@@ -5,7 +5,8 @@ Products of 2·N·M·D flops, value and gradient, on strips of scores:
     one side, upstream known      3
     both sides, or "none"         4
     softmax-weighted values       2 and 5, the values as wide as the embeddings: value, gradient
-    distances up to 16 dimensions none, differences in registers
+    up to 32 dimensions           none, t in registers
+    up to 1,024 rows and columns  1, and 4 with the gradient, all by its own kernels
 
 No atomics; sums run in a fixed order: the same bits on every run on the same kind of device. Nothing here waits for the device.
 """
@@ -51,11 +52,21 @@ row_sums, row_grads, row_loss, total, top_k, attend, attend_grads = on_its_devic
 
 
 def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
-    rows, ld = cuda.sizes(score, workspace)
     one_pass = reduction in ("sum", "mean") and not cols
-    few = cuda.by_differences(score)
+    if cuda.without_strips(score):
+        return _plan_without_strips(score, with_gradient)
+    rows, ld = cuda.sizes(score, workspace)
     return Plan(
-        path=f"strips of {rows} rows, {'distances by differences' if few else 'products by the library'}",
-        gemms=0 if few else 1 if not with_gradient else 3 if one_pass else 4,
+        path=f"strips of {rows} rows, products by the library",
+        gemms=1 if not with_gradient else 3 if one_pass else 4,
         workspace=rows * ld * score.dtype.itemsize * (1 + with_gradient),
+    )
+
+
+def _plan_without_strips(score: Score, with_gradient: bool) -> Plan:
+    if cuda.few(score):
+        return Plan("no strips: few dimensions, scores in registers", gemms=0, workspace=0)
+    scores = score.N * score.M * score.dtype.itemsize
+    return Plan(
+        "no strips: a small batch, all scores in memory", 4 if with_gradient else 1, scores * (1 + with_gradient)
     )

@@ -112,6 +112,7 @@ inline ushort4 make_ushort4(unsigned short x, unsigned short y, unsigned short z
   return {x, y, z, w};
 }
 inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fmaf_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
 inline float __uint_as_float(std::uint32_t bits) { return jessl_model::same_bits<float>(bits); }
 inline std::uint32_t __float_as_uint(float value) { return jessl_model::same_bits<std::uint32_t>(value); }
 

@@ -147,11 +147,15 @@ class Recorder:
     def __getattr__(self, name):
         return lambda *_: self.called.append(name)
 
+    def pairs_room(self, *_):
+        return 0
+
 
 PROBLEMS = {
     "dot": {"kind": "dot", "cols": True},
     "sqdist": {"kind": "sqdist", "cols": True},
     "rows alone": {"kind": "dot", "normalize": True},
+    "few dimensions": {"kind": "sqdist", "cols": True},
 }
 LAUNCHED = {
     "dot": ["pair_scores", "absorb", "score_grad", "rows_back", "rows_back"],
@@ -159,6 +163,7 @@ LAUNCHED = {
         "pair_scores", "settle", "absorb", "settle", "score_grad", "close_rows", "close_columns", "rows_back", "rows_back",
     ],
     "rows alone": ["unit_rows", "unit_rows", "pair_scores", "absorb", "score_grad", "rows_back", "rows_back"],
+    "few dimensions": ["pair_scores", "pair_sums", "pair_grads", "rows_back", "rows_back"],
 }  # fmt: skip
 
 
@@ -168,14 +173,15 @@ def test_a_loss_reads_no_number_of_the_device_and_mixes_no_devices(problem, dtyp
     """Meta tensors have no numbers: reading one, or handing one of the host's to an operation with them, is an error."""
     recorder = Recorder()
     monkeypatch.setattr(native, "cuda", lambda: recorder)
-    x, y = (torch.empty(300, 20, device="meta", dtype=dtype) for _ in range(2))
-    bias = torch.empty(300, device="meta")
+    N, D = 1100, 20 if problem == "few dimensions" else 40
+    x, y = (torch.empty(N, D, device="meta", dtype=dtype) for _ in range(2))
+    bias = torch.empty(N, device="meta")
     scale = torch.empty((), device="meta")
     words = {"positives": Positives(shift=2), "phi": phi.IDENTITY, **PROBLEMS[problem]}
     loss = RowProblem((x,), (y,), scale, bias, bias, Exclude(), **words)
-    needs = Needs(True, slice(0, 300), True, True, True)
-    value, gradients = cuda.cuda.row_loss(loss, Loss("softplus"), needs, 1 << 20)
-    assert value.is_meta and gradients.x.shape == (300, 20)
+    needs = Needs(True, slice(0, N), True, True, True)
+    value, gradients = cuda.cuda.row_loss(loss, Loss("softplus"), needs, 16 << 20)
+    assert value.is_meta and gradients.x.shape == (N, D)
     assert recorder.called == LAUNCHED[problem]
 
 
