@@ -1,5 +1,5 @@
-// The only file of the CUDA backend that knows Python: it unpacks arguments and calls the functions of strip.h and
-// pairs.h.
+// The only file of the CUDA backend that knows Python: it unpacks arguments and calls the functions of strip.h,
+// pairs.h and whole.h.
 //
 // Tensors arrive as addresses, 0 for an absent one. The callers, in jessl_kernels/cuda, have checked their shapes,
 // types and presence.
@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "cuda/build_info.h"
-#include "cuda/pairs.h"
 #include "cuda/strip.h"
+#include "cuda/whole.h"
 
 namespace py = pybind11;
 using namespace jessl;
@@ -36,8 +36,12 @@ using GradsArgument = std::tuple<std::array<Address, 6>, std::string>;
 using GivenArgument = std::tuple<PointsArgument, std::int64_t, std::int64_t, Address>;
 using PartnersArgument = std::tuple<std::int64_t, std::int64_t, std::int64_t, Address>;
 using PairsArgument = std::tuple<PointsArgument, PointsArgument, std::int64_t, std::int64_t, bool, bool, bool>;
+// x, y, columns of y, row bias, column bias, scale, whether the scale's is fp64
 using PairGradsArgument =
-    std::tuple<Address, Address, std::pair<std::int64_t, std::int64_t>, Address, Address, Address>;
+    std::tuple<Address, Address, std::pair<std::int64_t, std::int64_t>, Address, Address, Address, bool>;
+using PiecesArgument = std::vector<std::pair<PointsArgument, std::int64_t>>;
+using PositivesArgument = std::tuple<bool, std::int64_t, Address, AddressPair, std::string, std::vector<double>>;
+using LossArgument = std::tuple<std::string, std::string, double, Address, Address>;
 using PullArgument = std::tuple<Address, PointsArgument, PointsArgument, PartnersArgument, bool>;
 
 template <class T>
@@ -86,17 +90,17 @@ Tilts tilts(const std::string& op, const std::vector<double>& values) {
 }
 
 Sweep sweep(int device, Address stream, const std::string& phi, const std::pair<double, double>& parameters,
-            Address scale, Address row_bias, Address col_bias, const std::vector<std::int64_t>& diagonals,
-            const std::vector<std::int64_t>& keep, const std::vector<AddressPair>& same,
-            const std::vector<AddressPair>& different, const AddressPair& without, const AddressPair& within,
-            const std::string& op, const std::vector<double>& of_tilts) {
+            Address scale, double scale_number, Address row_bias, Address col_bias,
+            const std::vector<std::int64_t>& diagonals, const std::vector<std::int64_t>& keep,
+            const std::vector<AddressPair>& same, const std::vector<AddressPair>& different, const AddressPair& without,
+            const AddressPair& within, const std::string& op, const std::vector<double>& of_tilts) {
   const auto name =
       named<PhiName>(phi, {"identity", "clamp", "laplace", "student", "tophat", "epanechnikov", "linear", "cosine"});
   return {.device = device,
           .stream = at<void>(stream),
           .scores = {.phi = {name, parameters.first, parameters.second},
                      .scale = at<const float>(scale),
-                     .scale_number = 0,
+                     .scale_number = float(scale_number),
                      .row_bias = at<const float>(row_bias),
                      .col_bias = at<const float>(col_bias),
                      .diagonals = offsets(diagonals),
@@ -148,9 +152,59 @@ Pairs pairs(const PairsArgument& a) {
 }
 
 PairGrads pair_grads_to(const PairGradsArgument& a) {
-  const auto& [x, y, columns, row_bias, col_bias, scale] = a;
-  return {at<float>(x),        at<float>(y),        columns.first,     columns.second,
-          at<float>(row_bias), at<float>(col_bias), at<double>(scale), false};
+  const auto& [x, y, columns, row_bias, col_bias, scale, wide] = a;
+  return {.x = at<float>(x),
+          .y = at<float>(y),
+          .first = columns.first,
+          .end = columns.second,
+          .row_bias = at<float>(row_bias),
+          .col_bias = at<float>(col_bias),
+          .scale = {at<void>(scale), wide},
+          .fresh = false};
+}
+
+Pieces pieces(const PiecesArgument& all) {
+  full(all.size() > most_pieces, "pieces");
+  Pieces made;
+  for (const auto& [rows, count] : all) {
+    made.given[made.count] = points(rows);
+    made.rows[made.count++] = count;
+  }
+  return made;
+}
+
+// positives: whether there is a single one of each row, its shift or its index; ids of several; what is summed over
+// them
+Whole whole(const Sweep& words, const PiecesArgument& x, const PiecesArgument& y, std::int64_t N, std::int64_t M,
+            bool distances, bool few, bool normalize, bool cols, const PositivesArgument& of, const LossArgument& loss,
+            bool with_gradient) {
+  const auto& [single, shift, index, ids, op, of_tilts] = of;
+  const auto& [name, reduction, factor, weights, col_weights] = loss;
+  const auto join = join_of(name);
+  if (!join || join->tilts != words.tilts.count) throw std::invalid_argument("no join '" + name + "' of these tilts");
+  const Tilts of_positives = tilts(op, of_tilts);
+  const bool several = ids.first != 0, mean = reduction == "mean";
+  Sweep negatives = words, positives = words;
+  if (single) negatives.scores.single = {N, M, shift, at<const std::int64_t>(index)};
+  if (several) negatives.scores.without = positives.scores.within = id_pair(ids);
+  positives.tilts = of_positives;
+  const bool counted = reduction == "mean_counted" && (single || several);
+  return {.negatives = negatives,
+          .positives = positives,
+          .x = pieces(x),
+          .y = pieces(y),
+          .N = N,
+          .M = M,
+          .distances = distances,
+          .few = few,
+          .normalize = normalize,
+          .cols = cols,
+          .words = {*join, float(factor), counted, of_positives, several},
+          .divisor = mean ? float(N) : 1,
+          .col_divisor = mean ? float(M) : 1,
+          .weights = at<const float>(weights),
+          .col_weights = at<const float>(col_weights),
+          .with_gradient = with_gradient};
 }
 
 SumsOf sums(const VectorsArgument& a) {
@@ -188,6 +242,11 @@ PYBIND11_MODULE(_cuda, module) {
       },
       "The compilers of the kernels, and for which GPUs they are compiled, as a dict of strings.");
   module.def("devices", &devices, "How many GPUs there are, or why none can be used.");
+  py::class_<Whole>(module, "Whole", py::module_local())
+      .def_property_readonly("room", &room_of)
+      .def("run", [](const Whole& whole, Address memory, Address value, const PairGradsArgument& to) {
+        run(whole, at<void>(memory), {{at<void>(value), false}, pair_grads_to(to)});
+      });
   py::class_<Sweep>(module, "Sweep", py::module_local())
       .def(py::init(&sweep))
       .def("settle",
@@ -242,6 +301,7 @@ PYBIND11_MODULE(_cuda, module) {
              settle_pairs(sweep, given, taken);
              pair_grads(sweep, given, taken, sides(weights), pair_grads_to(to));
            })
+      .def("whole", &whole)
       .def("finish", [](const Sweep& sweep, const StripArgument& s) { finish(sweep, strip(s)); })
       .def("unit_rows", [](const Sweep& sweep, const GivenArgument& of,
                            Address rows) { unit_rows(sweep, given(of), at<void>(rows)); })

@@ -119,13 +119,13 @@ __global__ void merge_grads_kernel(const float* parts, const std::int64_t count,
 }
 
 void sweep_owners(const Sweep& sweep, const Pairs& pairs, const Ownership& of, const Sides& sides, Roles roles,
-                  const PairsRoom& room, const OwnerGrads& to, double* scale, bool fresh) {
+                  const PairsRoom& room, const OwnerGrads& to, Number scale, bool fresh) {
   const Split parts = split(of.end - of.first, of.others);
   float* const merged_later = parts.count > 1 ? static_cast<float*>(room.parts) : nullptr;
   const unsigned along = blocks(of.end - of.first, few_threads);
   with_room_for(pairs.x.dimensions, [&](auto D) {
     JESSL_LAUNCH(few_grads_kernel<D()>, dim3(along, unsigned(parts.count)), few_threads, stream_of(sweep), sweep, of,
-                 pairs.distances, sides, roles, parts.each, to, merged_later, scale ? room.scale : nullptr);
+                 pairs.distances, sides, roles, parts.each, to, merged_later, scale.at ? room.scale : nullptr);
   });
   check_launch("few_grads");
   if (merged_later) {
@@ -134,7 +134,7 @@ void sweep_owners(const Sweep& sweep, const Pairs& pairs, const Ownership& of, c
                  parts.count, of, to);
     check_launch("merge_grads");
   }
-  if (scale) add_up(sweep, room.scale, along * parts.count, scale, fresh);
+  if (scale.at) add_up(sweep, room.scale, along * parts.count, scale, fresh);
 }
 
 }  // namespace
@@ -151,7 +151,7 @@ std::int64_t few_scale_parts(const Pairs& pairs) {
 void few_grads(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, const Sides& sides, const PairGrads& to) {
   use(sweep);
   const bool both = pairs.of_itself && to.x, of_y = to.y && to.end > to.first;
-  if (to.x || to.row_bias || to.scale || (both && to.col_bias)) {
+  if (to.x || to.row_bias || to.scale.at || (both && to.col_bias)) {
     const OwnerGrads of_rows{to.x, 0, pairs.N, to.row_bias, both ? to.col_bias : nullptr, to.fresh};
     sweep_owners(sweep, pairs, owned_by(pairs, false), sides, {true, both}, room, of_rows, to.scale, to.fresh);
   }
@@ -159,7 +159,7 @@ void few_grads(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, co
   Ownership columns = owned_by(pairs, true);
   if (!to.col_bias) columns.first = to.first, columns.end = to.end;
   const OwnerGrads of_columns{of_y ? to.y : nullptr, to.first, to.end, nullptr, to.col_bias, to.fresh};
-  sweep_owners(sweep, pairs, columns, sides, {false, true}, room, of_columns, nullptr, to.fresh);
+  sweep_owners(sweep, pairs, columns, sides, {false, true}, room, of_columns, {}, to.fresh);
 }
 
 }  // namespace jessl::cuda

@@ -5,12 +5,19 @@
 namespace jessl::cuda {
 namespace {
 
-__global__ void add_up_kernel(const double* parts, const std::int64_t count, double* to, const bool fresh) {
+__global__ void add_up_kernel(const double* parts, const std::int64_t count, const Number to, const bool fresh) {
   JESSL_SHARED(double, of_warps, most_threads / warp_size);
   double sum = 0;
   for (std::int64_t k = threadIdx.x; k < count; k += most_threads) sum += parts[k];
   sum = over_block(sum, of_warps);
-  if (threadIdx.x == 0) *to = fresh ? sum : *to + sum;
+  if (threadIdx.x > 0) return;
+  if (to.wide) {
+    double* const at = static_cast<double*>(to.at);
+    *at = fresh ? sum : *at + sum;
+  } else {
+    float* const at = static_cast<float*>(to.at);
+    *at = float(fresh ? sum : double(*at) + sum);
+  }
 }
 
 }  // namespace
@@ -39,7 +46,7 @@ void pair_grads(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, c
   (pairs.few ? few_grads : small_grads)(sweep, pairs, room, sides, to);
 }
 
-void add_up(const Sweep& sweep, const double* parts, std::int64_t count, double* to, bool fresh) {
+void add_up(const Sweep& sweep, const double* parts, std::int64_t count, Number to, bool fresh) {
   use(sweep);
   JESSL_LAUNCH(add_up_kernel, 1, most_threads, stream_of(sweep), parts, count, to, fresh);
   check_launch("add_up");

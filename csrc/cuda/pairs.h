@@ -34,12 +34,18 @@ struct PairsRoom {
 };
 PairsRoom room_for(const Pairs&, int tilts, Room&);
 
+// A number of its own, fp32 or fp64.
+struct Number {
+  void* at;
+  bool wide;
+};
+
 // Where gradients go; null for what is not wanted. `fresh` ones are written, all others added to what is there.
 struct PairGrads {
   float *x, *y;  // contiguous; y: of columns first … end − 1, null if Y is X
   std::int64_t first, end;
   float *row_bias, *col_bias;
-  double* scale;
+  Number scale;
   bool fresh;
 };
 
@@ -49,7 +55,7 @@ void pair_sums(const Sweep&, const Pairs&, const PairsRoom&, SumsOf row, SumsOf 
 void pair_grads(const Sweep&, const Pairs&, const PairsRoom&, const Sides&, const PairGrads& to);
 
 // Writes or adds Σ parts: a block adds them in a fixed order.
-void add_up(const Sweep&, const double* parts, std::int64_t count, double* to, bool fresh);
+void add_up(const Sweep&, const double* parts, std::int64_t count, Number to, bool fresh);
 
 // The two sorts.
 std::int64_t few_part_bytes(const Pairs&, int tilts);

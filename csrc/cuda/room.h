@@ -6,14 +6,15 @@
 
 namespace jessl::cuda {
 
-// Parts that follow each other from a beginning on. Without a beginning parts are null, and only counted.
+// Parts that follow each other from a beginning on; null if they are empty. Without a beginning all are null, and only
+// counted.
 class Room {
  public:
   explicit Room(void* begin = nullptr) : begin_(static_cast<std::byte*>(begin)) {}
 
   template <class T>
   T* take(std::int64_t count) {
-    std::byte* const part = begin_ ? begin_ + bytes_ : nullptr;
+    std::byte* const part = begin_ && count > 0 ? begin_ + bytes_ : nullptr;
     bytes_ += (count * std::int64_t(sizeof(T)) + aligned - 1) / aligned * aligned;
     return reinterpret_cast<T*>(part);
   }

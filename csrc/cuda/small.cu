@@ -174,7 +174,7 @@ void small_grads(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, 
                         .u_col = nullptr,
                         .row_bias = to.row_bias,
                         .col_bias = to.col_bias,
-                        .scale = to.scale ? room.scale : nullptr,
+                        .scale = to.scale.at ? room.scale : nullptr,
                         .fresh = to.fresh};
   score_grad(sweep, pairs.strip(room.t), sides, nullptr, made);
   const auto pulled = [&](bool row, bool column, const Points& own, const Points& other, std::int64_t first,
@@ -183,7 +183,7 @@ void small_grads(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, 
   };
   if (to.x) pulled(true, both, pairs.x, pairs.y, 0, pairs.N, pairs.M, to.x);
   if (of_y) pulled(false, true, pairs.y, pairs.x, to.first, to.end, pairs.N, to.y);
-  if (to.scale) add_up(sweep, room.scale, pairs.N, to.scale, to.fresh);
+  if (to.scale.at) add_up(sweep, room.scale, pairs.N, to.scale, to.fresh);
 }
 
 }  // namespace jessl::cuda

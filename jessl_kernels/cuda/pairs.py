@@ -14,7 +14,7 @@ from ..backends.strips import Strips
 from ..problem.row_loss import RowProblem
 from ..problem.score import Score
 from ..problem.types import Gradients, Needs, Sums, Terms, Weights
-from .arguments import FP32, Sweep, address, points, vectors
+from .arguments import FP32, Sweep, points, vectors
 from .strip_kernels import contiguous
 
 FEW_DIMENSIONS = 32  # that fit into a thread's registers (csrc/cuda/pairs.h); beyond, products of matrices are faster
@@ -58,14 +58,7 @@ class CudaSweeps(Sweeps):
             return
         sweep, sides = Sweep(score, terms), (contiguous(row), None if col is None else contiguous(col))
         pairs, room = _pairs(sweep, score)
-        of_scale = to.scale.double() if needs.scale else None
-        targets = [to.x, to.y, to.row_bias, to.col_bias]
-        addresses = [t.data_ptr() if t.numel() else 0 for t in targets]
-        columns = (needs.y.start, needs.y.stop)
-        into = (*addresses[:2], columns, *addresses[2:], address(of_scale))
-        sweep.kernels.pair_grads(pairs, room.data_ptr(), (*map(vectors, sides), 0), into)
-        if of_scale is not None:
-            to.scale.copy_(of_scale)
+        sweep.kernels.pair_grads(pairs, room.data_ptr(), (*map(vectors, sides), 0), targets(to, needs))
 
     def at_once(self, score: Score, terms: Terms) -> bool:
         return not without_strips(score)
@@ -81,3 +74,11 @@ def _pairs(sweep: Sweep, score: Score) -> tuple[tuple, Tensor]:
     x, y = points(score.x), points(score.keys)
     pairs = x, y, score.N, score.M, score.kind == "sqdist", score.y is None, few(score)
     return pairs, score.x.new_empty(sweep.kernels.pairs_room(pairs), dtype=torch.uint8)
+
+
+def targets(to: Gradients, needs: Needs) -> tuple:
+    """Gradients as kernels take them."""
+    x, y, row_bias, col_bias, scale = (
+        t.data_ptr() if t.numel() else 0 for t in (to.x, to.y, to.row_bias, to.col_bias, to.scale)
+    )
+    return x, y, (needs.y.start, needs.y.stop), row_bias, col_bias, scale, to.scale.dtype == torch.float64

@@ -147,8 +147,9 @@ class Recorder:
     def __getattr__(self, name):
         return lambda *_: self.called.append(name)
 
-    def pairs_room(self, *_):
-        return 0
+    def whole(self, *_):
+        self.called.append("whole")
+        return types.SimpleNamespace(room=0, run=lambda *_: self.called.append("run"))
 
 
 PROBLEMS = {
@@ -163,7 +164,7 @@ LAUNCHED = {
         "pair_scores", "settle", "absorb", "settle", "score_grad", "close_rows", "close_columns", "rows_back", "rows_back",
     ],
     "rows alone": ["unit_rows", "unit_rows", "pair_scores", "absorb", "score_grad", "rows_back", "rows_back"],
-    "few dimensions": ["pair_scores", "pair_sums", "pair_grads", "rows_back", "rows_back"],
+    "few dimensions": ["whole", "run"],
 }  # fmt: skip
 
 
@@ -198,7 +199,7 @@ def far(rows: int, row_stride: int, columns: int) -> torch.Tensor:
 def sweep(scale: torch.Tensor, tilts: tuple[float, ...] = (1.0,)):
     none = (0, 0)
     return cuda_model.module().Sweep(
-        0, 0, "identity", none, scale.data_ptr(), 0, 0, [], [], [], [], none, none, "logsumexp", tilts
+        0, 0, "identity", none, scale.data_ptr(), 0.0, 0, 0, [], [], [], [], none, none, "logsumexp", tilts
     )
 
 
