@@ -10,6 +10,7 @@
 
 #include "cuda/room.h"
 #include "cuda/strip.h"
+#include "pairwise/host_device.h"
 
 namespace jessl::cuda {
 
@@ -23,7 +24,7 @@ struct Pairs {
   bool few;        // served as a problem of few dimensions; else as a small batch
 
   Strip strip(float* t) const { return {t, ld(), 0, N, M}; }
-  std::int64_t ld() const { return (M + 3) / 4 * 4; }
+  JESSL_HOST_DEVICE std::int64_t ld() const { return (M + 3) / 4 * 4; }
 };
 
 // What sweeps keep in the workspace. The parts of one sweep may take the place of those of the sweep before.
