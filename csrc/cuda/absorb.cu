@@ -1,22 +1,14 @@
 // Sums of a strip's scores along its rows, and along its columns.
+#include "cuda/strip_rows.cuh"
 #include "cuda/sums.cuh"
 
 namespace jessl::cuda {
 namespace {
 
-// A block sums one row for one tilt.
 __global__ void row_sums_kernel(const Sweep sweep, const Strip strip, const SumsOf to) {
-  JESSL_SHARED(Sum, parts, most_threads / warp_size);
   const std::int64_t row = blockIdx.x;
   const int k = int(blockIdx.y);
-  Sum sum = nothing();
-  for (std::int64_t j = 4 * threadIdx.x; j < strip.columns; j += 4 * blockDim.x) {
-    Four t = load_four(strip.t + row * strip.ld + j);
-    for (int c = 0; c < 4; ++c)
-      t.values[c] = j + c < strip.columns ? score(sweep.scores, t.values[c], place(strip, row, j + c)) : minus_infinity;
-    add(sum, t.values, sweep.tilts, k, to.linear);
-  }
-  sum = over_block(sum, parts);
+  const Sum sum = sum_of_row(sweep, strip, row, k, to.linear);
   if (threadIdx.x == 0) write(to, row, k, sum);
 }
 

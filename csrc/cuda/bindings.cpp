@@ -29,17 +29,16 @@ using Address = std::uintptr_t;
 using AddressPair = std::pair<Address, Address>;
 using StripArgument = std::tuple<Address, std::int64_t, std::int64_t, std::int64_t, std::int64_t>;
 using PointsArgument = std::tuple<Address, std::int64_t, std::int64_t, std::int64_t, std::string>;
+using PiecesArgument = std::vector<std::pair<PointsArgument, std::int64_t>>;  // tensors and their rows
 using SquaresArgument = std::tuple<Address, Address, Address>;
 using VectorsArgument = std::tuple<Address, Address, Address, Address, std::int64_t>;  // four vectors and a stride
 using SidesArgument = std::tuple<VectorsArgument, VectorsArgument, Address>;
 using GradsArgument = std::tuple<std::array<Address, 6>, std::string>;
-using GivenArgument = std::tuple<PointsArgument, std::int64_t, std::int64_t, Address>;
 using PartnersArgument = std::tuple<std::int64_t, std::int64_t, std::int64_t, Address>;
 using PairsArgument = std::tuple<PointsArgument, PointsArgument, std::int64_t, std::int64_t, bool, bool, bool>;
 // x, y, columns of y, row bias, column bias, scale, whether the scale's is fp64
 using PairGradsArgument =
     std::tuple<Address, Address, std::pair<std::int64_t, std::int64_t>, Address, Address, Address, bool>;
-using PiecesArgument = std::vector<std::pair<PointsArgument, std::int64_t>>;
 using PositivesArgument = std::tuple<bool, std::int64_t, Address, AddressPair, std::string, std::vector<double>>;
 using LossArgument = std::tuple<std::string, std::string, double, Address, Address>;
 using PullArgument = std::tuple<Address, PointsArgument, PointsArgument, PartnersArgument, bool>;
@@ -129,9 +128,14 @@ Points points(const PointsArgument& a) {
   return {at<const void>(data), row_stride, column_stride, dimensions, element_of(type)};
 }
 
-GivenRows given(const GivenArgument& a) {
-  const auto& [rows, begin, end, norms] = a;
-  return {points(rows), begin, end, at<float>(norms)};
+Pieces pieces(const PiecesArgument& all) {
+  full(all.size() > most_pieces, "pieces");
+  Pieces made;
+  for (const auto& [rows, count] : all) {
+    made.given[made.count] = points(rows);
+    made.rows[made.count++] = count;
+  }
+  return made;
 }
 
 Partners partners(const PartnersArgument& a) {
@@ -163,16 +167,6 @@ PairGrads pair_grads_to(const PairGradsArgument& a) {
           .fresh = false};
 }
 
-Pieces pieces(const PiecesArgument& all) {
-  full(all.size() > most_pieces, "pieces");
-  Pieces made;
-  for (const auto& [rows, count] : all) {
-    made.given[made.count] = points(rows);
-    made.rows[made.count++] = count;
-  }
-  return made;
-}
-
 // positives: whether there is a single one of each row, its shift or its index; ids of several; what is summed over
 // them
 Whole whole(const Sweep& words, const PiecesArgument& x, const PiecesArgument& y, std::int64_t N, std::int64_t M,
@@ -183,12 +177,12 @@ Whole whole(const Sweep& words, const PiecesArgument& x, const PiecesArgument& y
   const auto join = join_of(name);
   if (!join || join->tilts != words.tilts.count) throw std::invalid_argument("no join '" + name + "' of these tilts");
   const Tilts of_positives = tilts(op, of_tilts);
-  const bool several = ids.first != 0, mean = reduction == "mean";
+  const bool several = ids.first != 0, counts = reduction == "mean_counted", counted = counts && (several || index);
+  const bool mean = reduction == "mean" || (counts && single && !index);  // with a shift every row has a positive
   Sweep negatives = words, positives = words;
   if (single) negatives.scores.single = {N, M, shift, at<const std::int64_t>(index)};
   if (several) negatives.scores.without = positives.scores.within = id_pair(ids);
   positives.tilts = of_positives;
-  const bool counted = reduction == "mean_counted" && (single || several);
   return {.negatives = negatives,
           .positives = positives,
           .x = pieces(x),
@@ -303,15 +297,16 @@ PYBIND11_MODULE(_cuda, module) {
            })
       .def("whole", &whole)
       .def("finish", [](const Sweep& sweep, const StripArgument& s) { finish(sweep, strip(s)); })
-      .def("unit_rows", [](const Sweep& sweep, const GivenArgument& of,
-                           Address rows) { unit_rows(sweep, given(of), at<void>(rows)); })
+      .def("unit_rows", [](const Sweep& sweep, const PiecesArgument& of, Address norms,
+                           Address rows) { unit_rows(sweep, {pieces(of), at<float>(norms), at<void>(rows)}, {}); })
       .def("pair_scores",
            [](const Sweep& sweep, const PointsArgument& x, const PointsArgument& y, const PartnersArgument& of,
               bool distances, Address t, Address s) {
              pair_scores(sweep, points(x), points(y), partners(of), distances, at<float>(t), at<float>(s));
            })
-      .def("rows_back", [](const Sweep& sweep, const GivenArgument& of, const PointsArgument& rows,
-                           const PullArgument& by, std::int64_t first, Address gradient) {
-        rows_back(sweep, given(of), points(rows), pull(by), first, at<float>(gradient));
+      .def("rows_back", [](const Sweep& sweep, const PiecesArgument& of, Address norms, const PointsArgument& rows,
+                           const PullArgument& by, std::int64_t first, std::int64_t end, Address gradient) {
+        const GivenRows given{pieces(of), at<float>(norms), nullptr};
+        rows_back(sweep, {given, points(rows), pull(by), first, end, at<float>(gradient)}, {});
       });
 }

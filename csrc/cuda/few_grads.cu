@@ -134,7 +134,7 @@ void sweep_owners(const Sweep& sweep, const Pairs& pairs, const Ownership& of, c
                  parts.count, of, to);
     check_launch("merge_grads");
   }
-  if (scale.at) add_up(sweep, room.scale, along * parts.count, scale, fresh);
+  if (scale.at) add_up(sweep, {room.scale, std::int64_t(along) * parts.count, scale}, fresh);
 }
 
 }  // namespace

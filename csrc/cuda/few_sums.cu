@@ -45,20 +45,15 @@ __global__ void few_sums_kernel(const Sweep sweep, const Ownership of, const boo
     write(to, n, k, sum);
 }
 
-// A thread merges the parts of one sum, in their order.
-__global__ void merge_sums_kernel(const Sum* parts, const std::int64_t count, const std::int64_t owners,
-                                  const SumsOf to) {
+__global__ void merge_sums_kernel(const SumParts parts, const SumsOf to) {
   const std::int64_t n = std::int64_t(blockIdx.x) * few_threads + threadIdx.x;
-  const int k = int(blockIdx.y);
-  if (n >= owners) return;
-  Sum sum = nothing();
-  for (std::int64_t part = 0; part < count; ++part) sum = merged(sum, parts[(k * count + part) * owners + n]);
-  write(to, n, k, sum);
+  if (n < parts.owners) merge(parts, to, n, int(blockIdx.y));
 }
 
 }  // namespace
 
-void few_sums(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, bool of_columns, SumsOf to) {
+void few_sums(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, bool of_columns, SumsOf to,
+              SumParts* unmerged) {
   use(sweep);
   const Ownership of = owned_by(pairs, of_columns);
   const Split parts = split(of.end, of.others);
@@ -69,9 +64,10 @@ void few_sums(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, boo
                  stream_of(sweep), sweep, of, pairs.distances, of_columns, parts.each, to, merged_later);
   });
   check_launch("few_sums");
-  if (!merged_later) return;
-  JESSL_LAUNCH(merge_sums_kernel, dim3(blocks(of.end, few_threads), tilts), few_threads, stream_of(sweep), merged_later,
-               parts.count, of.end, to);
+  const SumParts made{merged_later, parts.count, of.end};
+  if (unmerged) *unmerged = made;
+  if (!merged_later || unmerged) return;
+  JESSL_LAUNCH(merge_sums_kernel, dim3(blocks(of.end, few_threads), tilts), few_threads, stream_of(sweep), made, to);
   check_launch("merge_sums");
 }
 

@@ -1,141 +1,76 @@
-// The join of each row, or of each column: a thread has one. jessl_kernels/problem/join.py and Weights.of
-// (jessl_kernels/problem/types.py) are the same in torch.
-#include "cuda/join.h"
-#include "cuda/points.cuh"
-#include "cuda/reduce.cuh"
+// The joins of all rows and columns: a thread has one. Few of them take one block, and one launch with the value.
+#include "cuda/join.cuh"
 
 namespace jessl::cuda {
 namespace {
 
-// The positives of one row: their log-sum-exp or sum of ψ, what that is above their mean score, and how many they are.
-struct OfPositives {
-  float P = 0, spread = 0, count = 0;
-};
+inline constexpr std::int64_t most_of_block = 4096;  // rows that one block joins faster than three launches begin
 
-__device__ float log_or_sum(const SumsOf& sums, std::int64_t place) {
-  return sums.reference ? logf(sums.total[place]) + sums.reference[place] : sums.total[place];
-}
-
-// t of a row and its partner, with the same bits as in a sweep.
-__device__ float partner_t(const Pairs& pairs, const float* t, std::int64_t i, std::int64_t j) {
-  if (t) return t[i * pairs.ld() + j];
-  float sum = 0;
-  for (std::int64_t d = 0; d < pairs.x.dimensions; ++d) {
-    const float a = coordinate(pairs.x, i, d), b = coordinate(pairs.y, j, d);
-    sum = pairs.distances ? __fmaf_rn(-(a - b), a - b, sum) : __fmaf_rn(a, b, sum);
-  }
+__device__ double count_of(const Sweep& sweep, const JoinSide& side) {
+  double sum = 0;
+  for (std::int64_t n = threadIdx.x; n < side.count; n += most_threads) sum += has_positive(sweep, side, n) ? 1.0 : 0.0;
   return sum;
-}
-
-// The row whose single positive is column j; negative for none. Only a shift has columns with sums.
-__device__ std::int64_t row_of(const Partners& of, std::int64_t j) {
-  const std::int64_t i = j - of.shift < 0 ? j - of.shift + of.M : j - of.shift;
-  return i < of.N ? i : -1;
-}
-
-__device__ OfPositives of_several(const SumsOf& sums, std::int64_t n) {
-  const float count = sums.count[n];
-  if (count == 0) return {};
-  OfPositives found{log_or_sum(sums, n), 0, count};
-  // A single score is its own mean to the last digit.
-  if (sums.reference && count > 1) found.spread = found.P - sums.linear[n] / count;
-  return found;
-}
-
-__device__ OfPositives of_single(const Sweep& sweep, const Pairs& pairs, const float* t, const Tilts& terms,
-                                 const JoinSide& side, std::int64_t n) {
-  float s;
-  if (side.of_columns) {
-    const std::int64_t i = row_of(sweep.scores.single, n);
-    if (i < 0) return {};
-    s = side.partner_scores[i];
-  } else {
-    const std::int64_t j = partner(sweep.scores.single, n);
-    if (j < 0) return {};
-    s = side.partner_scores[n] = score_of_any(sweep.scores, partner_t(pairs, t, n, j), {n, n, j});
-  }
-  return {terms.op == Op::logsumexp ? s : psi_value(terms.op, tilted(terms.values[0], s)), 0, 1};
-}
-
-// The factor of a sum in the weights of its pairs.
-__device__ float factor_of(const SumsOf& sums, std::int64_t place, float tilt, float slope) {
-  if (!sums.reference) return tilt * slope;
-  return sums.total[place] == 0 ? 0.0f : tilt * slope / sums.total[place];
 }
 
 __global__ void count_kernel(const Sweep sweep, const JoinSide side) {
   JESSL_SHARED(double, of_warps, most_threads / warp_size);
-  double sum = 0;
-  for (std::int64_t n = threadIdx.x; n < side.count; n += most_threads) {
-    const bool has = side.positives.count ? side.positives.count[n] > 0
-                     : side.of_columns    ? row_of(sweep.scores.single, n) >= 0
-                                          : partner(sweep.scores.single, n) >= 0;
-    sum += has ? 1.0 : 0.0;
-  }
-  sum = over_block(sum, of_warps);
+  const double sum = over_block(count_of(sweep, side), of_warps);
   if (threadIdx.x == 0) *side.number_counted = sum;
 }
 
 __global__ void join_kernel(const Sweep sweep, const Pairs pairs, const float* t, const LossWords words,
-                            const JoinSide side) {
+                            const JoinSide side, double* losses) {
   JESSL_SHARED(double, of_warps, most_threads / warp_size);
   const std::int64_t n = std::int64_t(blockIdx.x) * most_threads + threadIdx.x;
+  const float counted = words.counted ? float(*side.number_counted) : 0.0f;
+  double loss = n < side.count ? join_one(sweep, pairs, t, words, side, n, counted) : 0.0;
+  loss = over_block(loss, of_warps);
+  if (threadIdx.x == 0) losses[blockIdx.x] = loss;
+}
+
+// One block: the rows, then the columns, and the value.
+__global__ void join_all_kernel(const Sweep sweep, const Pairs pairs, const float* t, const LossWords words,
+                                const JoinSides sides, const Number value) {
+  JESSL_SHARED(double, of_warps, most_threads / warp_size);
+  JESSL_SHARED(float, counted, 1);
   double loss = 0;
-  if (n < side.count) {
-    float N[most_join_tilts] = {};
-    for (int k = 0; k < most_join_tilts; ++k)
-      if (k < words.join.tilts) N[k] = log_or_sum(side.negatives, k * side.negatives.stride + n);
-    const bool single = sweep.scores.single.M > 0;
-    OfPositives positives;
-    if (words.several) positives = of_several(side.positives, n);
-    if (single) positives = of_single(sweep, pairs, t, words.positives, side, n);
-    const bool absent = words.join.positives && (words.several || single) && positives.count == 0;
-    float weight = words.factor * (side.weights ? side.weights[n] : 1.0f);
-    weight /= words.counted ? fmaxf(float(*side.number_counted), 1.0f) : side.divisor;
-    if (absent) weight = 0;
-    const float at_least_one = fmaxf(positives.count, 1.0f);
-    const Joined<float> of = joined(words.join.join, N, positives.P, positives.spread, at_least_one);
-    // A row of weight 0 does not count, even if its value or its slopes are infinite or NaN.
-    const auto weighted = [&](float number) { return weight == 0 ? 0.0f : number * weight; };
-    loss = weighted(of.value);
-    if (side.factor)
-      for (int k = 0; k < most_join_tilts; ++k)
-        if (k < words.join.tilts) {
-          const std::int64_t place = k * side.negatives.stride + n;
-          side.factor[place] = factor_of(side.negatives, place, sweep.tilts.values[k], weighted(of.N[k]));
-        }
-    const float of_p = weighted(of.P), tilt = words.positives.values[0];
-    if (side.positive_factor) side.positive_factor[n] = factor_of(side.positives, n, tilt, of_p);
-    if (side.spread) {
-      const float of_spread = positives.count > 1 ? weighted(of.spread) : 0.0f;
-      side.spread[n] = positives.count > 1 ? of_spread / side.positives.total[n] : 0.0f;
-      side.mean[n] = of_spread / at_least_one;
+  for (int k = 0; k < sides.count; ++k) {
+    const JoinSide& side = sides.of[k];
+    if (words.counted) {
+      const double sum = over_block(count_of(sweep, side), of_warps);
+      if (threadIdx.x == 0) *counted = float(sum);
     }
-    const std::int64_t row = side.of_columns && single ? row_of(sweep.scores.single, n) : n;
-    if (side.single && row >= 0) {
-      float p = positives.count > 0 ? of_p : 0.0f;
-      if (words.positives.op != Op::logsumexp && positives.count > 0)
-        p *= tilt * psi_slope(words.positives.op, tilted(tilt, side.partner_scores[row]));
-      side.single[row] = side.of_columns ? side.single[row] + p : p;
-    }
+    __syncthreads();  // columns read what rows have written
+    for (std::int64_t n = threadIdx.x; n < side.count; n += most_threads)
+      loss += join_one(sweep, pairs, t, words, side, n, words.counted ? *counted : 0.0f);
+    __syncthreads();  // the next count takes the place of this one
   }
   loss = over_block(loss, of_warps);
-  if (threadIdx.x == 0) side.losses[blockIdx.x] = loss;
+  if (threadIdx.x == 0) store(value, loss, true);
 }
 
 }  // namespace
 
-std::int64_t loss_parts(std::int64_t count) { return blocks(count, most_threads); }
-
-void join_side(const Sweep& sweep, const Pairs& pairs, const float* t, const LossWords& words, const JoinSide& side) {
+void join(const Sweep& sweep, const Pairs& pairs, const float* t, const LossWords& words, const JoinSides& sides,
+          Number value) {
   use(sweep);
-  if (words.counted) {
-    JESSL_LAUNCH(count_kernel, 1, most_threads, stream_of(sweep), sweep, side);
-    check_launch("count");
+  if (std::max(sides.of[0].count, sides.of[1].count) <= most_of_block) {
+    JESSL_LAUNCH(join_all_kernel, 1, most_threads, stream_of(sweep), sweep, pairs, t, words, sides, value);
+    return check_launch("join_all");
   }
-  JESSL_LAUNCH(join_kernel, blocks(side.count, most_threads), most_threads, stream_of(sweep), sweep, pairs, t, words,
-               side);
-  check_launch("join");
+  std::int64_t parts = 0;
+  for (int k = 0; k < sides.count; ++k) {
+    const JoinSide& side = sides.of[k];
+    if (words.counted) {
+      JESSL_LAUNCH(count_kernel, 1, most_threads, stream_of(sweep), sweep, side);
+      check_launch("count");
+    }
+    JESSL_LAUNCH(join_kernel, blocks(side.count, most_threads), most_threads, stream_of(sweep), sweep, pairs, t, words,
+                 side, sides.of[0].losses + parts);
+    check_launch("join");
+    parts += blocks(side.count, most_threads);
+  }
+  add_up(sweep, {sides.of[0].losses, parts, value}, true);
 }
 
 }  // namespace jessl::cuda

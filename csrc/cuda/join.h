@@ -28,13 +28,22 @@ struct JoinSide {
   SumsOf negatives, positives;
   float *factor, *positive_factor, *spread, *mean;
   float *single, *partner_scores;
-  double* number_counted;
-  double* losses;  // parts of the loss, `loss_parts` of them
+  SumParts parts;          // of the negatives' sums, which the join merges; none if they are finished
+  double* number_counted;  // for the joins of many rows, as are the next
+  double* losses;          // parts of the loss, rows' and then columns'; the first side's
 };
 
-std::int64_t loss_parts(std::int64_t count);
+// Rows, and columns if these have sums.
+struct JoinSides {
+  JoinSide of[2];
+  int count;
+};
 
-// t: that of a small batch; null in few dimensions.
-void join_side(const Sweep&, const Pairs&, const float* t, const LossWords&, const JoinSide&);
+// Writes the value too. t: that of a small batch; null in few dimensions.
+void join(const Sweep&, const Pairs&, const float* t, const LossWords&, const JoinSides&, Number value);
+
+// The sums, losses and U of the rows of a small batch. sides: the weights that `side` writes.
+void row_losses(const Sweep&, const Pairs&, const PairsRoom&, const LossWords&, const JoinSide& side,
+                const Sides& sides, const ScoreGrads& to);
 
 }  // namespace jessl::cuda

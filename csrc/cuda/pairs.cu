@@ -1,24 +1,10 @@
 // Sweeps over all pairs: the choice between few dimensions and small batches.
-#include "cuda/pairs.h"
-#include "cuda/reduce.cuh"
+#include "cuda/totals.cuh"
 
 namespace jessl::cuda {
 namespace {
 
-__global__ void add_up_kernel(const double* parts, const std::int64_t count, const Number to, const bool fresh) {
-  JESSL_SHARED(double, of_warps, most_threads / warp_size);
-  double sum = 0;
-  for (std::int64_t k = threadIdx.x; k < count; k += most_threads) sum += parts[k];
-  sum = over_block(sum, of_warps);
-  if (threadIdx.x > 0) return;
-  if (to.wide) {
-    double* const at = static_cast<double*>(to.at);
-    *at = fresh ? sum : *at + sum;
-  } else {
-    float* const at = static_cast<float*>(to.at);
-    *at = float(fresh ? sum : double(*at) + sum);
-  }
-}
+__global__ void add_up_kernel(const Total total, const bool fresh) { add_up(total, fresh); }
 
 }  // namespace
 
@@ -34,21 +20,24 @@ void settle_pairs(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room)
   if (!pairs.few) small_products(sweep, pairs, room.t);
 }
 
-void pair_sums(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, SumsOf row, SumsOf col) {
+void pair_sums(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, SumsOf row, SumsOf col,
+               SumParts* unmerged) {
   row.fresh = col.fresh = true;
   if (!pairs.few) return absorb(sweep, pairs.strip(room.t), row, col);
-  few_sums(sweep, pairs, room, false, row);
+  few_sums(sweep, pairs, room, false, row, unmerged);
   if (col.total) few_sums(sweep, pairs, room, true, col);
 }
 
 void pair_grads(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, const Sides& sides,
                 const PairGrads& to) {
-  (pairs.few ? few_grads : small_grads)(sweep, pairs, room, sides, to);
+  if (pairs.few) return few_grads(sweep, pairs, room, sides, to);
+  score_grad(sweep, pairs.strip(room.t), sides, nullptr, small_targets(room, to));
+  small_pull(sweep, pairs, room, to, {});
 }
 
-void add_up(const Sweep& sweep, const double* parts, std::int64_t count, Number to, bool fresh) {
+void add_up(const Sweep& sweep, const Total& total, bool fresh) {
   use(sweep);
-  JESSL_LAUNCH(add_up_kernel, 1, most_threads, stream_of(sweep), parts, count, to, fresh);
+  JESSL_LAUNCH(add_up_kernel, 1, most_threads, stream_of(sweep), total, fresh);
   check_launch("add_up");
 }
 

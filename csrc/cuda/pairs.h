@@ -27,6 +27,14 @@ struct Pairs {
   JESSL_HOST_DEVICE std::int64_t ld() const { return (M + 3) / 4 * 4; }
 };
 
+struct Sum;  // of one row or column (reduce.cuh)
+
+// Sums over parts of the others, not yet merged: those of an owner and a tilt lie `owners` apart.
+struct SumParts {
+  const Sum* sums;  // null for none
+  std::int64_t count, owners;
+};
+
 // What sweeps keep in the workspace. The parts of one sweep may take the place of those of the sweep before.
 struct PairsRoom {
   float *t, *u;   // of small batches
@@ -41,6 +49,13 @@ struct Number {
   bool wide;
 };
 
+// Σ parts, and where it goes; no parts for none.
+struct Total {
+  const double* parts;
+  std::int64_t count;
+  Number to;
+};
+
 // Where gradients go; null for what is not wanted. `fresh` ones are written, all others added to what is there.
 struct PairGrads {
   float *x, *y;  // contiguous; y: of columns first … end − 1, null if Y is X
@@ -52,18 +67,23 @@ struct PairGrads {
 
 // Makes t of a small batch, which the two sweeps read.
 void settle_pairs(const Sweep&, const Pairs&, const PairsRoom&);
-void pair_sums(const Sweep&, const Pairs&, const PairsRoom&, SumsOf row, SumsOf col);
+// Leaves sums of rows unmerged if there is a place to say where their parts are, and if they have several.
+void pair_sums(const Sweep&, const Pairs&, const PairsRoom&, SumsOf row, SumsOf col, SumParts* unmerged = nullptr);
 void pair_grads(const Sweep&, const Pairs&, const PairsRoom&, const Sides&, const PairGrads& to);
 
-// Writes or adds Σ parts: a block adds them in a fixed order.
-void add_up(const Sweep&, const double* parts, std::int64_t count, Number to, bool fresh);
+// A block adds up the parts, in a fixed order.
+void add_up(const Sweep&, const Total&, bool fresh);
 
-// The two sorts.
+// Few dimensions.
 std::int64_t few_part_bytes(const Pairs&, int tilts);
 std::int64_t few_scale_parts(const Pairs&);
-void few_sums(const Sweep&, const Pairs&, const PairsRoom&, bool of_columns, SumsOf to);
+void few_sums(const Sweep&, const Pairs&, const PairsRoom&, bool of_columns, SumsOf to, SumParts* unmerged = nullptr);
 void few_grads(const Sweep&, const Pairs&, const PairsRoom&, const Sides&, const PairGrads& to);
+
+// Small batches: t; the targets of the kernels that make U; and the products with U, whose launch adds up a further
+// total.
 void small_products(const Sweep&, const Pairs&, float* t);
-void small_grads(const Sweep&, const Pairs&, const PairsRoom&, const Sides&, const PairGrads& to);
+ScoreGrads small_targets(const PairsRoom&, const PairGrads& to);
+void small_pull(const Sweep&, const Pairs&, const PairsRoom&, const PairGrads& to, const Total& further);
 
 }  // namespace jessl::cuda

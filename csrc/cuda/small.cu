@@ -5,7 +5,7 @@
 // 16 apart. What it multiplies goes through shared memory, `depth` terms at a time.
 #include "cuda/pairs.h"
 #include "cuda/points.cuh"
-#include "cuda/score.cuh"
+#include "cuda/totals.cuh"
 
 namespace jessl::cuda {
 namespace {
@@ -74,14 +74,37 @@ __device__ float pull_of(const OwnedU& of, std::int64_t n, std::int64_t m) {
 }
 
 // The gradients of owners first … end − 1: Σ_m U_nm y_m, or 2 Σ_m U_nm (y_m − x_n). U holds α already.
+struct PullOf {
+  OwnedU u;
+  Points own, other;
+  std::int64_t first, end, others;
+  float* target;
+};
+
+// The products of one launch, X's and Y's, and the numbers that it adds up.
+struct Pulls {
+  PullOf of[2];
+  Total totals[2];
+  int count, total_count;
+  bool fresh;
+};
+
 template <int micro, bool distances>
-__global__ void pull_kernel(const OwnedU of, const Points own, const Points other, const std::int64_t first,
-                            const std::int64_t end, const std::int64_t others, float* target, const bool fresh) {
+__global__ void pull_kernel(const Pulls all) {
+  if (int(blockIdx.z) == all.count) {
+    for (int k = 0; k < all.total_count && blockIdx.x == 0 && blockIdx.y == 0; ++k) add_up(all.totals[k], all.fresh);
+    return;
+  }
+  const PullOf& pull = all.of[blockIdx.z];
+  const OwnedU& of = pull.u;
+  const Points &own = pull.own, &other = pull.other;
+  const std::int64_t first = pull.first, end = pull.end, others = pull.others;
   using T = Tile<micro>;
   JESSL_SHARED(float, of_u, T::numbers);
   JESSL_SHARED(float, of_other, T::numbers);
   const std::int64_t first_n = first + std::int64_t(blockIdx.y) * T::side, D = own.dimensions;
   const std::int64_t first_d = std::int64_t(blockIdx.x) * T::side;
+  if (first_n >= end) return;  // the other product has more rows
   const int row = int(threadIdx.x) / across, column = int(threadIdx.x) % across;
   float sums[micro][micro] = {}, here[micro][micro] = {};
   if (distances)
@@ -119,9 +142,9 @@ __global__ void pull_kernel(const OwnedU of, const Points own, const Points othe
   for (int c = 0; c < micro; ++c) {
     const std::int64_t n = first_n + row + across * r, d = first_d + column + across * c;
     if (n >= end || d >= D) continue;
-    float* const to = target + (n - first) * D + d;
+    float* const to = pull.target + (n - first) * D + d;
     const float value = distances ? 2 * sums[r][c] : sums[r][c];
-    *to = fresh ? value : *to + value;
+    *to = all.fresh ? value : *to + value;
   }
 }
 
@@ -141,17 +164,6 @@ dim3 grid(std::int64_t rows, std::int64_t columns, bool wide) {
   return dim3(blocks(columns, side), blocks(rows, side));
 }
 
-void pull(const Sweep& sweep, bool distances, const OwnedU& of, const Points& own, const Points& other,
-          std::int64_t first, std::int64_t end, std::int64_t others, float* target, bool fresh) {
-  const bool wide = wide_tiles(end - first, own.dimensions);
-  with_tiles(distances, wide, [&](auto kind, auto micro) {
-    const auto kernel = pull_kernel<micro(), kind()>;
-    JESSL_LAUNCH(kernel, grid(end - first, own.dimensions, wide), most_threads, stream_of(sweep), of, own, other, first,
-                 end, others, target, fresh);
-  });
-  check_launch("pull");
-}
-
 }  // namespace
 
 void small_products(const Sweep& sweep, const Pairs& pairs, float* t) {
@@ -165,25 +177,43 @@ void small_products(const Sweep& sweep, const Pairs& pairs, float* t) {
   check_launch("products");
 }
 
-void small_grads(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, const Sides& sides,
-                 const PairGrads& to) {
-  const bool both = pairs.of_itself && to.x, of_y = to.y && to.end > to.first;
-  const ScoreGrads made{.u = to.x || of_y ? room.u : nullptr,
-                        .element = Element::f32,
-                        .u_row = nullptr,
-                        .u_col = nullptr,
-                        .row_bias = to.row_bias,
-                        .col_bias = to.col_bias,
-                        .scale = to.scale.at ? room.scale : nullptr,
-                        .fresh = to.fresh};
-  score_grad(sweep, pairs.strip(room.t), sides, nullptr, made);
-  const auto pulled = [&](bool row, bool column, const Points& own, const Points& other, std::int64_t first,
-                          std::int64_t end, std::int64_t others, float* target) {
-    pull(sweep, pairs.distances, {room.u, pairs.ld(), row, column}, own, other, first, end, others, target, to.fresh);
-  };
-  if (to.x) pulled(true, both, pairs.x, pairs.y, 0, pairs.N, pairs.M, to.x);
-  if (of_y) pulled(false, true, pairs.y, pairs.x, to.first, to.end, pairs.N, to.y);
-  if (to.scale.at) add_up(sweep, room.scale, pairs.N, to.scale, to.fresh);
+ScoreGrads small_targets(const PairsRoom& room, const PairGrads& to) {
+  const bool points = to.x || (to.y && to.end > to.first);
+  return {.u = points ? room.u : nullptr,
+          .element = Element::f32,
+          .u_row = nullptr,
+          .u_col = nullptr,
+          .row_bias = to.row_bias,
+          .col_bias = to.col_bias,
+          .scale = to.scale.at ? room.scale : nullptr,
+          .fresh = to.fresh};
+}
+
+void small_pull(const Sweep& sweep, const Pairs& pairs, const PairsRoom& room, const PairGrads& to,
+                const Total& further) {
+  use(sweep);
+  const bool both = pairs.of_itself && to.x;
+  Pulls all{};
+  all.fresh = to.fresh;
+  if (to.x) all.of[all.count++] = {{room.u, pairs.ld(), true, both}, pairs.x, pairs.y, 0, pairs.N, pairs.M, to.x};
+  if (to.y && to.end > to.first)
+    all.of[all.count++] = {{room.u, pairs.ld(), false, true}, pairs.y, pairs.x, to.first, to.end, pairs.N, to.y};
+  if (to.scale.at) all.totals[all.total_count++] = {room.scale, pairs.N, to.scale};
+  if (further.parts) all.totals[all.total_count++] = further;
+  std::int64_t most = 0;
+  for (int k = 0; k < all.count; ++k) most = std::max(most, all.of[k].end - all.of[k].first);
+  if (most == 0) {
+    for (int k = 0; k < all.total_count; ++k) add_up(sweep, all.totals[k], to.fresh);
+    return;
+  }
+  const bool wide = wide_tiles(most, pairs.x.dimensions);
+  dim3 launched = grid(most, pairs.x.dimensions, wide);
+  launched.z = unsigned(all.count + (all.total_count > 0 ? 1 : 0));
+  with_tiles(pairs.distances, wide, [&](auto kind, auto micro) {
+    const auto kernel = pull_kernel<micro(), kind()>;
+    JESSL_LAUNCH(kernel, launched, most_threads, stream_of(sweep), all);
+  });
+  check_launch("pull");
 }
 
 }  // namespace jessl::cuda

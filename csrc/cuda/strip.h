@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 #include <string>
 
 #include "pairwise/problem.h"
@@ -73,11 +74,21 @@ struct Tilts {
   int count;
 };
 
-// Rows begin … end − 1 of a batch, which are rows 0 … of one given tensor, and what happened to them.
+// Given tensors of one type that follow each other in a batch.
+struct Pieces {
+  Points given[most_pieces];
+  std::int64_t rows[most_pieces];
+  int count = 0;
+
+  std::int64_t all() const { return std::accumulate(rows, rows + count, std::int64_t(0)); }
+};
+
+// A batch as it was given, and its rows as the scores see them: contiguous, of the same type, divided by their norms if
+// there is room for norms.
 struct GivenRows {
-  Points given;
-  std::int64_t begin, end;
-  float* norms;  // (of the whole batch); null if rows are not divided by them
+  Pieces pieces;
+  float* norms;
+  void* rows;
 };
 
 // The gradients of t of each row and its partner, times α (2α for distances): they pull at rows of X by `ahead`, Y, and
@@ -87,6 +98,15 @@ struct Pull {
   Points ahead, behind;
   Partners partners;
   bool distances;
+};
+
+// The gradient of rows first … end − 1 of a batch, contiguous, which becomes that of the given rows.
+struct RowsBack {
+  GivenRows of;
+  Points rows;  // as the scores see them
+  Pull pull;
+  std::int64_t first, end;
+  float* gradient;
 };
 
 // What all launches of one sweep over the pairs share: where they run, and what they sum.
@@ -149,13 +169,12 @@ void close_columns(const Sweep&, Strip, Sides, const float* close_above, Points 
                    std::int64_t end, float* grad_y);
 void finish(const Sweep&, Strip);
 
-// Writes rows divided by their norms, if there is room for norms, to the batch's contiguous rows in the type that they
-// are given in.
-void unit_rows(const Sweep&, GivenRows, void* rows);
+// Writes the rows of one batch or two; the second may have no pieces.
+void unit_rows(const Sweep&, const GivenRows&, const GivenRows&);
 // Writes t of each row and its partner, and their score.
 void pair_scores(const Sweep&, Points x, Points y, Partners, bool distances, float* t, float* s);
-// Turns the gradient of a batch's rows, contiguous from row `first` on, into that of a given tensor, for the rows of
-// the piece; rows: the batch as the scores see it.
-void rows_back(const Sweep&, GivenRows, Points rows, const Pull&, std::int64_t first, float* gradient);
+// Adds what partners pull to the gradients of one batch or two, and takes them back through the norms; the second may
+// have no rows.
+void rows_back(const Sweep&, const RowsBack&, const RowsBack&);
 
 }  // namespace jessl::cuda

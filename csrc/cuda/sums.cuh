@@ -1,6 +1,7 @@
 // Finished sums of rows or of columns in memory.
 #pragma once
 
+#include "cuda/pairs.h"
 #include "cuda/reduce.cuh"
 
 namespace jessl::cuda {
@@ -27,6 +28,14 @@ __device__ inline Sum with_earlier(const Sum& sum, const SumsOf& to, std::int64_
     earlier.count = std::int32_t(to.count[n]);
   }
   return merged(earlier, sum);
+}
+
+// Writes the sum of an owner, from its parts in their order.
+__device__ inline void merge(const SumParts& parts, const SumsOf& to, std::int64_t n, int k) {
+  Sum sum = nothing();
+  for (std::int64_t part = 0; part < parts.count; ++part)
+    sum = merged(sum, parts.sums[(k * parts.count + part) * parts.owners + n]);
+  write(to, n, k, sum);
 }
 
 }  // namespace jessl::cuda

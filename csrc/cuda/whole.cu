@@ -4,16 +4,14 @@
 namespace jessl::cuda {
 namespace {
 
-// A batch as the scores see it, in the workspace if it is not a given tensor.
-struct Batch {
-  void* rows;
-  float* norms;
-};
-Batch batch(const Whole& whole, const Pieces& pieces, std::int64_t count, Room& room) {
-  const std::int64_t bytes = pieces.given[0].element == Element::f32 ? 4 : 2;
-  const bool made = whole.normalize || pieces.count > 1;
-  return {room.take<std::byte>(made ? count * pieces.given[0].dimensions * bytes : 0),
-          room.take<float>(whole.normalize ? count : 0)};
+// Whether the scores see rows that the workspace holds, and not a given tensor.
+bool are_made(const Whole& whole, const Pieces& pieces) { return whole.normalize || pieces.count > 1; }
+
+GivenRows batch(const Whole& whole, const Pieces& pieces, Room& room) {
+  const std::int64_t count = pieces.all(), bytes = pieces.given[0].element == Element::f32 ? 4 : 2;
+  const std::int64_t of_rows = are_made(whole, pieces) ? count * pieces.given[0].dimensions * bytes : 0;
+  std::byte* const rows = room.take<std::byte>(of_rows);
+  return {pieces, room.take<float>(whole.normalize ? count : 0), rows};
 }
 
 SumsOf sums(const Tilts& tilts, bool linear, std::int64_t count, Room& room) {
@@ -27,21 +25,20 @@ SumsOf sums(const Tilts& tilts, bool linear, std::int64_t count, Room& room) {
 
 // Everything that one call keeps. The same function counts the bytes and cuts them.
 struct Kept {
-  Batch x, y;
-  PairsRoom pairs;
-  JoinSide row, col;
-  double* losses;
+  GivenRows x, y;
+  Pairs pairs;
+  PairsRoom room;
+  JoinSides sides;
 };
 
-Pairs pairs_of(const Whole& whole, const Batch& x, const Batch& y) {
-  const auto points = [&](const Pieces& pieces, const Batch& made) -> Points {
-    if (!whole.normalize && pieces.count == 1) return pieces.given[0];
-    const Points& first = pieces.given[0];
-    return {made.rows, first.dimensions, 1, first.dimensions, first.element};
+Pairs pairs_of(const Whole& whole, const GivenRows& x, const GivenRows& y) {
+  const auto points = [&](const GivenRows& batch) -> Points {
+    const Points& first = batch.pieces.given[0];
+    if (!are_made(whole, batch.pieces)) return first;
+    return {batch.rows, first.dimensions, 1, first.dimensions, first.element};
   };
-  const bool of_itself = whole.y.count == 0;
-  const Points of_x = points(whole.x, x);
-  return {of_x, of_itself ? of_x : points(whole.y, y), whole.N, whole.M, whole.distances, of_itself, whole.few};
+  const bool of_itself = y.pieces.count == 0;
+  return {points(x), points(of_itself ? x : y), whole.N, whole.M, whole.distances, of_itself, whole.few};
 }
 
 JoinSide side(const Whole& whole, bool columns, Room& room) {
@@ -66,52 +63,50 @@ JoinSide side(const Whole& whole, bool columns, Room& room) {
 
 Kept kept(const Whole& whole, Room& room) {
   Kept made{};
-  made.x = batch(whole, whole.x, whole.N, room);
-  if (whole.y.count > 0) made.y = batch(whole, whole.y, whole.M, room);
-  const int tilts = std::max(whole.negatives.tilts.count, whole.positives.tilts.count);
-  made.pairs = room_for(pairs_of(whole, made.x, made.y), tilts, room);
-  made.row = side(whole, false, room);
-  if (whole.cols) made.col = side(whole, true, room);
+  made.x = batch(whole, whole.x, room);
+  if (whole.y.count > 0) made.y = batch(whole, whole.y, room);
+  made.pairs = pairs_of(whole, made.x, made.y);
+  made.room = room_for(made.pairs, std::max(whole.negatives.tilts.count, whole.positives.tilts.count), room);
+  auto& [row, col] = made.sides.of;
+  row = side(whole, false, room);
+  if (whole.cols) col = side(whole, true, room);
+  made.sides.count = whole.cols ? 2 : 1;
   const bool single = whole.negatives.scores.single.M > 0;
-  made.row.partner_scores = made.col.partner_scores = room.take<float>(single ? whole.N : 0);
-  made.row.single = made.col.single = room.take<float>(single && whole.with_gradient ? whole.N : 0);
-  const std::int64_t of_rows = loss_parts(whole.N);
-  made.losses = room.take<double>(of_rows + (whole.cols ? loss_parts(whole.M) : 0));
-  made.row.losses = made.losses;
-  made.col.losses = made.losses ? made.losses + of_rows : nullptr;
+  row.partner_scores = col.partner_scores = room.take<float>(single ? whole.N : 0);
+  row.single = col.single = room.take<float>(single && whole.with_gradient ? whole.N : 0);
+  row.losses = room.take<double>(whole.N + (whole.cols ? whole.M : 0));
   return made;
 }
 
-// Calls f(piece, its first row, the row after its last).
-template <class F>
-void for_pieces(const Pieces& pieces, F&& f) {
-  std::int64_t first = 0;
-  for (int k = 0; k < pieces.count; first += pieces.rows[k], ++k)
-    if (pieces.rows[k] > 0) f(pieces.given[k], first, first + pieces.rows[k]);
+Side weights_of(const JoinSide& side) {
+  return {side.negatives.reference, side.factor, nullptr, nullptr, side.negatives.stride};
+}
+Side weights_of_positives(const JoinSide& side) {
+  return {side.positives.reference, side.positive_factor, side.spread, side.mean, side.positives.stride};
 }
 
-void rows_in(const Whole& whole, const Pieces& pieces, const Batch& to) {
-  if (!whole.normalize && pieces.count <= 1) return;
-  for_pieces(pieces, [&](const Points& given, std::int64_t first, std::int64_t end) {
-    unit_rows(whole.negatives, {given, first, end, whole.normalize ? to.norms : nullptr}, to.rows);
-  });
+// Whether a block makes the sum, the loss and U of a row: its weights are known with its sum.
+bool row_by_row(const Whole& whole, const PairGrads& to) {
+  const bool rows_alone = !whole.cols && !whole.words.several && !whole.words.counted;
+  return !whole.few && rows_alone && whole.with_gradient && !to.col_bias;
 }
 
-// Takes the gradient of rows `begin` … `stop` − 1 back through their norms.
-void rows_out(const Whole& whole, const Pieces& pieces, const Batch& of, const Points& rows, std::int64_t begin,
-              std::int64_t stop, float* gradient) {
-  if (!whole.normalize || !gradient) return;
-  for_pieces(pieces, [&](Points given, std::int64_t first, std::int64_t end) {
-    const std::int64_t from = std::max(first, begin), to = std::min(end, stop);
-    if (from >= to) return;
-    const std::int64_t size = given.element == Element::f32 ? 4 : 2;
-    given.data = static_cast<const std::byte*>(given.data) + (from - first) * given.row_stride * size;
-    rows_back(whole.negatives, {given, from, to, of.norms}, rows, {}, begin, gradient);
-  });
+void rows_in(const Whole& whole, const Kept& own) {
+  const auto made = [&](const GivenRows& batch) { return are_made(whole, batch.pieces) ? batch : GivenRows{}; };
+  const GivenRows x = made(own.x), y = made(own.y);
+  if (x.pieces.count > 0)
+    unit_rows(whole.negatives, x, y);
+  else if (y.pieces.count > 0)
+    unit_rows(whole.negatives, y, {});
 }
 
-Side weights_of(const SumsOf& sums, const float* factor, const float* spread = nullptr, const float* mean = nullptr) {
-  return {sums.reference, factor, spread, mean, sums.stride};
+void rows_out(const Whole& whole, const Kept& own, const PairGrads& to) {
+  if (!whole.normalize) return;
+  const RowsBack x{own.x, own.pairs.x, {}, 0, whole.N, to.x}, y{own.y, own.pairs.y, {}, to.first, to.end, to.y};
+  if (x.gradient)
+    rows_back(whole.negatives, x, y.gradient ? y : RowsBack{});
+  else if (y.gradient)
+    rows_back(whole.negatives, y, {});
 }
 
 }  // namespace
@@ -124,33 +119,31 @@ std::int64_t room_of(const Whole& whole) {
 
 void run(const Whole& whole, void* memory, WholeResult to) {
   Room room(memory);
-  const Kept own = kept(whole, room);
-  const Pairs pairs = pairs_of(whole, own.x, own.y);
-  rows_in(whole, whole.x, own.x);
-  rows_in(whole, whole.y, own.y);
-  settle_pairs(whole.negatives, pairs, own.pairs);
-  pair_sums(whole.negatives, pairs, own.pairs, own.row.negatives, own.col.negatives);
-  if (whole.words.several) pair_sums(whole.positives, pairs, own.pairs, own.row.positives, own.col.positives);
-  join_side(whole.negatives, pairs, own.pairs.t, whole.words, own.row);
-  if (whole.cols) join_side(whole.negatives, pairs, own.pairs.t, whole.words, own.col);
-  const std::int64_t parts = loss_parts(whole.N) + (whole.cols ? loss_parts(whole.M) : 0);
-  add_up(whole.negatives, own.losses, parts, to.value, true);
-  if (!whole.with_gradient) return;
+  Kept own = kept(whole, room);
+  auto& [row, col] = own.sides.of;
+  const Sweep &negatives = whole.negatives, &positives = whole.positives;
+  const bool several = whole.words.several, pulls = whole.words.join.join != Join::none;  // that ignores positives
+  const Sides sides{weights_of(row), weights_of(col), nullptr, pulls ? row.single : nullptr};
+  rows_in(whole, own);
+  settle_pairs(negatives, own.pairs, own.room);
   to.grads.fresh = true;
-  const Side of_rows = weights_of(own.row.negatives, own.row.factor);
-  const Side of_columns = weights_of(own.col.negatives, own.col.factor);
-  const bool pulls = whole.words.join.join != Join::none;  // that join ignores positives
-  pair_grads(whole.negatives, pairs, own.pairs, {of_rows, of_columns, nullptr, pulls ? own.row.single : nullptr},
-             to.grads);
-  if (whole.words.several && pulls) {
-    to.grads.fresh = false;
-    const auto several = [](const JoinSide& side) {
-      return weights_of(side.positives, side.positive_factor, side.spread, side.mean);
-    };
-    pair_grads(whole.positives, pairs, own.pairs, {several(own.row), several(own.col), nullptr}, to.grads);
+  if (row_by_row(whole, to.grads)) {
+    row_losses(negatives, own.pairs, own.room, whole.words, row, sides, small_targets(own.room, to.grads));
+    small_pull(negatives, own.pairs, own.room, to.grads, {row.losses, whole.N, to.value});
+    return rows_out(whole, own, to.grads);
   }
-  rows_out(whole, whole.x, own.x, pairs.x, 0, whole.N, to.grads.x);
-  rows_out(whole, whole.y, own.y, pairs.y, to.grads.first, to.grads.end, to.grads.y);
+  const bool alone = !whole.cols && !several;  // nobody else needs the place of the parts before the join
+  pair_sums(negatives, own.pairs, own.room, row.negatives, col.negatives, alone ? &row.parts : nullptr);
+  if (several) pair_sums(positives, own.pairs, own.room, row.positives, col.positives);
+  join(negatives, own.pairs, own.room.t, whole.words, own.sides, to.value);
+  if (!whole.with_gradient) return;
+  pair_grads(negatives, own.pairs, own.room, sides, to.grads);
+  if (several && pulls) {
+    to.grads.fresh = false;
+    const Sides of_several{weights_of_positives(row), weights_of_positives(col), nullptr};
+    pair_grads(positives, own.pairs, own.room, of_several, to.grads);
+  }
+  rows_out(whole, own, to.grads);
 }
 
 }  // namespace jessl::cuda

@@ -13,13 +13,6 @@
 
 namespace jessl::cuda {
 
-// Pieces of a batch that follow each other, of one type.
-struct Pieces {
-  Points given[most_pieces];
-  std::int64_t rows[most_pieces];
-  int count = 0;
-};
-
 struct Whole {
   Sweep negatives, positives;  // the second for several positives alone
   Pieces x, y;                 // y: none where Y is X

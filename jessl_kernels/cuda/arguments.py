@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from ..problem.score import Score
 from ..problem.types import Sums, Terms, Weights
 
 FP32 = torch.float32
+MOST_PIECES = 8  # of a batch (csrc/pairwise/problem.h)
 
 
 class Sweep:
@@ -77,6 +79,11 @@ def points(x: Tensor | None) -> tuple[int, int, int, int, str]:
     if x is None:
         return 0, 0, 0, 0, "float32"
     return x.data_ptr(), x.stride(0), x.stride(1), x.shape[1], name_of(x.dtype)
+
+
+def pieces_of(tensors: Iterable[Tensor]) -> list[tuple]:
+    """The pieces of a batch, and how many rows each has."""
+    return [(points(piece), len(piece)) for piece in tensors]
 
 
 def name_of(dtype: torch.dtype) -> str:

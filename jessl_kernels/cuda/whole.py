@@ -8,10 +8,8 @@ from torch import Tensor
 from ..problem.join import JOINS
 from ..problem.row_loss import Loss, RowProblem
 from ..problem.types import NOTHING, Gradients, Needs
-from .arguments import FP32, Sweep, points
+from .arguments import FP32, MOST_PIECES, Sweep, pieces_of
 from .pairs import few, targets, without_strips
-
-MOST_PIECES = 8  # of a batch (csrc/pairwise/problem.h)
 
 
 def in_one_call(problem: RowProblem, loss: Loss) -> bool:
@@ -30,7 +28,7 @@ def row_loss(problem: RowProblem, loss: Loss, needs: Needs) -> tuple[Tensor, Gra
     ids = sweep.vector(positives.row_ids), sweep.vector(positives.col_ids)
     of_positives = single, (positives.shift or 0) % problem.M, sweep.vector(positives.index), ids, terms.op, terms.tilts
     weights = (sweep.vector(None if t is None else t.to(FP32)) for t in (loss.weights, loss.col_weights))
-    x, y = ([(points(piece), len(piece)) for piece in pieces] for pieces in (problem.x, problem.y))
+    x, y = map(pieces_of, (problem.x, problem.y))
     whole = sweep.kernels.whole(
         x, y, problem.N, problem.M, problem.kind == "sqdist", few(problem), problem.normalize, problem.cols, of_positives,
         (loss.join, loss.reduction, loss.factor, *weights), needs.of_pairs,
