@@ -8,6 +8,7 @@ such as -fsanitize=address; JESSL_MODEL_SEED changes the order of threads and bl
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import importlib.util
@@ -146,6 +147,21 @@ def model() -> Iterator[None]:
         mock.patch.object(native, "cuda", module),
     ):
         yield
+
+
+@contextlib.contextmanager
+def idle() -> Iterator[ctypes.c_uint64]:
+    """Launches are counted, in the number that this yields, and do nothing."""
+    library = ctypes.CDLL(module().__file__)
+    launches, idle = (
+        kind.in_dll(library, f"jessl_model_{name}")
+        for kind, name in ((ctypes.c_uint64, "launches"), (ctypes.c_int, "idle"))
+    )
+    launches.value, idle.value = 0, 1
+    try:
+        yield launches
+    finally:
+        idle.value = 0
 
 
 @contextlib.contextmanager

@@ -39,11 +39,11 @@ __global__ void join_all_kernel(const Sweep sweep, const Pairs pairs, const floa
     if (words.counted) {
       const double sum = over_block(count_of(sweep, side), of_warps);
       if (threadIdx.x == 0) *counted = float(sum);
+      __syncthreads();
     }
-    __syncthreads();  // columns read what rows have written
     for (std::int64_t n = threadIdx.x; n < side.count; n += most_threads)
       loss += join_one(sweep, pairs, t, words, side, n, words.counted ? *counted : 0.0f);
-    __syncthreads();  // the next count takes the place of this one
+    __syncthreads();  // columns read what rows have written
   }
   loss = over_block(loss, of_warps);
   if (threadIdx.x == 0) store(value, loss, true);

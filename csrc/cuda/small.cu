@@ -41,26 +41,23 @@ __global__ void products_kernel(const Points x, const Points y, const std::int64
     __syncthreads();
     for (int d = 0; d < depth; ++d) {
       float a[micro], b[micro];
-      JESSL_UNROLL(4)
       for (int k = 0; k < micro; ++k) {
         a[k] = of_x[d * T::stride + row + across * k];
         b[k] = of_y[d * T::stride + column + across * k];
       }
-      JESSL_UNROLL(4)
-      for (int r = 0; r < micro; ++r) JESSL_UNROLL(4)
-      for (int c = 0; c < micro; ++c) {
-        const float apart = a[r] - b[c];
-        sums[r][c] = distances ? __fmaf_rn(-apart, apart, sums[r][c]) : __fmaf_rn(a[r], b[c], sums[r][c]);
-      }
+      for (int r = 0; r < micro; ++r)
+        for (int c = 0; c < micro; ++c) {
+          const float apart = a[r] - b[c];
+          sums[r][c] = distances ? __fmaf_rn(-apart, apart, sums[r][c]) : __fmaf_rn(a[r], b[c], sums[r][c]);
+        }
     }
     __syncthreads();  // the next terms take the place of these
   }
-  JESSL_UNROLL(4)
-  for (int r = 0; r < micro; ++r) JESSL_UNROLL(4)
-  for (int c = 0; c < micro; ++c) {
-    const std::int64_t i = first_i + row + across * r, j = first_j + column + across * c;
-    if (i < N && j < M) t[i * ld + j] = sums[r][c];
-  }
+  for (int r = 0; r < micro; ++r)
+    for (int c = 0; c < micro; ++c) {
+      const std::int64_t i = first_i + row + across * r, j = first_j + column + across * c;
+      if (i < N && j < M) t[i * ld + j] = sums[r][c];
+    }
 }
 
 // U, whose rows and columns are owners: a row owns U_n·, a column U_·n, and where Y is X an owner has both.
@@ -126,26 +123,23 @@ __global__ void pull_kernel(const Pulls all) {
     __syncthreads();
     for (int m = 0; m < depth; ++m) {
       float a[micro], b[micro];
-      JESSL_UNROLL(4)
       for (int k = 0; k < micro; ++k) {
         a[k] = of_u[m * T::stride + row + across * k];
         b[k] = of_other[m * T::stride + column + across * k];
       }
-      JESSL_UNROLL(4)
-      for (int r = 0; r < micro; ++r) JESSL_UNROLL(4)
-      for (int c = 0; c < micro; ++c) sums[r][c] = __fmaf_rn(a[r], distances ? b[c] - here[r][c] : b[c], sums[r][c]);
+      for (int r = 0; r < micro; ++r)
+        for (int c = 0; c < micro; ++c) sums[r][c] = __fmaf_rn(a[r], distances ? b[c] - here[r][c] : b[c], sums[r][c]);
     }
-    __syncthreads();  // the next terms take the place of these
+    __syncthreads();  // the next pairs take the place of these
   }
-  JESSL_UNROLL(4)
-  for (int r = 0; r < micro; ++r) JESSL_UNROLL(4)
-  for (int c = 0; c < micro; ++c) {
-    const std::int64_t n = first_n + row + across * r, d = first_d + column + across * c;
-    if (n >= end || d >= D) continue;
-    float* const to = pull.target + (n - first) * D + d;
-    const float value = distances ? 2 * sums[r][c] : sums[r][c];
-    *to = all.fresh ? value : *to + value;
-  }
+  for (int r = 0; r < micro; ++r)
+    for (int c = 0; c < micro; ++c) {
+      const std::int64_t n = first_n + row + across * r, d = first_d + column + across * c;
+      if (n >= end || d >= D) continue;
+      float* const to = pull.target + (n - first) * D + d;
+      const float value = distances ? 2 * sums[r][c] : sums[r][c];
+      *to = all.fresh ? value : *to + value;
+    }
 }
 
 // Calls f(std::bool_constant of `distances`, std::integral_constant of micro).
