@@ -8,6 +8,8 @@
 // jessl_kernels/backends/reference.py specifies the results. Vectors are fp32. Every number is written by one thread,
 // and sums run in an order that depends on nothing but the sizes. No function waits for the device. A launch that
 // cannot be made is a std::runtime_error with the kernel's name.
+//
+// Problems that need no strips have other entries: pairs.h, sweeps over all pairs at once; whole.h, a loss in one call.
 #pragma once
 
 #include <cstdint>

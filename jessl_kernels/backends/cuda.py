@@ -6,7 +6,7 @@ Products of 2·N·M·D flops, value and gradient, on strips of scores:
     both sides, or "none"         4
     softmax-weighted values       2 and 5, the values as wide as the embeddings: value, gradient
     up to 32 dimensions           none, t in registers
-    up to 1,024 rows and columns  1, and 4 with the gradient, all by its own kernels
+    up to 1,024 rows and columns  3; 4 if the upstream comes later; all by its own kernels
 
 No atomics; sums run in a fixed order: the same bits on every run on the same kind of device. Nothing here waits for the device.
 """
@@ -52,21 +52,20 @@ row_sums, row_grads, row_loss, total, top_k, attend, attend_grads = on_its_devic
 
 
 def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
-    one_pass = reduction in ("sum", "mean") and not cols
-    if cuda.without_strips(score):
-        return _plan_without_strips(score, with_gradient)
+    one_call = reduction in ("sum", "mean")
+    if cuda.without_strips(score) and reduction not in ("top_k", "attend"):
+        return _plan_without_strips(score, with_gradient, one_call)
     rows, ld = cuda.sizes(score, workspace)
     return Plan(
         path=f"strips of {rows} rows, products by the library",
-        gemms=1 if not with_gradient else 3 if one_pass else 4,
+        gemms=1 if not with_gradient else 3 if one_call and not cols else 4,
         workspace=rows * ld * score.dtype.itemsize * (1 + with_gradient),
     )
 
 
-def _plan_without_strips(score: Score, with_gradient: bool) -> Plan:
+def _plan_without_strips(score: Score, with_gradient: bool, one_call: bool) -> Plan:
     if cuda.few(score):
         return Plan("no strips: few dimensions, scores in registers", gemms=0, workspace=0)
-    scores = score.N * score.M * score.dtype.itemsize
-    return Plan(
-        "no strips: a small batch, all scores in memory", 4 if with_gradient else 1, scores * (1 + with_gradient)
-    )
+    gemms = 1 if not with_gradient else 3 if one_call else 4
+    held = score.N * score.M * score.dtype.itemsize
+    return Plan("no strips: a small batch, all scores in memory", gemms, held * (1 + with_gradient))

@@ -38,6 +38,22 @@ def test_cuda_computes_cuda_tensors_where_triton_is_missing(without_triton):
     assert chosen.backend == "cuda" and chosen.declined["triton"] == ["not installed"]
 
 
+@pytest.mark.parametrize(
+    ("rows", "dimensions", "path"),
+    [
+        (5000, 32, "no strips: few dimensions, scores in registers"),
+        (1024, 33, "no strips: a small batch, all scores in memory"),
+        (1025, 33, "strips of 1025 rows, products by the library"),
+    ],
+)
+def test_explain_says_which_problems_need_no_strips(without_triton, rows, dimensions, path):
+    with FakeTensorMode():
+        x = torch.empty(rows, dimensions, device="cuda")
+        assert cases.planned(x, reduction="mean").path == path
+        (found,) = jk.explain(jk.pairwise_topk, x, k=3).steps
+    assert found.path.startswith("strips")
+
+
 def test_triton_comes_first(monkeypatch):
     pytest.importorskip("triton")
     monkeypatch.setattr(cuda, "MISSING", "")

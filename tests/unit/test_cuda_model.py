@@ -37,7 +37,9 @@ PLANTED = {
     "a loop that ends one too late": (
         "score_grad.cu", "warp < warps_down; ++warp) {", "warp <= warps_down; ++warp) {", None,
     ),
-    "a column too many": ("absorb.cu", "t.values[c] = j + c < strip.columns ?", "t.values[c] = j + c <= strip.columns ?", None),
+    "a column too many": (
+        "strip_rows.cuh", "t.values[c] = j + c < strip.columns ?", "t.values[c] = j + c <= strip.columns ?", None,
+    ),
     "a wrong lane": ("reduce.cuh", "lanes = warp_size / 2;", "lanes = warp_size / 4;", None),
     "the wrong group of lanes": ("close.cu", "lanes < warp_size; lanes *= 2", "lanes < warp_size / 2; lanes *= 2", None),
     "shared memory that nobody has written": (
