@@ -50,7 +50,7 @@ def built(edited: Mapping[str, str] | None = None) -> Path:
     edited  the text of some files of csrc/cuda, by name, instead of what they hold
     """
     edited = dict(edited or {})
-    sources = [*sorted(CUDA.glob("*.cu")), CUDA / "bindings.cpp", NATIVE / "cuda_model.cpp"]
+    sources = [*sorted(CUDA.glob("*.cu")), *sorted(CUDA.glob("*.cpp")), NATIVE / "cuda_model.cpp"]
     flags = (*FLAGS, *shlex.split(os.environ.get("JESSL_MODEL_FLAGS", "")))
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(functools.partial(_object, edited=edited, flags=flags), sources))

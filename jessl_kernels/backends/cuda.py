@@ -32,6 +32,7 @@ MISSING = cuda_status().reason
 DEVICE = "cuda"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MOST_TILTS = 4  # sums of each row (csrc/cuda/strip.h)
+MOST_PARTS = 1 << 16  # of the rows' and columns' gradients, in few dimensions (csrc/cuda/few.cuh)
 
 
 def declines(problem: Score | RowProblem, op: str) -> list[str]:
@@ -65,7 +66,8 @@ def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction:
 
 def _plan_without_strips(score: Score, with_gradient: bool, one_call: bool) -> Plan:
     if cuda.few(score):
-        return Plan("no strips: few dimensions, scores in registers", gemms=0, workspace=0)
+        parts = MOST_PARTS * (score.D + 2) * score.dtype.itemsize
+        return Plan("no strips: few dimensions, scores in registers", gemms=0, workspace=parts)
     gemms = 1 if not with_gradient else 3 if one_call else 4
     held = score.N * score.M * score.dtype.itemsize
     return Plan("no strips: a small batch, all scores in memory", gemms, held * (1 + with_gradient))

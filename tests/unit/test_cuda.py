@@ -1,5 +1,6 @@
 """The cuda backend: when it computes, and what it asks of a GPU. Its results are those of the suite, on a model of a GPU."""
 
+import contextlib
 import mmap
 import types
 
@@ -257,15 +258,26 @@ def test_a_launch_that_cannot_be_made_is_an_error_with_the_kernels_name(model):
         sweep(scale, (1.0,) * 5)
 
 
+WAYS = {
+    "few dimensions": (20, contextlib.nullcontext),
+    "small batch": (40, contextlib.nullcontext),
+    "strips": (20, cuda_model.by_strips),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["dot", "sqdist"])
-def test_results_have_the_same_bits_in_whatever_order_threads_and_blocks_run(model, kind):
+def test_results_have_the_same_bits_in_whatever_order_threads_and_blocks_run(model, kind, way):
     """The model draws a new order for every launch."""
-    x = torch.randn(70, 20, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    D, chosen = WAYS[way]
+    x = torch.randn(70, D, generator=torch.Generator().manual_seed(0)).requires_grad_()
     found = []
     for _ in range(3):
-        with jk.use_backend("cuda"):
-            row, col = jk.pairwise_logsumexp(x, 0.9 * x.detach(), kind=kind, dim="both")
-        found.append((row, col, *torch.autograd.grad(row.square().sum() + col.sum(), x)))
+        with jk.use_backend("cuda"), chosen():
+            y = 0.9 * x.detach()
+            row, col = jk.pairwise_logsumexp(x, y, kind=kind, dim="both")
+            loss = jk.row_loss(x, join="softplus", positives=1, kind=kind)
+        found.append((row, col, loss, *torch.autograd.grad(row.square().sum() + col.sum() + loss, x)))
     assert all(torch.equal(a, b) for again in found[1:] for a, b in zip(again, found[0], strict=True))
 
 
