@@ -123,9 +123,10 @@ def _step(asked: Asked) -> Step:
     problem, who = asked.problem, asked.who
     with torch.no_grad():
         score = Rows(problem).negatives
+    reduction = asked.reduction.removesuffix("_counted")
     if asked.operator in ("top_k", "attend"):
         score = replace(score, y=score.keys)  # each row is compared with all columns, in a symmetric problem too
-    reduction = asked.reduction.removesuffix("_counted")
+        reduction = asked.operator
     terms = problem.negatives
     plan = BACKENDS[who.backend].plan(score, terms, problem.cols, asked.with_gradient, reduction, who.workspace)
     gemms = plan.gemms

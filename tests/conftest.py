@@ -159,6 +159,17 @@ def _gpu_in_place(request):
     """For tests of a backend for GPUs: a GPU, or a pretended one."""
     backend = _parameters(request.node).get("backend")
     memories = 1 if "peers" in request.node.path.parts else 2
-    of_triton = executor.gpu(memories) if backend == "triton" else contextlib.nullcontext()
-    with cuda_model.gpu() if backend == "cuda" else of_triton:
+    with contextlib.ExitStack() as placed:
+        if backend == "triton":
+            placed.enter_context(executor.gpu(memories))
+        elif backend == "cuda":
+            placed.enter_context(cuda_model.gpu())
+            if _takes_strips(request.node):
+                placed.enter_context(cuda_model.by_strips())
         yield
+
+
+def _takes_strips(item) -> bool:
+    """Whether this case of the cuda backend goes by strips: one in two, because problems of the suite are so small that all of
+    them would go without."""
+    return zlib.crc32(item.name.encode()) // ONE_IN % 2 == 0

@@ -8,6 +8,7 @@ such as -fsanitize=address; JESSL_MODEL_SEED changes the order of threads and bl
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import importlib.util
@@ -27,6 +28,7 @@ import pytest
 
 from jessl_kernels import native
 from jessl_kernels.backends import cuda as backend
+from jessl_kernels.cuda import pairs
 from tests import executor, placement
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +50,7 @@ def built(edited: Mapping[str, str] | None = None) -> Path:
     edited  the text of some files of csrc/cuda, by name, instead of what they hold
     """
     edited = dict(edited or {})
-    sources = [*sorted(CUDA.glob("*.cu")), CUDA / "bindings.cpp", NATIVE / "cuda_model.cpp"]
+    sources = [*sorted(CUDA.glob("*.cu")), *sorted(CUDA.glob("*.cpp")), NATIVE / "cuda_model.cpp"]
     flags = (*FLAGS, *shlex.split(os.environ.get("JESSL_MODEL_FLAGS", "")))
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(functools.partial(_object, edited=edited, flags=flags), sources))
@@ -144,4 +146,26 @@ def model() -> Iterator[None]:
         mock.patch.object(backend, "DEVICE", "cpu"),
         mock.patch.object(native, "cuda", module),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def idle() -> Iterator[ctypes.c_uint64]:
+    """Launches are counted, in the number that this yields, and do nothing."""
+    library = ctypes.CDLL(module().__file__)
+    launches, idle = (
+        kind.in_dll(library, f"jessl_model_{name}")
+        for kind, name in ((ctypes.c_uint64, "launches"), (ctypes.c_int, "idle"))
+    )
+    launches.value, idle.value = 0, 1
+    try:
+        yield launches
+    finally:
+        idle.value = 0
+
+
+@contextlib.contextmanager
+def by_strips() -> Iterator[None]:
+    """The cuda backend goes by strips, however small a problem is."""
+    with mock.patch.multiple(pairs, FEW_DIMENSIONS=0, SMALL_BATCH=0):
         yield

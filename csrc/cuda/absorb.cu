@@ -1,46 +1,14 @@
 // Sums of a strip's scores along its rows, and along its columns.
-#include "cuda/reduce.cuh"
+#include "cuda/strip_rows.cuh"
+#include "cuda/sums.cuh"
 
 namespace jessl::cuda {
 namespace {
 
-__device__ void write(const SumsOf& to, std::int64_t n, int k, const Sum& sum) {
-  const std::int64_t place = k * to.stride + n;
-  if (to.reference) to.reference[place] = base_of(sum.largest);
-  to.total[place] = sum.total;
-  if (k > 0 || !to.linear) return;
-  to.linear[n] = sum.linear;
-  to.count[n] = float(sum.count);
-}
-
-// The sum with the one that is there. A total of 0 has no pairs, and its reference means nothing; beside an infinite
-// total nothing else counts.
-__device__ Sum with_earlier(const Sum& sum, const SumsOf& to, std::int64_t n, int k) {
-  const std::int64_t place = k * to.stride + n;
-  Sum earlier = nothing();
-  earlier.total = to.total[place];
-  if (to.reference && earlier.total != 0)
-    earlier.largest = earlier.total == -minus_infinity ? earlier.total : to.reference[place];
-  if (k == 0 && to.linear) {
-    earlier.linear = to.linear[n];
-    earlier.count = std::int32_t(to.count[n]);
-  }
-  return merged(earlier, sum);
-}
-
-// A block sums one row for one tilt.
 __global__ void row_sums_kernel(const Sweep sweep, const Strip strip, const SumsOf to) {
-  JESSL_SHARED(Sum, parts, most_threads / warp_size);
   const std::int64_t row = blockIdx.x;
   const int k = int(blockIdx.y);
-  Sum sum = nothing();
-  for (std::int64_t j = 4 * threadIdx.x; j < strip.columns; j += 4 * blockDim.x) {
-    Four t = load_four(strip.t + row * strip.ld + j);
-    for (int c = 0; c < 4; ++c)
-      t.values[c] = j + c < strip.columns ? score(sweep.scores, t.values[c], place(strip, row, j + c)) : minus_infinity;
-    add(sum, t.values, sweep.tilts, k, to.linear);
-  }
-  sum = over_block(sum, parts);
+  const Sum sum = sum_of_row(sweep, strip, row, k, to.linear);
   if (threadIdx.x == 0) write(to, row, k, sum);
 }
 
@@ -61,7 +29,7 @@ __global__ void column_sums_kernel(const Sweep sweep, const Strip strip, const S
   __syncthreads();
   if (threadIdx.y > 0 || !inside) return;
   for (int warp = 1; warp < warps_down; ++warp) sum = merged(sum, parts[warp * warp_size + threadIdx.x]);
-  write(to, j, k, with_earlier(sum, to, j, k));
+  write(to, j, k, to.fresh ? sum : with_earlier(sum, to, j, k));
 }
 
 }  // namespace

@@ -19,7 +19,7 @@ __device__ float close_weight(const Sweep& sweep, const Strip& strip, const Side
   if (t <= close_above) return 0;
   float u = weight(sweep, strip, sides, score(sweep.scores, t, at), at);
   if (sweep.scores.phi.name != PhiName::identity) u *= phi_slope(sweep.scores.phi, argument_of_phi(sweep.scores, t));
-  return u * (2 * *sweep.scores.scale);
+  return u * (2 * scale_of(sweep.scores));
 }
 
 template <bool of_columns>

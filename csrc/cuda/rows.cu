@@ -23,26 +23,44 @@ __device__ float over_warp(float sum) {
 
 __device__ float divisor(float norm) { return norm < least_norm ? least_norm : norm; }  // a NaN stays
 
-__device__ std::int64_t partner(const Partners& of, std::int64_t i) {
-  return of.index ? of.index[i] : (i + of.shift) % of.M;
+// X and Y, of which a launch may have both: blockIdx.y says which.
+template <class T>
+struct Both {
+  T of[2];
+};
+
+// A row of a batch, in the tensor that was given.
+struct Given {
+  const Points& points;
+  std::int64_t row;
+
+  __device__ float operator[](std::int64_t d) const { return coordinate(points, row, d); }
+};
+__device__ bool has_row(const Pieces& pieces, std::int64_t row) {
+  for (int piece = 0; piece < pieces.count; ++piece) row -= pieces.rows[piece];
+  return row < 0;
+}
+__device__ Given given(const Pieces& pieces, std::int64_t row) {
+  int piece = 0;
+  while (row >= pieces.rows[piece]) row -= pieces.rows[piece++];
+  return {pieces.given[piece], row};
 }
 
-__global__ void unit_rows_kernel(const GivenRows piece, void* rows) {
-  const std::int64_t row = row_of_warp(), D = piece.given.dimensions, to = (piece.begin + row) * D;
-  if (row >= piece.end - piece.begin) return;
+__global__ void unit_rows_kernel(const Both<GivenRows> both) {
+  const GivenRows& batch = both.of[blockIdx.y];
+  const std::int64_t row = row_of_warp();
+  if (!has_row(batch.pieces, row)) return;
+  const Given z = given(batch.pieces, row);
+  const std::int64_t D = z.points.dimensions;
   float over = 1;
-  if (piece.norms) {
+  if (batch.norms) {
     float squares = 0;
-    for (std::int64_t d = lane(); d < D; d += warp_size) {
-      const float z = coordinate(piece.given, row, d);
-      squares += z * z;
-    }
+    for (std::int64_t d = lane(); d < D; d += warp_size) squares += z[d] * z[d];
     const float norm = sqrtf(over_warp(squares));
-    if (lane() == 0) piece.norms[piece.begin + row] = norm;
+    if (lane() == 0) batch.norms[row] = norm;
     over = divisor(norm);
   }
-  for (std::int64_t d = lane(); d < D; d += warp_size)
-    store(rows, piece.given.element, to + d, coordinate(piece.given, row, d) / over);
+  for (std::int64_t d = lane(); d < D; d += warp_size) store(batch.rows, z.points.element, row * D + d, z[d] / over);
 }
 
 __global__ void pair_scores_kernel(const Sweep sweep, const Points x, const Points y, const Partners partners,
@@ -58,10 +76,7 @@ __global__ void pair_scores_kernel(const Sweep sweep, const Points x, const Poin
   sum = over_warp(sum);
   if (lane() > 0) return;
   t[i] = sum;
-  float score = phi_value(sweep.scores.phi, argument_of_phi(sweep.scores, sum));
-  if (sweep.scores.row_bias) score += sweep.scores.row_bias[i];
-  if (sweep.scores.col_bias) score += sweep.scores.col_bias[k];
-  s[i] = score;
+  s[i] = score_of_any(sweep.scores, sum, {i, i, k});
 }
 
 // The pull of a row's partners at its dimension d.
@@ -79,30 +94,32 @@ __device__ float pulled(const Pull& pull, const Points& rows, std::int64_t row, 
   return sum;
 }
 
-__global__ void rows_back_kernel(const GivenRows piece, const Points rows, const Pull pull, const std::int64_t first,
-                                 float* gradient) {
-  const std::int64_t row = piece.begin + row_of_warp(), D = rows.dimensions;
-  if (row >= piece.end) return;
-  float* const g = gradient + (row - first) * D;
+__global__ void rows_back_kernel(const Both<RowsBack> both) {
+  const RowsBack& batch = both.of[blockIdx.y];
+  const std::int64_t row = batch.first + row_of_warp(), D = batch.rows.dimensions;
+  if (row >= batch.end) return;
+  const Given z = given(batch.of.pieces, row);
+  float* const g = batch.gradient + (row - batch.first) * D;
   float along = 0;
   for (std::int64_t d = lane(); d < D; d += warp_size) {
-    g[d] += pulled(pull, rows, row, d);
-    if (piece.norms) along += g[d] * coordinate(piece.given, row - piece.begin, d);
+    g[d] += pulled(batch.pull, batch.rows, row, d);
+    if (batch.of.norms) along += g[d] * z[d];
   }
-  if (!piece.norms) return;
-  const float norm = piece.norms[row], over = divisor(norm);
+  if (!batch.of.norms) return;
+  const float norm = batch.of.norms[row], over = divisor(norm);
   along = over_warp(along) / over;
   if (norm <= least_norm) along = 0;
-  for (std::int64_t d = lane(); d < D; d += warp_size)
-    g[d] = (g[d] - coordinate(piece.given, row - piece.begin, d) / over * along) / over;
+  for (std::int64_t d = lane(); d < D; d += warp_size) g[d] = (g[d] - z[d] / over * along) / over;
 }
 
 }  // namespace
 
-void unit_rows(const Sweep& sweep, GivenRows piece, void* rows) {
+void unit_rows(const Sweep& sweep, const GivenRows& x, const GivenRows& y) {
   use(sweep);
-  JESSL_LAUNCH(unit_rows_kernel, blocks(piece.end - piece.begin, rows_of_block), most_threads, stream_of(sweep), piece,
-               rows);
+  const std::int64_t of_x = x.pieces.all(), of_y = y.pieces.all();
+  const Both<GivenRows> both{{x, y}};
+  const dim3 grid(blocks(std::max(of_x, of_y), rows_of_block), of_y > 0 ? 2 : 1);
+  JESSL_LAUNCH(unit_rows_kernel, grid, most_threads, stream_of(sweep), both);
   check_launch("unit_rows");
 }
 
@@ -113,11 +130,12 @@ void pair_scores(const Sweep& sweep, Points x, Points y, Partners partners, bool
   check_launch("pair_scores");
 }
 
-void rows_back(const Sweep& sweep, GivenRows piece, Points rows, const Pull& pull, std::int64_t first,
-               float* gradient) {
+void rows_back(const Sweep& sweep, const RowsBack& x, const RowsBack& y) {
   use(sweep);
-  JESSL_LAUNCH(rows_back_kernel, blocks(piece.end - piece.begin, rows_of_block), most_threads, stream_of(sweep), piece,
-               rows, pull, first, gradient);
+  const std::int64_t of_x = x.end - x.first, of_y = y.end - y.first;
+  const Both<RowsBack> both{{x, y}};
+  const dim3 grid(blocks(std::max(of_x, of_y), rows_of_block), of_y > 0 ? 2 : 1);
+  JESSL_LAUNCH(rows_back_kernel, grid, most_threads, stream_of(sweep), both);
   check_launch("rows_back");
 }
 

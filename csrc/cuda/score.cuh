@@ -30,6 +30,13 @@ __device__ inline bool agree(const IdPair& pair, const Place& at) {
   return id >= 0 && id == pair.col[at.j];
 }
 
+// The column of a row's single positive; negative for none.
+__device__ inline std::int64_t partner(const Partners& of, std::int64_t i) {
+  if (of.index) return of.index[i];
+  const std::int64_t j = i + of.shift;
+  return j < of.M ? j : j - of.M;
+}
+
 __device__ inline bool excluded(const Scores& scores, const Place& at) {
   const std::int64_t offset = at.j - at.i;
   bool out = among(scores.diagonals, offset);
@@ -38,20 +45,25 @@ __device__ inline bool excluded(const Scores& scores, const Place& at) {
   if (out && among(scores.keep, offset)) out = false;
   if (scores.without.row && agree(scores.without, at)) out = true;
   if (scores.within.row && !agree(scores.within, at)) out = true;
+  if (scores.single.M > 0 && partner(scores.single, at.i) == at.j) out = true;
   return out;
 }
 
 // A sweep's weights come from the very scores that the sweep before has summed: here no compiler may fuse a product
 // with a sum in one kernel and not in the other.
-__device__ inline float argument_of_phi(const Scores& scores, float t) { return __fmul_rn(t, *scores.scale); }
+__device__ inline float scale_of(const Scores& scores) { return scores.scale ? *scores.scale : scores.scale_number; }
+__device__ inline float argument_of_phi(const Scores& scores, float t) { return __fmul_rn(t, scale_of(scores)); }
 __device__ inline float tilted(float tilt, float s) { return __fmul_rn(tilt, s); }
 
-__device__ inline float score(const Scores& scores, float t, const Place& at) {
-  if (excluded(scores, at)) return minus_infinity;
+// The score of a pair, excluded or not.
+__device__ inline float score_of_any(const Scores& scores, float t, const Place& at) {
   float s = phi_value(scores.phi, argument_of_phi(scores, t));
   if (scores.row_bias) s += scores.row_bias[at.i];
   if (scores.col_bias) s += scores.col_bias[at.j];
   return s;
+}
+__device__ inline float score(const Scores& scores, float t, const Place& at) {
+  return excluded(scores, at) ? minus_infinity : score_of_any(scores, t, at);
 }
 
 // ψ of an excluded pair is 0 whatever the sign of τ.
@@ -80,6 +92,7 @@ __device__ inline float weight(const Sweep& sweep, const Strip& strip, const Sid
     if (sides.row.factor) p += weight_of_side(sides.row, sweep.tilts, k, at.row, s);
     if (sides.col.factor) p += weight_of_side(sides.col, sweep.tilts, k, at.j, s);
   }
+  if (sides.single && partner(sweep.scores.single, at.i) == at.j) p += sides.single[at.i];
   return sides.shares ? p * sides.shares[at.row * strip.ld + at.j] : p;
 }
 

@@ -1,52 +1,12 @@
 // U of a strip's scores, and sums of P and of U along rows and columns.
-#include "cuda/points.cuh"
-#include "cuda/reduce.cuh"
+#include "cuda/strip_rows.cuh"
 
 namespace jessl::cuda {
 namespace {
 
-// A block takes one row: it writes U, and sums.
 __global__ void rows_kernel(const Sweep sweep, const Strip strip, const Sides sides, const float* close_above,
                             const ScoreGrads to) {
-  JESSL_SHARED(float, bias_parts, most_threads / warp_size);
-  JESSL_SHARED(float, u_parts, most_threads / warp_size);
-  JESSL_SHARED(double, scale_parts, most_threads / warp_size);
-  const std::int64_t row = blockIdx.x;
-  const float factor = close_above ? 2 * *sweep.scores.scale : *sweep.scores.scale;
-  float of_bias = 0, of_u = 0;
-  double of_scale = 0;  // its terms cancel
-  for (std::int64_t first = 4 * threadIdx.x; first < strip.columns; first += 4 * blockDim.x) {
-    const std::int64_t start = row * strip.ld + first;
-    Four fours = load_four(strip.t + start);
-    for (int c = 0; c < 4; ++c) {
-      const float t = fours.values[c];
-      const Place at = place(strip, row, first + c);
-      fours.values[c] = 0;
-      if (at.j >= strip.columns) continue;
-      float u = weight(sweep, strip, sides, score(sweep.scores, t, at), at);
-      of_bias += u;
-      if (sweep.scores.phi.name != PhiName::identity)
-        u *= phi_slope(sweep.scores.phi, argument_of_phi(sweep.scores, t));
-      of_scale += double(u) * double(t);
-      // What is summed is the number that is stored, so that a pair of equal points leaves no gradient.
-      u = close_above && !(t <= *close_above) ? 0.0f : __fmul_rn(u, factor);
-      of_u += u;
-      fours.values[c] = u;
-    }
-    if (to.u) store_four(to.u, to.element, start, fours);
-  }
-  if (to.row_bias) {
-    const float sum = over_block(of_bias, bias_parts);
-    if (threadIdx.x == 0) to.row_bias[row] += sum;
-  }
-  if (to.u_row) {
-    const float sum = over_block(of_u, u_parts);
-    if (threadIdx.x == 0) to.u_row[row] = sum;
-  }
-  if (to.scale) {
-    const double sum = over_block(of_scale, scale_parts);
-    if (threadIdx.x == 0) to.scale[row] = sum;
-  }
+  grads_of_row(sweep, strip, sides, close_above, to, blockIdx.x);
 }
 
 // A block takes 32 columns. Its warps take turns with the rows, and are added in their order.
@@ -73,7 +33,7 @@ __global__ void columns_kernel(const Sweep sweep, const Strip strip, const Sides
     of_bias += bias_parts[warp * warp_size + threadIdx.x];
     of_u += u_parts[warp * warp_size + threadIdx.x];
   }
-  if (to.col_bias) to.col_bias[j] += of_bias;
+  if (to.col_bias) to.col_bias[j] = to.fresh ? of_bias : to.col_bias[j] + of_bias;
   if (to.u_col) to.u_col[j] = of_u;
 }
 

@@ -8,9 +8,12 @@
 // jessl_kernels/backends/reference.py specifies the results. Vectors are fp32. Every number is written by one thread,
 // and sums run in an order that depends on nothing but the sizes. No function waits for the device. A launch that
 // cannot be made is a std::runtime_error with the kernel's name.
+//
+// Problems that need no strips have other entries: pairs.h, sweeps over all pairs at once; whole.h, a loss in one call.
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 #include <string>
 
 #include "pairwise/problem.h"
@@ -47,15 +50,24 @@ struct IdPairs {
   int count = 0;
 };
 
+// The single positive of each row i of N, among M columns: (i + shift) mod M, or index_i if index is not null, negative
+// for none.
+struct Partners {
+  std::int64_t N = 0, M = 0, shift = 0;  // 0 ≤ shift < M
+  const std::int64_t* index = nullptr;
+};
+
 // The words of scores, and vectors of all rows and columns; null for none. Negative ids match nothing.
 struct Scores {
   Phi phi;
-  const float* scale;  // α
+  const float* scale;  // α on the device; null for `scale_number`
+  float scale_number;
   const float *row_bias, *col_bias;
   Offsets diagonals, keep;
   IdPairs<most_same> same;
   IdPairs<most_different> different;
   IdPair without, within;
+  Partners single;  // excluded, even if kept; no columns for none
 };
 
 struct Tilts {
@@ -64,18 +76,21 @@ struct Tilts {
   int count;
 };
 
-// The single positive of each row i of N, among M columns: (i + shift) mod M, or index_i if index is not null, negative
-// for none.
-struct Partners {
-  std::int64_t N, M, shift;
-  const std::int64_t* index;
+// Given tensors of one type that follow each other in a batch.
+struct Pieces {
+  Points given[most_pieces];
+  std::int64_t rows[most_pieces];
+  int count = 0;
+
+  std::int64_t all() const { return std::accumulate(rows, rows + count, std::int64_t(0)); }
 };
 
-// Rows begin … end − 1 of a batch, which are rows 0 … of one given tensor, and what happened to them.
+// A batch as it was given, and its rows as the scores see them: contiguous, of the same type, divided by their norms if
+// there is room for norms.
 struct GivenRows {
-  Points given;
-  std::int64_t begin, end;
-  float* norms;  // (of the whole batch); null if rows are not divided by them
+  Pieces pieces;
+  float* norms;
+  void* rows;
 };
 
 // The gradients of t of each row and its partner, times α (2α for distances): they pull at rows of X by `ahead`, Y, and
@@ -87,6 +102,15 @@ struct Pull {
   bool distances;
 };
 
+// The gradient of rows first … end − 1 of a batch, contiguous, which becomes that of the given rows.
+struct RowsBack {
+  GivenRows of;
+  Points rows;  // as the scores see them
+  Pull pull;
+  std::int64_t first, end;
+  float* gradient;
+};
+
 // What all launches of one sweep over the pairs share: where they run, and what they sum.
 struct Sweep {
   int device;
@@ -96,10 +120,11 @@ struct Sweep {
 };
 
 // Sums of rows or of columns: numbers of each tilt lie `stride` after those of the tilt before. reference is null for a
-// ψ; linear and count are null unless wanted.
+// ψ; linear and count are null unless wanted. `fresh` sums of columns are written, and not merged with what is there.
 struct SumsOf {
   float *reference, *total, *linear, *count;
   std::int64_t stride;
+  bool fresh = false;
 };
 
 // The weights of one side (jessl_kernels/problem/types.py: Weights), likewise; factor is null for a side without any.
@@ -107,10 +132,12 @@ struct Side {
   const float *reference, *factor, *spread, *mean;
   std::int64_t stride;
 };
-// Those of the strip's rows, and of its columns. With `shares`, laid out like t, P is multiplied by them.
+// Those of the strip's rows, and of its columns. With `shares`, laid out like t, P is multiplied by them. single: P of
+// each row and its single positive, which the scores exclude; null for none.
 struct Sides {
   Side row, col;
   const float* shares;
+  const float* single = nullptr;
 };
 
 // The squares of the points around the center of the product, null if t holds no product; and the t above which a pair
@@ -120,6 +147,7 @@ struct Squares {
 };
 
 // What score_grad writes or adds to; null for what is not wanted. Vectors of rows begin at the strip's first row.
+// `fresh` biases are written, and not added to what is there.
 struct ScoreGrads {
   void* u;                     // U times α (2α for distances), laid out like t; 0 for close pairs
   Element element;             // of u: f32, as for all distances, or bf16
@@ -127,6 +155,7 @@ struct ScoreGrads {
   float* u_col;                // written: its sums over rows
   float *row_bias, *col_bias;  // added to: the same sums of P
   double* scale;               // written: Σ_j U_ij t_ij of each row
+  bool fresh = false;
 };
 
 std::string devices();  // how many GPUs there are, or why none can be used
@@ -142,13 +171,12 @@ void close_columns(const Sweep&, Strip, Sides, const float* close_above, Points 
                    std::int64_t end, float* grad_y);
 void finish(const Sweep&, Strip);
 
-// Writes rows divided by their norms, if there is room for norms, to the batch's contiguous rows in the type that they
-// are given in.
-void unit_rows(const Sweep&, GivenRows, void* rows);
+// Writes the rows of one batch or two; the second may have no pieces.
+void unit_rows(const Sweep&, const GivenRows&, const GivenRows&);
 // Writes t of each row and its partner, and their score.
 void pair_scores(const Sweep&, Points x, Points y, Partners, bool distances, float* t, float* s);
-// Turns the gradient of a batch's rows, contiguous from row `first` on, into that of a given tensor, for the rows of
-// the piece; rows: the batch as the scores see it.
-void rows_back(const Sweep&, GivenRows, Points rows, const Pull&, std::int64_t first, float* gradient);
+// Adds what partners pull to the gradients of one batch or two, and takes them back through the norms; the second may
+// have no rows.
+void rows_back(const Sweep&, const RowsBack&, const RowsBack&);
 
 }  // namespace jessl::cuda

@@ -76,5 +76,5 @@ class Backend(Protocol):
         ...
 
     def plan(self, score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction: str, workspace: int) -> Plan:
-        """The route it would take, for `jk.explain`."""
+        """The route it would take, for `jk.explain`. reduction: what becomes of the sums, or "top_k", or "attend"."""
         ...

@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from ..backends.rows import Batch, Rows
 from ..problem.exclude import NOTHING
 from ..problem.row_loss import RowProblem
 from ..problem.types import Gradients, Terms
-from .arguments import FP32, Sweep, address, points
+from .arguments import FP32, MOST_PIECES, Sweep, address, pieces_of, points
 
 
 class CudaBatch(Batch):
-    """X or Y as the scores see it; made and taken back piece by piece."""
+    """X or Y as the scores see it."""
 
     def __init__(self, pieces: tuple[Tensor, ...], normalize: bool, launch):
-        self._launch, self._pieces = launch, [piece.detach() for piece in pieces]
-        first, count = self._pieces[0], sum(map(len, pieces))
+        self._launch = launch
+        given = [piece.detach() for piece in pieces]
+        self._held = given if len(given) <= MOST_PIECES else [torch.cat(given)]
+        self._pieces = pieces_of(self._held)
+        first, count = given[0], sum(map(len, pieces))
         self._norms = first.new_empty(count, dtype=FP32) if normalize else None
         self.rows = first
         if normalize or len(pieces) > 1:
             self.rows = first.new_empty(count, first.shape[1])
-            for piece, begin in self._places():
-                if len(piece):
-                    launch.unit_rows(self._given(piece, begin, begin + len(piece)), self.rows.data_ptr())
+            if count:
+                launch.unit_rows(self._pieces, address(self._norms), self.rows.data_ptr())
 
     def pulled_back(self, gradient: Tensor, columns: slice, pull: tuple) -> None:
         """Add the partners' pull to the gradient of these rows, and take it back through the norms, in place."""
-        for piece, first in self._places():
-            begin, end = max(first, columns.start), min(first + len(piece), columns.stop)
-            if begin < end:
-                given = self._given(piece[begin - first :], begin, end)
-                self._launch.rows_back(given, points(self.rows), pull, columns.start, gradient.data_ptr())
-
-    def _places(self) -> list[tuple[Tensor, int]]:
-        """Each piece and its first row."""
-        ends = itertools.accumulate(map(len, self._pieces), initial=0)
-        return list(zip(self._pieces, ends, strict=False))
-
-    def _given(self, piece: Tensor, begin: int, end: int) -> tuple:
-        return points(piece), begin, end, address(self._norms)
+        rows, here = points(self.rows), (columns.start, columns.stop)
+        self._launch.rows_back(self._pieces, address(self._norms), rows, pull, *here, gradient.data_ptr())
 
 
 class CudaRows(Rows):

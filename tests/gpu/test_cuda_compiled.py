@@ -77,7 +77,7 @@ def test_the_report_of_a_build_says_the_librarys_size_and_devices():
 def test_without_a_gpu_a_launch_is_an_error():
     assert cuda().devices().startswith("none: ")
     none, words = (0, 0), ([], [], [], [])
-    sweep = cuda().Sweep(0, 0, "identity", none, 0, 0, 0, *words, none, none, "logsumexp", (1.0,))
+    sweep = cuda().Sweep(0, 0, "identity", none, 0, 1.0, 0, 0, *words, none, none, "logsumexp", (1.0,))
     with pytest.raises(RuntimeError, match=r"^cudaSetDevice: "):
         sweep.finish((0, 16, 0, 1, 9))
 

@@ -6,6 +6,8 @@
 // is an error here: a barrier or a shuffle that some threads miss or that they reach at different places, a store
 // beyond a shared array, a launch outside of a GPU's limits.
 //
+// jessl_model_launches counts launches; while jessl_model_idle is set they do nothing else, and the host alone takes time.
+//
 // The model does not see races between blocks, which run one after the other, nor any timing. cuda_model.cpp has the
 // scheduler; its errors are reported like those of CUDA, by cudaGetLastError.
 #pragma once
@@ -78,6 +80,11 @@ To same_bits(From from) {
 
 }  // namespace jessl_model
 
+extern "C" {
+__attribute__((visibility("default"))) extern std::uint64_t jessl_model_launches;
+__attribute__((visibility("default"))) extern int jessl_model_idle;
+}
+
 #define threadIdx (jessl_model::running().thread)
 #define blockIdx (jessl_model::running().block)
 #define blockDim (jessl_model::running().threads)
@@ -112,6 +119,7 @@ inline ushort4 make_ushort4(unsigned short x, unsigned short y, unsigned short z
   return {x, y, z, w};
 }
 inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fmaf_rn(float a, float b, float c) { return std::fmaf(a, b, c); }
 inline float __uint_as_float(std::uint32_t bits) { return jessl_model::same_bits<float>(bits); }
 inline std::uint32_t __float_as_uint(float value) { return jessl_model::same_bits<std::uint32_t>(value); }
 

@@ -1,5 +1,6 @@
 """The cuda backend: when it computes, and what it asks of a GPU. Its results are those of the suite, on a model of a GPU."""
 
+import contextlib
 import mmap
 import types
 
@@ -36,6 +37,22 @@ def test_cuda_computes_cuda_tensors_where_triton_is_missing(without_triton):
     with FakeTensorMode():
         chosen = cases.planned(torch.empty(N, D, device="cuda"), reduction="mean")
     assert chosen.backend == "cuda" and chosen.declined["triton"] == ["not installed"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "dimensions", "path"),
+    [
+        (5000, 32, "no strips: few dimensions, scores in registers"),
+        (1024, 33, "no strips: a small batch, all scores in memory"),
+        (1025, 33, "strips of 1025 rows, products by the library"),
+    ],
+)
+def test_explain_says_which_problems_need_no_strips(without_triton, rows, dimensions, path):
+    with FakeTensorMode():
+        x = torch.empty(rows, dimensions, device="cuda")
+        assert cases.planned(x, reduction="mean").path == path
+        (found,) = jk.explain(jk.pairwise_topk, x, k=3).steps
+    assert found.path.startswith("strips")
 
 
 def test_triton_comes_first(monkeypatch):
@@ -147,11 +164,16 @@ class Recorder:
     def __getattr__(self, name):
         return lambda *_: self.called.append(name)
 
+    def whole(self, *_):
+        self.called.append("whole")
+        return types.SimpleNamespace(room=0, run=lambda *_: self.called.append("run"))
+
 
 PROBLEMS = {
     "dot": {"kind": "dot", "cols": True},
     "sqdist": {"kind": "sqdist", "cols": True},
     "rows alone": {"kind": "dot", "normalize": True},
+    "few dimensions": {"kind": "sqdist", "cols": True},
 }
 LAUNCHED = {
     "dot": ["pair_scores", "absorb", "score_grad", "rows_back", "rows_back"],
@@ -159,6 +181,7 @@ LAUNCHED = {
         "pair_scores", "settle", "absorb", "settle", "score_grad", "close_rows", "close_columns", "rows_back", "rows_back",
     ],
     "rows alone": ["unit_rows", "unit_rows", "pair_scores", "absorb", "score_grad", "rows_back", "rows_back"],
+    "few dimensions": ["whole", "run"],
 }  # fmt: skip
 
 
@@ -168,14 +191,15 @@ def test_a_loss_reads_no_number_of_the_device_and_mixes_no_devices(problem, dtyp
     """Meta tensors have no numbers: reading one, or handing one of the host's to an operation with them, is an error."""
     recorder = Recorder()
     monkeypatch.setattr(native, "cuda", lambda: recorder)
-    x, y = (torch.empty(300, 20, device="meta", dtype=dtype) for _ in range(2))
-    bias = torch.empty(300, device="meta")
+    N, D = 1100, 20 if problem == "few dimensions" else 40
+    x, y = (torch.empty(N, D, device="meta", dtype=dtype) for _ in range(2))
+    bias = torch.empty(N, device="meta")
     scale = torch.empty((), device="meta")
     words = {"positives": Positives(shift=2), "phi": phi.IDENTITY, **PROBLEMS[problem]}
     loss = RowProblem((x,), (y,), scale, bias, bias, Exclude(), **words)
-    needs = Needs(True, slice(0, 300), True, True, True)
-    value, gradients = cuda.cuda.row_loss(loss, Loss("softplus"), needs, 1 << 20)
-    assert value.is_meta and gradients.x.shape == (300, 20)
+    needs = Needs(True, slice(0, N), True, True, True)
+    value, gradients = cuda.cuda.row_loss(loss, Loss("softplus"), needs, 16 << 20)
+    assert value.is_meta and gradients.x.shape == (N, D)
     assert recorder.called == LAUNCHED[problem]
 
 
@@ -192,7 +216,7 @@ def far(rows: int, row_stride: int, columns: int) -> torch.Tensor:
 def sweep(scale: torch.Tensor, tilts: tuple[float, ...] = (1.0,)):
     none = (0, 0)
     return cuda_model.module().Sweep(
-        0, 0, "identity", none, scale.data_ptr(), 0, 0, [], [], [], [], none, none, "logsumexp", tilts
+        0, 0, "identity", none, scale.data_ptr(), 0.0, 0, 0, [], [], [], [], none, none, "logsumexp", tilts
     )
 
 
@@ -234,15 +258,26 @@ def test_a_launch_that_cannot_be_made_is_an_error_with_the_kernels_name(model):
         sweep(scale, (1.0,) * 5)
 
 
+WAYS = {
+    "few dimensions": (20, contextlib.nullcontext),
+    "small batch": (40, contextlib.nullcontext),
+    "strips": (20, cuda_model.by_strips),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["dot", "sqdist"])
-def test_results_have_the_same_bits_in_whatever_order_threads_and_blocks_run(model, kind):
+def test_results_have_the_same_bits_in_whatever_order_threads_and_blocks_run(model, kind, way):
     """The model draws a new order for every launch."""
-    x = torch.randn(70, 20, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    D, chosen = WAYS[way]
+    x = torch.randn(70, D, generator=torch.Generator().manual_seed(0)).requires_grad_()
     found = []
     for _ in range(3):
-        with jk.use_backend("cuda"):
-            row, col = jk.pairwise_logsumexp(x, 0.9 * x.detach(), kind=kind, dim="both")
-        found.append((row, col, *torch.autograd.grad(row.square().sum() + col.sum(), x)))
+        with jk.use_backend("cuda"), chosen():
+            y = 0.9 * x.detach()
+            row, col = jk.pairwise_logsumexp(x, y, kind=kind, dim="both")
+            loss = jk.row_loss(x, join="softplus", positives=1, kind=kind)
+        found.append((row, col, loss, *torch.autograd.grad(row.square().sum() + col.sum() + loss, x)))
     assert all(torch.equal(a, b) for again in found[1:] for a, b in zip(again, found[0], strict=True))
 
 

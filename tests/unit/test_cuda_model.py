@@ -12,6 +12,8 @@ import torch
 
 import jessl_kernels as jk
 from jessl_kernels import native
+from jessl_kernels.cuda import pairs
+from jessl_kernels.literals import BackendName
 from tests import cuda_model
 from tests.unit import test_attend, test_reductions, test_row_loss
 from tests.yardstick import judge
@@ -35,7 +37,9 @@ PLANTED = {
     "a loop that ends one too late": (
         "score_grad.cu", "warp < warps_down; ++warp) {", "warp <= warps_down; ++warp) {", None,
     ),
-    "a column too many": ("absorb.cu", "t.values[c] = j + c < strip.columns ?", "t.values[c] = j + c <= strip.columns ?", None),
+    "a column too many": (
+        "strip_rows.cuh", "t.values[c] = j + c < strip.columns ?", "t.values[c] = j + c <= strip.columns ?", None,
+    ),
     "a wrong lane": ("reduce.cuh", "lanes = warp_size / 2;", "lanes = warp_size / 4;", None),
     "the wrong group of lanes": ("close.cu", "lanes < warp_size; lanes *= 2", "lanes < warp_size / 2; lanes *= 2", None),
     "shared memory that nobody has written": (
@@ -50,30 +54,127 @@ PLANTED = {
 }  # fmt: skip
 
 
+# The same for kernels over all pairs: few dimensions, small batches, whole losses. Each compiles a file or more, so all but one
+# run at night.
+PLANTED_WITHOUT_STRIPS = {
+    "weights are read before they are written": (
+        "row_losses.cu", "  __syncthreads();  // all threads read the weights\n", "", None,
+    ),
+    "columns read what rows have not written": (
+        "join.cu", "    __syncthreads();  // columns read what rows have written\n", "", None,
+    ),
+    "the sum of another tilt": ("row_losses.cu", "strip, row, k, false)", "strip, row, 0, false)", None),
+    "a tile that nobody has loaded": (
+        "few_sums.cu", "    __syncthreads();\n    Sum here", "    Sum here", None,
+    ),
+    "a tile that others still read": (
+        "few_sums.cu", "    __syncthreads();  // the next tile takes the place of this one\n", "", None,
+    ),
+    "rows for columns": ("few_sums.cu", "of_columns ? Place{m, m, n} :", "of_columns ? Place{n, n, m} :", None),
+    "a part of the sums too few": ("sums.cuh", "part < parts.count;", "part + 1 < parts.count;", None),
+    "a part of the gradients too few": ("few_grads.cu", "part < count;", "part + 1 < count;", None),
+    "parts of the scale in one place": ("few_grads.cu", "scale[blockIdx.y * gridDim.x + blockIdx.x]", "scale[blockIdx.x]", None),
+    "U for its transpose": ("small.cu", "of.u[m * of.ld + n]", "of.u[n * of.ld + m]", None),
+    "terms that others still read": (
+        "small.cu", "    __syncthreads();  // the next terms take the place of these\n", "", None,
+    ),
+    "pairs that others still read": (
+        "small.cu", "    __syncthreads();  // the next pairs take the place of these\n", "", None,
+    ),
+    "a row of the first piece": ("rows.cu", "return {pieces.given[piece], row};", "return {pieces.given[0], row};", None),
+}  # fmt: skip
+QUICK = "weights are read before they are written"
+
+
 def some_of_the_suite():
-    """Wide sums, close pairs, sums of columns, spreads and softmax-weighted values; mostly tests of other files."""
+    """Wide sums, close pairs, sums of columns, spreads and softmax-weighted values, by strips; mostly tests of other files."""
+    with cuda_model.by_strips():
+        close_pairs()
+        sqdist, dot = test_reductions.SCORES["sqdist"], test_reductions.SCORES["dot"]
+        for score in (dot, sqdist):
+            test_reductions.test_row_lse_in_every_dtype_and_shape("cuda", torch.float32, (10, 300, 40), score)
+            test_reductions.test_every_option_of_logsumexp(
+                "cuda", score, "both", "mean", test_reductions.EXCLUSIONS["same"], True
+            )
+        test_row_loss.test_columns_have_positives_of_their_own("cuda", "softplus_spread")
+        test_attend.test_values_of_any_width("cuda", 3)
+
+
+def close_pairs(shapes=((9, 300, 5), (300, 9, 5), (9, 300, 40))):
+    """With TF32 every pair is close on strips."""
     options = {"dim": "both", "reduction": "mean", "exclude": {"diagonals": (3,)}}
     ours, truth = (
         test_reductions.lse_of("sqdist", None, **options),
         test_reductions.lse_oracle("sqdist", None, **options),
     )
-    for shape in ((9, 300, 5), (300, 9, 5), (9, 300, 40)):
+    before = torch.backends.cuda.matmul.fp32_precision
+    for shape in shapes:
         inputs = test_reductions.given(shape, torch.float32, dim="both") | {"scale": torch.tensor(8.0)}
-        with jk.use_backend("cuda"):
-            judge("close pairs", ours, truth, inputs, seed=0, floors=test_reductions.FLUSHED)
-    sqdist, dot = test_reductions.SCORES["sqdist"], test_reductions.SCORES["dot"]
-    for score in (dot, sqdist):
-        test_reductions.test_row_lse_in_every_dtype_and_shape("cuda", torch.float32, (10, 300, 40), score)
-        test_reductions.test_every_option_of_logsumexp(
-            "cuda", score, "both", "mean", test_reductions.EXCLUSIONS["same"], True
-        )
-    test_row_loss.test_columns_have_positives_of_their_own("cuda", "softplus_spread")
-    test_attend.test_values_of_any_width("cuda", 3)
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if shape[-1] == 5 else before
+        try:
+            with jk.use_backend("cuda"):
+                judge("close pairs", ours, truth, inputs, seed=0, floors=test_reductions.FLUSHED)
+        finally:
+            torch.backends.cuda.matmul.fp32_precision = before
+
+
+def some_without_strips():
+    """The same sizes over all pairs at once: in few dimensions, and as small batches."""
+    for few in (pairs.FEW_DIMENSIONS, 0):
+        with mock.patch.object(pairs, "FEW_DIMENSIONS", few):
+            close_pairs(((9, 300, 5), (300, 9, 5)))
+            for problem in ("shift", "hard negatives"):
+                test_row_loss.test_every_word_and_every_way_to_name_positives("cuda", torch.float32, problem, "dot")
+            test_row_loss.test_columns_have_positives_of_their_own("cuda", "softplus_spread")
+            both_ways(5 if few else 70)
+    many_columns()
+
+
+def both_ways(D: int):
+    """Two views in two pieces, pairs of two batches whose columns have sums too, and two tilts."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(70, D, generator=generator) for _ in range(2))
+    words = {"normalize": True}
+    for ours in (
+        lambda x, y, scale: jk.row_loss(
+            [x, y], join="softplus", positives=70, scale=scale, exclude="diagonal", **words
+        ),
+        lambda x, y, scale: jk.row_loss(x, y, join="softplus", positives=3, scale=scale, dim="both", **words),
+        lambda x, y, scale: jk.row_loss(
+            x, y, join="tilt_difference", positives=3, tilts=(1.5, 0.5), scale=scale, **words
+        ),
+    ):
+        agrees_with_the_reference(ours, x, y, torch.tensor(3.0))
+
+
+def many_columns():
+    """So many that a block takes several tiles, and that joins take several blocks."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(3, 2, generator=generator), torch.randn(40_000, 2, generator=generator)
+    agrees_with_the_reference(
+        lambda x, y, scale: jk.row_loss(x, y, join="none", scale=scale, kind="sqdist", dim="both"),
+        x,
+        y,
+        torch.tensor(3.0),
+    )
+
+
+def agrees_with_the_reference(loss, *given):
+    found = []
+    runs: list[tuple[BackendName, torch.dtype]] = [("cuda", torch.float32), ("reference", torch.float64)]
+    for backend, dtype in runs:
+        leaves = [t.to(dtype, copy=True).requires_grad_() for t in given]
+        with jk.use_backend(backend):
+            value = loss(*leaves)
+            value.backward()
+        found.append([value.detach(), *(leaf.grad for leaf in leaves)])
+    for ours, truth in zip(*found, strict=True):
+        assert (ours.double() - truth).norm() <= 1e-5 * truth.norm()
 
 
 @contextlib.contextmanager
 def broken(name: str):
-    file, right, wrong, _ = PLANTED[name]
+    file, right, wrong, _ = (PLANTED | PLANTED_WITHOUT_STRIPS)[name]
     text = (CUDA / file).read_text()
     assert text.count(right) == 1, f"{right!r} stands {text.count(right)} times in {file}"
     module = cuda_model.loaded(cuda_model.built({file: text.replace(right, wrong)}))
@@ -93,9 +194,30 @@ def test_a_planted_fault_is_noticed(name):
                 some_of_the_suite()
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == QUICK else pytest.mark.nightly) for name in PLANTED_WITHOUT_STRIPS]
+)
+def test_a_planted_fault_over_all_pairs_is_noticed(name):
+    with cuda_model.model(), broken(name), pytest.raises((AssertionError, RuntimeError)):
+        some_without_strips()
+
+
 def test_the_kernels_as_they_are_pass():
     with cuda_model.model():
         some_of_the_suite()
+        some_without_strips()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["dot", "sqdist"])
+def test_batches_that_take_wide_tiles(kind):
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(520, 520, generator=generator) for _ in range(2))
+    with cuda_model.model():
+        agrees_with_the_reference(
+            lambda x, y, scale: jk.row_loss(x, y, join="softplus", positives=1, scale=scale, kind=kind),
+            x, y, torch.tensor(1 / 520),
+        )  # fmt: skip
 
 
 SANITIZED = [
