@@ -6,7 +6,8 @@
 // is an error here: a barrier or a shuffle that some threads miss or that they reach at different places, a store
 // beyond a shared array, a launch outside of a GPU's limits.
 //
-// jessl_model_launches counts launches; while jessl_model_idle is set they do nothing else, and the host alone takes time.
+// jessl_model_launches counts launches; while jessl_model_idle is set they do nothing else, and the host alone takes
+// time.
 //
 // The model does not see races between blocks, which run one after the other, nor any timing. cuda_model.cpp has the
 // scheduler; its errors are reported like those of CUDA, by cudaGetLastError.
