@@ -27,6 +27,7 @@
 #include "cpu/skip/skipping.h"
 #include "pairwise/join.h"
 #include "pairwise/score.h"
+#include "pairwise/words.h"
 
 namespace py = pybind11;
 using namespace jessl;
@@ -38,23 +39,7 @@ using AddressPair = std::pair<Address, Address>;
 using PieceArgument = std::tuple<Address, std::int64_t, std::int64_t, std::int64_t>;  // data, rows, two strides
 using BatchArgument = std::tuple<std::vector<PieceArgument>, std::int64_t, std::string>;
 
-// The words of the schema, in the order of the enumerations.
-template <class Enum>
-Enum named(const std::string& word, std::initializer_list<const char*> words) {
-  int place = 0;
-  for (const char* known : words) {
-    if (word == known) return Enum(place);
-    ++place;
-  }
-  throw std::invalid_argument("unknown word '" + word + "'");
-}
-Element element(const std::string& word) { return named<Element>(word, {"float32", "float64", "bfloat16", "float16"}); }
 Kind kind_of(const std::string& word) { return named<Kind>(word, {"dot", "sqdist"}); }
-PhiName phi_of(const std::string& word) {
-  return named<PhiName>(word,
-                        {"identity", "clamp", "laplace", "student", "tophat", "epanechnikov", "linear", "cosine"});
-}
-Op op_of(const std::string& word) { return named<Op>(word, {"logsumexp", "softplus", "log1m_exp", "step"}); }
 Reduction reduction_of(const std::string& word) { return named<Reduction>(word, {"sum", "mean", "mean_counted"}); }
 Distances distances_of(const std::string& word) {
   return named<Distances>(word, {"differences", "product", "product_if_far"});
@@ -72,7 +57,7 @@ T* at(Address address) {
 Batch batch(const BatchArgument& a) {
   const auto& [pieces, columns, type] = a;
   if (pieces.empty() || pieces.size() > most_pieces) throw std::invalid_argument("none or too many pieces");
-  Batch batch{.pieces = {}, .rows = 0, .columns = columns, .element = element(type)};
+  Batch batch{.pieces = {}, .rows = 0, .columns = columns, .element = element_named(type)};
   std::size_t k = 0;
   for (const auto& [data, rows, row_stride, column_stride] : pieces) {
     batch.pieces[k++] = {at<const void>(data), row_stride, column_stride, batch.rows, batch.rows + rows};
@@ -105,7 +90,7 @@ std::unique_ptr<OwnedProblem> owned_problem(const BatchArgument& x, const BatchA
                     .y = batch(y),
                     .symmetric = symmetric,
                     .kind = kind_of(kind),
-                    .phi = {phi_of(phi), phi_range.first, phi_range.second},
+                    .phi = {phi_named(phi), phi_range.first, phi_range.second},
                     .scale = scale,
                     .row_bias = at<const void>(row_bias),
                     .col_bias = at<const void>(col_bias),
@@ -136,7 +121,7 @@ using RowArgument = std::tuple<TermsArgument, TermsArgument, PositivesArgument, 
 
 RowProblem row_problem(const OwnedProblem& owned, const RowArgument& a) {
   const auto terms = [](const TermsArgument& t) {
-    return Terms{op_of(std::get<0>(t)), std::get<1>(t), std::get<2>(t)};
+    return Terms{op_named(std::get<0>(t)), std::get<1>(t), std::get<2>(t)};
   };
   const auto& [negatives, of_positives, positives, normalize, cols, also] = a;
   const auto& [shift, index, row_ids, col_ids, score, col_score] = positives;
@@ -216,12 +201,12 @@ void define_words(py::module_& module) {
     return std::tuple(of.value, std::tuple(std::vector<double>(of.N, of.N + word.tilts), of.P, of.spread));
   });
   module.def("psi", [](const std::string& name, double s) {
-    const Op psi = op_of(name);
+    const Op psi = op_named(name);
     if (psi == Op::logsumexp) throw std::invalid_argument("no psi: '" + name + "'");
     return std::tuple(psi_value(psi, s), psi_slope(psi, s));
   });
   module.def("phi", [](const std::string& name, double low, double high, double u) {
-    const Phi phi{phi_of(name), low, high};
+    const Phi phi{phi_named(name), low, high};
     return std::tuple(phi_value(phi, u), phi_slope(phi, u));
   });
 }

@@ -18,6 +18,7 @@
 #include "cuda/build_info.h"
 #include "cuda/strip.h"
 #include "cuda/whole.h"
+#include "pairwise/words.h"
 
 namespace py = pybind11;
 using namespace jessl;
@@ -48,14 +49,6 @@ T* at(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
-// The words of the schema, in the order of the enumerations.
-template <class Enum>
-Enum named(const std::string& word, std::initializer_list<const char*> words) {
-  const auto found = std::find(words.begin(), words.end(), word);
-  if (found == words.end()) throw std::invalid_argument("unknown word '" + word + "'");
-  return Enum(found - words.begin());
-}
-
 void full(bool too_many, const char* what) {
   if (too_many) throw std::invalid_argument(std::string("too many ") + what);
 }
@@ -83,7 +76,7 @@ IdPairs<most> id_pairs(const std::vector<AddressPair>& pairs) {
 
 Tilts tilts(const std::string& op, const std::vector<double>& values) {
   full(values.size() > most_tilts, "tilts");
-  Tilts made{named<Op>(op, {"logsumexp", "softplus", "log1m_exp", "step"}), {}, int(values.size())};
+  Tilts made{op_named(op), {}, int(values.size())};
   std::transform(values.begin(), values.end(), made.values, [](double tilt) { return float(tilt); });
   return made;
 }
@@ -93,11 +86,9 @@ Sweep sweep(int device, Address stream, const std::string& phi, const std::pair<
             const std::vector<std::int64_t>& diagonals, const std::vector<std::int64_t>& keep,
             const std::vector<AddressPair>& same, const std::vector<AddressPair>& different, const AddressPair& without,
             const AddressPair& within, const std::string& op, const std::vector<double>& of_tilts) {
-  const auto name =
-      named<PhiName>(phi, {"identity", "clamp", "laplace", "student", "tophat", "epanechnikov", "linear", "cosine"});
   return {.device = device,
           .stream = at<void>(stream),
-          .scores = {.phi = {name, parameters.first, parameters.second},
+          .scores = {.phi = {phi_named(phi), parameters.first, parameters.second},
                      .scale = at<const float>(scale),
                      .scale_number = float(scale_number),
                      .row_bias = at<const float>(row_bias),
@@ -118,7 +109,7 @@ Strip strip(const StripArgument& a) {
 }
 
 Element element_of(const std::string& type) {
-  const auto element = named<Element>(type, {"float32", "float64", "bfloat16", "float16"});
+  const auto element = element_named(type);
   if (element == Element::f64) throw std::invalid_argument("no kernel is compiled for float64");
   return element;
 }
