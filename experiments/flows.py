@@ -33,15 +33,15 @@ class Flow(nn.Module):
 
     def __init__(self, D: int, *, couplings: int, width: int, affine: bool = False):
         super().__init__()
-        self.half, self.affine = D // 2, affine
-        outputs = D if affine else self.half
-        self.nets = nn.ModuleList(_net(self.half, width, outputs) for _ in range(couplings))
+        self.kept, self.affine = D // 2, affine
+        outputs = D if affine else self.kept
+        self.nets = nn.ModuleList(_net(self.kept, width, outputs) for _ in range(couplings))
         self.orders: Tensor
         self.register_buffer("orders", torch.stack([torch.randperm(D) for _ in range(couplings)]))
 
     def forward(self, x: Tensor) -> Tensor:
         for net, order in zip(self.nets, self.orders, strict=True):
-            a, b = x.split(self.half, dim=1)
+            a, b = x.split(self.kept, dim=1)
             scale, shift = self._moves(net(a))
             x = torch.cat([a, b * scale + shift], dim=1)[:, order]
         return x
@@ -49,7 +49,7 @@ class Flow(nn.Module):
     def inverse(self, z: Tensor) -> Tensor:
         """x of z = forward(x)."""
         for net, order in reversed(list(zip(self.nets, self.orders, strict=True))):
-            a, b = z[:, order.argsort()].split(self.half, dim=1)
+            a, b = z[:, order.argsort()].split(self.kept, dim=1)
             scale, shift = self._moves(net(a))
             z = torch.cat([a, (b - shift) / scale], dim=1)
         return z
@@ -57,7 +57,7 @@ class Flow(nn.Module):
     def _moves(self, out: Tensor) -> tuple[Tensor | float, Tensor]:
         if not self.affine:
             return 1.0, out
-        scale, shift = out.split(self.half, dim=1)
+        scale, shift = out.split(self.kept, dim=1)
         return LEAST_SCALE + F.softplus(scale + AT_ONE), shift
 
 

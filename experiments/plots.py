@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def level(axes: Any, numbers: Sequence[float], color: str, label: str, scale: fl
         axes.axhspan(mean - half, mean + half, color=color, alpha=0.2, lw=0)
 
 
-def bars(axes: Any, groups: dict[str, Sequence[float]], colors: Sequence[str], form: str = "%.2f") -> None:
+def bars(axes: Any, groups: Mapping[str, Sequence[float]], colors: Sequence[str], form: str = "%.2f") -> None:
     """A bar for each group of numbers over seeds, its 95 % interval as a whisker and its mean beside it."""
     for i, (color, numbers) in enumerate(zip(colors, groups.values(), strict=True)):
         mean, half = interval(numbers)

@@ -5,39 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from jessl_kernels import mi
-
 from .. import data, study, supervised
-from ..flows import Flow, log_condition, reconstruction_error
+from ..bijective import trained
 from ..plots import INK, band, legend, level, row_of_panels
 from ..tables import table, text, values
 from ..trials import Trial
-from ..two_encoders import Trainer
 
 TITLES = {"info_nce": "InfoNCE", "nwj": "NWJ"}
-POINTS = 8  # images at which the Jacobian is taken
 
 
-def run(
-    encoder: str, data_set: str, seed: int, *, bound: str = "", couplings: int = 0, width: int = 0, steps: int = 0,
-    readings: int = 0, batch: int = 0, rate: float = 0.0, epochs: int = 0,
-) -> dict[str, Any]:  # fmt: skip
-    """A flow for each half, or an MLP with labels on the top half."""
+def run(encoder: str, data_set: str, seed: int, *, bound: str = "", epochs: int = 0, **sizes: Any) -> dict[str, Any]:
+    """A flow for each half, raised by a bound, or an MLP with labels on the top half, trained for some epochs."""
     if encoder == "supervised":
         train, test = data.load(data_set)
         (x, _), (u, _) = data.halves(train.images), data.halves(test.images)
         found = supervised.predicted(x, train.labels, u, epochs=epochs, seed=seed)
         return {"accuracy": supervised.accuracy(found, test.labels)}
-    trainer = Trainer(
-        data_set, "halves", bound, lambda D: Flow(D, couplings=couplings, width=width), mi.Bilinear,
-        batch=batch, rate=rate, seed=seed,
-    )  # fmt: skip
-    points = trainer.test_views.plain[:POINTS]
-    before = log_condition(trainer.g, points)
-    found = trainer.curves(steps, readings)
-    single, double = reconstruction_error(trainer.g, trainer.test_views.plain)
-    condition = [before, log_condition(trainer.g, points)]
-    return {**found, "error": single, "error_fp64": double, "log_condition": condition}
+    return trained(data_set, "halves", bound, affine=False, seed=seed, **sizes)[1]
 
 
 def conditions(data_set: str, epochs: int, **sizes: Any) -> list[dict[str, Any]]:
