@@ -40,13 +40,16 @@ def standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     return (train - mean) / spread, (test - mean) / spread
 
 
-def probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> Probe:
-    """Multinomial logistic regression on standardised columns (N, D), with the same steps and penalty for all of them."""
+def probe(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, steps: int = STEPS) -> Probe:
+    """Multinomial logistic regression on standardised columns (N, D), with the same penalty for all of them.
+
+    steps  of L-BFGS; columns that nearly depend on each other want more
+    """
     train, test = standardised(train, test)
     classes = int(train_labels.max()) + 1
     weight = torch.zeros(classes, train.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=STEPS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
 
     def objective() -> Tensor:
         optimizer.zero_grad()

@@ -101,10 +101,10 @@ def test_values_are_in_the_order_of_seeds():
 
 
 def test_pages_have_the_numbers_of_the_committed_results():
-    made = pages.tables()
+    made, drawn = pages.tables(), pages.figures()
     for page in pages.pages():
         text = page.read_text(encoding="utf-8")
-        assert pages.filled(text, made) == text, f"{page}: run python -m experiments.pages"
+        assert pages.filled(page, made, drawn) == text, f"{page}: run python -m experiments.pages"
 
 
 def test_committed_results_say_where_they_were_made():
@@ -115,12 +115,19 @@ def test_committed_results_say_where_they_were_made():
             assert trial["peak_mib"] < 4096, one.name
 
 
-def test_a_table_that_no_study_makes_is_an_error():
-    page = "<!-- table: a b -->\nold\n<!-- end -->"
-    assert pages.filled(page, {"a": {"b": "new"}}) == "<!-- table: a b -->\n\nnew\n\n<!-- end -->"
-    assert pages.filled(page, {"a": {}}).count(pages.NONE_YET) == 1
+def test_tables_and_figures_are_put_in_their_places_and_a_table_that_no_study_makes_is_an_error(tmp_path):
+    page = tmp_path / "docs/page.md"
+    page.parent.mkdir()
+    page.write_text("<!-- table: a b -->\nold\n<!-- end -->\n<!-- figure: a two words -->\n<!-- end -->\n")
+    drawn = {"a": tmp_path / "experiments/a/figure.png"}
+    assert pages.filled(page, {"a": {"b": "new"}}, drawn) == (
+        "<!-- table: a b -->\n\nnew\n\n<!-- end -->\n"
+        "<!-- figure: a two words -->\n\n![two words](../experiments/a/figure.png)\n\n<!-- end -->\n"
+    )
+    without = pages.filled(page, {"a": {}}, {})
+    assert without.count(pages.NONE_YET) == 1 and "![" not in without
     with pytest.raises(KeyError, match="b"):
-        pages.filled(page, {"a": {"c": "new"}})
+        pages.filled(page, {"a": {"c": "new"}}, {})
 
 
 def test_digits_are_halved_and_a_probe_reads_them():
