@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.plots import band
 from experiments.tables import interval, table, text, values
 from experiments.trials import Trial
 
@@ -157,7 +158,8 @@ def draw(trials: list[Trial]) -> Any:
             _draw_curve(axis, trials, name, number)
         axis.set(title=f"{number} of embeddings, batch {SMALL} (nats)", xlabel="share of the training")
         axis.grid(alpha=0.25, lw=0.5)
-    axes[1, 0].legend(frameon=False, fontsize=8, ncols=2)
+    handles, labels = axes[1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(NAMES), frameon=False, fontsize=9)
     return figure
 
 
@@ -171,6 +173,7 @@ def _draw_drops(axis: Any, lost: dict[str, list[float]], column: int, heading: s
     axis.axhline(0, color="0.4", lw=0.8)
     # The paper's 23.65 would leave no room for differences below 1.
     axis.set_yscale("symlog", linthresh=1)
+    axis.margins(y=0.1)
     axis.set_xticks(range(len(lost)), [title(name).replace(" + ", "\n+ ") for name in lost], fontsize=8)
     axis.set_title(heading)
     axis.legend(frameon=False)
@@ -180,12 +183,9 @@ def _draw_curve(axis: Any, trials: list[Trial], name: str, number: str) -> None:
     curves = values(trials, f"curve of {number}", **cell(name, SMALL)) or _any(trials, name, number)
     if not curves:
         return
-    columns = [interval(column) for column in zip(*curves, strict=True)]
-    mean, half = np.array(columns).T
-    at = np.linspace(0, 1, len(mean))
-    colour, form = COLOURS[name.partition("_")[0]], "--" if name.endswith("_er") else "-"
-    axis.plot(at, mean, form, color=colour, lw=1.8, label=title(name))
-    axis.fill_between(at, mean - half, mean + half, color=colour, alpha=0.15, lw=0)
+    colour = COLOURS[name.partition("_")[0]]
+    band(axis, np.linspace(0, 1, len(curves[0])).tolist(), curves, colour, title(name))
+    axis.lines[-1].set_linestyle("--" if name.endswith("_er") else "-")
 
 
 def _any(trials: list[Trial], name: str, number: str) -> list[list[float]]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import special
 
+import jessl_kernels as jk
 from experiments.er_table import objectives, readings, report, trials
 from experiments.er_table.run import STUDY
 
@@ -44,6 +45,7 @@ def test_dino_without_a_centre_has_one_that_stays_at_zero():
     for name, moves in (("dino", True), ("dino_uncentred", False)):
         model = objectives.Objective(name, 0.99)
         model(views())
+        assert isinstance(model.loss, jk.er.DINO) and model.loss.center is not None
         assert bool(model.loss.center.value.any()) is moves
 
 

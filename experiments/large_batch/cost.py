@@ -66,7 +66,7 @@ def stage(form: Callable[..., Tensor], z: list[Tensor]) -> None:
     torch.autograd.grad(form(*z, temperature=TEMPERATURE), z)
 
 
-def growth(call: Callable[[], None]) -> float:
+def growth(call: Callable[[], object]) -> float:
     """The most memory that a call held beside what was there, in MiB. Linux alone resets a process's peak."""
     Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
