@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from . import data, study
 
 ROWS, COLUMNS = 14, 28
 WIDTH, FEATURES = 512, 256
-WARM_UP = 20  # steps, or a tenth of the training where that is less
+WARM_UP = 20  # steps, or a quarter of the training where that is less
 
 
 class Encoder(nn.Module):
@@ -63,12 +63,24 @@ def batches(images: Tensor, size: int, steps: int) -> Iterator[tuple[Tensor, lis
 
 def scheduled(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
     """Linear warm-up, then half a cosine to 0."""
-    rise = max(1, min(WARM_UP, steps // 10))
+    rise = max(1, min(WARM_UP, steps // 4))
 
     def factor(step: int) -> float:
         return min(1, (step + 1) / rise) * (1 + math.cos(math.pi * step / steps)) / 2
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+@torch.no_grad()
+def center(encoders: nn.ModuleList, views: Sequence[Tensor]) -> None:
+    """Shift embeddings so that those of `views` have mean 0, before a training without batch normalisation.
+
+    Embeddings of a fresh network lie close together, each view's in a place of its own. A loss first brings the two places
+    together, and a training of a few steps can end there.
+    """
+    for encoder, view in zip(encoders, views, strict=True):
+        last = encoder.head[-1]  # pyright: ignore[reportIndexIssue]
+        last.bias -= encoder(view).mean(dim=0)  # pyright: ignore[reportOperatorIssue, reportAttributeAccessIssue]
 
 
 @torch.no_grad()

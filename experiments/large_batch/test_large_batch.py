@@ -109,6 +109,15 @@ def test_a_pass_has_every_image_once_and_views_are_shifted_halves():
     torch.testing.assert_close(top.amax(1) * 255, index.float() + 1)
 
 
+def test_embeddings_start_with_mean_zero():
+    torch.manual_seed(0)
+    encoders = torch.nn.ModuleList([halves.Encoder(16, torch.nn.LayerNorm) for _ in range(2)])
+    pair = [torch.rand(100, 392) for _ in range(2)]
+    halves.center(encoders, pair)
+    for encoder, view in zip(encoders, pair, strict=True):
+        torch.testing.assert_close(encoder(view).mean(dim=0), torch.zeros(16), atol=1e-5, rtol=0)
+
+
 def test_a_learning_rate_is_chosen_on_held_out_digits():
     found = [
         {

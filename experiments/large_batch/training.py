@@ -17,6 +17,7 @@ from .losses import loss_of
 DIM = 64
 HELD_OUT = 10_000  # of the 60,000 digits, on which a learning rate and a temperature are chosen
 PROBED = 20_000
+CENTERED = 1000  # digits
 TEMPERATURES = (0.03, 0.05, 0.1, 0.2, 0.5)  # of the critic that reads information off the embeddings
 
 
@@ -29,6 +30,7 @@ def run(
     held_out = data.Images(train_set.images[-HELD_OUT:], train_set.labels[-HELD_OUT:])
     torch.manual_seed(seed)
     encoders = nn.ModuleList([halves.Encoder(DIM, nn.LayerNorm) for _ in range(2)])
+    halves.center(encoders, data.halves(images[:CENTERED]))
     spent = train(encoders, images, loss, batch=batch, steps=max(1, examples // batch), lr=lr, matrix_form=matrix_form)
     encoder = encoders.eval()[0]
     assert isinstance(encoder, halves.Encoder)

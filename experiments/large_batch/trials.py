@@ -11,8 +11,8 @@ from . import cap, cost, training
 
 INFORMATION, CANDIDATES = (2.0, 5.0, 10.0, 15.0), (64, 256, 1024, 4096, 16_384, 65_536)
 BATCHES, SMALL = (64, 256, 1024, 4096, 16_384), (64, 128, 256, 512)
-LOSSES, RATES = ("simclr", "sogclr", "flatnce", "spectral"), (1e-3, 3e-3, 1e-2)
-EXAMPLES, STEPS = 327_680, 200  # pairs of a training: 20 steps of the largest batch; steps where these are equal
+LOSSES, RATES = ("simclr", "sogclr", "flatnce", "spectral"), (5e-4, 1e-3, 2e-3)
+EXAMPLES, STEPS = 655_360, 200  # pairs of a training: 40 steps of the largest batch; steps where these are equal
 COSTS = (1024, 4096, 8192, 16_384)
 
 
@@ -34,8 +34,8 @@ def full() -> list[Settings]:
 def quick() -> list[Settings]:
     """The same in small."""
     capped = [{"part": "cap", "information": 5.0, "candidates": k, "steps": 200, "read": 4096} for k in (64, 1024)]
-    few = [trained(loss, 256, RATES[0], 5_120) for loss in LOSSES]
-    return [{"part": "cost", "batch": 1024}, *capped, *few, trained("simclr", 1024, RATES[1], 5_120)]
+    few = [trained(loss, 256, RATES[1], 10_240) for loss in LOSSES]
+    return [{"part": "cost", "batch": 1024}, *capped, *few, trained("simclr", 1024, RATES[1], 10_240)]
 
 
 def has_matrix_form(settings: Settings) -> bool:
