@@ -68,7 +68,9 @@ def go_on(study: Study, trials: list[Settings], path: Path) -> None:
                 if all(trial["settings"] != settings for trial in read(path)):
                     trial = measured(study.run, settings)
                     write(path, study.name, [*read(path), trial])
-                    console.print(f"{shown(settings)}   {trial['seconds']:.0f} s, {trial['peak_mib']:,.0f} MiB")
+                    console.print(
+                        f"{shown(settings)}   {trial['seconds']:.0f} s, {trial['peak_mib']:,.0f} MiB", soft_wrap=True
+                    )
                 bars.advance(whole)
         finally:
             _bars.pop()
@@ -117,7 +119,9 @@ def main(study: Study, arguments: list[str] | None = None) -> None:
             try:
                 go_on(study, trials, path)
             except KeyboardInterrupt:
-                console.print(f"stopped; {len(read(path))} trials are in {path}, and the same command goes on")
+                console.print(
+                    f"stopped; {len(read(path))} trials are in {path}, and the same command goes on", soft_wrap=True
+                )
                 raise typer.Exit(130) from None
         draw_figure(study, full)
         for name, rows in study.tables(read(path)).items():

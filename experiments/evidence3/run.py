@@ -129,7 +129,10 @@ STUDY = study.Study(
     "evidence3",
     run,
     full=conditions(SIZES, PAIRS),
-    quick=conditions({**SIZES, "steps": 50, "readings": 2}, {**PAIRS, "steps": 200, "readings": 50}),
+    quick=conditions(
+        {**SIZES, "data_set": "digits", "rate": 3e-3, "steps": 300, "readings": 2},
+        {**PAIRS, "steps": 300, "readings": 100},
+    ),
     draw=draw,
     tables=tables,
 )
