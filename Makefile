@@ -21,12 +21,13 @@ DEMO_ARGS ?=
 FLAVOURS ?= address thread
 BENCH_ARGS ?=
 REPORT_ARGS ?=
+EXPERIMENTS ?= $(patsubst experiments/%/run.py,%,$(wildcard experiments/*/run.py))
 GPU_OUT ?= runs/gpu-check
 GPU_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test nightly test-oldest-triton test-torch wheel cuda-build native-test exhaustive sanitize lint site bench bench-quick report gpu-check gpu-check-dry clean
+.PHONY: help demo test nightly test-oldest-triton test-torch wheel cuda-build native-test exhaustive sanitize lint site bench bench-quick report experiments gpu-check gpu-check-dry clean
 
 help:
 	@echo "make demo    train a two-view encoder on MNIST; DEMO_ARGS=\"--help\" shows its options"
@@ -42,6 +43,7 @@ help:
 	@echo "make site    the documentation as pages, into site/; open site/index.html, or for its search $(PYTHON) -m http.server -d site"
 	@echo "make bench   pytest-benchmark: ours and the matrix form; BENCH_ARGS=\"-k nt_xent\"; make bench-quick: seconds"
 	@echo "make report  an hour: every operation against its rivals, into benchmarks/results; REPORT_ARGS=--quick: minutes"
+	@echo "make experiments  what the papers claim, in small: quick forms, two minutes each at most; EXPERIMENTS=\"evidence1\": some of them"
 	@echo "make gpu-check  nine minutes on a GPU: tests, graphs, streams, times; installs nothing; GPU_ARGS=\"--only suite,times=300\": a part"
 	@echo "make gpu-check-dry  the same code without a GPU, in two minutes"
 	@echo "make clean   remove .venv, build products and caches; runs/ stays"
@@ -120,6 +122,10 @@ bench-quick: $(VENV)/test.stamp $(VENV)/demo.stamp
 
 report: $(VENV)/test.stamp $(VENV)/demo.stamp
 	$(BIN)/python -m benchmarks $(REPORT_ARGS)
+
+# Quick forms: results into runs/. A full run takes hours: python -m experiments.NAME.run --full
+experiments: $(VENV)/test.stamp $(VENV)/demo.stamp
+	for name in $(EXPERIMENTS); do $(BIN)/python -m experiments.$$name.run --quick || exit; done
 
 # In the environment that is there, which has torch, triton and the extra "test": nothing is installed here.
 gpu-check:

@@ -1,4 +1,4 @@
-"""Pages of the site that are files of the repository, and links that leave docs/."""
+"""Pages and figures of the site that are files of the repository, and links that leave docs/."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md"}
 EXAMPLES = re.compile(r"examples/\w+\.py")
+FIGURE = re.compile(r"experiments/(\w+)/figure\.png")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 log = logging.getLogger("mkdocs.hooks")
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add CONTRIBUTING.md and CHANGELOG.md, whose links start at the root."""
+    """Add CONTRIBUTING.md and CHANGELOG.md, whose links start at the root, and the experiments' figures."""
     for source in ("CONTRIBUTING.md", "CHANGELOG.md"):
         text = (ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")
         files.append(File.generated(config, PAGES[source], content=text))
+    for figure in sorted(ROOT.glob("experiments/*/figure.png")):
+        files.append(File.generated(config, f"experiments/{figure.parent.name}.png", abs_src_path=str(figure)))
     return files
 
 
@@ -39,6 +42,8 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
         inside = path.relative_to(ROOT).as_posix()
         if inside in PAGES:
             return f"[{label}]({up}{PAGES[inside]}{anchor})"
+        if figure := FIGURE.fullmatch(inside):
+            return f"[{label}]({up}experiments/{figure[1]}.png)"
         if EXAMPLES.fullmatch(inside) and path.name in (ROOT / "docs/examples.md").read_text(encoding="utf-8"):
             return f"[{label}]({up}examples.md)"
         return label

@@ -1,0 +1,1 @@
+"""SimCLR, SwAV, BYOL and DINO with and without entropy, at two batch sizes."""

@@ -1,0 +1,1 @@
+"""A bijective encoder, trained against a linear classifier."""

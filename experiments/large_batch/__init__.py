@@ -1,0 +1,1 @@
+"""What a larger batch buys, in nats and in per cent."""
