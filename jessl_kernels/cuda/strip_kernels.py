@@ -24,7 +24,8 @@ from ..problem.types import Attended, Gradients, Needs, Sums, Terms, Weights
 from .arguments import FP32, Sweep, address, name_of, points, vectors
 
 ALIGNED = 16  # elements: each row of a strip begins at a multiple of so many, so that kernels load 16 bytes at once
-FEW_DIMENSIONS = 16  # for values weighted by a softmax, and top-k: up to here differences cost a pair no more than its weight does
+# For values weighted by a softmax, and top-k: up to here differences cost a pair no more than its weight does.
+FEW_DIMENSIONS = 16
 
 
 def sizes(score: Score, workspace: int) -> tuple[int, int]:
