@@ -12,6 +12,7 @@ __device__ inline Sum sum_of_row(const Sweep& sweep, const Strip& strip, std::in
   Sum sum = nothing();
   for (std::int64_t j = 4 * threadIdx.x; j < strip.columns; j += 4 * blockDim.x) {
     Four t = load_four(strip.t + row * strip.ld + j);
+    JESSL_UNROLL(4)
     for (int c = 0; c < 4; ++c)
       t.values[c] = j + c < strip.columns ? score(sweep.scores, t.values[c], place(strip, row, j + c)) : minus_infinity;
     add(sum, t.values, sweep.tilts, k, linear);
@@ -31,6 +32,7 @@ __device__ inline void grads_of_row(const Sweep& sweep, const Strip& strip, cons
   for (std::int64_t first = 4 * threadIdx.x; first < strip.columns; first += 4 * blockDim.x) {
     const std::int64_t start = row * strip.ld + first;
     Four fours = load_four(strip.t + start);
+    JESSL_UNROLL(4)
     for (int c = 0; c < 4; ++c) {
       const float t = fours.values[c];
       const Place at = place(strip, row, first + c);

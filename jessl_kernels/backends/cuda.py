@@ -57,9 +57,10 @@ def plan(score: Score, terms: Terms, cols: bool, with_gradient: bool, reduction:
     if cuda.without_strips(score) and reduction not in ("top_k", "attend"):
         return _plan_without_strips(score, with_gradient, one_call)
     rows, ld = cuda.sizes(score, workspace)
+    differences = cuda.by_differences(score)
     return Plan(
-        path=f"strips of {rows} rows, products by the library",
-        gemms=1 if not with_gradient else 3 if one_call and not cols else 4,
+        path=f"strips of {rows} rows, {'distances by differences' if differences else 'products by the library'}",
+        gemms=0 if differences else 1 if not with_gradient else 3 if one_call and not cols else 4,
         workspace=rows * ld * score.dtype.itemsize * (1 + with_gradient),
     )
 

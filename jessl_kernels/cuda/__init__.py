@@ -21,6 +21,7 @@ from .pairs import without_strips as without_strips
 from .rows import CudaRows
 from .served import unserved as unserved
 from .strip_kernels import CudaKernels
+from .strip_kernels import by_differences as by_differences
 from .strip_kernels import sizes as sizes
 
 _strips = Strips(CudaKernels)

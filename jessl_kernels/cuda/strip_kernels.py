@@ -2,12 +2,14 @@
 
 Products of half precision are summed in fp32. U of bf16 embeddings is rounded to bf16 once; any other U is fp32, and so are the
 embeddings that it is multiplied by: fp16 has no number below 6e-8. Squares are expanded around the mean of Y,
-‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩; pairs too close for that are taken by differences, one by one.
+‖x − y‖² = ‖x‖² + ‖y‖² − 2⟨x, y⟩; pairs too close for that are taken by differences, one by one. In few dimensions all pairs are,
+and there is no product.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +24,8 @@ from ..problem.types import Attended, Gradients, Needs, Sums, Terms, Weights
 from .arguments import FP32, Sweep, address, name_of, points, vectors
 
 ALIGNED = 16  # elements: each row of a strip begins at a multiple of so many, so that kernels load 16 bytes at once
+# For values weighted by a softmax, and top-k: up to here differences cost a pair no more than its weight does.
+FEW_DIMENSIONS = 16
 
 
 def sizes(score: Score, workspace: int) -> tuple[int, int]:
@@ -32,6 +36,11 @@ def sizes(score: Score, workspace: int) -> tuple[int, int]:
     """
     ld = -(-score.M // ALIGNED) * ALIGNED
     return min(score.N, max(1, workspace // (2 * ld * FP32.itemsize))), ld
+
+
+def by_differences(score: Score) -> bool:
+    """Whether all distances are taken by differences."""
+    return score.kind == "sqdist" and score.D <= FEW_DIMENSIONS
 
 
 @dataclass
@@ -70,7 +79,10 @@ class CudaKernels:
         self.x, self.y = score.x, score.keys
         self._centered: squared_distance.Centered | None = None
         self.close_above: Tensor | None = None
-        if score.kind == "sqdist":
+        self._few = by_differences(score)
+        if self._few:
+            self.close_above = self._sweep.scale.new_full((), math.nan)  # no t is at most that: every pair is close
+        elif score.kind == "sqdist":
             self._centered = squared_distance.centered(score, self._sweep.scale, tf32=tf32(FP32))
             self.x, self.y, self.close_above = self._centered.x, self._centered.y, self._centered.close_above
         self._t = score.x.new_empty(self.rows, self.ld, dtype=FP32)
@@ -82,7 +94,8 @@ class CudaKernels:
         t = self._t[: length(rows)]
         strip = CudaStrip(rows, columns, t, (t.data_ptr(), self.ld, rows.start, length(rows), self.score.M))
         squares = None, None
-        product(self.x[rows], self.y.T, FP32, out=t[:, : self.score.M])
+        if not self._few:
+            product(self.x[rows], self.y.T, FP32, out=t[:, : self.score.M])
         if self._centered is not None:
             squares = self._centered.x_squares, self._centered.y_squares
         if self.close_above is not None:
@@ -113,7 +126,7 @@ class CudaKernels:
             return self._t.new_empty(n, dtype=dtype) if on else None
 
         expanded, shares = self._centered is not None, None
-        u = self._room_for_u(of) if needs.x or to_y is not None else None
+        u = self._room_for_u(of) if not self._few and (needs.x or to_y is not None) else None
         u_row, u_col = new(expanded and needs.x, length(rows)), new(expanded and to_y is not None, M)
         row_bias = to.row_bias[rows] if needs.row_bias else None
         col_bias = to.col_bias if needs.col_bias else None
