@@ -19,6 +19,7 @@ from torch import Tensor
 
 import jessl_kernels as jk
 from jessl_kernels.literals import BoundName
+from jessl_kernels.native import cuda_status
 
 from . import information
 from .forms import BIAS, NEAREST, SCALE, TEMPERATURE, entropy_of_radii, labels, silverman
@@ -59,6 +60,7 @@ def contenders(problem: str, device: str = "cpu") -> dict[str, Contender]:
         return ours | skipping
     every = ours | {
         "plain": Contender("ours without C++", partial(_plain, problem), on=("cpu",)),
+        "cuda": Contender("ours, CUDA C++", partial(_cuda, problem), on=("cuda",)),
         "matrix": Contender("matrix form", lambda: of.matrix),
         "compiled": Contender("torch.compile", lambda: _compiled(of.matrix), compiles=True),
         **RIVALS.get(problem, {}),
@@ -88,6 +90,20 @@ def _plain(problem: str) -> Function:
 
     def ours(*batches: Tensor) -> Tensor:
         with jk.use_backend("chunked"):
+            return PROBLEMS[problem].ours(*batches)
+
+    return ours
+
+
+def _cuda(problem: str) -> Function:
+    """The kernels for a GPU without Triton, where they are built."""
+    if reason := cuda_status().reason:
+        raise ImportError(reason)
+
+    def ours(*batches: Tensor) -> Tensor:
+        if batches[0].device.type != "cuda":
+            raise NotPossible("the executor of the tests runs Triton's kernels alone")
+        with jk.use_backend("cuda"):
             return PROBLEMS[problem].ours(*batches)
 
     return ours

@@ -26,7 +26,7 @@ from .torch_neighbours import kth_distance as kth_distance
 from .torch_neighbours import reach_of_nearer as reach_of_nearer
 
 NAME = "cuda"
-DESCRIPTION = "CUDA C++, kernels around the library's products, CUDA tensors"
+DESCRIPTION = "CUDA C++, CUDA tensors"
 MISSING = cuda_status().reason
 
 DEVICE = "cuda"

@@ -1,7 +1,7 @@
 """`make gpu-check`: what this package does on this machine's GPU, in one command of about nine minutes.
 
     environment  the GPU, its driver, torch and Triton
-    suite        the tests of the triton backend, on real CUDA tensors
+    suite        the tests of the triton backend, and of the cuda backend where it was built, on real CUDA tensors
     behaviour    same bits twice, CUDA graphs, torch.compile, streams, threads, a second GPU, tensors beyond 2³¹ elements
     sanitizer    a few tests under compute-sanitizer
     times        times and peak memory of every operation against its rivals (python -m benchmarks --device cuda)
