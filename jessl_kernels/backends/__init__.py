@@ -240,7 +240,7 @@ def backends() -> BackendReport:
     >>> jk.backends()
     cpu        available: C++, tiles in cache, CPU tensors
     triton     available: Triton, fused tiles or kernels around the library's products, CUDA tensors
-    cuda       available: CUDA C++, kernels around the library's products, CUDA tensors
+    cuda       available: CUDA C++, CUDA tensors
     chunked    available: pure torch, strips of rows, any device
     reference  available: pure torch, the matrix form, any device; only when asked for by name
     native     built: compiler gcc 12.2.0, …, simd_cpu portable avx2 avx512, …, simd_used avx512
