@@ -1,4 +1,5 @@
 // P of a strip, for softmax-weighted sums of values; and the scores themselves, for top-k.
+#include "cuda/four.cuh"
 #include "cuda/score.cuh"
 
 namespace jessl::cuda {

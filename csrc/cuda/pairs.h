@@ -1,7 +1,7 @@
 // Sweeps over all pairs of a problem, without strips, as their callers see them. They serve two sorts of problems:
 //
 //   few dimensions   up to 32, any number of rows (few_*.cu): t is made where it is needed, and never stored
-//   small batches    up to some thousand rows, any dimensions (small.cu): t and U lie whole in the workspace
+//   small batches    up to 1,024 rows and columns, any dimensions (small.cu): t and U lie whole in the workspace
 //
 // Both sum rows and columns, and add gradients, as the sweeps of jessl_kernels/backends/executor.py do. Distances are
 // taken by differences, so they are exact however close two points are. Every number is written by one thread, in an

@@ -24,10 +24,12 @@ namespace jessl::cuda {
 inline constexpr int warp_size = 32, most_threads = 256;  // of a block here
 inline constexpr unsigned all_lanes = 0xffffffffu;
 
-// Launches are asynchronous: this sees a launch that could not be made, and errors of earlier ones.
 inline void check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // no later launch is to blame for this
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
+// Launches are asynchronous: this sees a launch that could not be made, and errors of earlier ones.
 inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
 
 // Every launch is preceded by this: the runtime that is linked into this library may not know which device torch uses.

@@ -1,7 +1,6 @@
 // Functions of one pair, which all kernels use: its score, its weight, and the slope of its score.
 #pragma once
 
-#include "cuda/four.cuh"
 #include "cuda/runtime.cuh"
 #include "cuda/strip.h"
 #include "pairwise/score.h"

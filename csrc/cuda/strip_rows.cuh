@@ -42,7 +42,7 @@ __device__ inline void grads_of_row(const Sweep& sweep, const Strip& strip, cons
       of_bias += u;
       if (sweep.scores.phi.name != PhiName::identity)
         u *= phi_slope(sweep.scores.phi, argument_of_phi(sweep.scores, t));
-      of_scale += double(u) * double(t);
+      if (to.scale) of_scale += double(u) * double(t);
       // What is summed is the number that is stored, so that a pair of equal points leaves no gradient.
       u = close_above && !(t <= *close_above) ? 0.0f : __fmul_rn(u, factor);
       of_u += u;
